@@ -1,0 +1,14 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod aggregate;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod health;
+pub mod journal;
+pub mod measure;
+pub mod normalise;
+pub mod source;
+pub mod uplink;

@@ -1,0 +1,7 @@
+//! The `v2g-edge` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    v2g_edge::cli::main()
+}
