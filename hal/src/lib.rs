@@ -1,0 +1,26 @@
+//! Hardware of the gateway box.
+//!
+//! Traits, their Linux form, and (feature `sim`, never in the firmware) their simulated form:
+//!
+//! | trait | Linux | simulated |
+//! |---|---|---|
+//! | [`RegisterBus`] | [`TcpBus`] | `sim::ModbusServer`, a real server to talk to |
+//! | [`Clock`] | [`LinuxClock`] | `sim::SimClock` |
+//! | [`Watchdog`] | [`Systemd`] | – |
+//!
+//! Nothing here knows a meter, a journal or a broker. Nothing here writes to a device: there is no such method.
+//! All `unsafe` code of the product is in this crate, each block with the reason why it is sound.
+
+mod clock;
+mod process;
+mod register_bus;
+#[cfg(feature = "sim")]
+pub mod sim;
+mod tcp_bus;
+mod watchdog;
+
+pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
+pub use process::{rss_bytes, terminate, trim_heap};
+pub use register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId, exception_name};
+pub use tcp_bus::TcpBus;
+pub use watchdog::{Systemd, Watchdog};

@@ -1,0 +1,143 @@
+//! Buses on which registers are read: Modbus.
+
+use std::fmt;
+use std::future::Future;
+
+/// A Modbus unit id. 0 is broadcast on a serial line and "the server itself" over TCP; 1 to 247 are devices;
+/// 255 is the server itself over TCP (Modbus Messaging on TCP/IP 1.0b, 4.4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitId(u8);
+
+impl UnitId {
+    /// The id as on the wire.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for UnitId {
+    type Error = String;
+
+    fn try_from(id: u8) -> Result<Self, String> {
+        match id {
+            0..=247 | 255 => Ok(Self(id)),
+            _ => Err(format!("unit {id} is reserved; use 1 to 247 (0 or 255 for a TCP server itself)")),
+        }
+    }
+}
+
+impl fmt::Display for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The tables that hold words, by the function code that reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Function code 3.
+    Holding,
+    /// Function code 4.
+    Input,
+}
+
+/// One read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Which table.
+    pub table: Table,
+    /// Zero-based address of the first register.
+    pub start: u16,
+    /// 1 to 125 registers (Modbus Application Protocol 1.1b3, 6.3 and 6.4).
+    pub count: u16,
+}
+
+/// Why a read gave nothing. In every case no value was changed and the bus may be used again at once; what it costs
+/// is told with each.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// Nobody accepts a connection. The next read tries again.
+    #[error("cannot connect to {address}: {source}; check address, cable and whether the device is powered")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No answer in time. The connection was dropped, so that a late answer is never taken for another's.
+    #[error("no answer from unit {unit} within {ms} ms; check the unit id and the wiring behind the gateway")]
+    Timeout {
+        /// Who was asked.
+        unit: UnitId,
+        /// The deadline.
+        ms: u128,
+    },
+    /// The device refused. The connection is good.
+    #[error("unit {unit} refuses: {} (exception {code})", exception_name(*code))]
+    Exception {
+        /// Who was asked.
+        unit: UnitId,
+        /// Modbus exception code.
+        code: u8,
+    },
+    /// Something else than the answer came. The connection was dropped.
+    #[error("unit {unit} gave an answer that is not one: {why}")]
+    Malformed {
+        /// Who was asked.
+        unit: UnitId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The connection or the port went away. The next read opens it again.
+    #[error("the connection to {address} was lost: {source}")]
+    Gone {
+        /// Host and port, or device path.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl BusError {
+    /// A short name for counters.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Timeout { .. } => "timeout",
+            Self::Exception { .. } => "exception",
+            Self::Malformed { .. } => "malformed",
+            Self::Gone { .. } => "gone",
+        }
+    }
+}
+
+/// The standard's name of an exception code (Modbus Application Protocol 1.1b3, 7).
+#[must_use]
+pub fn exception_name(code: u8) -> &'static str {
+    match code {
+        1 => "illegal function",
+        2 => "illegal data address",
+        3 => "illegal data value",
+        4 => "server device failure",
+        5 => "acknowledge, still working",
+        6 => "server device busy",
+        8 => "memory parity error",
+        10 => "gateway path unavailable",
+        11 => "gateway target device failed to respond",
+        _ => "unknown exception",
+    }
+}
+
+/// A bus that reads registers of the units on it, one request at a time.
+pub trait RegisterBus: Send {
+    /// Reads `request.count` registers; the answer has exactly that many.
+    ///
+    /// Cancel-safe in the sense that counts: a read that is dropped takes its connection with it, and its answer can
+    /// never be taken for another's.
+    ///
+    /// # Errors
+    /// See [`BusError`].
+    fn read(&mut self, unit: UnitId, request: ReadRequest) -> impl Future<Output = Result<Vec<u16>, BusError>> + Send;
+}
