@@ -1,0 +1,114 @@
+//! Things that happened, kept and sent in order with the data.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{DeviceId, Epoch, FieldName, Identity, Seq};
+use super::sample::Missing;
+
+/// Something that a person or an audit must be able to find later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The device concerned; `None` for the gateway itself.
+    pub device: Option<DeviceId>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened. New kinds are added at the end: the order is part of the journal's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// Entries that will never be delivered.
+    Gap(Gap),
+    /// The agent started.
+    Started {
+        /// Its version.
+        version: String,
+        /// Whether the life before this one ended in order; `None` for the first.
+        clean: Option<bool>,
+    },
+    /// The agent is stopping in order.
+    Stopping,
+    /// A device stopped answering.
+    DeviceSilent(Missing),
+    /// A device answers again, or for the first time.
+    DeviceAnswering,
+    /// A point of a device shows a bit-identical value for too long while its neighbours move.
+    PointFrozen(FieldName),
+    /// A frozen point moves again.
+    PointMoving(FieldName),
+    /// The wall clock was stepped; by how much, in ns, forward positive.
+    ClockStepped(i64),
+    /// Samples were thrown away because even the journal stalled.
+    SamplesShed(u64),
+    /// The broker refused an entry for a reason of the entry's own.
+    EntryRefused {
+        /// Which entry.
+        identity: Identity,
+        /// The MQTT 5 reason code of the PUBACK.
+        code: u8,
+    },
+}
+
+impl EventKind {
+    /// The tag `kind` on the wire.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gap(_) => "gap",
+            Self::Started { .. } => "started",
+            Self::Stopping => "stopping",
+            Self::DeviceSilent(_) => "device_silent",
+            Self::DeviceAnswering => "device_answering",
+            Self::PointFrozen(_) => "point_frozen",
+            Self::PointMoving(_) => "point_moving",
+            Self::ClockStepped(_) => "clock_stepped",
+            Self::SamplesShed(_) => "samples_shed",
+            Self::EntryRefused { .. } => "entry_refused",
+        }
+    }
+}
+
+/// A run of entries of one epoch that will never be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The epoch of all of them.
+    pub epoch: Epoch,
+    /// The first.
+    pub from: Seq,
+    /// The last, inclusive.
+    pub to: Seq,
+    /// How many measured values were in them; `None` if it can no longer be known.
+    pub points: Option<u64>,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why entries were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The journal reached its byte budget.
+    JournalFull,
+    /// They were older than the configured age.
+    Aged,
+    /// The medium gave back something else than was written.
+    Corrupt,
+    /// The broker refused them for a reason of their own.
+    Refused,
+    /// Rewritten at a coarser window under new numbers.
+    Thinned,
+}
+
+impl GapReason {
+    /// The field `reason` on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JournalFull => "journal_full",
+            Self::Aged => "aged",
+            Self::Corrupt => "corrupt",
+            Self::Refused => "refused",
+            Self::Thinned => "thinned",
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a source hands over ([`Sample`]) and what it means ([`Reading`]).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::point::RegisterBlock;
+use super::time::Stamp;
+
+/// The place of a device in the plan's list, and of its series in the [`super::Schema`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceIx(pub u16);
+
+/// The place of a point in its device's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PointIx(pub u16);
+
+/// What came from a wire, or that nothing came: not interpreted yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Of which device.
+    pub device: DeviceIx,
+    /// When the last byte of it came in, or when it was given up.
+    pub at: Stamp,
+    /// What came.
+    pub payload: Payload,
+}
+
+/// The content of a sample, by kind of wire.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// The answer to a Modbus read: `words.len() == block.count`, or why there is none.
+    Registers {
+        /// What was asked for.
+        block: RegisterBlock,
+        /// What came.
+        words: Result<Vec<u16>, Missing>,
+    },
+}
+
+/// A value of a point at a time, in the wire's unit and sign.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Of which device.
+    pub device: DeviceIx,
+    /// Of which point of it.
+    pub point: PointIx,
+    /// When it was captured.
+    pub at: Stamp,
+    /// What is known.
+    pub outcome: Outcome,
+}
+
+/// A value, a doubtful value, or the reason why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Plausible.
+    Good(Value),
+    /// Kept as it came, but not to be billed on.
+    Suspect(Value, Suspicion),
+    /// Not known.
+    Missing(Missing),
+}
+
+/// A value on the wire. A float is always finite.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// In the point's wire unit.
+    Float(f64),
+    /// A code or a count.
+    Integer(i64),
+    /// A state.
+    Text(Arc<str>),
+}
+
+/// Why a value is doubtful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspicion {
+    /// Outside the profile's valid range.
+    OutOfRange,
+    /// Bit-identical for too long while its neighbours move: a sensor fault.
+    Frozen,
+    /// Changed faster than it can.
+    Rate,
+    /// Its time cannot be believed.
+    Clock,
+}
+
+impl Suspicion {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "out_of_range",
+            Self::Frozen => "frozen",
+            Self::Rate => "rate",
+            Self::Clock => "clock",
+        }
+    }
+}
+
+/// Why a value is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// The device did not answer, or cannot be reached.
+    Timeout,
+    /// The device refused (Modbus exception).
+    Exception,
+    /// The bus is off.
+    BusOff,
+    /// What came cannot be read, or the device says "not available".
+    Decode,
+    /// Came once, and then no more.
+    Stale,
+}
+
+impl Missing {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Exception => "exception",
+            Self::BusOff => "bus_off",
+            Self::Decode => "decode",
+            Self::Stale => "stale",
+        }
+    }
+}

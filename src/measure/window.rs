@@ -1,0 +1,170 @@
+//! What the aggregator makes of the readings of one window, and what the journal makes of that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, EventKind, Gap};
+use super::id::{Identity, VehicleId};
+use super::sample::{DeviceIx, Missing, PointIx, Suspicion};
+use super::schema::Schema;
+use super::time::{BootId, Stamp};
+
+/// All that happened on the gateway in one window. Becomes one [`Entry`] and one MQTT message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// The boot in which `end.mono` counts.
+    pub boot: BootId,
+    /// Its end; the time stamp of its lines.
+    pub end: Stamp,
+    /// Its length. 50 ms to 60 s; longer after thinning.
+    pub length: Duration,
+    /// One per device of which something is known; ascending by device.
+    pub intervals: Vec<Interval>,
+    /// The depot as a whole, if any charge point was heard.
+    pub site: Option<SiteRollup>,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+impl Window {
+    /// Measured values in it: one for each point of a device, whatever statistics it carries. Points that
+    /// are missing, the site's roll-up and events do not count.
+    #[must_use]
+    pub fn points(&self) -> u64 {
+        let known = |p: &&PointInterval| !matches!(p.value, IntervalValue::Missing(_));
+        self.intervals.iter().map(|i| i.points.iter().filter(known).count() as u64).sum()
+    }
+
+    /// The losses that it tells of.
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
+        self.events.iter().filter_map(|event| if let EventKind::Gap(gap) = event.kind { Some(gap) } else { None })
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intervals.is_empty() && self.site.is_none() && self.events.is_empty()
+    }
+}
+
+/// One device in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interval {
+    /// Which device.
+    pub device: DeviceIx,
+    /// Which way its energy goes; `None` if its power is not known.
+    pub direction: Option<Direction>,
+    /// The vehicle at it, if known.
+    pub vehicle: Option<VehicleId>,
+    /// What was read in this window; ascending by point, not empty.
+    pub points: Vec<PointInterval>,
+}
+
+/// One point in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointInterval {
+    /// Which point of the device.
+    pub point: PointIx,
+    /// What is known of it.
+    pub value: IntervalValue,
+    /// Set if any reading in the window was doubtful.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// What a window knows of a point.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IntervalValue {
+    /// A number.
+    Float(Statistic),
+    /// The newest code or count.
+    Integer(i64),
+    /// The newest state.
+    Text(Arc<str>),
+    /// It was asked for and nothing is known.
+    Missing(Missing),
+}
+
+/// The readings of one window as numbers. All finite; `min <= max`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistic {
+    /// The mean or the newest, as the point's fold says.
+    pub value: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// How many readings; at least 1.
+    pub count: u32,
+}
+
+/// Which way energy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Direction {
+    /// Charging: grid to vehicle, import.
+    #[serde(rename = "G2V")]
+    GridToVehicle,
+    /// Discharging: vehicle to grid, export.
+    #[serde(rename = "V2G")]
+    VehicleToGrid,
+    /// Less than the dead band either way.
+    #[serde(rename = "idle")]
+    Idle,
+}
+
+impl Direction {
+    /// The direction of a power, in kW, positive towards the vehicle.
+    #[must_use]
+    pub fn of(power_kw: f64, dead_band_kw: f64) -> Self {
+        if power_kw.abs() < dead_band_kw {
+            Self::Idle
+        } else if power_kw > 0.0 {
+            Self::GridToVehicle
+        } else {
+            Self::VehicleToGrid
+        }
+    }
+
+    /// The tag's value on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GridToVehicle => "G2V",
+            Self::VehicleToGrid => "V2G",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// The charge points of the depot as one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteRollup {
+    /// Of `power_flow_kw`.
+    pub direction: Direction,
+    /// Sum over all charge points, kW.
+    pub power_flow_kw: f64,
+    /// Sum over those that charge, kW, not negative.
+    pub power_import_kw: f64,
+    /// Sum over those that discharge, kW, not positive.
+    pub power_export_kw: f64,
+    /// How many charge.
+    pub charging: u32,
+    /// How many discharge.
+    pub discharging: u32,
+    /// How many charge points are not in the sums, because their power is not known now.
+    pub unknown: u32,
+    /// Smallest and mean state of charge of the vehicles that tell it, %.
+    pub soc: Option<(f64, f64)>,
+}
+
+/// A window that the journal has kept: durable, with an identity that never changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Who it is.
+    pub identity: Identity,
+    /// What its indices mean.
+    pub schema: Arc<Schema>,
+    /// What it says.
+    pub window: Window,
+}
