@@ -1,0 +1,225 @@
+//! The board of facts and the snapshot that is made of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{BusId, ClockTrust, DeviceId, DeviceKind, Epoch, Missing, Seq};
+
+/// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
+#[derive(Debug, Default)]
+pub struct Facts {
+    devices: Mutex<BTreeMap<DeviceId, DeviceFacts>>,
+    pipeline: Mutex<PipelineFacts>,
+    journal: Mutex<JournalFacts>,
+    uplink: Mutex<UplinkFacts>,
+}
+
+/// A task that panicked while it wrote left numbers, not broken logic: go on with them.
+fn open<T>(section: &Mutex<T>) -> MutexGuard<'_, T> {
+    section.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Facts {
+    /// Updates what is known of one device.
+    pub fn device(&self, id: &DeviceId, update: impl FnOnce(&mut DeviceFacts)) {
+        let mut devices = open(&self.devices);
+        if let Some(facts) = devices.get_mut(id) {
+            update(facts);
+        } else {
+            let mut facts = DeviceFacts::default();
+            update(&mut facts);
+            devices.insert(id.clone(), facts);
+        }
+    }
+
+    /// Forgets all devices: the plan has changed.
+    pub fn clear_devices(&self) {
+        open(&self.devices).clear();
+    }
+
+    /// Updates what is known of the pipeline.
+    pub fn pipeline(&self, update: impl FnOnce(&mut PipelineFacts)) {
+        update(&mut open(&self.pipeline));
+    }
+
+    /// Updates what is known of the journal.
+    pub fn journal(&self, update: impl FnOnce(&mut JournalFacts)) {
+        update(&mut open(&self.journal));
+    }
+
+    /// Updates what is known of the uplink.
+    pub fn uplink(&self, update: impl FnOnce(&mut UplinkFacts)) {
+        update(&mut open(&self.uplink));
+    }
+
+    /// A consistent copy of each section.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            devices: open(&self.devices).clone(),
+            pipeline: open(&self.pipeline).clone(),
+            journal: open(&self.journal).clone(),
+            uplink: open(&self.uplink).clone(),
+        }
+    }
+}
+
+/// What the agent knows of itself at one moment. All of it is the agent's own view: "in journal" is not
+/// "acknowledged by the broker".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// By name.
+    pub devices: BTreeMap<DeviceId, DeviceFacts>,
+    /// From samples to windows.
+    pub pipeline: PipelineFacts,
+    /// Where data waits.
+    pub journal: JournalFacts,
+    /// Towards the broker.
+    pub uplink: UplinkFacts,
+}
+
+/// A device, as its source sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// The bus it is on.
+    pub bus: Option<BusId>,
+    /// Meter or charge point.
+    pub kind: Option<DeviceKind>,
+    /// Whether it answers.
+    pub state: DeviceState,
+    /// Requests sent since the start.
+    pub requests: u64,
+    /// Answers that could be used.
+    pub answers: u64,
+    /// Requests that failed, by the name of the failure.
+    pub failures: BTreeMap<String, u64>,
+    /// The last failure in words, with what to do; kept when the device answers again.
+    pub last_failure: Option<String>,
+    /// Round trip of the last answer, ms.
+    pub reply_ms: Option<f64>,
+    /// The last known power, kW, positive towards the vehicle or the site.
+    pub power_flow_kw: Option<f64>,
+}
+
+/// Whether a device answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Answering,
+    /// It does not.
+    Silent(Missing),
+}
+
+/// From samples to windows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PipelineFacts {
+    /// Samples taken from the sources.
+    pub samples: u64,
+    /// Samples thrown away because the journal stalled.
+    pub samples_shed: u64,
+    /// Windows closed.
+    pub windows: u64,
+    /// Measured values in them.
+    pub points: u64,
+    /// Trust of the wall clock at the last window.
+    pub clock: Option<ClockTrust>,
+    /// The depot's charge points together at the last roll-up, kW.
+    pub site_power_kw: Option<f64>,
+}
+
+/// Where data waits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JournalFacts {
+    /// The life of this start.
+    pub epoch: Option<Epoch>,
+    /// The newest number that is durable.
+    pub durable: Option<Seq>,
+    /// Entries that are durable and not acknowledged.
+    pub waiting_entries: u64,
+    /// Entries that are appended and not durable yet.
+    pub unsynced_entries: u64,
+    /// Bytes of all segments on disk.
+    pub bytes: u64,
+    /// The byte budget.
+    pub bytes_max: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Group commits since the start.
+    pub commits: u64,
+    /// Payload bytes written since the start.
+    pub bytes_written: u64,
+    /// Duration of the last commit with its sync, ms.
+    pub commit_ms: Option<f64>,
+    /// Gap entries written since the start, and the entries they stand for.
+    pub gaps: u64,
+    /// Entries lost to any reason since the start; each is covered by a gap entry.
+    pub entries_lost: u64,
+    /// What is wrong with the medium, and what to do; `None` when all is well.
+    pub trouble: Option<String>,
+}
+
+/// Towards the broker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UplinkFacts {
+    /// Where the session stands.
+    pub state: UplinkState,
+    /// The broker in use or being tried.
+    pub broker: Option<String>,
+    /// Connections made since the start.
+    pub connections: u64,
+    /// Connections lost since the start.
+    pub disconnections: u64,
+    /// Messages sent and not acknowledged.
+    pub in_flight: u64,
+    /// The live lane.
+    pub live: LaneFacts,
+    /// The history lane.
+    pub history: LaneFacts,
+    /// What went wrong last; kept after it is mended.
+    pub trouble: Option<BrokerTrouble>,
+}
+
+/// One lane of the uplink.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LaneFacts {
+    /// Entries handed to the connection.
+    pub published: u64,
+    /// Entries acknowledged by the broker with success.
+    pub acknowledged: u64,
+    /// Entries refused by the broker.
+    pub refused: u64,
+    /// Payload bytes handed to the connection.
+    pub bytes: u64,
+}
+
+/// Something that went wrong towards the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerTrouble {
+    /// Which broker.
+    pub broker: String,
+    /// What happened, with the MQTT name of the reason code if there was one.
+    pub what: String,
+    /// What a person can do.
+    pub remedy: String,
+}
+
+/// Where the session towards the broker stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UplinkState {
+    /// Waiting for the next try.
+    #[default]
+    Offline,
+    /// Trying.
+    Connecting,
+    /// Connected.
+    Online,
+    /// Sending the last before a stop.
+    Draining,
+}
