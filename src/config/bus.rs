@@ -1,0 +1,144 @@
+//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp`.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document::{Entry, Kind, Table, Value};
+use super::gateway::absolute_path;
+use super::plan::{BusPlan, Endpoint, Parity, Tap, Wire};
+use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
+
+pub(super) const BUS: Form = Form {
+    table: "bus.*",
+    keys: &[
+        ("modbus-tcp", "{}"),
+        ("modbus-rtu", "{ port = \"/dev/ttyS1\", baud = 19200, parity = \"even\", stop_bits = 1 }"),
+        ("can", "{ interface = \"can0\", bitrate = 250000 }"),
+        ("iso15118", "{ tap = \"eth1\" }"),
+    ],
+};
+pub(super) const MODBUS_TCP: Form = Form { table: "bus.*.modbus-tcp", keys: &[("timeout", "\"1s\"")] };
+pub(super) const MODBUS_RTU: Form = Form {
+    table: "bus.*.modbus-rtu",
+    keys: &[
+        ("port", "\"/dev/ttyS1\""),
+        ("baud", "19200"),
+        ("parity", "\"even\""),
+        ("stop_bits", "1"),
+        ("timeout", "\"1s\""),
+    ],
+};
+pub(super) const CAN: Form = Form { table: "bus.*.can", keys: &[("interface", "\"can0\""), ("bitrate", "250000")] };
+pub(super) const ISO15118: Form = Form {
+    table: "bus.*.iso15118",
+    keys: &[
+        ("mirror", "\"unix:/run/v2g-edge/iso15118.sock\""),
+        ("tap", "\"eth1\""),
+        ("files", "[\"a.ev.bin\", \"a.se.bin\"]"),
+    ],
+};
+
+/// How long to wait for a reply. Below, a healthy serial gateway is given up; above, one silent device owns the bus.
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+/// What the drivers of serial ports know (`termios.h`), from 1200 on.
+const BAUDS: [u32; 10] = [1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800];
+/// CiA 301 names these; 33,333 and 83,333 are of cars and trucks.
+const BITRATES: [u32; 11] =
+    [10_000, 20_000, 33_333, 50_000, 83_333, 100_000, 125_000, 250_000, 500_000, 800_000, 1_000_000];
+/// `IFNAMSIZ` less its final NUL.
+const INTERFACE_BYTES_MAX: usize = 15;
+const FILES_MAX: usize = 64;
+
+/// One bus; `None` after reporting what is wrong with it.
+pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusPlan> {
+    let section = Section::new(scope, &BUS, format!("bus.{}", entry.key), table);
+    let id = super::child_name(scope, &section.title, entry);
+    let kinds = section.present(&["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
+    let wire = match kinds.as_slice() {
+        ["modbus-tcp"] => section.section("modbus-tcp", &MODBUS_TCP).map(|s| modbus_tcp(&s)),
+        ["modbus-rtu"] => section.section("modbus-rtu", &MODBUS_RTU).and_then(|s| modbus_rtu(&s)),
+        ["can"] => section.section("can", &CAN).and_then(|s| can(&s)),
+        [_iso15118] => section.section("iso15118", &ISO15118).and_then(|s| iso15118(&s)),
+        [] => {
+            let remedy = "modbus-tcp = {}   (or modbus-rtu, can, iso15118)";
+            section.blame_header(format!("the bus {} does not say what it is", entry.key), remedy);
+            None
+        }
+        [_, second, ..] => {
+            let problem = format!("the bus {} is of two kinds, {}", entry.key, kinds.join(" and "));
+            section.blame(second, problem, "one kind here, and a bus of its own for the other");
+            None
+        }
+    };
+    Some(BusPlan { id: id?, wire: wire?, line: section.header().line() })
+}
+
+fn modbus_tcp(section: &Section<'_>) -> Wire {
+    let timeout = section.optional("timeout", duration_within(TIMEOUT));
+    Wire::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT) }
+}
+
+fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
+    let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
+    let port = section.required("port", absolute_path);
+    let baud = section.required("baud", |value| listed(value, &BAUDS));
+    let parity = section.required("parity", one_of(&parities));
+    let stop_bits = section.optional("stop_bits", integer(1..=2_u8)).unwrap_or(1);
+    let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
+    Some(Wire::ModbusRtu { port: port?, baud: baud?, parity: parity?, stop_bits, timeout })
+}
+
+fn can(section: &Section<'_>) -> Option<Wire> {
+    let interface = section.required("interface", interface);
+    let bitrate = section.required("bitrate", |value| listed(value, &BITRATES));
+    Some(Wire::Can { interface: interface?, bitrate: bitrate? })
+}
+
+fn iso15118(section: &Section<'_>) -> Option<Wire> {
+    match section.present(&["mirror", "tap", "files"]).as_slice() {
+        ["mirror"] => section.optional("mirror", mirror).map(Tap::Mirror),
+        ["tap"] => section.optional("tap", interface).map(Tap::Interface),
+        ["files"] => section.list("files", FILES_MAX, |value| text(value).map(PathBuf::from)).map(Tap::Files),
+        _ => {
+            let remedy =
+                "iso15118 = { mirror = \"unix:/run/v2g-edge/iso15118.sock\" }   (or tap = \"eth1\", or files = […])";
+            let problem = "exactly one of mirror, tap and files says where the sessions are seen";
+            section.blame_header(problem, remedy);
+            None
+        }
+    }
+    .map(Wire::Iso15118)
+}
+
+fn mirror(value: &Value) -> Taken<String> {
+    let given = text(value)?;
+    let is_socket = given.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
+    let is_port = given.strip_prefix("tcp:").is_some_and(|at| at.contains(':') && Endpoint::parse(at, 1).is_ok());
+    if is_socket || is_port { Ok(given) } else { Err(Wrong::noted("is no socket", "unix:/path or tcp:host:port")) }
+}
+
+fn interface(value: &Value) -> Taken<String> {
+    let given = text(value)?;
+    let usable = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':');
+    if given.is_empty() || given.len() > INTERFACE_BYTES_MAX || !given.bytes().all(usable) {
+        return Err(Wrong::noted(format!("= \"{given}\" is not the name of an interface"), "see: ip link"));
+    }
+    Ok(given)
+}
+
+fn listed(value: &Value, allowed: &[u32]) -> Taken<u32> {
+    let list = allowed.iter().map(u32::to_string).collect::<Vec<_>>();
+    let Kind::Integer(given) = value.kind else {
+        return Err(Wrong::noted(format!("is {}, not a whole number", value.kind.describe()), list.join(", ")));
+    };
+    if let Some(number) = allowed.iter().find(|number| i128::from(**number) == given) {
+        return Ok(*number);
+    }
+    let problem = format!("is {given}, which is not usual");
+    match nearest(&given.to_string(), list.iter().map(String::as_str)) {
+        Some(near) => Err(Wrong::instead(problem, near, list.join(", "))),
+        None => Err(Wrong::noted(problem, list.join(", "))),
+    }
+}

@@ -1,0 +1,109 @@
+//! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[api]`, `[log]`.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document::Value;
+use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WhenFull};
+use super::section::{Form, Section, Taken, Wrong, duration_within, name, nearest, number, one_of, size_within, text};
+
+pub(super) const GATEWAY: Form = Form {
+    table: "gateway",
+    keys: &[("id", "\"gw-01\""), ("site", "\"depot-a\""), ("state_dir", "\"/var/lib/v2g-edge\"")],
+};
+pub(super) const AGGREGATE: Form =
+    Form { table: "aggregate", keys: &[("window", "\"250ms\""), ("dead_band_kw", "0.05")] };
+pub(super) const JOURNAL: Form = Form {
+    table: "journal",
+    keys: &[
+        ("bytes_max", "\"4GiB\""),
+        ("age_max", "\"72h\""),
+        ("commit_interval", "\"100ms\""),
+        ("when_full", "\"thin\""),
+    ],
+};
+pub(super) const API: Form = Form { table: "api", keys: &[("socket", "\"/run/v2g-edge/api.sock\"")] };
+pub(super) const LOG: Form = Form { table: "log", keys: &[("filter", "\"info\"")] };
+
+/// Below, a message costs more than what is in it; above, a battery can have turned twice unseen.
+const WINDOW: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(60);
+/// 16 MiB is two segments of the journal: one to write, one to read.
+const JOURNAL_BYTES: RangeInclusive<u64> = (16 << 20)..=(16 << 40);
+const JOURNAL_AGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
+/// Below, the medium does nothing but sync; above, a power cut takes more than anyone expects.
+const COMMIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
+/// `sockaddr_un.sun_path` less its final NUL.
+const SOCKET_BYTES_MAX: usize = 107;
+
+pub(super) fn gateway(section: &Section<'_>) -> Option<GatewayPlan> {
+    let id = section.required("id", name);
+    let site = section.required("site", name);
+    let state_dir = section.required("state_dir", absolute_path);
+    Some(GatewayPlan { id: id?, site: site?, state_dir: state_dir? })
+}
+
+pub(super) fn aggregate(section: &Section<'_>) -> AggregatePlan {
+    AggregatePlan {
+        window: section.optional("window", duration_within(WINDOW)).unwrap_or(Duration::from_millis(250)),
+        dead_band_kw: section.optional("dead_band_kw", number(0.0..=1000.0)).unwrap_or(0.05),
+    }
+}
+
+pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
+    let when_full =
+        [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest), ("refuse-newest", WhenFull::RefuseNewest)];
+    JournalPlan {
+        bytes_max: section.optional("bytes_max", size_within(JOURNAL_BYTES)).unwrap_or(4 << 30),
+        age_max: section.optional("age_max", duration_within(JOURNAL_AGE)).unwrap_or(Duration::from_secs(72 * 3600)),
+        commit_interval: section
+            .optional("commit_interval", duration_within(COMMIT))
+            .unwrap_or(Duration::from_millis(100)),
+        when_full: section.optional("when_full", one_of(&when_full)).unwrap_or(WhenFull::Thin),
+    }
+}
+
+pub(super) fn api(section: &Section<'_>) -> ApiPlan {
+    let socket = section.optional("socket", |value| {
+        let path = absolute_path(value)?;
+        let bytes = path.as_os_str().len();
+        if bytes <= SOCKET_BYTES_MAX {
+            Ok(path)
+        } else {
+            Err(Wrong::new(format!("has {bytes} bytes; the kernel takes {SOCKET_BYTES_MAX}")))
+        }
+    });
+    ApiPlan { socket: socket.unwrap_or_else(|| PathBuf::from("/run/v2g-edge/api.sock")) }
+}
+
+pub(super) fn log(section: &Section<'_>) -> LogPlan {
+    LogPlan { filter: section.optional("filter", log_filter).unwrap_or_else(|| "info".to_owned()) }
+}
+
+pub(super) fn absolute_path(value: &Value) -> Taken<PathBuf> {
+    let given = text(value)?;
+    if given.starts_with('/') && !given.contains('\0') {
+        return Ok(PathBuf::from(given));
+    }
+    Err(Wrong::noted(format!("= \"{given}\" is not an absolute path"), "it begins with /"))
+}
+
+/// `info`, or directives such as `info,v2g_edge::uplink=debug`. Stricter than the log itself, which takes a
+/// misspelt level for the name of a module and then logs everything of nothing.
+fn log_filter(value: &Value) -> Taken<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let given = text(value)?;
+    for directive in given.split(',') {
+        let level = directive.rsplit('=').next().unwrap_or(directive).trim();
+        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            let problem = format!("= \"{given}\" has \"{level}\" where a level is due");
+            let list = LEVELS.join(" | ");
+            let whole = nearest(level, LEVELS.into_iter()).map(|near| format!("\"{}\"", given.replace(level, near)));
+            return Err(match whole {
+                Some(whole) if !level.is_empty() => Wrong::instead(problem, whole, list),
+                _ => Wrong::noted(problem, format!("{list}, or \"info,v2g_edge::uplink=debug\"")),
+            });
+        }
+    }
+    Ok(given)
+}

@@ -1,0 +1,443 @@
+//! The configuration as it runs: every value is there, checked, and within its bounds.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::measure::{BusId, DeviceSpec, GatewayId, Schema, SiteId};
+
+/// All that the agent does, as decided before it starts. Two equal plans do the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Who we are and where the record is kept.
+    pub gateway: GatewayPlan,
+    /// How readings become windows.
+    pub aggregate: AggregatePlan,
+    /// Where data waits, and what gives when there is no more room.
+    pub journal: JournalPlan,
+    /// Towards the broker.
+    pub uplink: UplinkPlan,
+    /// The local socket.
+    pub api: ApiPlan,
+    /// The log.
+    pub log: LogPlan,
+    /// In the order of the file.
+    pub buses: Vec<BusPlan>,
+    /// In the order of the file: the place in this list is the device's [`crate::measure::DeviceIx`].
+    pub devices: Vec<DevicePlan>,
+}
+
+impl Plan {
+    /// The dictionary of everything this plan measures.
+    #[must_use]
+    pub fn schema(&self) -> Schema {
+        let specs: Vec<DeviceSpec> = self.devices.iter().map(|device| device.spec.clone()).collect();
+        Schema::new(self.gateway.id.clone(), self.gateway.site.clone(), &specs)
+    }
+
+    /// The bus of this name.
+    #[must_use]
+    pub fn bus(&self, id: &BusId) -> Option<&BusPlan> {
+        self.buses.iter().find(|bus| bus.id == *id)
+    }
+
+    /// The devices on a bus, with their place in the plan's list.
+    pub fn devices_on<'p>(&'p self, bus: &'p BusId) -> impl Iterator<Item = (usize, &'p DevicePlan)> {
+        self.devices.iter().enumerate().filter(move |(_, device)| device.bus == *bus)
+    }
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayPlan {
+    /// Unique in the fleet.
+    pub id: GatewayId,
+    /// The depot.
+    pub site: SiteId,
+    /// Absolute.
+    pub state_dir: PathBuf,
+}
+
+/// `[aggregate]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregatePlan {
+    /// 50 ms to 60 s.
+    pub window: Duration,
+    /// Less power than this, either way, is `idle`. kW, 0 to 1000.
+    pub dead_band_kw: f64,
+}
+
+/// `[journal]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalPlan {
+    /// 16 MiB to 16 TiB.
+    pub bytes_max: u64,
+    /// 1 h to 3650 d.
+    pub age_max: Duration,
+    /// What a power cut can take: 20 ms to 10 s.
+    pub commit_interval: Duration,
+    /// What gives when a bound is reached.
+    pub when_full: WhenFull,
+}
+
+/// What the journal gives up when it has reached a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// Detail: the oldest windows become coarser, energy stays exact.
+    Thin,
+    /// The oldest windows.
+    DropOldest,
+    /// The newest windows.
+    RefuseNewest,
+}
+
+/// `[uplink]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkPlan {
+    /// In order of preference; 1 to 8, all different.
+    pub brokers: Vec<BrokerUrl>,
+    /// Whether `mqtt://` may leave the machine.
+    pub allow_plaintext: bool,
+    /// Placeholders are filled in; no wildcards, no empty level; at most 150 bytes.
+    pub topic_prefix: String,
+    /// The MQTT client identifier; 1 to 128 bytes.
+    pub client_id: String,
+    /// Whole seconds, 5 s to 18 h.
+    pub keep_alive: Duration,
+    /// Bytes per second of replay, 1 KiB/s to 1 GiB/s.
+    pub history_rate_max: u64,
+    /// Unacknowledged messages at a time, 1 to 1000.
+    pub in_flight_max: u16,
+    /// There if any broker is `mqtts://`.
+    pub tls: Option<TlsPlan>,
+}
+
+/// `[uplink.tls]`. All absolute; the files were there, and the key private, when the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// PEM, the authorities that a broker's certificate may come from.
+    pub ca: PathBuf,
+    /// PEM, our certificate with its chain.
+    pub certificate: PathBuf,
+    /// PEM, our private key.
+    pub key: PathBuf,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiPlan {
+    /// Absolute; at most 107 bytes (`sun_path` less its end).
+    pub socket: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPlan {
+    /// In the syntax of `RUST_LOG`.
+    pub filter: String,
+}
+
+/// `[bus.*]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusPlan {
+    /// Its name.
+    pub id: BusId,
+    /// What it is made of.
+    pub wire: Wire,
+    /// The line of its header in the file.
+    pub line: usize,
+}
+
+/// The kinds of wire, each with its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wire {
+    /// A network; each device has its own address.
+    ModbusTcp {
+        /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
+        timeout: Duration,
+    },
+    /// A serial line. Read and checked, not driven by this version.
+    ModbusRtu {
+        /// Absolute.
+        port: PathBuf,
+        /// Bits per second.
+        baud: u32,
+        /// As the devices have it.
+        parity: Parity,
+        /// 1 or 2.
+        stop_bits: u8,
+        /// How long to wait for a reply. 50 ms to 30 s.
+        timeout: Duration,
+    },
+    /// A CAN interface. Read and checked, not driven by this version.
+    Can {
+        /// Its name in the kernel: `can0`.
+        interface: String,
+        /// Bits per second.
+        bitrate: u32,
+    },
+    /// A tap on ISO 15118 sessions. Read and checked, not driven by this version.
+    Iso15118(Tap),
+}
+
+impl Wire {
+    /// The key by which the file names this kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ModbusTcp { .. } => "modbus-tcp",
+            Self::ModbusRtu { .. } => "modbus-rtu",
+            Self::Can { .. } => "can",
+            Self::Iso15118(_) => "iso15118",
+        }
+    }
+}
+
+/// The parity of a serial line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Parity {
+    /// No parity bit.
+    None,
+    /// Even.
+    Even,
+    /// Odd.
+    Odd,
+}
+
+/// Where ISO 15118 sessions are seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tap {
+    /// The charger sends a copy of its messages here: `unix:/path` or `tcp:host:port`.
+    Mirror(String),
+    /// A network interface on which they pass.
+    Interface(String),
+    /// Recordings.
+    Files(Vec<PathBuf>),
+}
+
+/// `[device.*]`, with its profile worked in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DevicePlan {
+    /// What it offers and when it is read.
+    pub spec: DeviceSpec,
+    /// The bus it is on; there is one of this name.
+    pub bus: BusId,
+    /// Where it listens.
+    pub address: Endpoint,
+    /// Its number there.
+    pub unit: UnitId,
+    /// How long to wait for a reply. 50 ms to 30 s.
+    pub timeout: Duration,
+    /// The line of its header in the file.
+    pub line: usize,
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A name or an address; an IPv6 address stands here without brackets.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// Not the address of anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct InvalidAddress {
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Endpoint {
+    /// Reads `host`, `host:port`, `1.2.3.4:502`, `[::1]:502` or `::1`.
+    ///
+    /// # Errors
+    /// The host is empty or has characters that no host has, or the port is not 1 to 65535.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, InvalidAddress> {
+        let invalid = |problem: &str| InvalidAddress { problem: problem.to_owned() };
+        let is_ipv6 = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, after) = rest.split_once(']').ok_or_else(|| invalid("has a '[' that is not closed"))?;
+            if !is_ipv6(host) {
+                return Err(invalid("has no IPv6 address in its brackets"));
+            }
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').unwrap_or("")) })
+        } else if is_ipv6(text) {
+            (text, None)
+        } else {
+            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+        };
+        let port = match port {
+            None => default_port,
+            // `u16::from_str` would take "+502".
+            Some(port) => match port.parse() {
+                Ok(number) if number != 0 && port.bytes().all(|b| b.is_ascii_digit()) => number,
+                _ => return Err(invalid("has a port that is not 1 to 65535")),
+            },
+        };
+        let of_a_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        // RFC 1035: 253 characters is the longest name.
+        if !is_ipv6(host) && (host.is_empty() || host.len() > 253 || !host.bytes().all(of_a_name)) {
+            return Err(invalid("has no host name or IP address that could be one"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+
+    /// Whether it never leaves this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// A broker: `mqtts://host:port`, or `mqtt://` without encryption.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BrokerUrl {
+    /// `mqtts`.
+    pub tls: bool,
+    /// A name or an address; an IPv6 address stands here without brackets.
+    pub host: String,
+    /// 8883 or 1883 if the text does not say.
+    pub port: u16,
+}
+
+impl BrokerUrl {
+    /// The registered port of MQTT over TLS.
+    pub const PORT_TLS: u16 = 8883;
+    /// The registered port of MQTT.
+    pub const PORT_PLAIN: u16 = 1883;
+
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        Endpoint { host: self.host.clone(), port: self.port }.is_loopback()
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = |problem: &str| InvalidAddress { problem: problem.to_owned() };
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| invalid("does not begin with mqtts:// or mqtt://"))?;
+        let (tls, default_port) = match scheme {
+            "mqtts" => (true, Self::PORT_TLS),
+            "mqtt" => (false, Self::PORT_PLAIN),
+            _ => return Err(invalid("does not begin with mqtts:// or mqtt://")),
+        };
+        if rest.contains('@') {
+            return Err(invalid("has a user in it; the gateway is known by its certificate"));
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('/') {
+            return Err(invalid("has a path; a broker has only a host and a port"));
+        }
+        let Endpoint { host, port } = Endpoint::parse(authority, default_port)?;
+        Ok(Self { tls, host, port })
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        write!(f, "{scheme}://{}", Endpoint { host: self.host.clone(), port: self.port })
+    }
+}
+
+/// The number of a Modbus device: 1 to 247, and over TCP also 0 and 255, by which a device without a number of
+/// its own is meant (Modbus Messaging on TCP/IP 1.0b, 4.4.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct UnitId(u8);
+
+impl UnitId {
+    /// As on the wire.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for UnitId {
+    type Error = InvalidUnitId;
+
+    fn try_from(number: u8) -> Result<Self, InvalidUnitId> {
+        if matches!(number, 0..=247 | 255) { Ok(Self(number)) } else { Err(InvalidUnitId(number)) }
+    }
+}
+
+impl fmt::Display for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Not a unit id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is reserved; a unit is 1 to 247, over TCP also 0 or 255")]
+pub struct InvalidUnitId(pub u8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_with_and_without_its_port() {
+        for (text, shown) in [
+            ("10.0.0.17", "10.0.0.17:502"),
+            ("meter.local:1502", "meter.local:1502"),
+            ("::1", "[::1]:502"),
+            ("[fe80::2]:503", "[fe80::2]:503"),
+        ] {
+            assert_eq!(Endpoint::parse(text, 502).expect(text).to_string(), shown);
+        }
+        for text in ["", ":502", "a:0", "a:65536", "a:b", "a b", "[::1", "[::1]x", "[x]:1", "http://a", "a:+5"] {
+            assert!(Endpoint::parse(text, 502).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_broker_is_written_as_it_is_read() {
+        for (text, shown) in [
+            ("mqtts://a.example", "mqtts://a.example:8883"),
+            ("mqtt://localhost/", "mqtt://localhost:1883"),
+            ("mqtts://[::1]:1", "mqtts://[::1]:1"),
+        ] {
+            let url: BrokerUrl = text.parse().expect(text);
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(url));
+        }
+        for text in ["a.example:8883", "tcp://a", "mqtts://", "mqtts://u:p@a", "mqtts://a/b", "MQTT://a"] {
+            assert!(text.parse::<BrokerUrl>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (host, expected) in [("127.3.2.1", true), ("::1", true), ("LocalHost", true), ("localhost.example", false)]
+        {
+            assert_eq!(Endpoint { host: host.to_owned(), port: 1 }.is_loopback(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_reserved_unit_is_refused() {
+        let refused: Vec<u8> = (0..=255).filter(|n| UnitId::try_from(*n).is_err()).collect();
+        assert_eq!(refused, [248, 249, 250, 251, 252, 253, 254]);
+    }
+}

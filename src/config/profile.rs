@@ -1,0 +1,316 @@
+//! A device profile, complete and checked: what a make of device offers, and in which requests it is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::blocks::{Extent, merge};
+use super::draft::{Draft, ModbusDraft, PROFILE, Pace, PointDraft, REQUEST_REGISTERS_MAX};
+use super::fault::Collector;
+use super::section::nearest;
+use crate::measure::{
+    Conversion, DeviceKind, Fold, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable, Shape,
+    Unit, WordOrder,
+};
+
+/// A hole of 8 registers costs 16 bytes; a request of its own costs about 20 and the device's thinking time.
+const REQUEST_GAP_DEFAULT: u16 = 8;
+/// When neither the device table nor the profile says.
+const POLL_DEFAULT: Duration = Duration::from_millis(500);
+/// The most points of a device; [`crate::measure::PointIx`] could hold more, a batch should not.
+const POINTS_MAX: usize = 512;
+/// A profile that is complete and checked.
+#[derive(Debug)]
+pub(super) struct Profile {
+    pub kind: DeviceKind,
+    pub points: Arc<[PointSpec]>,
+    /// When the device table does not say.
+    pub poll: Duration,
+    groups: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: String,
+    pace: Pace,
+    blocks: Vec<RegisterBlock>,
+}
+
+impl Profile {
+    /// The groups of a device that is polled at this interval.
+    pub(super) fn groups(&self, poll: Duration) -> Vec<PollGroup> {
+        let interval = |pace| match pace {
+            Pace::Poll => poll,
+            Pace::Every(interval) => poll.max(interval),
+        };
+        let group =
+            |g: &Group| PollGroup { name: g.name.clone(), interval: interval(g.pace), blocks: g.blocks.clone() };
+        self.groups.iter().map(group).collect()
+    }
+}
+
+impl Draft {
+    /// The profile, if nothing is missing and everything fits together; what does not is reported.
+    pub(super) fn complete(self, faults: &Collector) -> Option<Profile> {
+        self.require_all(faults);
+        let modbus = &self.modbus;
+        let registers_max = modbus.registers_max.unwrap_or(REQUEST_REGISTERS_MAX);
+        let complete = |point: &PointDraft| point.complete(modbus, registers_max, &self.groups, faults);
+        let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
+        // Through a list first, so that the first wrong point does not end the reading.
+        let points: Vec<(String, PointSpec)> = completed.into_iter().collect::<Option<_>>()?;
+        let gap_max = modbus.gap_max.unwrap_or(REQUEST_GAP_DEFAULT);
+        let extent = |(_, point): &(String, PointSpec)| -> Extent {
+            (point.register.table, point.register.address, point.register.width())
+        };
+        let group = |(name, pace): &(String, Pace)| {
+            let extents: Vec<Extent> = points.iter().filter(|(of, _)| of == name).map(extent).collect();
+            Group { name: name.clone(), pace: *pace, blocks: merge(&extents, registers_max, gap_max) }
+        };
+        // A group that a derived profile has emptied is no group.
+        let groups: Vec<Group> = self.groups.iter().map(group).filter(|g| !g.blocks.is_empty()).collect();
+        Some(Profile {
+            kind: self.kind?,
+            poll: modbus.poll.unwrap_or(POLL_DEFAULT),
+            points: points.into_iter().map(|(_, point)| point).collect(),
+            groups,
+        })
+    }
+
+    /// Reports what a profile must say of itself and does not.
+    fn require_all(&self, faults: &Collector) {
+        let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, .. } = self;
+        let base = "0   (the number that the register list gives to the first register on the wire)";
+        let needed = [
+            (vendor.is_some(), header, "profile", "vendor", PROFILE.example("vendor")),
+            (model.is_some(), header, "profile", "model", PROFILE.example("model")),
+            (kind.is_some(), header, "profile", "kind", "\"meter\"   (or \"evse\")"),
+            (sources.is_some(), header, "profile", "sources", PROFILE.example("sources")),
+            (modbus.address_base.is_some(), modbus_header, "modbus", "address_base", base),
+        ];
+        for (is_there, place, table, key, example) in needed {
+            let path = format!("{table}.{key}");
+            if !is_there && !faults.blames(&place.source, &path) {
+                let problem = format!("the key {key} is missing under [{table}]");
+                faults.push(place.fault(path, problem, format!("{key} = {example}")));
+            }
+        }
+        if points.is_empty() || points.len() > POINTS_MAX {
+            let problem = format!("the profile has {} points; 1 to {POINTS_MAX} are allowed", points.len());
+            let line = "power_flow = { register = 52, unit = \"W\", sign = \"import-positive\", group = \"fast\" }";
+            faults.push(header.fault("point", problem, format!("[point]\n{line}")));
+        }
+    }
+}
+
+/// Reports the mistakes of one point.
+#[derive(Clone, Copy)]
+struct Critic<'a> {
+    point: &'a PointDraft,
+    faults: &'a Collector,
+}
+
+impl Critic<'_> {
+    fn blame(self, problem: &str, remedy: &str) {
+        let PointDraft { field, place, .. } = self.point;
+        let fault = place.fault(format!("point.{field}"), format!("the point {field} {problem}"), remedy);
+        self.faults.push(fault);
+    }
+
+    /// What is wrong, here or under `[modbus]`, has been told and is not also missing.
+    fn require(self, is_there: bool, key: &str, example: &str) {
+        let PointDraft { field, place, .. } = self.point;
+        let paths = [format!("point.{field}.{key}"), format!("modbus.{key}")];
+        if !is_there && !paths.iter().any(|path| self.faults.blames(&place.source, path)) {
+            self.blame(&format!("has no {key}"), &format!("{key} = {example}"));
+        }
+    }
+}
+
+/// Where a point stands and in what it is counted: all that has no default.
+struct Stand {
+    group: String,
+    table: RegisterTable,
+    address: u16,
+    raw: RawKind,
+    word_order: WordOrder,
+    unit: Unit,
+}
+
+impl PointDraft {
+    /// The group and the point, or `None` after reporting why not.
+    fn complete(
+        &self,
+        modbus: &ModbusDraft,
+        registers_max: u16,
+        groups: &[(String, Pace)],
+        faults: &Collector,
+    ) -> Option<(String, PointSpec)> {
+        let critic = Critic { point: self, faults };
+        let shape = self.shape.unwrap_or(if self.texts.is_some() { Shape::Text } else { Shape::Float });
+        let Stand { group, table, address, raw, word_order, unit } = self.stand(modbus, shape, critic)?;
+        if !groups.iter().any(|(name, _)| *name == group) {
+            let near = nearest(&group, groups.iter().map(|(name, _)| name.as_str()));
+            let make = || format!("[group.{group}]\ninterval = \"10s\"");
+            let remedy = near.map_or_else(make, |near| format!("group = \"{near}\""));
+            critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
+        }
+        if raw.width() > registers_max {
+            let remedy = format!("request_registers_max = {}", raw.width());
+            critic.blame("is wider than request_registers_max allows", &remedy);
+        }
+        self.check_meaning(shape, raw, unit, critic);
+        let (wire_unit, unit_conversion) = unit.wire();
+        let invert = self.invert.unwrap_or(false);
+        let turned = |(low, high): (f64, f64)| {
+            let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
+            if invert { -high..=-low } else { low..=high }
+        };
+        let register = RegisterPoint {
+            table,
+            address,
+            raw,
+            word_order,
+            not_available: self.not_available.clone().unwrap_or_default(),
+            conversion: scaled(self.scale.unwrap_or(1.0), unit_conversion),
+            offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
+            invert,
+            texts: self.texts.clone().unwrap_or_default(),
+        };
+        let point = PointSpec {
+            field: self.field.clone(),
+            unit: wire_unit,
+            shape,
+            fold: self.fold.unwrap_or_else(|| fold_of(shape, wire_unit)),
+            valid: self.valid.map(turned),
+            frozen_after: self.frozen_after,
+            register,
+        };
+        Some((group, point))
+    }
+
+    /// What this point says, or `[modbus]` for all; `None` after reporting what neither says.
+    fn stand(&self, modbus: &ModbusDraft, shape: Shape, critic: Critic<'_>) -> Option<Stand> {
+        let table = self.table.or(modbus.table);
+        let raw = self.raw.or(modbus.raw);
+        let word_order = match raw.map_or(1, RawKind::width) {
+            // The order of one word.
+            1 => Some(WordOrder::MswFirst),
+            _ => self.word_order.or(modbus.word_order),
+        };
+        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One));
+        // The commonest complaint of all is a power with the wrong sign: it is never assumed.
+        let is_signed = self.invert.is_some() || !self.field.as_str().starts_with("power_flow");
+        for (is_there, key, example) in [
+            (self.register.is_some(), "register", "52"),
+            (table.is_some(), "table", "\"input\"   (or \"holding\"; or once for all under [modbus])"),
+            (raw.is_some(), "type", "\"f32\"   (or once for all under [modbus])"),
+            (word_order.is_some(), "word_order", "\"msw-first\"   (or \"lsw-first\"; or once for all under [modbus])"),
+            (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),
+            (self.group.is_some(), "group", "\"fast\""),
+            (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
+        ] {
+            critic.require(is_there, key, example);
+        }
+        let ((number, own_base), raw) = (self.register?, raw?);
+        let first = wire_address(number, own_base.or(modbus.address_base)?);
+        let Some(address) = first.filter(|first| first.checked_add(raw.width() - 1).is_some()) else {
+            critic.blame("is not within the registers 0 to 65535 of the wire", "a register that fits address_base");
+            return None;
+        };
+        let group = self.group.clone()?;
+        Some(Stand { group, table: table?, address, raw, word_order: word_order?, unit: unit? })
+    }
+
+    /// What a point says must fit what it is called and how it is stored.
+    fn check_meaning(&self, shape: Shape, raw: RawKind, unit: Unit, critic: Critic<'_>) {
+        let is_integer = !matches!(raw, RawKind::F32 | RawKind::F64);
+        if shape != Shape::Float && !is_integer {
+            critic.blame("is a code and cannot be a floating-point number in the device", "type = \"u16\"");
+        }
+        if shape != Shape::Float && (self.scale.is_some() || self.offset.is_some()) {
+            critic.blame("is a code and cannot have a scale or an offset", "it without scale and offset");
+        }
+        if (shape == Shape::Text) != self.texts.is_some() {
+            let remedy = "texts = { 0 = \"available\", 1 = \"charging\" }, and no other shape";
+            critic.blame("needs texts if, and only if, it is a text", remedy);
+        }
+        let bits = 16 * u32::from(raw.width());
+        if self.not_available.iter().flatten().any(|code| bits < 64 && *code >> bits != 0) {
+            critic.blame(
+                "has a not_available code wider than its type",
+                "the codes as unsigned numbers of its width: 0x8000",
+            );
+        }
+        if let Some(expected) = usual_unit(self.field.as_str())
+            && expected != unit.wire().0
+            && shape == Shape::Float
+        {
+            let problem =
+                format!("is in \"{}\"; a point of this name is in {} on the wire", unit.symbol(), expected.symbol());
+            critic.blame(&problem, &format!("unit = \"{}\", or another name", expected.symbol()));
+        }
+    }
+}
+
+fn wire_address(number: u32, base: u32) -> Option<u16> {
+    number.checked_sub(base).and_then(|address| u16::try_from(address).ok())
+}
+
+/// Scale and unit as one quotient. 0.1 is no binary fraction, but 1/10 is a quotient of exact numbers.
+fn scaled(scale: f64, unit: Conversion) -> Conversion {
+    let inverse = (1.0 / scale).round();
+    let is_fraction = scale.abs() < 1.0 && (1.0 / scale - inverse).abs() <= inverse.abs() * 1e-12;
+    if is_fraction {
+        Conversion { multiply: unit.multiply, divide: unit.divide * inverse }
+    } else {
+        Conversion { multiply: unit.multiply * scale, divide: unit.divide }
+    }
+}
+
+/// Counters and codes are the newest; all else is a mean.
+fn fold_of(shape: Shape, wire_unit: Unit) -> Fold {
+    let is_counter = matches!(wire_unit, Unit::KilowattHour | Unit::KilovarHour | Unit::KilovoltAmpereHour);
+    if shape == Shape::Float && !is_counter { Fold::Mean } else { Fold::Last }
+}
+
+/// The wire's unit of the names that consumers rely on.
+fn usual_unit(field: &str) -> Option<Unit> {
+    let stem = ["_l1", "_l2", "_l3"].iter().find_map(|phase| field.strip_suffix(phase)).unwrap_or(field);
+    match stem {
+        "power_flow" | "power_limit_charge" | "power_limit_discharge" => Some(Unit::Kilowatt),
+        "power_reactive" => Some(Unit::Kilovar),
+        "power_apparent" => Some(Unit::KilovoltAmpere),
+        "power_factor" => Some(Unit::One),
+        "voltage" => Some(Unit::Volt),
+        "current" | "current_limit" => Some(Unit::Ampere),
+        "frequency" => Some(Unit::Hertz),
+        "energy_import" | "energy_export" => Some(Unit::KilowattHour),
+        "soc" => Some(Unit::Percent),
+        _ if stem.starts_with("temperature") => Some(Unit::Celsius),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_scale_gives_the_nearest_value() {
+        let tenth_of_a_watt = scaled(0.1, Unit::Watt.wire().1);
+        assert_eq!(tenth_of_a_watt.apply(72_005.0).to_bits(), 7.2005_f64.to_bits());
+        let hundredth = scaled(0.01, Conversion::IDENTITY);
+        assert_eq!(hundredth.apply(4_998.0).to_bits(), 49.98_f64.to_bits());
+        assert_eq!(scaled(10.0, Unit::WattHour.wire().1), Conversion { multiply: 10.0, divide: 1000.0 });
+        assert_eq!(scaled(0.3, Conversion::IDENTITY), Conversion { multiply: 0.3, divide: 1.0 });
+        assert_eq!(scaled(-0.1, Conversion::IDENTITY).apply(5.0).to_bits(), (-0.5_f64).to_bits());
+    }
+
+    #[test]
+    fn a_vendors_register_number_becomes_the_address_on_the_wire() {
+        assert_eq!(wire_address(30_053, 30_001), Some(52));
+        assert_eq!(wire_address(0, 1), None);
+        assert_eq!(wire_address(465_536, 400_001), Some(65_535));
+        assert_eq!(wire_address(465_537, 400_001), None);
+    }
+}

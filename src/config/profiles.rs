@@ -1,0 +1,207 @@
+//! Where profiles come from: the ones built into the program, and the operator's own in `devices/` beside the
+//! configuration file. An own profile of the same name takes the place of the built-in one, and may extend it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::document::read;
+use super::draft::Draft;
+use super::fault::{Collector, Source};
+use super::profile::Profile;
+use super::section::{Scope, nearest};
+
+/// The profiles of this build: name, file in the repository, text.
+const BUILT_IN: [(&str, &str, &str); 2] = [
+    (
+        "eastron-sdm630",
+        "configs/devices/eastron-sdm630.toml",
+        include_str!("../../configs/devices/eastron-sdm630.toml"),
+    ),
+    (
+        "sim-bidirectional-dc",
+        "configs/devices/sim-bidirectional-dc.toml",
+        include_str!("../../configs/devices/sim-bidirectional-dc.toml"),
+    ),
+];
+
+/// Where to look for profiles.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileSource {
+    directory: Option<PathBuf>,
+    /// By name: what to call the file, and its text.
+    given: BTreeMap<String, (String, String)>,
+}
+
+impl ProfileSource {
+    /// Only the profiles of this build.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::default()
+    }
+
+    /// Also `NAME.toml` in this directory, which goes before the built-in `NAME`. It need not exist.
+    #[must_use]
+    pub fn and_directory(self, directory: impl Into<PathBuf>) -> Self {
+        Self { directory: Some(directory.into()), ..self }
+    }
+
+    /// Also this text, which goes before all others of its name.
+    #[must_use]
+    pub fn and_text(mut self, name: &str, file: &str, text: &str) -> Self {
+        self.given.insert(name.to_owned(), (file.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Every name that can be used, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        names.extend(self.given.keys().cloned());
+        let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
+        let files = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+        names.extend(files.filter_map(|file| Some(file.to_str()?.strip_suffix(".toml")?.to_owned())));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn own(&self, name: &str) -> Option<io::Result<(String, String)>> {
+        if let Some(given) = self.given.get(name) {
+            return Some(Ok(given.clone()));
+        }
+        let path = self.directory.as_ref()?.join(format!("{name}.toml"));
+        match super::read_text(&path) {
+            Ok(text) => Some(Ok((path.display().to_string(), text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// What asking for a profile gives.
+#[derive(Debug)]
+pub(super) enum Found {
+    Profile(Rc<Profile>),
+    /// It is there and has mistakes, which have been reported.
+    Broken,
+    /// There is none of this name; what to write instead.
+    Unknown(String),
+    /// It is there and cannot be read.
+    Unreadable(io::Error),
+}
+
+/// The profiles that one reading has asked for, each read once.
+#[derive(Debug)]
+pub(super) struct Library<'a> {
+    source: &'a ProfileSource,
+    faults: &'a Collector,
+    known: RefCell<BTreeMap<String, Option<Rc<Profile>>>>,
+}
+
+/// Which of two profiles of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Own,
+    BuiltIn,
+}
+
+impl<'a> Library<'a> {
+    pub(super) fn new(source: &'a ProfileSource, faults: &'a Collector) -> Self {
+        Self { source, faults, known: RefCell::default() }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Found {
+        if let Some(known) = self.known.borrow().get(name) {
+            return known.clone().map_or(Found::Broken, Found::Profile);
+        }
+        let profile = match self.text(name, Layer::Own) {
+            None => return Found::Unknown(self.suggestion("profile", name)),
+            Some(Err(error)) => return Found::Unreadable(error),
+            Some(Ok((layer, file, text))) => {
+                let mistakes_before = self.faults.len();
+                let mut chain = vec![(name.to_owned(), layer)];
+                let profile = self.draft(&file, &text, &mut chain).and_then(|draft| draft.complete(self.faults));
+                // What is wrong anywhere in the chain makes the profile unusable, even where a default would do.
+                profile.filter(|_| self.faults.len() == mistakes_before).map(Rc::new)
+            }
+        };
+        self.known.borrow_mut().insert(name.to_owned(), profile.clone());
+        profile.map_or(Found::Broken, Found::Profile)
+    }
+
+    /// A file with all that it extends under it.
+    fn draft(&self, file: &str, text: &str, chain: &mut Vec<(String, Layer)>) -> Option<Draft> {
+        let source = Source::new(file, text);
+        let scope = Scope { source: &source, faults: self.faults };
+        let draft = Draft::read(scope, &read(&source, &[], self.faults));
+        let Some((base, place)) = draft.extends.clone() else { return Some(draft) };
+        // A profile that extends its own name means the built-in one beneath it.
+        let from = if chain.last().is_some_and(|(name, _)| *name == base) { Layer::BuiltIn } else { Layer::Own };
+        let blame = |problem: String, remedy: String| self.faults.push(place.fault("profile.extends", problem, remedy));
+        match self.text(&base, from) {
+            None if from == Layer::BuiltIn => {
+                let problem =
+                    format!("the profile {base} extends itself, and none of this name is built in beneath it");
+                blame(problem, "extends = another profile, or delete the line".to_owned());
+            }
+            None => blame(format!("there is no profile \"{base}\" to extend"), self.suggestion("extends", &base)),
+            Some(Err(error)) => {
+                blame(format!("the profile \"{base}\" cannot be read: {error}"), format!("a readable {base}.toml"))
+            }
+            Some(Ok((layer, ..))) if chain.contains(&(base.clone(), layer)) => {
+                blame(
+                    format!("the profile \"{base}\" extends itself by a detour"),
+                    "a base that stands by itself".to_owned(),
+                );
+            }
+            Some(Ok((layer, base_file, base_text))) => {
+                chain.push((base, layer));
+                return Some(draft.over(self.draft(&base_file, &base_text, chain)?));
+            }
+        }
+        None
+    }
+
+    /// The text of a profile, looking from this layer downwards.
+    fn text(&self, name: &str, from: Layer) -> Option<io::Result<(Layer, String, String)>> {
+        // A name is never a path.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if name.is_empty() || !name.bytes().all(is_plain) {
+            return None;
+        }
+        if from == Layer::Own
+            && let Some(own) = self.source.own(name)
+        {
+            return Some(own.map(|(file, text)| (Layer::Own, file, text)));
+        }
+        let (_, file, text) = BUILT_IN.iter().find(|(known, ..)| *known == name)?;
+        Some(Ok((Layer::BuiltIn, format!("{file} (built in)"), (*text).to_owned())))
+    }
+
+    /// What to write for `key` instead of a name that is not there.
+    fn suggestion(&self, key: &str, name: &str) -> String {
+        let names = self.source.names();
+        let list = names.join(", ");
+        match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => format!("{key} = \"{near}\"   (there are: {list})"),
+            None => format!("{key} = one of {list}; or your own as devices/{name}.toml beside gateway.toml"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_profile_is_complete() {
+        let (source, faults) = (ProfileSource::built_in(), Collector::default());
+        let library = Library::new(&source, &faults);
+        let usable = source.names().iter().filter(|name| matches!(library.find(name), Found::Profile(_))).count();
+        assert_eq!(faults.into_faults("").to_string(), "0 mistakes");
+        assert_eq!(usable, BUILT_IN.len());
+    }
+}

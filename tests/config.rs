@@ -1,0 +1,612 @@
+//! The configuration as an operator meets it: the manual is valid, and mistakes are told all at once, each with
+//! its line and what to write instead.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use v2g_edge::config::{self, Faults, Plan, ProfileSource, Surroundings, WhenFull, Wire, known_keys};
+use v2g_edge::measure::{Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterTable, Shape, Unit};
+
+const MANUAL: &str = include_str!("../configs/gateway.toml");
+
+/// The least that runs.
+const HEAD: &str = r#"[gateway]
+id = "gw-01"
+site = "depot-a"
+state_dir = "/var/lib/v2g-edge"
+[uplink]
+brokers = ["mqtt://127.0.0.1"]
+[bus.lan]
+modbus-tcp = {}
+"#;
+
+const METER: &str = r#"[device.grid-main]
+kind = "meter"
+bus = "lan"
+address = "10.0.0.16"
+unit = 1
+profile = "eastron-sdm630"
+"#;
+
+fn parse(text: &str) -> Result<Plan, Faults> {
+    config::parse(text, "gateway.toml", &Surroundings::none())
+}
+
+fn plan(text: &str) -> Plan {
+    parse(text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The mistakes of a text that has some.
+fn faults(text: &str) -> Faults {
+    parse(text).err().unwrap_or_else(|| panic!("no mistake was found in:\n{text}"))
+}
+
+/// Exactly these mistakes: line, part of the problem, part of the remedy.
+#[track_caller]
+fn assert_faults(faults: &Faults, expected: &[(usize, &str, &str)]) {
+    let matches = faults.len() == expected.len()
+        && faults.iter().zip(expected).all(|(fault, (line, problem, remedy))| {
+            fault.line == *line && fault.problem.contains(problem) && fault.remedy.contains(remedy)
+        });
+    assert!(matches, "expected {expected:#?}, found\n{faults}");
+}
+
+fn point<'s>(spec: &'s DeviceSpec, field: &str) -> &'s PointSpec {
+    spec.points.iter().find(|point| point.field.as_str() == field).unwrap_or_else(|| panic!("no point {field}"))
+}
+
+// ---------------------------------------------------------------- what is right
+
+#[test]
+fn the_manual_is_a_valid_configuration() {
+    let plan = plan(MANUAL);
+    assert_eq!(plan.gateway.id.as_str(), "gw-01");
+    assert_eq!(plan.uplink.topic_prefix, "v2g/depot-a/gw-01");
+    assert_eq!(plan.uplink.brokers.len(), 2);
+    assert_eq!(plan.devices.len(), 2);
+    assert_eq!(plan.devices[1].address.to_string(), "10.0.0.17:502");
+}
+
+#[test]
+fn the_manual_mentions_every_key() {
+    for (table, key) in known_keys() {
+        let header = format!("[{}", if table.is_empty() { key } else { table }.replace(".*", "."));
+        let written = format!("{key} = ");
+        let mentioned =
+            if table.is_empty() { MANUAL.contains(&header) } else { MANUAL.contains(&written) || key == "tls" };
+        assert!(mentioned, "configs/gateway.toml does not mention {table} {key}");
+    }
+}
+
+#[test]
+fn the_manual_shows_the_defaults() {
+    let bare = plan(&format!("{HEAD}{METER}"));
+    let shown = plan(MANUAL);
+    assert_eq!(bare.aggregate, shown.aggregate);
+    assert_eq!(bare.journal, shown.journal);
+    assert_eq!(bare.api, shown.api);
+    assert_eq!(bare.log, shown.log);
+    assert_eq!(bare.uplink.topic_prefix, shown.uplink.topic_prefix);
+    assert_eq!(bare.uplink.client_id, shown.uplink.client_id);
+    assert_eq!(bare.uplink.keep_alive, shown.uplink.keep_alive);
+    assert_eq!(bare.uplink.history_rate_max, shown.uplink.history_rate_max);
+    assert_eq!(bare.uplink.in_flight_max, shown.uplink.in_flight_max);
+    assert_eq!(bare.buses[0].wire, shown.buses[0].wire);
+    assert_eq!(bare.devices[0].spec, shown.devices[0].spec);
+    assert_eq!(bare.devices[0].timeout, shown.devices[0].timeout);
+}
+
+#[test]
+fn every_kind_of_bus_is_read() {
+    let plan = plan(&format!(
+        r#"{HEAD}
+[bus.meters]
+modbus-rtu = {{ port = "/dev/ttyS1", baud = 19200, parity = "even", stop_bits = 1 }}
+[bus.can-a]
+can = {{ interface = "can0", bitrate = 250000 }}
+[bus.plc-1.iso15118]
+files = ["a.ev.bin", "a.se.bin"]
+"#
+    ));
+    let kinds: Vec<&str> = plan.buses.iter().map(|bus| bus.wire.kind()).collect();
+    assert_eq!(kinds, ["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
+    assert_eq!(plan.buses[0].wire, Wire::ModbusTcp { timeout: Duration::from_secs(1) });
+}
+
+#[test]
+fn devices_keep_the_order_of_the_file() {
+    let evse = |n: u8| METER.replace("grid-main", &format!("z{}", 9 - n)).replace("unit = 1", &format!("unit = {n}"));
+    let plan = plan(&format!("{HEAD}{}{}{}", evse(1), evse(2), evse(3)));
+    let series: Vec<String> = plan.schema().series.iter().map(|series| series.device.to_string()).collect();
+    assert_eq!(series, ["z8", "z7", "z6"]);
+}
+
+#[test]
+fn what_is_written_is_what_runs() {
+    let text = format!("{HEAD}{METER}").replace(
+        "[bus.lan]",
+        r#"topic_prefix = "a/{gateway}"
+keep_alive = "2m"
+history_rate_max = "64KiB/s"
+[journal]
+bytes_max = "512MiB"
+when_full = "drop-oldest"
+[aggregate]
+window = "1s"
+[bus.lan]"#,
+    );
+    let plan = plan(&text);
+    assert_eq!(plan.uplink.topic_prefix, "a/gw-01");
+    assert_eq!(plan.uplink.keep_alive, Duration::from_secs(120));
+    assert_eq!(plan.uplink.history_rate_max, 65_536);
+    assert_eq!(plan.journal.bytes_max, 512 << 20);
+    assert_eq!(plan.journal.when_full, WhenFull::DropOldest);
+    assert_eq!(plan.aggregate.window, Duration::from_secs(1));
+}
+
+// ---------------------------------------------------------------- five mistakes in one file
+
+fn five_mistakes(directory: &Path) -> String {
+    for (name, mode) in [("ca.pem", 0o644), ("gateway.pem", 0o644), ("gateway.key", 0o640)] {
+        let path = directory.join(name);
+        fs::write(&path, "-----BEGIN-----\n").expect("a file in a temporary directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
+    }
+    r#"[gateway]
+id = "gw-01"
+state_dir = "/var/lib/v2g-edge"
+
+[aggregate]
+window = "250"
+
+[journal]
+byte_max = "4GiB"
+
+[uplink]
+brokers = ["mqtts://mqtt-a.example:8883"]
+[uplink.tls]
+ca = "ca.pem"
+certificate = "gateway.pem"
+key = "gateway.key"
+
+[bus.lan]
+modbus-tcp = {}
+
+[device.grid-main]
+kind = "meter"
+bus = "lan"
+address = "10.0.0.16"
+unit = 1
+profile = "eastron-sdm630"
+
+[device.grid-main]
+kind = "meter"
+bus = "lan"
+address = "10.0.0.17"
+unit = 1
+profile = "eastron-sdm630"
+"#
+    .to_owned()
+}
+
+#[test]
+fn five_different_mistakes_are_told_in_one_run() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("gateway.toml");
+    fs::write(&path, five_mistakes(directory.path())).expect("a file in a temporary directory");
+    let faults = config::load(&path).expect_err("five mistakes");
+    let chmod = format!("chmod 600 {}", directory.path().join("gateway.key").display());
+    assert_faults(
+        &faults,
+        &[
+            (1, "the key site is missing under [gateway]", "site = \"depot-a\""),
+            (6, "window = \"250\" has no unit", "window = \"250ms\"   (units: ms, s, m"),
+            (9, "there is no key byte_max in [journal]", "bytes_max = \"4GiB\""),
+            (16, "private key open to its group (mode 640)", &chmod),
+            (28, "the device id \"grid-main\" is used twice, here and at line 21", "[device.grid-main-2]"),
+        ],
+    );
+    assert!(faults.iter().all(|fault| fault.file == path.display().to_string() && !fault.excerpt.is_empty()));
+    let shown = faults.to_string();
+    assert!(shown.contains(&format!("{}:6: window", path.display())), "{shown}");
+    assert!(shown.ends_with("5 mistakes"), "{shown}");
+}
+
+#[test]
+fn mistakes_are_json_for_machines() {
+    let faults = faults(&format!("{HEAD}{METER}").replace("unit = 1", "unit = 300"));
+    let json = serde_json::to_value(&faults).expect("plain data");
+    assert_eq!(json[0]["file"], "gateway.toml");
+    assert_eq!(json[0]["line"], 13);
+    assert_eq!(json[0]["column"], 8);
+    assert_eq!(json[0]["key"], "device.grid-main.unit");
+    assert_eq!(json[0]["excerpt"], "unit = 300");
+    assert!(json[0]["problem"].as_str().is_some_and(|text| text.contains("outside 0 to 255")));
+    assert!(json[0]["remedy"].as_str().is_some_and(|text| text.starts_with("unit = 1")));
+}
+
+// ---------------------------------------------------------------- written twice
+
+#[test]
+fn mistakes_inside_a_repeated_device_are_told_too() {
+    let second = METER.replace("unit = 1", "unit = 999").replace("bus = \"lan\"", "bus = \"lam\"");
+    let text = format!("{HEAD}{METER}{second}");
+    assert_faults(
+        &faults(&text),
+        &[
+            (15, "\"grid-main\" is used twice, here and at line 9", "[device.grid-main-2]"),
+            (17, "\"lam\" is a bus that is not in this file", "bus = \"lan\""),
+            (19, "unit is 999", "unit = 1"),
+        ],
+    );
+}
+
+#[test]
+fn a_table_written_twice_names_both_lines_and_its_keys_count() {
+    let text =
+        format!("{HEAD}{METER}").replace("site = \"depot-a\"\n", "") + "[gateway]\nsite = \"depot-a\"\nid = \"x\"\n";
+    assert_faults(
+        &faults(&text),
+        &[
+            (14, "the table [gateway] is written twice, here and at line 1", "line 1"),
+            (16, "the key id is written twice, here and at line 2", "delete line 2 or line 16"),
+        ],
+    );
+}
+
+#[test]
+fn a_key_written_twice_names_both_lines() {
+    let text = format!("{HEAD}{METER}unit = 2\npol = \"1s\"\n");
+    let faults = faults(&text);
+    assert_faults(
+        &faults,
+        &[
+            (15, "the key unit is written twice, here and at line 13", "delete line 13 or line 15"),
+            (16, "there is no key pol in [device.grid-main]", "poll = \"1s\""),
+        ],
+    );
+    let first = faults.iter().next().and_then(|fault| fault.also.clone()).expect("the other line");
+    assert_eq!((first.line, first.excerpt.as_str()), (13, "unit = 1"));
+}
+
+#[test]
+fn ids_that_differ_only_in_case_are_one_id() {
+    let other = METER.replace("grid-main", "Grid-Main").replace("unit = 1", "unit = 2");
+    assert_faults(
+        &faults(&format!("{HEAD}{METER}{other}")),
+        &[(15, "differ only in the case of letters", "Grid-Main-2")],
+    );
+}
+
+#[test]
+fn one_device_under_two_names_is_found() {
+    let other = METER.replace("grid-main", "grid-copy").replace("\"10.0.0.16\"", "\"10.0.0.16:502\"");
+    let faults = faults(&format!("{HEAD}{METER}{other}"));
+    assert_faults(&faults, &[(15, "grid-copy is the same device as grid-main at line 9", "its own address or unit")]);
+}
+
+#[test]
+fn a_bus_written_twice_names_both_lines() {
+    let text = format!("{HEAD}[bus.lan]\nmodbus-tcp = {{}}\n{METER}");
+    assert_faults(&faults(&text), &[(9, "the bus id \"lan\" is used twice, here and at line 7", "[bus.lan-2]")]);
+}
+
+// ---------------------------------------------------------------- not TOML
+
+#[test]
+fn a_broken_line_hides_no_other_mistake() {
+    let text = format!("{HEAD}{METER}")
+        .replace("unit = 1", "unit = 1 1")
+        .replace("site = \"depot-a\"", "site = depot-a")
+        .replace("kind = \"meter\"", "kind = \"metre\"");
+    assert_faults(
+        &faults(&text),
+        &[(3, "not TOML", "site = \"depot-a\""), (10, "\"metre\"", "kind = \"meter\""), (13, "not TOML", "unit = ")],
+    );
+}
+
+#[test]
+fn the_usual_slips_of_the_pen_are_answered_with_the_line_to_write() {
+    for (slip, remedy) in [
+        ("poll = 500ms", "poll = \"500ms\""),
+        ("poll = \"500ms", "poll = \"500ms\""),
+        ("poll = “500ms”", "poll = \"500ms\""),
+        ("poll: 500ms", "poll = \"500ms\""),
+        ("poll \"500ms\"", "poll = \"500ms\""),
+        ("poll =", "poll = and its value"),
+        ("poll = 500", "poll = \"500ms\"   (units: ms"),
+        ("[device.b", "[device.b]"),
+        ("[device b]", "[device.b]"),
+        ("[[device.b]]", "[device.b]"),
+    ] {
+        let faults = faults(&format!("{HEAD}{METER}{slip}\n"));
+        let answered = faults.iter().any(|fault| fault.line == 15 && fault.remedy.starts_with(remedy));
+        assert!(answered, "{slip} was answered with\n{faults}");
+    }
+}
+
+#[test]
+fn what_the_toml_crate_refuses_is_refused() {
+    for text in ["a.b = 1\n[a]\nc = 1", "a = { b = 1, b = 2 }", "a = 1 = 2", "\u{1}", "= 1", "[]", "a = 'x", "[a]]"] {
+        assert!(parse(text).is_err(), "{text:?} was accepted");
+        assert!(faults(text).iter().any(|fault| fault.problem.contains("TOML")), "{text:?}: {}", faults(text));
+    }
+}
+
+#[test]
+fn a_file_from_windows_is_the_same_file() {
+    let text = format!("\u{feff}{HEAD}{METER}").replace('\n', "\r\n");
+    assert_eq!(plan(&text), plan(&format!("{HEAD}{METER}")));
+    let wrong = text.replace("unit = 1", "unit = 300");
+    assert_eq!(faults(&wrong).iter().map(|f| (f.line, f.excerpt.as_str())).collect::<Vec<_>>(), [(13, "unit = 300")]);
+}
+
+#[test]
+fn an_empty_file_is_answered_with_what_it_needs() {
+    assert_faults(
+        &faults(""),
+        &[(1, "[gateway] is missing", "id = \"gw-01\"\nsite ="), (1, "[uplink] is missing", "[uplink]\nbrokers = [")],
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(cuts in proptest::collection::vec((0_usize..6000, ".{0,6}"), 0..6)) {
+        let mut text = MANUAL.to_owned();
+        for (at, noise) in cuts {
+            let at = text.floor_char_boundary(at.min(text.len()));
+            let end = text.floor_char_boundary((at + noise.len() * 3).min(text.len()));
+            text.replace_range(at..end.max(at), &noise);
+        }
+        if let Err(faults) = parse(&text) {
+            proptest::prop_assert!(!faults.is_empty());
+            let _ = faults.to_string();
+        }
+    }
+}
+
+// ---------------------------------------------------------------- one mistake each
+
+#[test]
+fn every_single_mistake_has_its_line_and_its_remedy() {
+    let cases: &[(&str, &str, usize, &str, &str)] = &[
+        ("[bus.lan]", "[uplnk]\nx = 1\n[bus.lan]", 7, "there is no table uplnk in this file", "[uplink]"),
+        ("unit = 1", "unit = \"1\"", 13, "unit is a text, not a whole number", "unit = 1"),
+        ("unit = 1", "unit = 0x", 13, "unit is no number", "unit = 1"),
+        ("unit = 1", "unit = 250", 13, "250 is reserved", "1 to 247; over TCP also 0 or 255"),
+        ("address = \"10.0.0.16\"\n", "", 9, "the key address is missing under [device.grid-main]", "address = \"10."),
+        ("10.0.0.16", "10.0.0.16:99999", 12, "port that is not 1 to 65535", "address = "),
+        (
+            "eastron-sdm630",
+            "eastron-smd630",
+            14,
+            "there is no profile \"eastron-smd630\"",
+            "profile = \"eastron-sdm630\"",
+        ),
+        ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "eastron-sdm630, sim-bidirectional-dc"),
+        ("kind = \"meter\"", "kind = \"evse\"", 10, "of kind meter, not evse", "kind = \"meter\""),
+        ("bus = \"lan\"", "bus = \"nowhere\"", 11, "not in this file", "[bus.nowhere]"),
+        ("bus = \"lan\"", "bus = \"lna\"", 11, "not in this file", "bus = \"lan\""),
+        ("unit = 1", "unit = 1\npoll = \"5ms\"", 14, "below the bound of 10ms", "poll = \"10ms\"   (10ms to 1h)"),
+        ("unit = 1", "unit = 1\npoll = \"250 m\"", 14, "has a space in it", "(units: ms, s, m (minutes), h, d)"),
+        ("grid-main]", "\"grid main\"]", 9, "character that topics and tags cannot carry", "[device.grid-main]"),
+        ("mqtt://127.0.0.1", "mqtt://10.0.0.1", 6, "readable over the network", "mqtts://10.0.0.1:8883"),
+        ("mqtt://127.0.0.1", "mqtts://10.0.0.1", 6, "needs the table [uplink.tls]", "[uplink.tls]\nca = "),
+        ("mqtt://127.0.0.1", "10.0.0.1:1883", 6, "does not begin with mqtts://", "brokers = [\"mqtts://"),
+        ("\"mqtt://127.0.0.1\"", "\"mqtt://::1\", \"mqtt://[::1]:1883\"", 6, "twice", "once"),
+        ("\"mqtt://127.0.0.1\"", "", 6, "brokers has 0 items; 1 to 8", "brokers = ["),
+        ("/var/lib/v2g-edge", "var", 4, "not an absolute path", "state_dir = \"/var/lib/v2g-edge\""),
+        (
+            "[bus.lan]",
+            "keep_alive = \"4s\"\n[bus.lan]",
+            7,
+            "below the bound of 5s",
+            "keep_alive = \"5s\"   (5s to 18h)",
+        ),
+        ("[bus.lan]", "keep_alive = \"5500ms\"\n[bus.lan]", 7, "not in whole seconds", "keep_alive = \"15s\""),
+        ("[bus.lan]", "topic_prefix = \"a/#\"\n[bus.lan]", 7, "wildcard", "topic_prefix = \"v2g/{site}"),
+        ("[bus.lan]", "[journal]\nbytes_max = \"4GB\"\n[bus.lan]", 8, "unit that is not known", "bytes_max = \"4GiB\""),
+        ("[bus.lan]", "[journal]\nwhen_full = \"thinn\"\n[bus.lan]", 8, "not one of its words", "when_full = \"thin\""),
+        ("[bus.lan]", "[log]\nfilter = \"inof\"\n[bus.lan]", 8, "\"inof\" where a level is due", "filter = \"info\""),
+        ("modbus-tcp = {}", "", 7, "does not say what it is", "modbus-tcp = {}"),
+        ("[bus.lan]", "uplink = 1\n[bus.lan]", 7, "there is no key uplink in [uplink]", "one of brokers"),
+        (
+            "modbus-tcp = {}",
+            "modbus-tcp = {}\n[bus.b]\ncan = { interface = \"can0\" }",
+            10,
+            "the key bitrate is missing",
+            "bitrate = 250000",
+        ),
+    ];
+    for (old, new, line, problem, remedy) in cases {
+        let text = format!("{HEAD}{METER}");
+        assert!(text.contains(old), "{old}");
+        let faults = faults(&text.replacen(old, new, 1));
+        assert_faults(&faults, &[(*line, problem, remedy)]);
+    }
+}
+
+#[test]
+fn a_device_on_a_wire_of_a_later_version_is_told_so() {
+    let rtu = "modbus-rtu = { port = \"/dev/ttyS1\", baud = 19200, parity = \"even\" }";
+    let text = format!("{HEAD}{METER}").replace("modbus-tcp = {}", rtu).replace("address = \"10.0.0.16\"\n", "");
+    assert_faults(
+        &faults(&text),
+        &[(11, "this version reads Modbus TCP only; the bus lan is modbus-rtu", "modbus-tcp = {}")],
+    );
+}
+
+#[test]
+fn certificates_that_are_not_there_are_told() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("gateway.toml");
+    fs::write(&path, five_mistakes(directory.path())).expect("a file in a temporary directory");
+    for name in ["ca.pem", "gateway.key"] {
+        fs::remove_file(directory.path().join(name)).expect("written above");
+    }
+    let faults = config::load(&path).expect_err("mistakes");
+    for line in [14, 16] {
+        assert!(
+            faults.iter().any(|fault| fault.line == line && fault.problem.contains("nothing of this name")),
+            "{faults}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_one_mistake() {
+    let faults = config::load(Path::new("/nonexistent/gateway.toml")).expect_err("no file");
+    assert_faults(&faults, &[(1, "there is nothing of this name", "configuration file")]);
+}
+
+// ---------------------------------------------------------------- profiles
+
+#[test]
+fn the_sdm630_is_read_in_few_requests_and_in_the_wires_units() {
+    let plan = plan(&format!("{HEAD}{METER}poll = \"250ms\"\n"));
+    let spec = &plan.devices[0].spec;
+    assert_eq!((spec.points.len(), spec.kind), (55, DeviceKind::Meter));
+    let intervals: Vec<u128> = spec.groups.iter().map(|g| g.interval.as_millis()).collect();
+    assert_eq!(intervals, [250, 1000, 10_000]);
+    let blocks: Vec<Vec<(u16, u16)>> =
+        spec.groups.iter().map(|g| g.blocks.iter().map(|b| (b.start, b.count)).collect()).collect();
+    let detail = vec![(18, 18), (84, 4), (200, 6), (224, 2), (234, 12), (342, 22)];
+    assert_eq!(blocks, [vec![(0, 18), (42, 30)], vec![(72, 10)], detail]);
+    let power = point(spec, "power_flow");
+    assert_eq!((power.unit, power.shape, power.fold), (Unit::Kilowatt, Shape::Float, Fold::Mean));
+    assert_eq!(
+        (power.register.table, power.register.address, power.register.raw),
+        (RegisterTable::Input, 52, RawKind::F32)
+    );
+    assert_eq!(power.register.conversion, Conversion { multiply: 1.0, divide: 1000.0 });
+    assert_eq!(power.valid, Some(-10_000.0..=10_000.0));
+    assert_eq!(point(spec, "energy_import").fold, Fold::Last);
+    assert_eq!(point(spec, "voltage").register.address, 42);
+    assert_eq!(point(spec, "current").register.address, 46);
+}
+
+#[test]
+fn a_slow_device_is_never_polled_faster_than_its_poll_says() {
+    let plan = plan(&format!("{HEAD}{METER}poll = \"5s\"\n"));
+    let intervals: Vec<u64> = plan.devices[0].spec.groups.iter().map(|g| g.interval.as_secs()).collect();
+    assert_eq!(intervals, [5, 5, 10]);
+}
+
+#[test]
+fn the_simulated_charger_is_read_in_two_requests() {
+    let text = METER.replace("meter", "evse").replace("eastron-sdm630", "sim-bidirectional-dc");
+    let plan = plan(&format!("{HEAD}{text}"));
+    let spec = &plan.devices[0].spec;
+    let blocks: Vec<(u16, u16)> = spec.groups.iter().flat_map(|g| &g.blocks).map(|b| (b.start, b.count)).collect();
+    assert_eq!(blocks, [(0, 10), (10, 8)]);
+    let state = point(spec, "state");
+    assert_eq!((state.shape, state.fold, state.register.texts.len()), (Shape::Text, Fold::Last, 6));
+    assert_eq!(point(spec, "soc").register.not_available, [0xFFFF]);
+    assert_eq!(point(spec, "fault").shape, Shape::Integer);
+    let summary = plan.summary();
+    assert_eq!((summary.points, summary.devices[0].requests_per_second), (11, 3.0));
+    assert_eq!((summary.values_per_second, summary.devices[0].registers_per_second), (20.0, 28.0));
+}
+
+/// A configuration whose one device has this profile.
+fn with_profile(profile: &str) -> Result<Plan, Faults> {
+    let profiles = ProfileSource::built_in().and_text("mine", "devices/mine.toml", profile);
+    let surroundings = Surroundings::none().with_profiles(profiles);
+    config::parse(&format!("{HEAD}{METER}").replace("eastron-sdm630", "mine"), "gateway.toml", &surroundings)
+}
+
+const MINE: &str = r#"[profile]
+vendor = "a"
+model = "b"
+kind = "meter"
+sources = ["c"]
+[modbus]
+address_base = 30001
+table = "input"
+type = "i32"
+word_order = "lsw-first"
+[group.fast]
+interval = "poll"
+[point]
+power_flow = { register = 30053, unit = "W", scale = 0.1, sign = "export-positive", valid = [-1000, 5000], group = "fast" }
+"#;
+
+#[test]
+fn an_own_profile_turns_sign_scale_and_base() {
+    let plan = with_profile(MINE).unwrap_or_else(|faults| panic!("{faults}"));
+    let power = point(&plan.devices[0].spec, "power_flow");
+    assert_eq!(power.register.address, 52);
+    assert!(power.register.invert);
+    assert_eq!(power.register.conversion, Conversion { multiply: 1.0, divide: 10_000.0 });
+    assert_eq!(power.valid, Some(-5.0..=1.0));
+}
+
+#[test]
+fn a_profile_may_extend_another() {
+    let text = r#"[profile]
+extends = "eastron-sdm630"
+model = "SDM630MCT"
+[modbus]
+word_order = "lsw-first"
+[point]
+power_flow = { sign = "export-positive" }
+relay = { register = 500, type = "u16", shape = "integer", group = "detail" }
+"#;
+    let plan = with_profile(text).unwrap_or_else(|faults| panic!("{faults}"));
+    let spec = &plan.devices[0].spec;
+    assert_eq!(spec.points.len(), 56);
+    let power = point(spec, "power_flow");
+    assert!(power.register.invert);
+    assert_eq!(power.register.address, 52);
+    assert_eq!(power.register.word_order, v2g_edge::measure::WordOrder::LswFirst);
+}
+
+#[test]
+fn a_mistake_in_a_profile_is_told_at_its_own_line() {
+    let cases: &[(&str, &str, usize, &str, &str)] = &[
+        ("sign = \"export-positive\", ", "", 14, "has no sign", "sign = \"import-positive\""),
+        ("30053", "52", 14, "not within the registers", "address_base"),
+        ("address_base = 30001\n", "", 6, "address_base is missing under [modbus]", "address_base = 0"),
+        ("\"W\"", "\"w\"", 14, "not a unit we know", "unit = \"W\""),
+        ("\"W\"", "\"V\"", 14, "a point of this name is in kW on the wire", "unit = \"kW\""),
+        ("group = \"fast\"", "group = \"fsat\"", 14, "which is not there", "group = \"fast\""),
+        ("\"i32\"", "\"int32\"", 9, "called otherwise here", "type = \"i32\""),
+        ("power_flow", "power_max", 14, "reserved", "power_flow"),
+        ("sources = [\"c\"]\n", "", 1, "sources is missing under [profile]", "sources = ["),
+        ("[profile]", "[profile]\nextends = \"eastron\"", 2, "no profile \"eastron\" to extend", "eastron-sdm630"),
+        ("[profile]", "[profile]\nextends = \"mine\"", 2, "extends itself", "another profile"),
+        ("[point]", "[point.x]\nregister = 1\n[point.x]\n[point]", 15, "[point.x] is written twice", "line 13"),
+        ("register = 30053", "regster = 30053", 14, "there is no key regster", "register = 30053"),
+    ];
+    for (old, new, line, problem, remedy) in cases {
+        let faults = with_profile(&MINE.replacen(old, new, 1)).expect_err(old);
+        let told = faults.iter().any(|fault| {
+            let here = fault.file == "devices/mine.toml" && fault.line == *line;
+            here && fault.problem.contains(problem) && fault.remedy.contains(remedy)
+        });
+        assert!(told, "expected {problem:?} at line {line}, found\n{faults}");
+    }
+}
+
+#[test]
+fn a_profile_beside_the_file_goes_before_the_built_in_one_and_may_extend_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(directory.path().join("devices")).expect("an empty directory");
+    let own = "[profile]\nextends = \"eastron-sdm630\"\n[group.fast]\ninterval = \"2s\"\n";
+    fs::write(directory.path().join("devices/eastron-sdm630.toml"), own).expect("a file in a temporary directory");
+    let path = directory.path().join("gateway.toml");
+    fs::write(&path, format!("{HEAD}{METER}")).expect("a file in a temporary directory");
+    let plan = config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(plan.devices[0].spec.groups[0].interval, Duration::from_secs(2));
+}
+
+#[test]
+fn profiles_that_extend_each_other_are_refused() {
+    let base = |name: &str| format!("[profile]\nextends = \"{name}\"\n");
+    let profiles = ProfileSource::built_in().and_text("a", "a.toml", &base("b")).and_text("b", "b.toml", &base("a"));
+    let text = format!("{HEAD}{METER}").replace("eastron-sdm630", "a");
+    let faults = config::parse(&text, "gateway.toml", &Surroundings::none().with_profiles(profiles));
+    assert!(faults.expect_err("a circle").to_string().contains("extends itself by a detour"));
+}
