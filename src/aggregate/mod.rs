@@ -1,0 +1,187 @@
+//! Readings become windows. Pure: time is an argument.
+//!
+//! In: [`Reading`]s and [`Event`]s as they come. Out: one [`Window`] for each window of the monotonic clock that has
+//! ended, also an empty one: it is the tick on which the journal tells its own events.
+//!
+//! - Windows are cut on monotonic time. The first is placed so that window ends are whole multiples of the window
+//!   length in UTC, by the wall clock of the start; afterwards a label is the monotonic end plus a held offset, so
+//!   that labels stay exact multiples while the clock is slewed. A step of the wall clock changes the offset from
+//!   the next window on and is an event; it changes no window's length. After a step back, labels may fall where
+//!   earlier ones were: order is the journal's `seq`, never the label.
+//! - A reading belongs to the window in which it is handed over, which is the one in which it was captured, but for
+//!   the few ms of a reading captured at a window's very end.
+//! - A point is missing in a window only if it was asked for and no reading of it had a value. A point that was
+//!   not asked for is not in the window at all.
+//!
+//! Memory: one small cell per point. Nothing survives a restart but what was closed.
+
+mod cell;
+mod rollup;
+
+use std::time::Duration;
+
+use cell::Cell;
+use rollup::Rollup;
+
+use crate::measure::{
+    BootId, DeviceIx, DeviceSpec, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, PointIx,
+    Reading, Stamp, Utc, Window,
+};
+
+/// The wall clock has been stepped if it is off the held offset by more than this. Above the time between the two
+/// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.
+const STEP_NS: i64 = 1_000_000;
+
+/// The state of the room: the open window.
+#[derive(Debug)]
+pub struct Aggregator {
+    boot: BootId,
+    length: Duration,
+    dead_band_kw: f64,
+    devices: Vec<Device>,
+    rollup: Rollup,
+    events: Vec<Event>,
+    start: Mono,
+    end: Mono,
+    /// UTC minus monotonic, ns.
+    offset: i64,
+}
+
+#[derive(Debug)]
+struct Device {
+    cells: Vec<Cell>,
+    power: Option<PointIx>,
+    /// Whether anything was added in the open window.
+    touched: bool,
+}
+
+impl Aggregator {
+    /// An open window from `start` on, to the next multiple of `length` in UTC.
+    #[must_use]
+    pub fn new(devices: &[DeviceSpec], length: Duration, dead_band_kw: f64, boot: BootId, start: Stamp) -> Self {
+        let device = |device: &DeviceSpec| Device {
+            cells: device.points.iter().map(|point| Cell::new(point.fold)).collect(),
+            power: (0..)
+                .map(PointIx)
+                .zip(&*device.points)
+                .find(|(_, p)| p.field.as_str() == "power_flow")
+                .map(|(ix, _)| ix),
+            touched: false,
+        };
+        Self {
+            boot,
+            length,
+            dead_band_kw,
+            devices: devices.iter().map(device).collect(),
+            rollup: Rollup::new(devices, length, dead_band_kw),
+            events: Vec::new(),
+            start: start.mono,
+            end: first_end(start, length),
+            offset: offset(start),
+        }
+    }
+
+    /// When the open window ends. Other windows end at whole multiples of the length before and after it.
+    #[must_use]
+    pub fn next_end(&self) -> Mono {
+        self.end
+    }
+
+    /// Counts a reading in the open window.
+    pub fn add(&mut self, reading: Reading) {
+        let Some(device) = self.devices.get_mut(usize::from(reading.device.0)) else { return };
+        let Some(cell) = device.cells.get_mut(usize::from(reading.point.0)) else { return };
+        device.touched = true;
+        self.rollup.add(&reading);
+        cell.add(reading.outcome);
+    }
+
+    /// Tells an event in the open window.
+    pub fn add_event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Closes the open window if it has ended at `now`. If `now` is several windows later (the box slept, or was
+    /// starved), those between are skipped: they would be empty.
+    pub fn close(&mut self, now: Stamp) -> Option<Window> {
+        if now.mono < self.end {
+            return None;
+        }
+        let end = self.end;
+        let window = self.cut(end, now);
+        let length = nanos(self.length);
+        let skipped = (now.mono.0 - end.0) / length;
+        self.start = Mono(end.0 + skipped * length);
+        self.end = Mono(self.start.0 + length);
+        Some(window)
+    }
+
+    /// Closes the open window before its time: the last of this run, shorter than the others.
+    pub fn finish(&mut self, now: Stamp) -> Window {
+        let end = now.mono.max(Mono(self.start.0 + 1));
+        let window = self.cut(end, now);
+        self.start = end;
+        window
+    }
+
+    fn cut(&mut self, end: Mono, now: Stamp) -> Window {
+        let step = offset(now) - self.offset;
+        if step.abs() > STEP_NS {
+            self.offset += step;
+            self.events.push(Event { device: None, kind: EventKind::ClockStepped(step) });
+        }
+        let label = Stamp { mono: end, utc: Utc(signed(end.0).saturating_add(self.offset)), trust: now.trust };
+        let dead_band_kw = self.dead_band_kw;
+        let intervals = (0..)
+            .map(DeviceIx)
+            .zip(&mut self.devices)
+            .filter(|(_, device)| device.touched)
+            .map(|(ix, device)| device.cut(ix, dead_band_kw))
+            .collect();
+        Window {
+            boot: self.boot,
+            end: label,
+            length: end.since(self.start),
+            intervals,
+            site: self.rollup.cut(end),
+            events: std::mem::take(&mut self.events),
+        }
+    }
+}
+
+impl Device {
+    fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Interval {
+        self.touched = false;
+        let points: Vec<PointInterval> =
+            (0..).map(PointIx).zip(&mut self.cells).filter_map(|(point, cell)| cell.cut(point)).collect();
+        let power = points.iter().find(|p| Some(p.point) == self.power).and_then(|p| match &p.value {
+            IntervalValue::Float(statistic) => Some(statistic.value),
+            _ => None,
+        });
+        let direction = power.map(|kw| Direction::of(kw, dead_band_kw));
+        Interval { device: ix, direction, vehicle: None, points }
+    }
+}
+
+/// UTC minus monotonic, ns.
+fn offset(at: Stamp) -> i64 {
+    at.utc.0.saturating_sub(signed(at.mono.0))
+}
+
+/// The first monotonic moment after `start` that is a whole multiple of `length` in UTC.
+fn first_end(start: Stamp, length: Duration) -> Mono {
+    let length = nanos(length);
+    let into = u64::try_from(start.utc.0.rem_euclid(signed(length))).unwrap_or(0);
+    Mono(start.mono.0 + length - into)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::measure::{
+    ClockTrust, Conversion, DeviceKind, Fold, Missing, Outcome, PointSpec, PollGroup, RawKind, RegisterPoint,
+    RegisterTable, Shape, Suspicion, Unit, Value, WordOrder,
+};
+
+const WINDOW: Duration = Duration::from_millis(250);
+const MS: u64 = 1_000_000;
+
+fn point(field: &str, fold: Fold) -> PointSpec {
+    PointSpec {
+        field: field.try_into().expect("a field"),
+        unit: Unit::Kilowatt,
+        shape: Shape::Float,
+        fold,
+        valid: None,
+        frozen_after: None,
+        register: RegisterPoint {
+            table: RegisterTable::Input,
+            address: 0,
+            raw: RawKind::F32,
+            word_order: WordOrder::MswFirst,
+            not_available: vec![],
+            conversion: Conversion::IDENTITY,
+            offset: 0.0,
+            invert: false,
+            texts: vec![],
+        },
+    }
+}
+
+fn device(id: &str, kind: DeviceKind) -> DeviceSpec {
+    DeviceSpec {
+        id: id.try_into().expect("a name"),
+        kind,
+        profile: "test".to_owned(),
+        points: Arc::new([point("power_flow", Fold::Mean), point("soc", Fold::Last)]),
+        groups: vec![PollGroup { name: "fast".to_owned(), interval: 2 * WINDOW, blocks: vec![] }],
+    }
+}
+
+/// `mono_ms` after the boot; the boot was at 2025-11-24 16:00:00.040 UTC.
+fn at(mono_ms: u64) -> Stamp {
+    Stamp {
+        mono: Mono(mono_ms * MS),
+        utc: Utc(1_764_000_000_040_000_000 + i64::try_from(mono_ms * MS).expect("small")),
+        trust: ClockTrust::Synced,
+    }
+}
+
+fn aggregator() -> Aggregator {
+    let devices =
+        [device("dc-1", DeviceKind::Evse), device("dc-2", DeviceKind::Evse), device("grid", DeviceKind::Meter)];
+    Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000))
+}
+
+fn reading(device: u16, point: u16, mono_ms: u64, outcome: Outcome) -> Reading {
+    Reading { device: DeviceIx(device), point: PointIx(point), at: at(mono_ms), outcome }
+}
+
+fn good(x: f64) -> Outcome {
+    Outcome::Good(Value::Float(x))
+}
+
+#[test]
+fn windows_end_at_whole_multiples_of_their_length_in_utc() {
+    let mut aggregator = aggregator();
+    // 16:00:01.040 is the start; the next multiple is 16:00:01.250.
+    assert_eq!(aggregator.next_end(), Mono(1_210 * MS));
+    assert!(aggregator.close(at(1_209)).is_none());
+    for k in 0..4 {
+        let window = aggregator.close(at(1_213 + 250 * k)).expect("ended");
+        assert_eq!(window.end.utc.0 % 250_000_000, 0);
+        assert_eq!(window.end.mono, Mono((1_210 + 250 * k) * MS));
+    }
+}
+
+#[test]
+fn the_mean_of_a_window_stands_between_its_extremes_and_a_counter_shows_its_newest() {
+    let mut aggregator = aggregator();
+    for (ms, kw, soc) in [(1_010, -7.4, 45.0), (1_020, -7.0, 45.5)] {
+        aggregator.add(reading(0, 0, ms, good(kw)));
+        aggregator.add(reading(0, 1, ms, good(soc)));
+    }
+    let window = aggregator.close(at(1_211)).expect("ended");
+    let [interval] = window.intervals.as_slice() else { panic!("one device: {window:?}") };
+    assert_eq!(interval.direction, Some(Direction::VehicleToGrid));
+    let IntervalValue::Float(power) = interval.points[0].value else { panic!("a number") };
+    assert_eq!((power.value, power.min, power.max, power.count), (-7.2, -7.4, -7.0, 2));
+    let IntervalValue::Float(soc) = interval.points[1].value else { panic!("a number") };
+    assert_eq!(soc.value, 45.5);
+}
+
+#[test]
+fn a_point_is_missing_only_if_nothing_came_in_the_whole_window() {
+    let mut aggregator = aggregator();
+    aggregator.add(reading(0, 0, 1_010, Outcome::Missing(Missing::Timeout)));
+    aggregator.add(reading(0, 1, 1_010, Outcome::Missing(Missing::Timeout)));
+    aggregator.add(reading(0, 1, 1_020, Outcome::Suspect(Value::Float(140.0), Suspicion::OutOfRange)));
+    let window = aggregator.close(at(1_211)).expect("ended");
+    assert_eq!(window.intervals[0].points[0].value, IntervalValue::Missing(Missing::Timeout));
+    assert_eq!(window.intervals[0].points[1].suspicion, Some(Suspicion::OutOfRange));
+    assert_eq!(window.points(), 1);
+    assert!(aggregator.close(at(1_461)).expect("ended").intervals.is_empty(), "nothing is repeated");
+}
+
+#[test]
+fn a_step_of_the_wall_clock_moves_the_labels_and_no_window() {
+    let mut aggregator = aggregator();
+    aggregator.close(at(1_211)).expect("ended");
+    let hour = 3_600_000_000_000;
+    let mut stepped = at(1_462);
+    stepped.utc.0 += hour;
+    let window = aggregator.close(stepped).expect("ended");
+    assert_eq!(window.length, WINDOW);
+    assert_eq!(window.end.utc, Utc(at(1_460).utc.0 + hour));
+    assert_eq!(window.events, [Event { device: None, kind: EventKind::ClockStepped(hour) }]);
+}
+
+#[test]
+fn the_site_sums_what_is_known_and_says_what_is_not() {
+    let mut aggregator = aggregator();
+    aggregator.add(reading(0, 0, 1_010, good(30.0)));
+    aggregator.add(reading(0, 1, 1_010, good(60.0)));
+    aggregator.add(reading(1, 0, 1_010, good(-12.5)));
+    aggregator.add(reading(1, 1, 1_010, good(80.0)));
+    aggregator.add(reading(2, 0, 1_010, good(999.0)));
+    let site = aggregator.close(at(1_211)).expect("ended").site.expect("heard");
+    assert_eq!((site.power_flow_kw, site.power_import_kw, site.power_export_kw), (17.5, 30.0, -12.5));
+    assert_eq!((site.charging, site.discharging, site.unknown), (1, 1, 0));
+    assert_eq!(site.soc, Some((60.0, 70.0)));
+
+    // dc-2 falls silent: its last value is not summed for ever.
+    for (end, unknown) in [(1_461, 0), (1_711, 0), (1_961, 0), (2_211, 0), (2_461, 1), (2_711, 1)] {
+        aggregator.add(reading(0, 0, end - 100, good(30.0)));
+        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
+        assert_eq!(site.unknown, unknown, "at {end}");
+    }
+}
+
+#[test]
+fn a_gateway_without_charge_points_heard_tells_no_site() {
+    let mut aggregator = aggregator();
+    aggregator.add(reading(2, 0, 1_010, good(1.0)));
+    assert_eq!(aggregator.close(at(1_211)).expect("ended").site, None);
+}
+
+#[test]
+fn a_long_sleep_is_one_window_and_not_a_burst() {
+    let mut aggregator = aggregator();
+    assert!(aggregator.close(at(61_000)).is_some());
+    assert!(aggregator.close(at(61_000)).is_none());
+    assert!(aggregator.next_end() > Mono(61_000 * MS));
+}
+
+proptest! {
+    #[test]
+    fn every_reading_is_in_exactly_one_window_and_every_mean_within_its_extremes(
+        steps in prop::collection::vec((0_u64..400, -1e6_f64..1e6), 1..200)
+    ) {
+        let mut aggregator = aggregator();
+        let (mut ms, mut counted, mut windows) = (1_000, 0_u64, vec![]);
+        for (pause, kw) in &steps {
+            ms += pause;
+            windows.extend(aggregator.close(at(ms)));
+            aggregator.add(reading(0, 0, ms, good(*kw)));
+        }
+        windows.push(aggregator.finish(at(ms + 1)));
+        for window in &windows {
+            for point in window.intervals.iter().flat_map(|interval| &interval.points) {
+                let IntervalValue::Float(s) = point.value else { panic!("a number") };
+                prop_assert!(s.min <= s.value && s.value <= s.max);
+                counted += u64::from(s.count);
+            }
+        }
+        prop_assert_eq!(counted, steps.len() as u64);
+        prop_assert!(windows.windows(2).all(|pair| pair[0].end.mono < pair[1].end.mono));
+    }
+}

@@ -1,0 +1,254 @@
+//! What came from a wire becomes a value with a unit, a sign and a quality. Pure.
+//!
+//! In: [`Sample`]. Out: one [`Reading`] for each point that the sample was to carry, also when nothing came
+//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device falls
+//! silent or answers again, a point is frozen or moves again.
+//!
+//! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
+//! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
+
+mod registers;
+
+use crate::measure::{
+    DeviceId, DeviceIx, DeviceSpec, Event, EventKind, Mono, Outcome, Payload, PointIx, PointSpec, Reading,
+    RegisterBlock, Sample, Suspicion,
+};
+
+/// The state of the room: what is remembered of each device.
+#[derive(Debug)]
+pub struct Normaliser {
+    devices: Vec<Device>,
+}
+
+#[derive(Debug)]
+struct Device {
+    id: DeviceId,
+    points: Vec<Point>,
+    /// `None` before the first sample.
+    answering: Option<bool>,
+}
+
+#[derive(Debug)]
+struct Point {
+    spec: PointSpec,
+    /// The raw bits last seen, and since when they are the same.
+    held: Option<(u64, Mono)>,
+    frozen: bool,
+}
+
+impl Normaliser {
+    /// Knows these devices, by their place in the list.
+    #[must_use]
+    pub fn new(devices: &[DeviceSpec]) -> Self {
+        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false };
+        let device = |device: &DeviceSpec| Device {
+            id: device.id.clone(),
+            points: device.points.iter().map(point).collect(),
+            answering: None,
+        };
+        Self { devices: devices.iter().map(device).collect() }
+    }
+
+    /// Reads a sample: each reading goes to `out`, in the order of the device's points; the events it makes plain are
+    /// returned. A sample of a device that is not in the plan says nothing.
+    pub fn readings(&mut self, sample: &Sample, mut out: impl FnMut(Reading)) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(device) = self.devices.get_mut(usize::from(sample.device.0)) else { return events };
+        device.notice_answer(sample, &mut events);
+        let Payload::Registers { block, words } = &sample.payload;
+        let mut moved = false;
+        for (ix, point) in (0..).map(PointIx).zip(&mut device.points) {
+            let Some(at) = point.place_in(block) else { continue };
+            let outcome = match words {
+                Err(why) => Outcome::Missing(*why),
+                Ok(words) => match words.get(at..at + usize::from(point.spec.register.width())) {
+                    None => continue,
+                    Some(words) => {
+                        moved |= point.hold(registers::bits(&point.spec.register, words), sample.at.mono);
+                        registers::outcome(&point.spec, words)
+                    }
+                },
+            };
+            let outcome = if point.frozen { suspected(outcome) } else { outcome };
+            out(Reading { device: sample.device, point: ix, at: sample.at, outcome });
+        }
+        device.notice_frozen(sample.at.mono, moved, &mut events);
+        events
+    }
+
+    /// Whether a device is known to answer.
+    #[must_use]
+    pub fn answering(&self, device: DeviceIx) -> Option<bool> {
+        self.devices.get(usize::from(device.0)).and_then(|device| device.answering)
+    }
+}
+
+/// A value of a frozen point is kept, and doubted.
+fn suspected(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Good(value) => Outcome::Suspect(value, Suspicion::Frozen),
+        other => other,
+    }
+}
+
+impl Device {
+    fn notice_answer(&mut self, sample: &Sample, events: &mut Vec<Event>) {
+        let Payload::Registers { words, .. } = &sample.payload;
+        let kind = match words {
+            Ok(_) => EventKind::DeviceAnswering,
+            // A refused block is an answer: the device is there.
+            Err(crate::measure::Missing::Exception) => return,
+            Err(why) => EventKind::DeviceSilent(*why),
+        };
+        let answering = words.is_ok();
+        if self.answering != Some(answering) {
+            self.answering = Some(answering);
+            events.push(Event { device: Some(self.id.clone()), kind });
+        }
+    }
+
+    /// A point is frozen only while its neighbours move: a device on which nothing happens is at rest, not broken.
+    fn notice_frozen(&mut self, now: Mono, moved: bool, events: &mut Vec<Event>) {
+        for point in &mut self.points {
+            let (Some(limit), Some((_, since))) = (point.spec.frozen_after, point.held) else { continue };
+            let still = now.since(since) > limit;
+            let frozen = if point.frozen { still } else { still && moved };
+            if frozen != point.frozen {
+                point.frozen = frozen;
+                let field = point.spec.field.clone();
+                let kind = if frozen { EventKind::PointFrozen(field) } else { EventKind::PointMoving(field) };
+                events.push(Event { device: Some(self.id.clone()), kind });
+            }
+        }
+    }
+}
+
+impl Point {
+    /// Where the point's first register lies in the block, if all of it does.
+    fn place_in(&self, block: &RegisterBlock) -> Option<usize> {
+        let register = &self.spec.register;
+        let offset = register.address.checked_sub(block.start)?;
+        let inside = u32::from(offset) + u32::from(register.width()) <= u32::from(block.count);
+        (register.table == block.table && inside).then_some(usize::from(offset))
+    }
+
+    /// Remembers the raw bits; answers whether they have changed.
+    fn hold(&mut self, bits: u64, now: Mono) -> bool {
+        match self.held {
+            Some((same, _)) if same == bits => false,
+            held => {
+                self.held = Some((bits, now));
+                held.is_some()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::measure::{
+        ClockTrust, Conversion, DeviceKind, Fold, Missing, RawKind, RegisterPoint, RegisterTable, Shape, Stamp, Unit,
+        Utc, Value, WordOrder,
+    };
+
+    fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {
+        PointSpec {
+            field: field.try_into().expect("a field"),
+            unit: Unit::Kilowatt,
+            shape: Shape::Float,
+            fold: Fold::Mean,
+            valid: Some(-100.0..=100.0),
+            frozen_after,
+            register: RegisterPoint {
+                table: RegisterTable::Input,
+                address,
+                raw: RawKind::I16,
+                word_order: WordOrder::MswFirst,
+                not_available: vec![0x8000],
+                conversion: Conversion { multiply: 1.0, divide: 10.0 },
+                offset: 0.0,
+                invert: true,
+                texts: vec![],
+            },
+        }
+    }
+
+    fn normaliser() -> Normaliser {
+        let frozen_after = Some(Duration::from_secs(2));
+        Normaliser::new(&[DeviceSpec {
+            id: "meter".try_into().expect("a name"),
+            kind: DeviceKind::Meter,
+            profile: "test".to_owned(),
+            points: vec![point("power_flow", 10, frozen_after), point("other", 12, None)].into(),
+            groups: vec![],
+        }])
+    }
+
+    fn sample(second: u64, words: Result<[i16; 3], Missing>) -> Sample {
+        let words = words.map(|words| words.map(|w| u16::from_be_bytes(w.to_be_bytes())).to_vec());
+        Sample {
+            device: DeviceIx(0),
+            at: Stamp { mono: Mono(second * 1_000_000_000), utc: Utc(0), trust: ClockTrust::Synced },
+            payload: Payload::Registers {
+                block: RegisterBlock { table: RegisterTable::Input, start: 10, count: 3 },
+                words,
+            },
+        }
+    }
+
+    fn read(normaliser: &mut Normaliser, sample: &Sample) -> (Vec<Outcome>, Vec<&'static str>) {
+        let mut outcomes = Vec::new();
+        let events = normaliser.readings(sample, |reading| outcomes.push(reading.outcome));
+        (outcomes, events.iter().map(|event| event.kind.name()).collect())
+    }
+
+    #[test]
+    fn raw_words_become_kilowatts_with_our_sign() {
+        let (outcomes, events) = read(&mut normaliser(), &sample(1, Ok([72, 0, -5])));
+        assert_eq!(outcomes, [Outcome::Good(Value::Float(-7.2)), Outcome::Good(Value::Float(0.5))]);
+        assert_eq!(events, ["device_answering"]);
+    }
+
+    #[test]
+    fn an_implausible_value_is_kept_and_doubted_and_an_unavailable_one_is_missing() {
+        let (outcomes, _) = read(&mut normaliser(), &sample(1, Ok([1001, 0, i16::MIN])));
+        assert_eq!(
+            outcomes,
+            [Outcome::Suspect(Value::Float(-100.1), Suspicion::OutOfRange), Outcome::Missing(Missing::Decode)]
+        );
+    }
+
+    #[test]
+    fn silence_is_missing_for_every_point_and_one_event() {
+        let mut normaliser = normaliser();
+        read(&mut normaliser, &sample(1, Ok([1, 0, 1])));
+        let (outcomes, events) = read(&mut normaliser, &sample(2, Err(Missing::Timeout)));
+        assert_eq!(outcomes, [const { Outcome::Missing(Missing::Timeout) }; 2]);
+        assert_eq!(events, ["device_silent"]);
+        assert!(read(&mut normaliser, &sample(3, Err(Missing::Timeout))).1.is_empty());
+        assert_eq!(read(&mut normaliser, &sample(4, Ok([1, 0, 1]))).1, ["device_answering"]);
+    }
+
+    #[test]
+    fn a_point_that_stands_still_while_its_neighbour_moves_is_frozen_until_it_moves() {
+        let mut normaliser = normaliser();
+        for (second, neighbour) in [(1, 1), (2, 2), (3, 3)] {
+            assert!(!read(&mut normaliser, &sample(second, Ok([7, 0, neighbour]))).1.contains(&"point_frozen"));
+        }
+        assert_eq!(read(&mut normaliser, &sample(4, Ok([7, 0, 4]))).1, ["point_frozen"]);
+        let (outcomes, _) = read(&mut normaliser, &sample(5, Ok([7, 0, 4])));
+        assert!(matches!(outcomes[0], Outcome::Suspect(Value::Float(_), Suspicion::Frozen)), "{outcomes:?}");
+        assert_eq!(read(&mut normaliser, &sample(6, Ok([8, 0, 4]))).1, ["point_moving"]);
+    }
+
+    #[test]
+    fn a_device_at_rest_is_not_frozen() {
+        let mut normaliser = normaliser();
+        for second in 1..20 {
+            assert!(!read(&mut normaliser, &sample(second, Ok([0, 0, 0]))).1.contains(&"point_frozen"));
+        }
+    }
+}

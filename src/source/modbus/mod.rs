@@ -1,0 +1,38 @@
+//! Modbus: registers that are read on a schedule.
+
+mod schedule;
+mod task;
+
+pub use task::run;
+
+use std::time::Duration;
+
+use crate::measure::{BusId, DeviceIx, DeviceSpec};
+
+/// One port with all that is read through it.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// The bus it belongs to, for people.
+    pub bus: BusId,
+    /// Host and TCP port.
+    pub address: (String, u16),
+    /// The devices behind it.
+    pub devices: Vec<Target>,
+    /// The aggregation window: polls fall in the middle of it.
+    pub window: Duration,
+    /// The monotonic time at which some window ends.
+    pub window_end: crate::measure::Mono,
+}
+
+/// One device behind a port.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its place in the plan.
+    pub ix: DeviceIx,
+    /// Its unit id.
+    pub unit: hal::UnitId,
+    /// What is read of it.
+    pub spec: DeviceSpec,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+}
