@@ -1,0 +1,74 @@
+//! How far the record has been settled: which numbers are acknowledged or told as lost, and which comes next.
+//!
+//! Two slots take turns. The slot that was last written durably is never touched until the other one is durable, so a
+//! cut while writing leaves the older one. An old cursor costs repeats, never a loss; a segment is removed only after
+//! the cursor that says so is durable.
+
+use serde::{Deserialize, Serialize};
+
+use super::record;
+
+const MAGIC: [u8; 4] = *b"V2GC";
+
+/// The most ranges that are written: 64 KiB at 16 bytes. Each is a hole in what is settled, and holes come from a live
+/// lane that jumped ahead; a network that flaps every ten seconds for twelve hours makes as many. The newest are left
+/// out: their numbers are sent again after a restart.
+const RANGES_MAX: usize = 4_096;
+
+/// One state of the cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Counts durable writes; the higher of two whole slots is the valid one.
+    pub(super) generation: u64,
+    /// No number below it is used again.
+    pub(super) next: u64,
+    /// What is settled, ascending, inclusive.
+    pub(super) settled: Vec<(u64, u64)>,
+    /// Whether ranges were left out.
+    pub(super) shortened: bool,
+}
+
+impl Cursor {
+    pub(super) fn new(generation: u64, next: u64, settled: impl Iterator<Item = (u64, u64)>) -> Self {
+        let mut settled: Vec<_> = settled.take(RANGES_MAX + 1).collect();
+        let shortened = settled.len() > RANGES_MAX;
+        settled.truncate(RANGES_MAX);
+        Self { generation, next, settled, shortened }
+    }
+
+    pub(super) fn write(&self) -> Option<Vec<u8>> {
+        record::write(MAGIC, self)
+    }
+
+    /// The valid one of the two slots, and whether it is the second.
+    pub(super) fn choose(slots: [Option<Vec<u8>>; 2]) -> Option<(Self, bool)> {
+        let [a, b] = slots.map(|bytes| bytes.and_then(|b| record::read::<Self>(MAGIC, &b)));
+        match (a, b) {
+            (Some(a), Some(b)) if b.generation > a.generation => Some((b, true)),
+            (Some(a), _) => Some((a, false)),
+            (None, b) => b.map(|b| (b, true)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newer_whole_slot_counts() {
+        let old = Cursor::new(4, 10, [(1, 3)].into_iter());
+        let new = Cursor::new(5, 20, [(1, 9)].into_iter());
+        assert_eq!(Cursor::choose([old.write(), new.write()]), Some((new.clone(), true)));
+        let mut torn = new.write().expect("it can be written");
+        torn.pop();
+        assert_eq!(Cursor::choose([old.write(), Some(torn)]), Some((old, false)));
+        assert_eq!(Cursor::choose([None, None]), None);
+    }
+
+    #[test]
+    fn too_many_holes_cost_repeats_and_not_memory() {
+        let cursor = Cursor::new(1, 99_999, (0..5_000).map(|i| (i * 2, i * 2)));
+        assert_eq!((cursor.settled.len(), cursor.shortened), (RANGES_MAX, true));
+    }
+}

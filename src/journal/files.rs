@@ -1,0 +1,55 @@
+//! Files that survive a power cut, or are not there at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+/// Replaces a file as a whole, durably: a cut leaves the old one or the new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_parent(path)
+}
+
+/// Overwrites the beginning of a file in place; a cut may leave anything. Made if it is not there.
+pub(super) fn overwrite(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
+    let new = !path.exists();
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all_at(bytes, 0)?;
+    if durably {
+        file.sync_data()?;
+        if new {
+            sync_parent(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The content of a file; `None` if there is none.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes the name of this file or directory durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
+}
+
+/// Bytes that a file takes on its file system; 0 if it cannot be told.
+pub(super) fn taken(path: &Path) -> u64 {
+    // st_blocks counts 512 bytes, whatever the file system's own block (stat(2)).
+    fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}

@@ -1,0 +1,510 @@
+//! The journal's decisions: what is kept, when it counts, what goes out, what is settled. No thread, no clock, no file:
+//! `now` is an argument, the medium a [`Store`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chunk::Chunk;
+use super::entry::{self, Encoded};
+use super::lanes::{Lane, Lanes};
+use super::losses::{Loss, Losses};
+use super::reader::{Fetched, Reader};
+use super::segment::{Header, Seal};
+use super::store::{Store, StoreError};
+use super::tail::Tail;
+use super::{Tide, WhenFull};
+use crate::measure::{BootId, Entry, Epoch, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
+
+/// The most leases that are out at once, and so the most verdicts that can be on their way. Above the receive maximum
+/// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
+pub(super) const LEASES_MAX: usize = 256;
+/// A group commit is made at once when this many bytes wait: what is written in 100 ms or so by slow flash.
+pub(super) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+/// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
+/// minutes of a depot of 250 points at 4 windows a second.
+const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A medium that failed is tried again this often: soon enough to lose little memory, rarely enough to do no harm.
+const RETRY: Duration = Duration::from_secs(2);
+/// A medium that has failed for this long is treated as none: what waits in memory may go out without being durable.
+const FLOAT_AFTER: Duration = Duration::from_secs(5);
+
+/// Bounds of one journal.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) bytes_max: u64,
+    pub(super) age_max: Duration,
+    pub(super) when_full: WhenFull,
+    pub(super) commit_interval: Duration,
+    /// A segment with this many bytes is full.
+    pub(super) segment_bytes: u64,
+    /// So is one with this many chunks.
+    pub(super) segment_chunks: u32,
+}
+
+/// In whose words and in which life entries are told.
+#[derive(Debug, Clone)]
+pub(super) struct Words {
+    pub(super) epoch: Epoch,
+    pub(super) boot: BootId,
+    pub(super) schema: Arc<Schema>,
+}
+
+/// A segment in the list. Its last number is one below the next one's first.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) bytes: u64,
+    /// Its seal, if it could not be written to the medium.
+    pub(super) seal: Option<Seal>,
+    /// Something in it was not what was written: it is put aside and not removed.
+    pub(super) damaged: bool,
+    /// It goes as soon as its loss is told.
+    pub(super) doomed: bool,
+}
+
+impl Segment {
+    pub(super) fn new(first: u64, bytes: u64) -> Self {
+        Self { first, bytes, seal: None, damaged: false, doomed: false }
+    }
+}
+
+/// What is wrong with the medium.
+#[derive(Debug, Clone)]
+struct Trouble {
+    since: Duration,
+    retry_at: Duration,
+    text: String,
+}
+
+/// The verdict of whoever had the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker has it.
+    Acknowledged(Seq),
+    /// The broker will never take it, for a reason of its own.
+    Refused {
+        identity: Identity,
+        points: u64,
+        code: u8,
+        /// The gaps that the entry itself was to tell.
+        told: Vec<Gap>,
+    },
+    /// Nothing is known; it goes back.
+    GivenBack(Seq),
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Heart<S> {
+    /// `None`: no medium at all; memory is all there is.
+    pub(super) store: Option<S>,
+    pub(super) limits: Limits,
+    pub(super) words: Words,
+    /// Ascending. The last one is being written if `active` is set.
+    pub(super) segments: Vec<Segment>,
+    /// What the seal of the segment being written will say.
+    pub(super) active: Option<Seal>,
+    pub(super) tail: Tail,
+    pub(super) lanes: Lanes,
+    pub(super) losses: Losses,
+    pub(super) reader: Reader,
+    pub(super) ledger: super::retention::Ledger,
+    /// The number of the next window.
+    pub(super) next: u64,
+    /// The newest durable number; 0: none.
+    pub(super) durable: u64,
+    /// The newest end of a window whose clock could be believed.
+    pub(super) newest_utc: Option<i64>,
+    /// Windows that were refused for want of room and are not told yet: first, last, points.
+    refusing: Option<(u64, u64, u64)>,
+    trouble: Option<Trouble>,
+    outstanding: usize,
+    open_since: Option<Duration>,
+    /// The beginning of the last commit that had something to write.
+    committed_at: Option<Duration>,
+    pub(super) commits: u64,
+    pub(super) bytes_written: u64,
+}
+
+impl<S: Store> Heart<S> {
+    /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
+    pub(super) fn new(store: Option<S>, limits: Limits, words: Words, start: super::recovery::Start) -> Self {
+        let mut heart = Self {
+            store,
+            limits,
+            words,
+            segments: start.segments,
+            active: None,
+            tail: Tail::new(start.next),
+            lanes: Lanes::new(start.settled, start.next),
+            losses: Losses::default(),
+            reader: Reader::default(),
+            ledger: start.ledger,
+            next: start.next,
+            durable: start.next - 1,
+            newest_utc: None,
+            refusing: None,
+            trouble: None,
+            outstanding: 0,
+            open_since: None,
+            committed_at: None,
+            commits: 0,
+            bytes_written: 0,
+        };
+        for gap in start.untold {
+            heart.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
+        }
+        heart
+    }
+
+    /// Takes a window. It has a number now and counts as kept after the commit.
+    pub(super) fn append(&mut self, mut window: Window, now: Duration) {
+        let ours = self.losses.any_untold();
+        if self.is_full() && !ours {
+            return self.refuse_newest(&window);
+        }
+        if window.is_empty() && !ours && self.refusing.is_none() {
+            return;
+        }
+        if let Some((from, to, points)) = self.refusing.take() {
+            self.lose(from, to, self.words.epoch, Some(points), GapReason::JournalFull);
+        }
+        let seq = self.next;
+        self.next += 1;
+        window.events.extend(self.losses.tell(seq));
+        match entry::encode(&window, self.words.boot) {
+            Ok(encoded) => self.keep(seq, encoded, now),
+            Err(why) => {
+                tracing::error!(seq, %why, "a window cannot be kept; it is told as a gap");
+                self.losses.untell(seq, seq);
+                self.lose(seq, seq, self.words.epoch, Some(window.points()), GapReason::Corrupt);
+            }
+        }
+    }
+
+    /// When the next commit is due, if anything waits for one.
+    pub(super) fn commit_at(&self) -> Option<Duration> {
+        let since = self.open_since?;
+        if let Some(trouble) = &self.trouble {
+            return Some(trouble.retry_at);
+        }
+        // At once, unless the last one was less than the interval ago: live data does not wait without need, and the
+        // disk is not synced more often than that.
+        let spaced = self.committed_at.map_or(since, |at| since.max(at + self.limits.commit_interval));
+        Some(if self.tail.open_bytes() >= COMMIT_BYTES_MAX { since } else { spaced })
+    }
+
+    /// Makes durable what waits, and carries out the losses that are told by that.
+    pub(super) fn commit(&mut self, now: Duration) {
+        if self.tail.open_count() > 0 {
+            self.committed_at = Some(now);
+            match self.write_out() {
+                Ok(()) => self.succeeded(),
+                Err(Failure::NoMedium) => {}
+                Err(Failure::Store(error)) => self.failed(&error, now),
+            }
+        } else {
+            self.open_since = None;
+        }
+        self.float(now);
+        self.carry_out(now);
+    }
+
+    /// Hands out up to `max` entries of a lane, in order.
+    pub(super) fn lease(&mut self, lane: Lane, max: usize) -> Vec<Arc<Entry>> {
+        let mut leased = Vec::new();
+        while leased.len() < max && self.outstanding < LEASES_MAX {
+            let Some(number) = self.lanes.next(lane) else { break };
+            match self.fetch(number) {
+                Fetched::Entry(entry) => {
+                    self.lanes.take(number, lane);
+                    self.outstanding += 1;
+                    leased.push(Arc::new(*entry));
+                }
+                // Numbers that were given up before, and told.
+                Fetched::Skipped { to } => self.lanes.settle(number, to),
+                Fetched::Lost { to, epoch } => {
+                    tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
+                    self.lose(number, to, epoch, None, GapReason::Corrupt);
+                }
+                Fetched::Unknown { version } => {
+                    tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
+                    self.lanes.pass_over(number);
+                }
+            }
+        }
+        leased
+    }
+
+    /// What became of a lease.
+    pub(super) fn settle(&mut self, verdict: Verdict) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.ledger.dirty = true;
+        match verdict {
+            Verdict::Acknowledged(seq) => self.lanes.acknowledge(seq.0),
+            Verdict::GivenBack(seq) => self.lanes.give_back(seq.0),
+            Verdict::Refused { identity, points, code, told } => {
+                let Identity { epoch, seq } = identity;
+                self.lanes.doom(seq.0, seq.0);
+                let gap = Gap { epoch, from: seq, to: seq, points: Some(points), reason: GapReason::Refused };
+                self.losses.push(Loss {
+                    // What it was to tell must be told by another.
+                    gaps: std::iter::once(gap).chain(told).collect(),
+                    refusal: Some((identity, code)),
+                    settles: vec![(seq.0, seq.0)],
+                });
+            }
+        }
+    }
+
+    /// A (re)connection: what comes from here on is live.
+    pub(super) fn go_live(&mut self) {
+        self.lanes.go_live();
+    }
+
+    /// The end: tells what is untold, commits, seals, and writes the cursor.
+    pub(super) fn close(&mut self, end: Option<(BootId, Stamp)>, now: Duration) -> Result<(), StoreError> {
+        if let Some((boot, end)) = end
+            && (self.losses.any_untold() || self.refusing.is_some())
+        {
+            if let Some((from, to, points)) = self.refusing.take() {
+                self.lose(from, to, self.words.epoch, Some(points), GapReason::JournalFull);
+            }
+            let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
+            self.append(Window { boot, end, length, intervals, site: None, events }, now);
+        }
+        match self.write_out() {
+            Ok(()) => self.succeeded(),
+            Err(Failure::NoMedium) => return Ok(()),
+            Err(Failure::Store(error)) => return Err(error),
+        }
+        self.carry_out(now);
+        self.seal_active()?;
+        self.save_cursor(super::store::Durably::Yes, now)?;
+        self.sweep(now);
+        Ok(())
+    }
+
+    /// What others may know.
+    pub(super) fn tide(&self) -> Tide {
+        let (live_waiting, history_waiting) = self.lanes.ready();
+        Tide {
+            durable: (self.durable > 0).then_some(Seq(self.durable)),
+            live_waiting,
+            history_waiting,
+            unacknowledged: self.lanes.waiting(),
+        }
+    }
+
+    /// What is wrong with the medium, in words.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|trouble| trouble.text.as_str())
+    }
+
+    /// There is no medium, and why.
+    pub(super) fn without_medium(&mut self, text: String) {
+        self.trouble = Some(Trouble { since: Duration::ZERO, retry_at: Duration::ZERO, text });
+    }
+
+    /// Gives up numbers: they are not leased from here on, and settled once a gap entry tells it durably.
+    pub(super) fn lose(&mut self, from: u64, to: u64, epoch: Epoch, points: Option<u64>, reason: GapReason) {
+        let spans = self.lanes.waiting_in(from, to);
+        // Points are known for the whole only.
+        let points = points.filter(|_| spans == [(from, to)]);
+        let gaps =
+            spans.iter().map(|&(from, to)| Gap { epoch, from: Seq(from), to: Seq(to), points, reason }).collect();
+        self.lanes.doom(from, to);
+        if let Some(segment) = self.segment_of(from)
+            && reason == GapReason::Corrupt
+        {
+            self.segments[segment].damaged = true;
+        }
+        if !spans.is_empty() {
+            self.losses.push(Loss { gaps, refusal: None, settles: spans });
+        }
+    }
+
+    /// The place in the list of the segment that has this number.
+    pub(super) fn segment_of(&self, number: u64) -> Option<usize> {
+        self.segments.partition_point(|segment| segment.first <= number).checked_sub(1)
+    }
+
+    /// The last number that this segment of the list can have.
+    pub(super) fn last_of(&self, place: usize) -> u64 {
+        self.segments.get(place + 1).map_or(self.durable, |next| next.first - 1)
+    }
+
+    fn keep(&mut self, seq: u64, encoded: Encoded, now: Duration) {
+        self.newest_utc = encoded.utc.or(self.newest_utc);
+        self.tail.push(seq, encoded);
+        self.open_since.get_or_insert(now);
+        while self.tail.open_bytes() > MEMORY_BYTES_MAX
+            && let Some(shed) = self.tail.shed()
+        {
+            self.tell_again(shed.seq, &shed.encoded);
+            self.lose(shed.seq, shed.seq, self.words.epoch, Some(shed.encoded.points), GapReason::JournalFull);
+        }
+    }
+
+    /// An entry in memory is given up that may have told of losses: those are told by a later one.
+    fn tell_again(&mut self, seq: u64, encoded: &Encoded) {
+        if !encoded.tells_loss || self.losses.untell(seq, seq) {
+            return;
+        }
+        let events = entry::decode(&encoded.bytes, self.words.boot).map(|w| w.events).unwrap_or_default();
+        let gaps = events.iter().filter_map(|e| if let EventKind::Gap(gap) = e.kind { Some(gap) } else { None });
+        let gaps: Vec<Gap> = gaps.collect();
+        if !gaps.is_empty() && !self.lanes.settled().contains(seq) {
+            self.losses.push(Loss { gaps, refusal: None, settles: Vec::new() });
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
+        self.limits.when_full == WhenFull::RefuseNewest && bytes >= self.limits.bytes_max
+    }
+
+    fn refuse_newest(&mut self, window: &Window) {
+        if window.is_empty() {
+            return;
+        }
+        let (first, points) = self.refusing.map_or((self.next, 0), |(first, _, points)| (first, points));
+        self.refusing = Some((first, self.next, points + window.points()));
+        self.next += 1;
+    }
+
+    fn write_out(&mut self) -> Result<(), Failure> {
+        while self.tail.open_count() > 0 {
+            if self.active_is_full() {
+                self.seal_active()?;
+            }
+            self.open_segment()?;
+            let chunks = self.tail.chunks(self.words.epoch, self.durable + 1, COMMIT_BYTES_MAX);
+            self.write_chunks(&chunks)?;
+        }
+        Ok(())
+    }
+
+    fn write_chunks(&mut self, chunks: &[Chunk]) -> Result<(), Failure> {
+        let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
+        for chunk in chunks {
+            let frames = chunk.frames();
+            self.bytes_written += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+            store.put(chunk.first, &frames)?;
+        }
+        store.sync()?;
+        for chunk in chunks {
+            self.durable = chunk.last();
+            if let Some(active) = &mut self.active {
+                active.add(chunk);
+            }
+        }
+        if let Some(segment) = self.segments.last_mut() {
+            segment.bytes = store.bytes(Seq(segment.first));
+        }
+        self.tail.close_to(self.durable);
+        Ok(())
+    }
+
+    fn active_is_full(&self) -> bool {
+        self.active.as_ref().zip(self.segments.last()).is_some_and(|(seal, segment)| {
+            segment.bytes >= self.limits.segment_bytes || seal.chunks >= self.limits.segment_chunks
+        })
+    }
+
+    fn open_segment(&mut self) -> Result<(), Failure> {
+        let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
+        if self.active.is_some() {
+            return Ok(());
+        }
+        let first = self.durable + 1;
+        // One that failed before anything in it was durable has the same name.
+        if self.segments.last().is_some_and(|last| last.first == first) {
+            store.remove(Seq(first))?;
+            self.segments.pop();
+        }
+        let Words { epoch, boot, schema } = &self.words;
+        store.create(&Header { epoch: *epoch, first: Seq(first), boot: *boot, schema: Arc::clone(schema) })?;
+        self.segments.push(Segment::new(first, store.bytes(Seq(first))));
+        self.active = Some(Seal::open(first));
+        Ok(())
+    }
+
+    pub(super) fn seal_active(&mut self) -> Result<(), StoreError> {
+        let (Some(store), Some(seal)) = (self.store.as_mut(), self.active.take()) else { return Ok(()) };
+        store.shut();
+        let sealed = store.seal(Seq(seal.first), &seal);
+        if let Some(segment) = self.segments.last_mut() {
+            segment.bytes = store.bytes(Seq(segment.first));
+            segment.seal = sealed.is_err().then_some(seal);
+        }
+        sealed
+    }
+
+    fn succeeded(&mut self) {
+        self.commits += 1;
+        self.open_since = None;
+        self.lanes.extend(self.durable + 1);
+        if self.trouble.take().is_some() {
+            tracing::info!("the journal writes to its medium again");
+        }
+    }
+
+    /// The segment being written is dead for good; what was not synced is still in memory.
+    fn failed(&mut self, error: &StoreError, now: Duration) {
+        let source = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+        let text = format!("{error}{source}; {}", error.remedy());
+        if self.trouble.is_none() {
+            tracing::error!(trouble = text, "the journal cannot write; entries wait in memory");
+        }
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble { since, retry_at: now + RETRY, text });
+        // What an earlier batch made durable counts.
+        self.lanes.extend(self.durable + 1);
+        if let Some(store) = &mut self.store {
+            store.shut();
+        }
+        if self.active.as_ref().is_some_and(|seal| seal.last >= seal.first) {
+            // If the seal cannot be written either, the next start looks into the segment.
+            let _ = self.seal_active();
+        }
+        self.active = None;
+    }
+
+    /// Without a medium what is in memory may go out: the alternative is to send nothing at all.
+    fn float(&mut self, now: Duration) {
+        let dead = self.trouble.as_ref().is_some_and(|trouble| now >= trouble.since + FLOAT_AFTER);
+        if self.store.is_none() || dead {
+            self.lanes.extend(self.next);
+        }
+        if self.store.is_none() {
+            self.open_since = None;
+        }
+    }
+
+    /// Settles the losses that are told durably, and lets go of what nobody needs any more.
+    fn carry_out(&mut self, now: Duration) {
+        let told = self.losses.told(if self.store.is_some() { self.durable } else { self.next - 1 });
+        for &(from, to) in told.iter().flat_map(|loss| &loss.settles) {
+            self.lanes.settle(from, to);
+        }
+        if !told.is_empty() {
+            self.ledger.dirty = true;
+            self.sweep(now);
+        }
+    }
+}
+
+/// Why nothing was written.
+enum Failure {
+    /// There is nothing to write to.
+    NoMedium,
+    /// The medium did not do it.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,121 @@
+//! The one place where data waits: entries on disk, leases, retention, recovery.
+//!
+//! # In and out
+//! In: one [`Window`](crate::measure::Window) after the other ([`JournalHandle::append`], never blocks). Out:
+//! [`Lease`]s on durable entries, in two [`Lane`]s; each comes back as acknowledged, refused or, by being dropped,
+//! untouched. One thread owns the medium ([`Journal`]); everybody else talks to it through bounded queues.
+//!
+//! # What holds
+//! - **Identity** is `(gateway, epoch, seq)`. `seq` begins at 1 and goes on across starts: the next is the last durable
+//!   one and one, so that a difference other than 1 is a gap for whoever reads. The epoch is raised, durably, before the
+//!   first append of each start and never repeats, not even from a restored backup or after a factory reset (see
+//!   `epoch`). Numbers that a crash took before their commit may come again, under the new epoch: nobody has seen them.
+//! - **Durable before it counts.** A group commit (`commit_interval`, or 1 MiB) ends in `fdatasync`; only then an entry
+//!   can be leased. What a power cut takes is what was appended since the last commit.
+//! - **Every loss is told before it takes place.** Retention, damage and refusals leave a gap event in a later entry;
+//!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
+//! - **Same identity, same content**, in the words of its own time: each segment keeps the schema it was written under.
+//! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
+//! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; 4 MiB of entries in memory while the disk
+//!   fails; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
+//! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
+//!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] says so.
+//!   Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
+//!
+//! # On disk
+//! ```text
+//! journal/
+//!   lock                   held while an agent lives
+//!   life                   newest epoch, gateway, site, whether it ended in order
+//!   cursor-a, cursor-b     what is settled, and the next number; two slots in turn
+//!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
+//!     db, conf             sled's; values are frames (see `chunk`)
+//!     ready                the header; without it the directory is half made
+//!     seal                 last number, points, newest time; without it the segment was not completed
+//!   quarantine/            damaged segments, the newest two
+//! ```
+//! A segment is one life and one schema, never reopened for writing, and goes as a whole.
+//!
+//! # What it does not do
+//! It does not know what a value means, resolve times, compress, or talk to a broker. [`WhenFull::Thin`] does not thin
+//! yet: it drops the oldest, and says so at the start. A medium that lies about a sync cannot be helped; `store` has the
+//! fault model.
+//!
+//! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
+
+mod chunk;
+mod cursor;
+mod entry;
+mod epoch;
+mod files;
+mod handle;
+mod heart;
+mod lanes;
+mod losses;
+mod number;
+mod ranges;
+mod reader;
+mod record;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod sled_store;
+mod store;
+mod tail;
+mod task;
+
+#[cfg(test)]
+mod mem_store;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod testing;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use handle::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
+pub use lanes::Lane;
+
+use crate::measure::Seq;
+
+/// What an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Its directory; made if it is not there. Nothing else lives in it.
+    pub dir: PathBuf,
+    /// Bytes on disk; at most one segment more. Less than 4 MiB is taken as 4 MiB.
+    pub bytes_max: u64,
+    /// Entries older than this are given up, by wall times that can be believed.
+    pub age_max: Duration,
+    /// The shortest time between two group commits, and so what a power cut can take.
+    pub commit_interval: Duration,
+    /// What gives when `bytes_max` is reached.
+    pub when_full: WhenFull,
+}
+
+/// What gives when the journal is full. Each leaves a gap entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// The oldest entries are rewritten at a coarser window. **Not done yet**: the oldest are dropped instead, and a
+    /// WARN at the start says so.
+    Thin,
+    /// The oldest entries are dropped, a segment at a time.
+    DropOldest,
+    /// New windows are not kept until room was made by acknowledgements.
+    RefuseNewest,
+}
+
+/// Where the water stands. Changes whenever something becomes leasable or a verdict comes in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tide {
+    /// The newest durable number.
+    pub durable: Option<Seq>,
+    /// Entries that the live lane could lease now.
+    pub live_waiting: u64,
+    /// Entries that the history lane could lease now.
+    pub history_waiting: u64,
+    /// Entries that are neither acknowledged nor given up, leased or not.
+    pub unacknowledged: u64,
+}

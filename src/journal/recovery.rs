@@ -1,0 +1,196 @@
+//! What a start finds, and what it makes of it. The cost is that of the newest segment, whatever the backlog.
+
+use super::chunk::{Chunk, Kind};
+use super::cursor::Cursor;
+use super::entry;
+use super::epoch::{self, Life};
+use super::heart::Segment;
+use super::ranges::Ranges;
+use super::retention::Ledger;
+use super::segment::Seal;
+use super::store::{Durably, Found, Record, Store, StoreError};
+use crate::measure::{BootId, Epoch, EventKind, Gap, GapReason, Schema, Seq, Stamp};
+
+/// Where a life of the journal begins.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) epoch: Epoch,
+    /// How the life before ended; `None`: there was none.
+    pub(super) previous_ended_clean: Option<bool>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) settled: Ranges,
+    pub(super) next: u64,
+    pub(super) ledger: Ledger,
+    /// Losses of the life before that it could not tell any more.
+    pub(super) untold: Vec<Gap>,
+}
+
+impl Start {
+    /// Without a medium: nothing is known, and the epoch is one that nobody else can have.
+    pub(super) fn in_memory(boot: BootId, now: Stamp) -> Self {
+        Self {
+            epoch: epoch::blind(now, boot),
+            previous_ended_clean: None,
+            segments: Vec::new(),
+            settled: Ranges::default(),
+            next: Seq::FIRST.0,
+            ledger: Ledger::default(),
+            untold: Vec::new(),
+        }
+    }
+}
+
+/// Finds out where the life before ended, completes what it left half done, and begins a new epoch, durably.
+///
+/// # Errors
+/// The medium failed. Nothing has been lost; without the new epoch nothing may be written.
+pub(super) fn start<S: Store>(store: &mut S, schema: &Schema, boot: BootId, now: Stamp) -> Result<Start, StoreError> {
+    let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
+    let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
+    let cursor = Cursor::choose(slots);
+    let found = store.segments()?;
+    let newest_epoch = newest_epoch(store, &found, previous.as_ref());
+    let past = look_back(store, found)?;
+
+    let ledger = cursor.as_ref().map(|(cursor, second)| Ledger::after(cursor.generation, *second)).unwrap_or_default();
+    let cursor = cursor.map(|(cursor, _)| cursor);
+    let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next));
+    let settled = settled(store, &past, cursor.as_ref(), next)?;
+
+    let epoch = epoch::begin(newest_epoch, now, boot);
+    let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
+    save_life(store, &life)?;
+    let untold = untold(&past, &settled);
+    let previous_ended_clean = previous.map(|life| life.clean);
+    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, next, ledger, untold })
+}
+
+/// Notes the state of a life.
+pub(super) fn save_life<S: Store>(store: &mut S, life: &Life) -> Result<(), StoreError> {
+    let Some(bytes) = life.write() else { return Ok(()) };
+    store.save(Record::Life, &bytes, Durably::Yes)
+}
+
+/// What the segments say.
+#[derive(Debug, Default)]
+struct Past {
+    segments: Vec<Segment>,
+    /// The newest number that is there.
+    last: u64,
+    /// Gaps that are told in segments that were not complete: the losses may not have taken place.
+    told: Vec<Gap>,
+    /// Numbers that were never written, in segments that were not complete, with the epoch.
+    skipped: Vec<(u64, u64, Epoch)>,
+}
+
+/// The newest epoch that is known: of the life, or, should that record be gone, of the newest segment.
+fn newest_epoch<S: Store>(store: &mut S, found: &[Found], previous: Option<&Life>) -> Option<Epoch> {
+    let of_segment = found.last().and_then(|newest| store.header(newest.first).ok()).map(|header| header.epoch);
+    previous.map(|life| life.epoch).max(of_segment)
+}
+
+/// Completes the segments that have no seal (in order: the newest of a life that was cut short) and finds the newest
+/// number.
+fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreError> {
+    let mut past = Past::default();
+    let count = found.len();
+    for (place, Found { first, bytes, sealed }) in found.into_iter().enumerate() {
+        let mut segment = Segment::new(first.0, bytes);
+        let newest = place + 1 == count;
+        let seal = if sealed && newest { store.seal_of(first)? } else { None };
+        if let Some(seal) = seal {
+            past.last = past.last.max(seal.last);
+        } else if !sealed || newest {
+            let seal = look_into(store, first, &mut past)?;
+            if seal.last < first.0 {
+                store.remove(first)?;
+                continue;
+            }
+            past.last = past.last.max(seal.last);
+            // A seal that cannot be written now is no reason to stop: it is in memory.
+            segment.seal = store.seal(first, &seal).is_err().then_some(seal);
+        }
+        past.segments.push(segment);
+    }
+    end_of_the_newest(store, &mut past)?;
+    Ok(past)
+}
+
+/// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at.
+fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), StoreError> {
+    let Some(first) = past.segments.last().map(|segment| Seq(segment.first)).filter(|first| past.last < first.0) else {
+        return Ok(());
+    };
+    past.last = match store.seal_of(first)? {
+        Some(seal) => seal.last,
+        None => look_into(store, first, past)?.last,
+    };
+    Ok(())
+}
+
+/// Reads a segment to its end, without trusting its index, and says what its seal must say.
+fn look_into<S: Store>(store: &mut S, first: Seq, past: &mut Past) -> Result<Seal, StoreError> {
+    let mut seal = Seal::open(first.0);
+    let boot = store.header(first).ok().map(|header| header.boot);
+    store.salvage(first)?;
+    let mut frames = store.at_or_before(first, first)?;
+    while let Some(found) = frames {
+        // A salvaged segment answers whole chunks only.
+        let Ok(chunk) = Chunk::join(&found) else { break };
+        if chunk.kind == Kind::Entries && chunk.count > 0 {
+            seal.add(&chunk);
+            if chunk.skipped > 0 {
+                past.skipped.push((chunk.begins_at(), chunk.first.0 - 1, chunk.epoch));
+            }
+            if chunk.tells_loss {
+                past.told.extend(gaps_in(&chunk, boot.unwrap_or(BootId([0; 16]))));
+            }
+        }
+        frames = store.after(first, chunk.first)?;
+    }
+    Ok(seal)
+}
+
+fn gaps_in(chunk: &Chunk, boot: BootId) -> Vec<Gap> {
+    let entries = chunk.entries().unwrap_or_default();
+    let windows = entries.into_iter().filter_map(|range| entry::decode(&chunk.body[range], boot).ok());
+    let events = windows.flat_map(|window| window.events);
+    events.filter_map(|event| if let EventKind::Gap(gap) = event.kind { Some(gap) } else { None }).collect()
+}
+
+/// What needs nothing more: what the cursor says and what is told as lost. Without a whole cursor also everything of which
+/// there is no segment, because a segment is removed only when it is settled.
+fn settled<S: Store>(store: &mut S, past: &Past, cursor: Option<&Cursor>, next: u64) -> Result<Ranges, StoreError> {
+    let mut settled = Ranges::default();
+    for &(from, to) in cursor.map_or(&[][..], |cursor| &cursor.settled) {
+        settled.insert(from, to.min(next - 1));
+    }
+    // A loss that is told takes place, also if the cut came between the two.
+    for gap in &past.told {
+        settled.insert(gap.from.0, gap.to.0.min(next - 1));
+    }
+    if cursor.is_none_or(|cursor| cursor.shortened) {
+        settled.insert(1, past.segments.first().map_or(next, |oldest| oldest.first) - 1);
+        for (place, segment) in past.segments.iter().enumerate() {
+            let seal = if segment.seal.is_some() { segment.seal.clone() } else { store.seal_of(Seq(segment.first))? };
+            let end = past.segments.get(place + 1).map_or(next, |following| following.first);
+            if let Some(seal) = seal {
+                settled.insert(seal.last + 1, end - 1);
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// Numbers that the life before gave up and could not tell any more.
+fn untold(past: &Past, settled: &Ranges) -> Vec<Gap> {
+    let gap = |epoch: Epoch, (from, to): (u64, u64)| Gap {
+        epoch,
+        from: Seq(from),
+        to: Seq(to),
+        points: None,
+        reason: GapReason::JournalFull,
+    };
+    let skipped = past.skipped.iter();
+    skipped.flat_map(|&(from, to, epoch)| settled.missing(from, to).into_iter().map(move |s| gap(epoch, s))).collect()
+}

@@ -1,0 +1,445 @@
+//! The medium of the firmware: a ring of small sled databases, written once each.
+//!
+//! sled 0.34.7 is a good log and a poor archive: one that grows bloats, its `flush` ends in `sync_file_range` and not in
+//! `fsync`, and damage makes it panic or forget. So each database here is small, is never reopened for writing and has
+//! nothing deleted in it; we sync its file ourselves; values carry their own CRC and place in the sequence, so that what
+//! it forgets is noticed; and what it cannot read is read without it (`scan`).
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::chunk::{self, Chunk, Damage};
+use super::files;
+use super::scan::Scan;
+use super::segment::{Header, Seal};
+use super::store::{Durably, Found, Record, Store, StoreError};
+use crate::measure::Seq;
+
+/// sled moves a page once it has ten pieces, which would write everything twice (measured: 3.9 bytes per byte instead of
+/// 1.07): no tree ever gets a tenth key.
+const TREE_KEYS_MAX: usize = 9;
+/// sled's own unit of writing. A value above a quarter of it would become a file that is never synced; frames stay
+/// below 60 KB. Each open database holds two or three buffers of this size.
+const SLED_SEGMENT_BYTES: usize = 256 * 1024;
+/// sled's page cache; nothing is read twice.
+const SLED_CACHE_BYTES: u64 = 256 * 1024;
+/// Damaged segments that are kept for a person to look at: the newest.
+const QUARANTINED_MAX: usize = 2;
+/// Small files and directories of a segment on a file system with blocks of 4 KiB: conf, ready, seal, blobs/, itself.
+const SEGMENT_OVERHEAD_BYTES: u64 = 20 * 1024;
+/// The tree with the copies of the header begins with this; the others are named by 8 bytes.
+const HEADER_TREE: &str = "header-";
+
+/// The directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    /// Another agent has it.
+    #[error("the directory is in use")]
+    Locked,
+    /// The system refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Segments under one directory, which it holds alone.
+#[derive(Debug)]
+pub(super) struct SledStore {
+    dir: PathBuf,
+    /// Held until the store goes.
+    _lock: File,
+    active: Option<Active>,
+    reading: Option<Reading>,
+    /// Segments that are read by scanning from here on.
+    salvaged: BTreeSet<u64>,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Active {
+    first: u64,
+    database: Database,
+    tree: Option<sled::Tree>,
+    keys: usize,
+    /// Our own handle of sled's file: syncing it is what makes an entry durable.
+    file: File,
+}
+
+/// An open database and the first numbers of its trees, ascending.
+#[derive(Debug)]
+struct Database {
+    sled: sled::Db,
+    trees: Vec<u64>,
+}
+
+/// The one complete segment that is open for reading.
+#[derive(Debug)]
+struct Reading {
+    first: u64,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Database(Database),
+    Scan(Scan),
+}
+
+impl SledStore {
+    /// Takes a directory; made if it is not there.
+    pub(super) fn open(dir: &Path) -> Result<Self, Unusable> {
+        let failed = |operation| move |source| io_error(operation, dir, source);
+        if !dir.is_dir() {
+            fs::create_dir_all(dir).map_err(failed("make"))?;
+            files::sync_parent(dir).map_err(failed("sync"))?;
+        }
+        let path = dir.join("lock");
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let lock = open.map_err(|source| io_error("open", &path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
+            Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+        }
+        let salvaged = BTreeSet::new();
+        Ok(Self { dir: dir.to_owned(), _lock: lock, active: None, reading: None, salvaged })
+    }
+
+    fn path(&self, segment: Seq) -> PathBuf {
+        self.dir.join(format!("{:016x}", segment.0))
+    }
+
+    fn record_path(&self, record: Record) -> PathBuf {
+        self.dir.join(match record {
+            Record::Life => "life",
+            Record::CursorA => "cursor-a",
+            Record::CursorB => "cursor-b",
+        })
+    }
+
+    fn make(&mut self, header: &Header, path: &Path) -> Result<(), StoreError> {
+        let segment = header.first;
+        let failed = |operation| move |source| io_error(operation, path, source);
+        let damage = |damage| StoreError::Damaged { segment: segment.0, damage };
+        let frames = header.to_chunk().ok_or(damage(Damage::Content))?.frames();
+        fs::create_dir(path).map_err(failed("make"))?;
+        let database = Database::open(path, segment)?;
+        contained("write header", segment, || {
+            for (group, frames) in frames.chunks(TREE_KEYS_MAX).enumerate() {
+                let tree = database.sled.open_tree(format!("{HEADER_TREE}{group:02}"))?;
+                for (part, frame) in (0_u8..).zip(frames) {
+                    tree.insert(key(segment, part), frame.as_slice())?;
+                }
+            }
+            database.sled.flush().map(drop)
+        })?;
+        let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
+        file.sync_all().map_err(failed("sync"))?;
+        File::open(path.join("conf")).and_then(|conf| conf.sync_all()).map_err(failed("sync"))?;
+        files::sync_dir(path).map_err(failed("sync"))?;
+        // From here on it counts.
+        files::replace(&path.join("ready"), &frames.concat()).map_err(failed("mark"))?;
+        files::sync_dir(&self.dir).map_err(failed("sync"))?;
+        self.active = Some(Active { first: segment.0, database, tree: None, keys: 0, file });
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        segment: Seq,
+        from_database: impl FnOnce(&Database) -> sled::Result<Option<Vec<Vec<u8>>>>,
+        from_scan: impl FnOnce(&Scan) -> io::Result<Option<Vec<Vec<u8>>>>,
+    ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        if let Some(active) = &self.active
+            && active.first == segment.0
+        {
+            return contained("read", segment, || from_database(&active.database));
+        }
+        let path = self.path(segment);
+        if self.reading.as_ref().is_none_or(|reading| reading.first != segment.0) {
+            // Closed before the next one is opened: one at a time.
+            self.reading = None;
+            let source = if self.salvaged.contains(&segment.0) {
+                Source::Scan(Scan::of(&path.join("db")).map_err(|source| io_error("scan", &path, source))?)
+            } else {
+                Source::Database(Database::reopen(&path, segment)?)
+            };
+            self.reading = Some(Reading { first: segment.0, source });
+        }
+        match self.reading.as_ref().map(|reading| &reading.source) {
+            Some(Source::Database(database)) => contained("read", segment, || from_database(database)),
+            Some(Source::Scan(scan)) => from_scan(scan).map_err(|source| io_error("read", &path, source)),
+            None => Ok(None),
+        }
+    }
+
+    fn close_reading(&mut self, segment: Seq) {
+        self.reading.take_if(|reading| reading.first == segment.0);
+    }
+}
+
+impl Store for SledStore {
+    fn segments(&mut self) -> Result<Vec<Found>, StoreError> {
+        let failed = |operation| move |path: &Path, source| io_error(operation, path, source);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(|source| failed("list")(&self.dir, source))? {
+            let path = entry.map_err(|source| failed("list")(&self.dir, source))?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.ends_with(".del") {
+                fs::remove_dir_all(&path).map_err(|source| failed("remove")(&path, source))?;
+            }
+            let Some(first) = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten() else {
+                continue;
+            };
+            if path.join("ready").exists() {
+                let first = Seq(first);
+                found.push(Found { first, bytes: self.bytes(first), sealed: path.join("seal").exists() });
+            } else {
+                tracing::warn!(path = %path.display(), "a segment that was never finished is removed; nothing was in it");
+                fs::remove_dir_all(&path).map_err(|source| failed("remove")(&path, source))?;
+            }
+        }
+        found.sort_by_key(|found| found.first);
+        Ok(found)
+    }
+
+    fn create(&mut self, header: &Header) -> Result<(), StoreError> {
+        let path = self.path(header.first);
+        // A try before may have failed half way.
+        if path.exists() && !path.join("ready").exists() {
+            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
+        }
+        self.make(header, &path).inspect_err(|_| {
+            // What is left of it has no `ready`, or nothing in it: the next try or the next start removes it.
+            let _ = fs::remove_dir_all(&path);
+        })
+    }
+
+    fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
+        let active = self.active.as_mut().ok_or(StoreError::Shut)?;
+        let Active { first: segment, database, tree, keys, file: _ } = active;
+        contained("write", Seq(*segment), || {
+            if tree.is_none() || *keys + frames.len() > TREE_KEYS_MAX {
+                *tree = Some(database.sled.open_tree(first.0.to_be_bytes())?);
+                *keys = 0;
+                database.trees.push(first.0);
+            }
+            if let Some(tree) = tree {
+                for (part, frame) in (0_u8..).zip(frames) {
+                    tree.insert(key(first, part), frame.as_slice())?;
+                    *keys += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let active = self.active.as_mut().ok_or(StoreError::Shut)?;
+        contained("flush", Seq(active.first), || active.database.sled.flush().map(drop))?;
+        // sled's flush ends in sync_file_range, which survives no power cut.
+        active.file.sync_data().map_err(|source| io_error("sync", &self.dir.join("db"), source))
+    }
+
+    fn shut(&mut self) {
+        if let Some(active) = self.active.take() {
+            let segment = Seq(active.first);
+            let _ = contained("close", segment, || {
+                drop(active);
+                Ok(())
+            });
+        }
+    }
+
+    fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError> {
+        let path = self.path(segment).join("seal");
+        let damage = StoreError::Damaged { segment: segment.0, damage: Damage::Content };
+        let bytes = seal.write().ok_or(damage)?;
+        files::replace(&path, &bytes).map_err(|source| io_error("write", &path, source))
+    }
+
+    fn bytes(&mut self, segment: Seq) -> u64 {
+        files::taken(&self.path(segment).join("db")) + SEGMENT_OVERHEAD_BYTES
+    }
+
+    fn header(&mut self, segment: Seq) -> Result<Header, StoreError> {
+        let path = self.path(segment);
+        let ready = fs::read(path.join("ready")).map_err(|source| io_error("read", &path, source));
+        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk));
+        if let Ok(header) = ready.map(|ready| read(&split(&ready))).unwrap_or(Err(Damage::Torn)) {
+            return Ok(header);
+        }
+        let copy = Scan::of(&path.join("db")).and_then(|scan| scan.header());
+        let copy = copy.map_err(|source| io_error("scan", &path, source))?;
+        read(&copy).map_err(|damage| StoreError::Damaged { segment: segment.0, damage })
+    }
+
+    fn seal_of(&mut self, segment: Seq) -> Result<Option<Seal>, StoreError> {
+        let path = self.path(segment).join("seal");
+        let bytes = files::read(&path).map_err(|source| io_error("read", &path, source))?;
+        Ok(bytes.as_deref().and_then(Seal::read))
+    }
+
+    fn at_or_before(&mut self, segment: Seq, at: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        self.read(segment, |database| database.at_or_before(at), |scan| scan.at_or_before(at.0))
+    }
+
+    fn after(&mut self, segment: Seq, after: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        self.read(segment, |database| database.after(after), |scan| scan.after(after.0))
+    }
+
+    fn salvage(&mut self, segment: Seq) -> Result<bool, StoreError> {
+        self.close_reading(segment);
+        Ok(self.salvaged.insert(segment.0))
+    }
+
+    fn remove(&mut self, segment: Seq) -> Result<(), StoreError> {
+        self.close_reading(segment);
+        let path = self.path(segment);
+        let going = path.with_extension("del");
+        fs::rename(&path, &going).map_err(|source| io_error("rename", &path, source))?;
+        files::sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
+        self.salvaged.remove(&segment.0);
+        // It no longer counts; what cannot be removed now is removed at the next start.
+        let _ = fs::remove_dir_all(&going);
+        Ok(())
+    }
+
+    fn quarantine(&mut self, segment: Seq) -> Result<(), StoreError> {
+        self.close_reading(segment);
+        let (path, dir) = (self.path(segment), self.dir.join("quarantine"));
+        let failed = |source| io_error("put aside", &path, source);
+        fs::create_dir_all(&dir).map_err(failed)?;
+        let mut held: Vec<PathBuf> = fs::read_dir(&dir).map_err(failed)?.filter_map(|e| Some(e.ok()?.path())).collect();
+        held.sort();
+        for old in held.iter().take((held.len() + 1).saturating_sub(QUARANTINED_MAX)) {
+            let _ = fs::remove_dir_all(old);
+        }
+        let to = dir.join(format!("{:016x}", segment.0));
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(failed)?;
+        }
+        fs::rename(&path, &to).map_err(failed)?;
+        files::sync_dir(&dir).and_then(|()| files::sync_dir(&self.dir)).map_err(failed)?;
+        tracing::warn!(path = %to.display(), "a damaged segment is put aside; what is intact was read from it");
+        self.salvaged.remove(&segment.0);
+        Ok(())
+    }
+
+    fn load(&mut self, record: Record) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.record_path(record);
+        let failed = |source| io_error("read", &path, source);
+        let bytes = files::read(&path).map_err(failed)?;
+        if bytes.is_some() {
+            File::open(&path).and_then(|file| file.sync_data()).map_err(failed)?;
+        }
+        Ok(bytes)
+    }
+
+    fn save(&mut self, record: Record, bytes: &[u8], durably: Durably) -> Result<(), StoreError> {
+        let path = self.record_path(record);
+        let saved = match record {
+            Record::Life => files::replace(&path, bytes),
+            Record::CursorA | Record::CursorB => files::overwrite(&path, bytes, durably == Durably::Yes),
+        };
+        saved.map_err(|source| io_error("write", &path, source))
+    }
+}
+
+impl Database {
+    fn open(path: &Path, segment: Seq) -> Result<Self, StoreError> {
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(SLED_SEGMENT_BYTES)
+            .cache_capacity(SLED_CACHE_BYTES)
+            .flush_every_ms(None)
+            .use_compression(false);
+        let sled = contained("open", segment, || config.open())?;
+        let mut trees: Vec<u64> =
+            sled.tree_names().iter().filter_map(|name| name.as_ref().try_into().ok().map(u64::from_be_bytes)).collect();
+        trees.sort_unstable();
+        Ok(Self { sled, trees })
+    }
+
+    /// For reading. sled's snapshot, if it was cut short, would keep the database from opening; its log is enough.
+    fn reopen(path: &Path, segment: Seq) -> Result<Self, StoreError> {
+        let failed = |source| io_error("open", path, source);
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().starts_with("snap.") {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Self::open(path, segment)
+    }
+
+    fn at_or_before(&self, at: Seq) -> sled::Result<Option<Vec<Vec<u8>>>> {
+        let Some(tree) = self.tree_of(at)? else { return Ok(None) };
+        let before = tree.range(..=key(at, u8::MAX)).next_back();
+        let found = before.or_else(|| tree.iter().next()).transpose()?;
+        found.map(|(key, _)| parts(&tree, &key)).transpose()
+    }
+
+    fn after(&self, after: Seq) -> sled::Result<Option<Vec<Vec<u8>>>> {
+        let Some(tree) = self.tree_of(after)? else { return Ok(None) };
+        if let Some((key, _)) = tree.range(key(after.next(), 0)..).next().transpose()? {
+            return parts(&tree, &key).map(Some);
+        }
+        let next = self.trees.partition_point(|&first| first <= after.0);
+        let Some(first) = self.trees.get(next) else { return Ok(None) };
+        self.at_or_before(Seq(*first))
+    }
+
+    fn tree_of(&self, number: Seq) -> sled::Result<Option<sled::Tree>> {
+        let place = self.trees.partition_point(|&first| first <= number.0).saturating_sub(1);
+        self.trees.get(place).map(|first| self.sled.open_tree(first.to_be_bytes())).transpose()
+    }
+}
+
+/// All frames of the chunk that `key` belongs to.
+fn parts(tree: &sled::Tree, key: &[u8]) -> sled::Result<Vec<Vec<u8>>> {
+    let first = &key[..key.len().min(8)];
+    tree.scan_prefix(first).map(|part| part.map(|(_, frame)| frame.to_vec())).collect()
+}
+
+/// First number, big-endian so that order is order, and part.
+fn key(first: Seq, part: u8) -> [u8; 9] {
+    let mut key = [part; 9];
+    key[..8].copy_from_slice(&first.0.to_be_bytes());
+    key
+}
+
+/// The frames that lie one behind the other in `bytes`.
+fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((frame, rest)) = chunk::frame_length(bytes).and_then(|length| bytes.split_at_checked(length)) {
+        frames.push(frame.to_vec());
+        bytes = rest;
+    }
+    frames
+}
+
+/// Calls sled, which answers damage with an error or with a panic.
+fn contained<T>(
+    operation: &'static str,
+    segment: Seq,
+    call: impl FnOnce() -> sled::Result<T>,
+) -> Result<T, StoreError> {
+    // What a panic leaves behind is a database that we close and do not trust any more: nothing of ours is half done.
+    let problem = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for unknown reasons");
+            format!("sled panicked: {text}")
+        }
+    };
+    Err(StoreError::Database { operation, segment: segment.0, problem })
+}
+
+fn io_error(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { operation, path: path.to_owned(), source }
+}

@@ -1,0 +1,145 @@
+//! The thread that owns the medium: carries commands to the heart, and time.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::Tide;
+use super::epoch::Life;
+use super::handle::{Lease, Line, in_words};
+use super::heart::{Heart, Verdict};
+use super::lanes::Lane;
+use super::recovery;
+use super::store::Store;
+use crate::health::Facts;
+use crate::measure::{BootId, Stamp, Window};
+
+/// The longest sleep: bounds and the cursor are looked after this often.
+const TEND: Duration = Duration::from_millis(250);
+
+/// What others ask of the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append(Box<Window>),
+    Verdict(Verdict),
+    Lease {
+        lane: Lane,
+        entries_max: usize,
+        reply: oneshot::Sender<Vec<Lease>>,
+    },
+    GoLive(oneshot::Sender<()>),
+    Commit(oneshot::Sender<()>),
+    Close(oneshot::Sender<Result<(), String>>),
+    /// The owner was dropped: end as if killed.
+    Abandon,
+}
+
+/// Runs until it is told to close.
+pub(super) fn run<S: Store>(
+    heart: Heart<S>,
+    life: Life,
+    orders: &Receiver<Command>,
+    line: &Line,
+    tell: &watch::Sender<Tide>,
+    facts: &Facts,
+) {
+    let mut desk = Desk { heart, life, line, end: None, start: Instant::now(), commit_ms: None };
+    loop {
+        let now = desk.start.elapsed();
+        let due = desk.heart.commit_at().map_or(TEND, |at| at.saturating_sub(now));
+        match orders.recv_timeout(due.min(TEND)) {
+            Ok(Command::Close(reply)) => {
+                let closed = desk.close();
+                desk.note(facts);
+                let _ = reply.send(closed);
+                return;
+            }
+            Ok(Command::Abandon) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(command) => desk.take(command),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = desk.start.elapsed();
+        if desk.heart.commit_at().is_some_and(|at| at <= now) {
+            desk.commit();
+        }
+        desk.heart.tend(desk.start.elapsed());
+        desk.note(facts);
+        let tide = desk.heart.tide();
+        tell.send_if_modified(|known| std::mem::replace(known, tide) != tide);
+    }
+}
+
+struct Desk<'a, S> {
+    heart: Heart<S>,
+    life: Life,
+    line: &'a Line,
+    /// The newest window's end: the time of what is told last.
+    end: Option<(BootId, Stamp)>,
+    start: Instant,
+    commit_ms: Option<f64>,
+}
+
+impl<S: Store> Desk<'_, S> {
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Append(window) => {
+                self.line.windows.fetch_sub(1, Ordering::Relaxed);
+                self.end = Some((window.boot, window.end));
+                self.heart.append(*window, self.start.elapsed());
+            }
+            Command::Verdict(verdict) => self.heart.settle(verdict),
+            Command::Lease { lane, entries_max, reply } => {
+                let lease = |entry| Lease::new(entry, lane, self.line.clone());
+                let leases = self.heart.lease(lane, entries_max).into_iter().map(lease).collect();
+                // Nobody waits for it any more: dropped, the leases go back.
+                let _ = reply.send(leases);
+            }
+            Command::GoLive(reply) => {
+                self.heart.go_live();
+                let _ = reply.send(());
+            }
+            Command::Commit(reply) => {
+                self.commit();
+                let _ = reply.send(());
+            }
+            Command::Close(_) | Command::Abandon => {}
+        }
+    }
+
+    fn commit(&mut self) {
+        let before = self.start.elapsed();
+        self.heart.commit(before);
+        self.commit_ms = Some((self.start.elapsed() - before).as_secs_f64() * 1e3);
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let now = self.start.elapsed();
+        self.heart.close(self.end, now).map_err(|error| in_words(&error))?;
+        match &mut self.heart.store {
+            Some(store) => recovery::save_life(store, &self.life).map_err(|error| in_words(&error)),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, facts: &Facts) {
+        let heart = &self.heart;
+        let tide = heart.tide();
+        let (gaps, entries_lost) = heart.losses.counts();
+        facts.journal(|facts| {
+            facts.durable = tide.durable;
+            facts.waiting_entries = tide.unacknowledged;
+            facts.unsynced_entries = heart.next - 1 - heart.durable;
+            facts.bytes = heart.segments.iter().map(|segment| segment.bytes).sum();
+            facts.segments = heart.segments.len() as u64;
+            facts.commits = heart.commits;
+            facts.bytes_written = heart.bytes_written;
+            facts.commit_ms = self.commit_ms;
+            facts.gaps = gaps;
+            facts.entries_lost = entries_lost;
+            facts.trouble = heart.trouble().map(str::to_owned);
+        });
+    }
+}

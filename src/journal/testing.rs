@@ -1,0 +1,131 @@
+//! Depots and windows for tests.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::measure::{
+    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, Direction, Epoch, Event, EventKind, FieldName, Gap, GapReason,
+    GatewayId, Interval, IntervalValue, Missing, Mono, PointColumn, PointInterval, PointIx, Schema, Seq, SeriesSpec,
+    Shape, SiteId, SiteRollup, Stamp, Statistic, Suspicion, Unit, Utc, VehicleId, Window,
+};
+
+/// 2026-06-01 12:00 UTC.
+pub(super) const NOON_NS: i64 = 1_780_315_200_000_000_000;
+
+pub(super) fn stamp(mono_ns: u64) -> Stamp {
+    let utc = NOON_NS + i64::try_from(mono_ns).expect("a test is short");
+    Stamp { mono: Mono(mono_ns), utc: Utc(utc), trust: ClockTrust::Synced }
+}
+
+pub(super) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
+    let column = |i: u16| PointColumn {
+        field: FieldName::try_from(format!("power_flow_l{i}")).expect("a field name"),
+        unit: Unit::Kilowatt,
+        shape: Shape::Float,
+    };
+    let series = |i: u16| SeriesSpec {
+        device: DeviceId::try_from(format!("evse-{i:03}")).expect("a device id"),
+        kind: DeviceKind::Evse,
+        points: (0..points).map(column).collect(),
+    };
+    Schema {
+        gateway: GatewayId::try_from(gateway).expect("a gateway id"),
+        site: SiteId::try_from("depot-a").expect("a site id"),
+        series: (0..devices).map(series).collect(),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "values that look like a meter's, whatever n is")]
+/// The `n`-th window of a depot of 250 ms windows, one reading per point.
+pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
+    let value = |device: u16, point: u16| {
+        let tenths = f64::from(u32::from(device) * 1_009 + u32::from(point) * 331) + f64::from(n as u32 % 997);
+        match point % 4 {
+            0 => tenths / 1e4,
+            1 => (2_300.0 + tenths % 50.0) / 10.0,
+            2 => f64::from((tenths / 7.0) as f32),
+            _ => tenths.trunc(),
+        }
+    };
+    let point = |device, point| {
+        let value = value(device, point);
+        let value = IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
+        PointInterval { point: PointIx(point), value, suspicion: None }
+    };
+    let interval = |device: u16| Interval {
+        device: DeviceIx(device),
+        direction: Some(Direction::GridToVehicle),
+        vehicle: device.is_multiple_of(2).then(|| VehicleId::try_from(format!("EV{device:03}")).expect("a vehicle")),
+        points: (0..points).map(|p| point(device, p)).collect(),
+    };
+    Window {
+        boot: BootId([7; 16]),
+        end: stamp(n * 250_000_000),
+        length: Duration::from_millis(250),
+        intervals: (0..devices).map(interval).collect(),
+        site: None,
+        events: Vec::new(),
+    }
+}
+
+pub(super) fn empty_window(n: u64) -> Window {
+    depot_window(0, 0, n)
+}
+
+fn any_value() -> impl Strategy<Value = IntervalValue> {
+    let number = prop_oneof![
+        (-1e9..1e9_f64),
+        any::<i32>().prop_map(|v| f64::from(v) / 1e3),
+        any::<f32>().prop_filter("finite", |v| v.is_finite()).prop_map(f64::from),
+        Just(-0.0),
+    ];
+    let missing = prop_oneof![Just(Missing::Timeout), Just(Missing::BusOff), Just(Missing::Stale)];
+    prop_oneof![
+        4 => number.clone().prop_map(|v| IntervalValue::Float(Statistic { value: v, min: v, max: v, count: 1 })),
+        2 => (number, 0.0..5.0_f64, 1_u32..9).prop_map(|(value, spread, count)| {
+            IntervalValue::Float(Statistic { value, min: value - spread, max: value + spread, count })
+        }),
+        1 => any::<i64>().prop_map(IntervalValue::Integer),
+        1 => "[a-z]{0,9}".prop_map(|text| IntervalValue::Text(text.into())),
+        1 => missing.prop_map(IntervalValue::Missing),
+    ]
+}
+
+/// Any window that the aggregator could make, and some that it would not.
+pub(super) fn any_window() -> impl Strategy<Value = Window> {
+    let suspicion = prop::option::weighted(0.1, prop_oneof![Just(Suspicion::Frozen), Just(Suspicion::Clock)]);
+    let points = prop::collection::btree_map(0_u16..70, (any_value(), suspicion), 0..12).prop_map(|points| {
+        let point = |(point, (value, suspicion))| PointInterval { point: PointIx(point), value, suspicion };
+        points.into_iter().map(point).collect::<Vec<_>>()
+    });
+    let vehicle = prop::option::of("[A-Z0-9]{1,17}").prop_map(|v| v.map(|v| VehicleId::try_from(v).expect("plain")));
+    let direction = prop::option::of(prop_oneof![Just(Direction::Idle), Just(Direction::VehicleToGrid)]);
+    let interval = (any::<u16>(), direction, vehicle, points).prop_map(|(device, direction, vehicle, points)| {
+        Interval { device: DeviceIx(device), direction, vehicle, points }
+    });
+    let site = SiteRollup {
+        direction: Direction::Idle,
+        power_flow_kw: 0.1,
+        power_import_kw: 1.2,
+        power_export_kw: -1.1,
+        charging: 1,
+        discharging: 1,
+        unknown: 0,
+        soc: Some((12.0, 54.1)),
+    };
+    let gap = Gap { epoch: Epoch(1), from: Seq(2), to: Seq(3), points: None, reason: GapReason::Aged };
+    let events = vec![
+        Event { device: None, kind: EventKind::Gap(gap) },
+        Event { device: Some(DeviceId::try_from("a").expect("plain")), kind: EventKind::ClockStepped(-5) },
+    ];
+    let rest = (any::<bool>(), any::<bool>(), any::<u64>(), any::<bool>());
+    (prop::collection::vec(interval, 0..5), rest).prop_map(move |(intervals, (home, sited, mono, eventful))| Window {
+        boot: BootId(if home { [7; 16] } else { [8; 16] }),
+        end: Stamp { mono: Mono(mono), utc: Utc(-5), trust: ClockTrust::Unsynced },
+        length: Duration::from_millis(250),
+        intervals,
+        site: sited.then(|| site.clone()),
+        events: if eventful { events.clone() } else { Vec::new() },
+    })
+}
