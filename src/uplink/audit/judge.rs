@@ -1,0 +1,387 @@
+//! The judge: messages in, findings out. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::verdict::{GatewayVerdict, Latency, Span, Verdict};
+use crate::uplink::wire::read::{self, Field, Line};
+
+/// The malformed messages that are told in words.
+const MALFORMED_MAX: usize = 20;
+/// A replay that was heard this recently may still be going on, ns.
+const REPLAYING_NS: i64 = 10_000_000_000;
+
+/// A message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: String,
+    /// Its content.
+    pub payload: Vec<u8>,
+    /// Its user properties.
+    pub properties: Vec<(String, String)>,
+    /// When it came, ns since 1970.
+    pub received_ns: i64,
+}
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub struct Judge {
+    gateways: BTreeMap<String, Gateway>,
+    malformed: Vec<String>,
+    malformed_count: u64,
+    blind: u64,
+    last_ns: i64,
+}
+
+#[derive(Debug, Default)]
+struct Gateway {
+    /// The number of the first message heard: what is below was before our time.
+    baseline: u64,
+    /// Content by identity: number, epoch.
+    contents: BTreeMap<(u64, u64), u64>,
+    /// Identity by content, of entries with data.
+    identities: HashMap<u64, (u64, u64)>,
+    accounted: BTreeSet<(u64, u64)>,
+    live_latency_us: Vec<u32>,
+    highest_live: u64,
+    highest_history: Option<u64>,
+    last_history_ns: i64,
+    /// Numbers heard live, to tell where the replay must end.
+    live_starts: BTreeSet<u64>,
+    counts: GatewayVerdict,
+}
+
+/// A batch whose form is right.
+struct Batch {
+    gateway: String,
+    epoch: u64,
+    seq: u64,
+    points: u64,
+    live: bool,
+    time_ns: i64,
+    /// Of the whole payload, and of all but its first line if that has data.
+    content: u64,
+    data: Option<u64>,
+    lines: Vec<Line>,
+}
+
+impl Judge {
+    /// Judges one message. Messages that are not batches (`state`, `catalog`) say nothing.
+    pub fn take(&mut self, message: &Message) {
+        self.last_ns = self.last_ns.max(message.received_ns);
+        let Some((_, name)) = message.topic.rsplit_once('/') else { return };
+        let live = match name {
+            "telemetry" => true,
+            "history" => false,
+            _ => return,
+        };
+        match batch(message, live) {
+            Ok(batch) => {
+                self.gateways.entry(batch.gateway.clone()).or_default().take(&batch, message.received_ns);
+            }
+            Err(why) => {
+                self.malformed_count += 1;
+                if self.malformed.len() < MALFORMED_MAX {
+                    self.malformed.push(format!("{}: {why}", message.topic));
+                }
+            }
+        }
+    }
+
+    /// The broker had forgotten us: what was sent meanwhile was not heard.
+    pub fn was_blind(&mut self) {
+        self.blind += 1;
+    }
+
+    /// Entries heard so far, live and as history.
+    #[must_use]
+    pub fn heard(&self) -> (u64, u64) {
+        self.gateways
+            .values()
+            .fold((0, 0), |(live, history), gateway| (live + gateway.counts.live, history + gateway.counts.history))
+    }
+
+    /// Latency of the newest live entry, ms.
+    #[must_use]
+    pub fn last_latency_ms(&self) -> Option<f64> {
+        let last = self.gateways.values().filter_map(|gateway| gateway.live_latency_us.last()).max();
+        last.map(|us| f64::from(*us) / 1e3)
+    }
+
+    /// The findings so far.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let gateways: BTreeMap<String, GatewayVerdict> =
+            self.gateways.iter().map(|(name, gateway)| (name.clone(), gateway.verdict(self.last_ns))).collect();
+        Verdict {
+            passes: !gateways.is_empty() && self.malformed_count == 0 && gateways.values().all(GatewayVerdict::passes),
+            gateways,
+            malformed: self.malformed.clone(),
+            malformed_count: self.malformed_count,
+            blind: self.blind,
+        }
+    }
+}
+
+impl Gateway {
+    fn take(&mut self, batch: &Batch, received_ns: i64) {
+        let identity = (batch.seq, batch.epoch);
+        if self.contents.is_empty() {
+            self.baseline = batch.seq;
+        }
+        if !batch.live {
+            self.highest_history = self.highest_history.max(Some(batch.seq));
+            self.last_history_ns = received_ns;
+        }
+        match self.contents.insert(identity, batch.content) {
+            Some(known) if known == batch.content => {
+                self.counts.duplicates += 1;
+                return;
+            }
+            Some(_) => {
+                self.counts.changed += 1;
+                return;
+            }
+            None => {}
+        }
+        self.counts.entries += 1;
+        self.counts.points += batch.points;
+        if let Some(data) = batch.data
+            && *self.identities.entry(data).or_insert(identity) != identity
+        {
+            self.counts.twins += 1;
+        }
+        if batch.live {
+            self.counts.live += 1;
+            self.live_starts.insert(batch.seq);
+            if batch.seq < self.highest_live {
+                self.counts.out_of_order += 1;
+            }
+            self.highest_live = self.highest_live.max(batch.seq);
+            let late_us = received_ns.saturating_sub(batch.time_ns).max(0) / 1000;
+            self.live_latency_us.push(u32::try_from(late_us).unwrap_or(u32::MAX));
+        } else {
+            self.counts.history += 1;
+        }
+        for line in batch.lines.iter().filter(|line| line.measurement == "event") {
+            if line.tags.get("kind").is_some_and(|kind| kind == "gap")
+                && let (Some(from), Some(to)) = (line.count("from_seq"), line.count("to_seq"))
+                && from <= to
+            {
+                self.accounted.insert((from, to));
+            }
+        }
+    }
+
+    /// The numbers between the first and the last heard that were not, as runs.
+    fn missing(&self) -> Vec<Span> {
+        let mut missing = Vec::new();
+        let mut expected = self.baseline;
+        for &(seq, _) in self.contents.keys().filter(|(seq, _)| *seq >= self.baseline) {
+            if seq > expected {
+                missing.push(Span { from: expected, to: seq - 1 });
+            }
+            expected = expected.max(seq + 1);
+        }
+        missing
+    }
+
+    /// Splits a run into what gap events account for (counted) and the rest.
+    fn unaccounted(&self, span: Span, accounted: &mut u64) -> Vec<Span> {
+        let mut rest = Vec::new();
+        let mut at = span.from;
+        for &(from, to) in self.accounted.iter().filter(|(from, to)| *to >= span.from && *from <= span.to) {
+            if from > at {
+                rest.push(Span { from: at, to: from - 1 });
+            }
+            let end = to.min(span.to);
+            if end >= at {
+                *accounted += end - at.max(from) + 1;
+                at = end + 1;
+            }
+        }
+        if at <= span.to {
+            rest.push(Span { from: at, to: span.to });
+        }
+        rest
+    }
+
+    /// Whether a missing run may still be on its way: the replay goes on, has not come so far, and what follows was
+    /// heard live.
+    fn is_pending(&self, span: Span, now_ns: i64) -> bool {
+        now_ns.saturating_sub(self.last_history_ns) < REPLAYING_NS
+            && self.highest_history.is_some_and(|highest| highest < span.from)
+            && self.live_starts.contains(&(span.to + 1))
+    }
+
+    fn verdict(&self, now_ns: i64) -> GatewayVerdict {
+        let mut verdict = self.counts.clone();
+        let mut accounted = 0;
+        let open: Vec<Span> =
+            self.missing().into_iter().flat_map(|span| self.unaccounted(span, &mut accounted)).collect();
+        let (pending, gaps) = open.into_iter().partition(|span| self.is_pending(*span, now_ns));
+        (verdict.pending, verdict.gaps, verdict.accounted) = (pending, gaps, accounted);
+        let epochs: BTreeSet<u64> = self.contents.keys().map(|(_, epoch)| *epoch).collect();
+        verdict.epochs = epochs.len() as u64;
+        let (first, last) = (self.contents.first_key_value(), self.contents.last_key_value());
+        verdict.seq = first.zip(last).map(|((first, _), (last, _))| Span { from: first.0, to: last.0 });
+        verdict.latency = latency(&self.live_latency_us);
+        verdict
+    }
+}
+
+fn latency(samples_us: &[u32]) -> Option<Latency> {
+    let mut sorted = samples_us.to_vec();
+    sorted.sort_unstable();
+    let at = |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len().saturating_sub(1)));
+    let ms = |us: &u32| f64::from(*us) / 1e3;
+    Some(Latency { p50_ms: at(50).map(ms)?, p99_ms: at(99).map(ms)?, max_ms: sorted.last().map(ms)? })
+}
+
+/// Checks the form of a batch, and that its properties say what its first line says.
+fn batch(message: &Message, live: bool) -> Result<Batch, String> {
+    let payload = std::str::from_utf8(&message.payload).map_err(|_| "not UTF-8")?;
+    let lines = read::lines(payload).map_err(|error| error.to_string())?;
+    let own =
+        lines.first().filter(|line| line.measurement == "gateway").ok_or("the first line is not the batch's own")?;
+    let property = |key: &str| {
+        let found = message.properties.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        found.ok_or_else(|| format!("no user property {key}"))
+    };
+    let gateway = own.tags.get("gateway").ok_or("no gateway in the first line")?.clone();
+    if property("gateway")? != gateway {
+        return Err("property gateway and first line differ".to_owned());
+    }
+    let number = |key: &str| -> Result<u64, String> {
+        let told = own.count(key).ok_or_else(|| format!("no {key} in the first line"))?;
+        if property(key)? == told.to_string() { Ok(told) } else { Err(format!("property {key} and first line differ")) }
+    };
+    let (epoch, seq, points) = (number("epoch")?, number("seq")?, number("points")?);
+    if !matches!(own.fields.get("time"), Some(Field::Text(_))) {
+        return Err("no time trust in the first line".to_owned());
+    }
+    let historical = property("historical").is_ok_and(|value| value == "true");
+    if historical == live {
+        return Err("topic and property historical differ".to_owned());
+    }
+    let time_ns = own.time_ns;
+    let data = payload.split_once('\n').map(|(_, rest)| hash(rest));
+    Ok(Batch { gateway, epoch, seq, points, live, time_ns, content: hash(payload), data, lines })
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(epoch: u64, seq: u64, live: bool, more: &str) -> Message {
+        let time = 1_764_000_000_000_000_000 + i64::try_from(seq).expect("small") * 250_000_000;
+        let property = |key: &str, value: String| (key.to_owned(), value);
+        let mut properties = vec![
+            property("gateway", "gw".to_owned()),
+            property("epoch", epoch.to_string()),
+            property("seq", seq.to_string()),
+            property("points", "1".to_owned()),
+        ];
+        if !live {
+            properties.push(property("historical", "true".to_owned()));
+        }
+        let payload = format!(
+            "gateway,site=s,gateway=gw epoch={epoch}i,seq={seq}i,points=1i,time=\"synced\" {time}\nmeter,device=m power_flow={seq} {time}{more}"
+        );
+        Message {
+            topic: format!("v2g/s/gw/{}", if live { "telemetry" } else { "history" }),
+            payload: payload.into_bytes(),
+            properties,
+            received_ns: time + 5_000_000,
+        }
+    }
+
+    fn judged(messages: impl IntoIterator<Item = Message>) -> GatewayVerdict {
+        let mut judge = Judge::default();
+        for message in messages {
+            judge.take(&message);
+        }
+        let verdict = judge.verdict();
+        assert!(verdict.malformed.is_empty(), "{:?}", verdict.malformed);
+        assert_eq!(verdict.passes(), verdict.gateways["gw"].passes());
+        verdict.gateways["gw"].clone()
+    }
+
+    #[test]
+    fn a_whole_record_over_an_outage_and_a_new_epoch_passes() {
+        let live = (10..20).map(|seq| message(1, seq, true, ""));
+        let after = (30..40).map(|seq| message(2, seq, true, ""));
+        let history = (18..30).map(|seq| message(if seq < 25 { 1 } else { 2 }, seq, false, ""));
+        let verdict = judged(live.chain(after).chain(history));
+        assert!(verdict.passes(), "{verdict}");
+        assert_eq!((verdict.entries, verdict.duplicates, verdict.live, verdict.history), (30, 2, 20, 10));
+        assert_eq!(verdict.latency, Some(Latency { p50_ms: 5.0, p99_ms: 5.0, max_ms: 5.0 }));
+    }
+
+    #[test]
+    fn a_number_that_is_missing_is_a_gap_unless_an_event_accounts_for_it() {
+        let record = |event: &str| {
+            let event = event.to_owned();
+            judged(
+                (1..20)
+                    .filter(|seq| !(5..9).contains(seq))
+                    .map(move |seq| message(1, seq, true, if seq == 12 { &event } else { "" })),
+            )
+        };
+        assert_eq!(record("").gaps, [Span { from: 5, to: 8 }]);
+        let event =
+            |from, to| format!("\nevent,kind=gap from_epoch=1i,from_seq={from}i,to_seq={to}i,reason=\"aged\" 5");
+        let told = record(&event(5, 8));
+        assert!(told.passes());
+        assert_eq!(told.accounted, 4);
+        assert_eq!(record(&event(6, 7)).gaps, [Span { from: 5, to: 5 }, Span { from: 8, to: 8 }]);
+    }
+
+    #[test]
+    fn one_identity_with_two_contents_fails_and_so_does_one_content_with_two_identities() {
+        assert_eq!(judged([message(1, 1, true, ""), message(1, 1, false, "\nmeter x=1 5")]).changed, 1);
+        let twin = |seq: u64| {
+            let mut twin = message(1, seq, true, "");
+            let text = String::from_utf8(twin.payload).expect("text");
+            let (own, _) = text.split_once('\n').expect("two lines");
+            twin.payload = format!("{own}\nmeter power_flow=7 5").into_bytes();
+            twin
+        };
+        assert_eq!(judged([twin(1), twin(2)]).twins, 1);
+    }
+
+    #[test]
+    fn what_the_replay_has_not_come_to_is_pending_and_not_lost() {
+        let live = (1..10).chain(50..55).map(|seq| message(1, seq, true, ""));
+        let mut history: Vec<Message> = (10..20).map(|seq| message(1, seq, false, "")).collect();
+        for late in &mut history {
+            late.received_ns = message(1, 54, true, "").received_ns;
+        }
+        let verdict = judged(live.chain(history));
+        assert_eq!(verdict.pending, [Span { from: 20, to: 49 }]);
+        assert!(verdict.passes());
+    }
+
+    #[test]
+    fn what_was_before_our_time_is_not_missed() {
+        let verdict = judged([message(1, 100, true, ""), message(1, 98, false, ""), message(1, 101, true, "")]);
+        assert!(verdict.passes());
+    }
+
+    #[test]
+    fn properties_that_contradict_the_payload_are_malformed() {
+        let mut wrong = message(1, 7, true, "");
+        wrong.properties[2].1 = "8".to_owned();
+        let mut judge = Judge::default();
+        judge.take(&wrong);
+        let verdict = judge.verdict();
+        assert!(!verdict.passes() && verdict.malformed[0].contains("seq"), "{verdict}");
+    }
+}

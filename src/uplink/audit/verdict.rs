@@ -1,0 +1,157 @@
+//! What the judge has found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+/// All gateways.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Whether nothing is missing and nothing is wrong.
+    pub passes: bool,
+    /// By name.
+    pub gateways: BTreeMap<String, GatewayVerdict>,
+    /// Messages that are not batches of this wire version, in words; the first few.
+    pub malformed: Vec<String>,
+    /// How many there were.
+    pub malformed_count: u64,
+    /// How often the broker had forgotten this consumer's session: what was sent meanwhile was not heard, and a gap
+    /// there may be the consumer's own.
+    pub blind: u64,
+}
+
+/// One gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GatewayVerdict {
+    /// Different entries heard.
+    pub entries: u64,
+    /// Measured values in them.
+    pub points: u64,
+    /// Of them first heard live.
+    pub live: u64,
+    /// Of them first heard as history.
+    pub history: u64,
+    /// Epochs heard.
+    pub epochs: u64,
+    /// Lowest and highest number.
+    pub seq: Option<Span>,
+    /// Numbers that nobody accounts for.
+    pub gaps: Vec<Span>,
+    /// Numbers that gap events account for.
+    pub accounted: u64,
+    /// The replay has not come to these yet.
+    pub pending: Vec<Span>,
+    /// Repeats with the same content: allowed, counted.
+    pub duplicates: u64,
+    /// Repeats with another content.
+    pub changed: u64,
+    /// The same content under two identities.
+    pub twins: u64,
+    /// Live entries that came after a later one.
+    pub out_of_order: u64,
+    /// From a window's end to its receipt here, live entries.
+    pub latency: Option<Latency>,
+}
+
+/// A run of numbers, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+}
+
+/// ms.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50_ms: f64,
+    /// 99 of 100 are faster.
+    pub p99_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+}
+
+impl Verdict {
+    /// Whether nothing is missing and nothing is wrong.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
+}
+
+impl GatewayVerdict {
+    /// Whether nothing is missing and nothing is wrong.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.gaps.is_empty() && self.changed == 0 && self.twins == 0
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.from == self.to { write!(f, "{}", self.from) } else { write!(f, "{}–{}", self.from, self.to) }
+    }
+}
+
+impl fmt::Display for GatewayVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = self.seq.map_or_else(String::new, |seq| format!(", numbers {seq}"));
+        writeln!(
+            f,
+            "  {} entries with {} points over {} epochs{range}: {} live, {} history",
+            self.entries, self.points, self.epochs, self.live, self.history
+        )?;
+        writeln!(
+            f,
+            "  {} gaps, {} changed duplicates, {} identical duplicates, {} entries under two identities",
+            self.gaps.len(),
+            self.changed,
+            self.duplicates,
+            self.twins
+        )?;
+        for gap in self.gaps.iter().take(10) {
+            writeln!(f, "    missing and not accounted for: {gap}")?;
+        }
+        if self.gaps.len() > 10 {
+            writeln!(f, "    … and {} more", self.gaps.len() - 10)?;
+        }
+        if self.accounted > 0 {
+            writeln!(f, "  {} entries are accounted for by gap events", self.accounted)?;
+        }
+        for pending in &self.pending {
+            writeln!(f, "  the replay has not come to {pending} yet: listen longer")?;
+        }
+        if self.out_of_order > 0 {
+            writeln!(f, "  {} live entries came after a later one", self.out_of_order)?;
+        }
+        match &self.latency {
+            Some(Latency { p50_ms, p99_ms, max_ms }) => writeln!(
+                f,
+                "  live latency from window end to here: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, max {max_ms:.1} ms"
+            ),
+            None => writeln!(f, "  nothing was heard live"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (gateway, verdict) in &self.gateways {
+            writeln!(f, "{gateway}: {}", if verdict.passes() { "complete" } else { "NOT COMPLETE" })?;
+            write!(f, "{verdict}")?;
+        }
+        if self.gateways.is_empty() {
+            writeln!(f, "no gateway was heard: check the broker, the topic prefix and this client's rights")?;
+        }
+        for text in &self.malformed {
+            writeln!(f, "malformed: {text}")?;
+        }
+        if self.blind > 0 {
+            writeln!(f, "the broker forgot this consumer {} times: gaps may be its own", self.blind)?;
+        }
+        write!(f, "audit {}", if self.passes { "passed" } else { "FAILED" })
+    }
+}

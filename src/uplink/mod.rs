@@ -1,0 +1,31 @@
+//! Entries go to the broker and are released by its PUBACK, by nothing else.
+//!
+//! In: leases of the journal, by lane. Out: MQTT 5 messages (see [`wire`]); a verdict for every lease.
+//!
+//! - **The journal is the only truth.** Every connection begins with a fresh client, a clean session and an empty map
+//!   from packet ids to leases. When it is lost, the leases are dropped, which gives them back to the journal.
+//! - **Two lanes.** New entries go out at once on `…/telemetry`. What waits from before goes out beside them on
+//!   `…/history`, oldest first, paced by the configured rate, by the receive maximum and by the live lane's
+//!   acknowledgements: while those are slow, history yields.
+//! - A packet that the broker's maximum packet size would not let through is never sent.
+//! - A link on which nothing is heard for 10 s while something is in flight is dead, whatever TCP says.
+//! - CA, certificate and key are read anew for each connection: what is mended on disk works at the next try.
+//!
+//! Nothing here survives a restart, and nothing needs to: a lost acknowledgement is a repeat under the same identity.
+//!
+//! Limits: `in_flight_max` messages and 1 MiB in flight, of which history takes at most three quarters.
+
+pub mod audit;
+mod backoff;
+mod lanes;
+mod mqtt;
+mod reason;
+mod session;
+mod settings;
+mod task;
+mod tls;
+pub mod wire;
+
+pub use settings::{Birth, Broker, Settings, TlsFiles};
+pub use task::run;
+pub use tls::TlsError;

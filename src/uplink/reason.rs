@@ -1,0 +1,124 @@
+//! MQTT 5 reason codes: their names, whose fault they tell of, and what a person can do (MQTT 5.0, 2.4).
+
+/// What a code asks of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It went well.
+    Nobody,
+    /// It may go well later.
+    Moment,
+    /// It goes wrong until a person changes something; the entry itself is good.
+    Setup,
+    /// This one entry is not wanted, now or later.
+    Entry,
+}
+
+/// A reason code, explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reason {
+    pub(super) code: u8,
+    pub(super) name: &'static str,
+    pub(super) blame: Blame,
+    pub(super) remedy: &'static str,
+}
+
+const WAIT: &str = "nothing; the gateway tries again by itself";
+const LOG: &str = "look into the broker's log";
+
+/// Every code that a server may send in CONNACK, PUBACK or DISCONNECT.
+const REASONS: [Reason; 37] = [
+    reason(0x00, "Success", Blame::Nobody, WAIT),
+    reason(0x04, "Disconnect with Will Message", Blame::Moment, WAIT),
+    reason(0x10, "No matching subscribers", Blame::Nobody, "nothing; the broker has it, nobody listens yet"),
+    reason(0x80, "Unspecified error", Blame::Moment, LOG),
+    reason(0x81, "Malformed Packet", Blame::Setup, "update broker or agent; one of them is not MQTT 5"),
+    reason(0x82, "Protocol Error", Blame::Setup, "update broker or agent; one of them is not MQTT 5"),
+    reason(0x83, "Implementation specific error", Blame::Moment, LOG),
+    reason(
+        0x84,
+        "Unsupported Protocol Version",
+        Blame::Setup,
+        "the broker must speak MQTT 5; update it, or enable version 5",
+    ),
+    reason(0x85, "Client Identifier not valid", Blame::Setup, "set [uplink] client_id to one that the broker allows"),
+    reason(0x86, "Bad User Name or Password", Blame::Setup, "correct the credentials at the broker"),
+    reason(
+        0x87,
+        "Not authorized",
+        Blame::Setup,
+        "allow this gateway to write below its topic prefix in the broker's ACL (an MQTT 3.1.1 broker calls this 0x05)",
+    ),
+    reason(0x88, "Server unavailable", Blame::Moment, WAIT),
+    reason(0x89, "Server busy", Blame::Moment, WAIT),
+    reason(0x8a, "Banned", Blame::Setup, "lift the ban at the broker"),
+    reason(0x8b, "Server shutting down", Blame::Moment, WAIT),
+    reason(0x8c, "Bad authentication method", Blame::Setup, "allow client certificates at the broker"),
+    reason(0x8d, "Keep Alive timeout", Blame::Moment, "check the link; raise [uplink] keep_alive on a slow one"),
+    reason(
+        0x8e,
+        "Session taken over",
+        Blame::Setup,
+        "another client uses this client id: give each gateway its own gateway.id or [uplink] client_id",
+    ),
+    reason(0x8f, "Topic Filter invalid", Blame::Setup, "correct the topic prefix"),
+    reason(0x90, "Topic Name invalid", Blame::Setup, "correct [uplink] topic_prefix"),
+    reason(0x91, "Packet Identifier in use", Blame::Moment, WAIT),
+    reason(0x92, "Packet Identifier not found", Blame::Moment, WAIT),
+    reason(0x93, "Receive Maximum exceeded", Blame::Moment, "lower [uplink] in_flight_max"),
+    reason(0x94, "Topic Alias invalid", Blame::Setup, LOG),
+    reason(
+        0x95,
+        "Packet too large",
+        Blame::Entry,
+        "raise the broker's maximum packet size, or shorten [aggregate] window",
+    ),
+    reason(0x96, "Message rate too high", Blame::Moment, "lower [uplink] history_rate_max"),
+    reason(0x97, "Quota exceeded", Blame::Moment, "raise the broker's quota for this client"),
+    reason(0x98, "Administrative action", Blame::Moment, "ask who manages the broker"),
+    reason(0x99, "Payload format invalid", Blame::Entry, "turn off payload validation at the broker, or allow UTF-8"),
+    reason(0x9a, "Retain not supported", Blame::Setup, "enable retained messages at the broker"),
+    reason(0x9b, "QoS not supported", Blame::Setup, "enable QoS 1 at the broker"),
+    reason(0x9c, "Use another server", Blame::Setup, "write the new server into [uplink] brokers"),
+    reason(0x9d, "Server moved", Blame::Setup, "write the new server into [uplink] brokers"),
+    reason(0x9e, "Shared Subscriptions not supported", Blame::Setup, LOG),
+    reason(0x9f, "Connection rate exceeded", Blame::Moment, WAIT),
+    reason(0xa0, "Maximum connect time", Blame::Moment, WAIT),
+    reason(0xa2, "Wildcard Subscriptions not supported", Blame::Setup, "enable wildcard subscriptions at the broker"),
+];
+
+const fn reason(code: u8, name: &'static str, blame: Blame, remedy: &'static str) -> Reason {
+    Reason { code, name, blame, remedy }
+}
+
+impl Reason {
+    /// The reason with this code. An unknown code from 0x80 on is taken as a failure of the moment.
+    pub(super) fn of(code: u8) -> Self {
+        let unknown = if code < 0x80 { Blame::Nobody } else { Blame::Moment };
+        REASONS.into_iter().find(|r| r.code == code).unwrap_or(reason(code, "Unknown reason code", unknown, LOG))
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (0x{:02X})", self.name, self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_once_in_order_and_has_a_remedy() {
+        assert!(REASONS.is_sorted_by(|a, b| a.code < b.code));
+        assert!(REASONS.iter().all(|r| !r.remedy.is_empty()));
+    }
+
+    #[test]
+    fn only_the_entrys_own_reasons_blame_the_entry() {
+        let blamed: Vec<u8> = (0..=255).filter(|code| Reason::of(*code).blame == Blame::Entry).collect();
+        assert_eq!(blamed, [0x95, 0x99]);
+        assert!((0..0x80).all(|code| Reason::of(code).blame != Blame::Setup));
+        assert!((0x80..=255).all(|code| Reason::of(code).blame != Blame::Nobody));
+    }
+}

@@ -1,0 +1,335 @@
+//! An entry as an MQTT message.
+
+use super::line::{Line, Lines};
+use crate::journal::Lane;
+use crate::measure::DeviceKind;
+use crate::measure::{
+    Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup,
+};
+
+pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
+
+/// A message, ready to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::uplink) struct Batch {
+    pub(in crate::uplink) topic: String,
+    pub(in crate::uplink) properties: Vec<(String, String)>,
+    pub(in crate::uplink) payload: String,
+}
+
+impl Batch {
+    /// The message of `entry` on `lane` below `prefix`.
+    pub(in crate::uplink) fn new(entry: &Entry, lane: Lane, prefix: &str) -> Self {
+        let points = entry.window.points();
+        let mut properties = vec![
+            ("gateway".to_owned(), entry.schema.gateway.as_str().to_owned()),
+            ("epoch".to_owned(), entry.identity.epoch.to_string()),
+            ("seq".to_owned(), entry.identity.seq.to_string()),
+            ("points".to_owned(), points.to_string()),
+        ];
+        let topic = match lane {
+            Lane::Live => format!("{prefix}/telemetry"),
+            Lane::History => {
+                properties.push(("historical".to_owned(), "true".to_owned()));
+                format!("{prefix}/history")
+            }
+        };
+        Self { topic, properties, payload: payload(entry, points) }
+    }
+
+    /// Upper bound of the whole packet's size on the wire: fixed header, topic, packet id, properties, payload
+    /// (MQTT 5, 3.3).
+    pub(in crate::uplink) fn packet_bytes(&self) -> usize {
+        let properties: usize = self.properties.iter().map(|(key, value)| 5 + key.len() + value.len()).sum();
+        5 + 2 + self.topic.len() + 2 + 4 + 2 + 3 + CONTENT_TYPE.len() + properties + self.payload.len()
+    }
+}
+
+fn payload(entry: &Entry, points: u64) -> String {
+    let (window, schema) = (&entry.window, &entry.schema);
+    let time = window.end.utc.0;
+    let from_here = |measurement: &str| {
+        Line::new(measurement).tag("site", schema.site.as_str()).tag("gateway", schema.gateway.as_str())
+    };
+    let mut lines = Lines::default();
+    let mut own = from_here("gateway");
+    own.count("epoch", entry.identity.epoch.0);
+    own.count("seq", entry.identity.seq.0);
+    own.count("points", points);
+    own.text("time", window.end.trust.as_str());
+    lines.push(own, time);
+    for interval in &window.intervals {
+        // An index beyond the schema cannot be written with it; the journal checks what it reads.
+        if let Some(series) = schema.series.get(usize::from(interval.device.0)) {
+            lines.push(device(from_here(series.kind.as_str()), interval, series), time);
+        }
+    }
+    if let Some(rollup) = &window.site {
+        lines.push(site(from_here("site"), rollup), time);
+    }
+    for told in &window.events {
+        lines.push(event(from_here("event"), told), time);
+    }
+    lines.finish()
+}
+
+fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
+    let mut line = line.tag("device", series.device.as_str());
+    if let Some(vehicle) = &interval.vehicle {
+        line = line.tag("vehicle_id", vehicle.as_str());
+    }
+    if let (DeviceKind::Evse, Some(direction)) = (series.kind, interval.direction) {
+        line = line.tag("direction", direction.as_str());
+    }
+    let known = |point: &PointInterval| series.points.get(usize::from(point.point.0)).cloned();
+    let named: Vec<(PointColumn, &PointInterval)> =
+        interval.points.iter().filter_map(|point| Some((known(point)?, point))).collect();
+    let mut suspects = Vec::new();
+    for (column, point) in &named {
+        let key = column.field.as_str();
+        match &point.value {
+            IntervalValue::Float(statistic) => {
+                line.float(key, "", statistic.value);
+                if statistic.count > 1 {
+                    line.float(key, "_min", statistic.min);
+                    line.float(key, "_max", statistic.max);
+                }
+            }
+            IntervalValue::Integer(code) => line.integer(key, *code),
+            IntervalValue::Text(word) => line.text(key, word),
+            IntervalValue::Missing(_) => {}
+        }
+        if let Some(suspicion) = point.suspicion {
+            suspects.push(format!("{key}:{}", suspicion.as_str()));
+        }
+    }
+    if let Some(why) = commonest_missing(interval) {
+        line.text("missing", why.as_str());
+    }
+    if !suspects.is_empty() {
+        line.text("suspect", &suspects.join(" "));
+    }
+    line
+}
+
+/// The reason why most of the missing points are; of two as common the one that comes first.
+fn commonest_missing(interval: &Interval) -> Option<Missing> {
+    let mut counted: Vec<(Missing, usize)> = Vec::new();
+    for point in &interval.points {
+        let IntervalValue::Missing(why) = point.value else { continue };
+        match counted.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((why, 1)),
+        }
+    }
+    let most = counted.iter().map(|(_, count)| *count).max()?;
+    counted.into_iter().find(|(_, count)| *count == most).map(|(why, _)| why)
+}
+
+fn site(line: Line, rollup: &SiteRollup) -> Line {
+    let mut line = line.tag("direction", rollup.direction.as_str());
+    line.float("power_flow", "", rollup.power_flow_kw);
+    line.float("power_import", "", rollup.power_import_kw);
+    line.float("power_export", "", rollup.power_export_kw);
+    line.count("charging", rollup.charging.into());
+    line.count("discharging", rollup.discharging.into());
+    if rollup.unknown > 0 {
+        line.count("unknown", rollup.unknown.into());
+    }
+    if let Some((min, mean)) = rollup.soc {
+        line.float("soc", "_min", min);
+        line.float("soc", "_mean", mean);
+    }
+    line
+}
+
+fn event(line: Line, event: &Event) -> Line {
+    let mut line = match &event.device {
+        Some(device) => line.tag("device", device.as_str()),
+        None => line,
+    };
+    line = line.tag("kind", event.kind.name());
+    match &event.kind {
+        EventKind::Gap(gap) => gap_fields(&mut line, gap),
+        EventKind::Started { version, clean } => {
+            line.text("version", version);
+            line.text(
+                "last_end",
+                match clean {
+                    None => "none",
+                    Some(true) => "clean",
+                    Some(false) => "cut_off",
+                },
+            );
+        }
+        EventKind::Stopping => line.text("reason", "stop"),
+        EventKind::DeviceSilent(why) => line.text("reason", why.as_str()),
+        EventKind::DeviceAnswering => line.text("reason", "answer"),
+        EventKind::PointFrozen(field) | EventKind::PointMoving(field) => line.text("point", field.as_str()),
+        EventKind::ClockStepped(by_ns) => line.integer("by_ns", *by_ns),
+        EventKind::SamplesShed(points) => line.count("points", *points),
+        EventKind::EntryRefused { identity, code } => {
+            line.count("refused_epoch", identity.epoch.0);
+            line.count("refused_seq", identity.seq.0);
+            line.integer("code", (*code).into());
+        }
+    }
+    line
+}
+
+fn gap_fields(line: &mut Line, gap: &Gap) {
+    line.count("from_epoch", gap.epoch.0);
+    line.count("from_seq", gap.from.0);
+    line.count("to_seq", gap.to.0);
+    if let Some(points) = gap.points {
+        line.count("points", points);
+    }
+    line.text("reason", gap.reason.as_str());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::read;
+    use super::*;
+    use crate::measure::{
+        BootId, ClockTrust, DeviceIx, Direction, Epoch, GapReason, Identity, Mono, PointIx, Schema, Seq, Shape, Stamp,
+        Statistic, Suspicion, Unit, Utc, Window,
+    };
+
+    fn column(field: &str, unit: Unit) -> PointColumn {
+        PointColumn { field: field.try_into().expect("a field"), unit, shape: Shape::Float }
+    }
+
+    fn once(value: f64) -> IntervalValue {
+        IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 })
+    }
+
+    fn at(point: u16, value: IntervalValue) -> PointInterval {
+        PointInterval { point: PointIx(point), value, suspicion: None }
+    }
+
+    /// The entry of the contract's own example.
+    fn example() -> Entry {
+        let series =
+            |device: &str, kind, points| SeriesSpec { device: device.try_into().expect("a name"), kind, points };
+        let power = || column("power_flow", Unit::Kilowatt);
+        let schema = Schema {
+            gateway: "gw-01".try_into().expect("a name"),
+            site: "depot-a".try_into().expect("a name"),
+            series: vec![
+                series("evse-07", DeviceKind::Evse, vec![power(), column("soc", Unit::Percent)]),
+                series("grid-main", DeviceKind::Meter, vec![power(), column("frequency", Unit::Hertz)]),
+            ],
+        };
+        let discharging = Statistic { value: -7.2, min: -7.4, max: -7.0, count: 2 };
+        let gap =
+            Gap { epoch: Epoch(12), from: Seq(100), to: Seq(180), points: Some(4021), reason: GapReason::JournalFull };
+        let window = Window {
+            boot: BootId([0; 16]),
+            end: Stamp { mono: Mono(1), utc: Utc(1_764_000_000_250_000_000), trust: ClockTrust::Synced },
+            length: Duration::from_millis(250),
+            intervals: vec![
+                Interval {
+                    device: DeviceIx(0),
+                    direction: Some(Direction::VehicleToGrid),
+                    vehicle: Some("EV001".try_into().expect("a name")),
+                    points: vec![at(0, IntervalValue::Float(discharging)), at(1, once(45.5))],
+                },
+                Interval {
+                    device: DeviceIx(1),
+                    direction: Some(Direction::GridToVehicle),
+                    vehicle: None,
+                    points: vec![at(0, once(112.4)), at(1, once(49.98))],
+                },
+            ],
+            site: Some(SiteRollup {
+                direction: Direction::GridToVehicle,
+                power_flow_kw: 96.1,
+                power_import_kw: 120.3,
+                power_export_kw: -24.2,
+                charging: 11,
+                discharging: 3,
+                unknown: 0,
+                soc: Some((12.0, 54.1)),
+            }),
+            events: vec![Event { device: None, kind: EventKind::Gap(gap) }],
+        };
+        Entry { identity: Identity { epoch: Epoch(12), seq: Seq(345) }, schema: Arc::new(schema), window }
+    }
+
+    #[test]
+    fn the_contracts_example_is_written_to_the_letter() {
+        let expected = [
+            r#"gateway,site=depot-a,gateway=gw-01 epoch=12i,seq=345i,points=4i,time="synced" 1764000000250000000"#,
+            "evse,site=depot-a,gateway=gw-01,device=evse-07,vehicle_id=EV001,direction=V2G power_flow=-7.2,power_flow_min=-7.4,power_flow_max=-7,soc=45.5 1764000000250000000",
+            "meter,site=depot-a,gateway=gw-01,device=grid-main power_flow=112.4,frequency=49.98 1764000000250000000",
+            "site,site=depot-a,gateway=gw-01,direction=G2V power_flow=96.1,power_import=120.3,power_export=-24.2,charging=11i,discharging=3i,soc_min=12,soc_mean=54.1 1764000000250000000",
+            r#"event,site=depot-a,gateway=gw-01,kind=gap from_epoch=12i,from_seq=100i,to_seq=180i,points=4021i,reason="journal_full" 1764000000250000000"#,
+        ];
+        let live = Batch::new(&example(), Lane::Live, "v2g/depot-a/gw-01");
+        assert_eq!(live.payload.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(live.topic, "v2g/depot-a/gw-01/telemetry");
+        let property = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let mut properties = vec![
+            property("gateway", "gw-01"),
+            property("epoch", "12"),
+            property("seq", "345"),
+            property("points", "4"),
+        ];
+        assert_eq!(live.properties, properties);
+
+        let history = Batch::new(&example(), Lane::History, "v2g/depot-a/gw-01");
+        properties.push(property("historical", "true"));
+        assert_eq!((history.payload, history.properties), (live.payload, properties));
+        assert_eq!(history.topic, "v2g/depot-a/gw-01/history");
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_and_no_number_stands_for_it() {
+        let mut entry = example();
+        let interval = &mut entry.window.intervals[1];
+        interval.points = vec![at(0, IntervalValue::Missing(Missing::Timeout)), at(1, once(12.0))];
+        interval.points[1].suspicion = Some(Suspicion::OutOfRange);
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let line = payload.lines().nth(2).expect("the meter's line");
+        assert!(
+            line.contains(r#"grid-main frequency=12,missing="timeout",suspect="frequency:out_of_range" "#),
+            "{line}"
+        );
+        entry.window.intervals[1].points.truncate(1);
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        assert!(payload.contains(r#"grid-main missing="timeout" "#), "{payload}");
+    }
+
+    #[test]
+    fn two_events_of_one_series_do_not_overwrite_each_other() {
+        let mut entry = example();
+        entry.window.events = vec![entry.window.events[0].clone(); 3];
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let times: Vec<i64> = read::lines(&payload).expect("lines").iter().skip(4).map(|line| line.time_ns).collect();
+        let first = 1_764_000_000_250_000_000;
+        assert_eq!(times, [first, first + 1, first + 2]);
+    }
+
+    #[test]
+    fn the_packets_size_is_never_underestimated() {
+        let batch = Batch::new(&example(), Lane::History, "v2g/depot-a/gw-01");
+        let mut packet = rumqttc::v5::mqttbytes::v5::Publish::new(
+            batch.topic.clone(),
+            rumqttc::v5::mqttbytes::QoS::AtLeastOnce,
+            batch.payload.clone(),
+            Some(rumqttc::v5::mqttbytes::v5::PublishProperties {
+                payload_format_indicator: Some(1),
+                content_type: Some(CONTENT_TYPE.to_owned()),
+                user_properties: batch.properties.clone(),
+                ..Default::default()
+            }),
+        );
+        packet.pkid = 7;
+        assert!(packet.size() <= batch.packet_bytes(), "{} > {}", packet.size(), batch.packet_bytes());
+        assert!(batch.packet_bytes() <= packet.size() + 16);
+    }
+}

@@ -1,0 +1,83 @@
+//! The retained documents: who is there, and what the fields mean.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::WIRE_VERSION;
+use crate::measure::{ClockTrust, DeviceKind, DeviceSpec, Epoch, GatewayId, Shape, SiteId, Stamp};
+
+/// Whether the gateway is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::uplink) enum Presence {
+    Online,
+    Offline,
+}
+
+/// The `state` document. `since` is when this state began, by the gateway's clock.
+pub(in crate::uplink) fn state(presence: Presence, epoch: Epoch, version: &str, since: Stamp) -> String {
+    let mut document = json!({
+        "state": presence,
+        "epoch": epoch,
+        "version": version,
+        "since": since.utc.rfc3339(),
+    });
+    if since.trust != ClockTrust::Synced {
+        document["since_trust"] = json!(since.trust);
+    }
+    document.to_string()
+}
+
+/// One device in the catalog.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceCard {
+    device: String,
+    kind: DeviceKind,
+    profile: String,
+    points: Vec<PointCard>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct PointCard {
+    field: String,
+    unit: &'static str,
+    #[serde(rename = "type")]
+    shape: Shape,
+}
+
+impl From<&DeviceSpec> for DeviceCard {
+    fn from(device: &DeviceSpec) -> Self {
+        let point = |point: &crate::measure::PointSpec| PointCard {
+            field: point.field.as_str().to_owned(),
+            unit: point.unit.symbol(),
+            shape: point.shape,
+        };
+        Self {
+            device: device.id.as_str().to_owned(),
+            kind: device.kind,
+            profile: device.profile.clone(),
+            points: device.points.iter().map(point).collect(),
+        }
+    }
+}
+
+/// The `catalog` document.
+pub(in crate::uplink) fn catalog(
+    gateway: &GatewayId,
+    site: &SiteId,
+    version: &str,
+    window: Duration,
+    devices: &[DeviceCard],
+) -> String {
+    json!({
+        "wire_version": WIRE_VERSION,
+        "gateway": gateway,
+        "site": site,
+        "version": version,
+        "window_ms": u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+        "devices": devices,
+    })
+    .to_string()
+}

@@ -1,0 +1,37 @@
+//! The wire contract, version 1: what a consumer at the broker can rely on.
+//!
+//! Prefix `v2g/{site}/{gateway}` (configurable). MQTT 5, QoS 1, UTF-8 payloads with payload-format-indicator 1.
+//!
+//! | topic | retain | content |
+//! |---|---|---|
+//! | `…/telemetry` | | a batch, live |
+//! | `…/history` | | a batch from before the connection, or one that was delivered late; user property `historical` = `true` |
+//! | `…/state` | yes | `{"state":"online"…}`; `offline` at an orderly stop, and as the will |
+//! | `…/catalog` | yes | devices, kinds, points with unit, profile, window, wire version |
+//!
+//! A batch is one entry of the journal, content type `application/vnd.influx-line-protocol`, user properties
+//! `gateway`, `epoch`, `seq`, `points`. Its payload is the same to the byte on both topics and on every replay.
+//!
+//! - First line: `gateway,site=…,gateway=… epoch=12i,seq=345i,points=2i,time="synced" TIME`. `points` counts the
+//!   measured values: one for each point of a device, whatever statistics it carries.
+//! - One line per device of which something is known or was asked for; measurement = its kind; tags `site`, `gateway`,
+//!   `device`, then `vehicle_id` if known, then, for an EVSE, `direction`.
+//! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
+//! - A point that was asked for and is not known has no field; the line then has `missing="timeout"` (the commonest
+//!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
+//! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums.
+//! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
+//! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
+//!   the last of it, so that a database that upserts keeps both.
+
+mod batch;
+mod documents;
+mod line;
+pub mod read;
+
+pub(super) use batch::{Batch, CONTENT_TYPE};
+pub use documents::DeviceCard;
+pub(super) use documents::{Presence, catalog, state};
+
+/// The version of this contract, in the catalog.
+pub const WIRE_VERSION: u32 = 1;
