@@ -1,0 +1,217 @@
+//! One life: a plan becomes tasks, and the tasks end in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hal::{Clock, LinuxClock};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::pipeline::{self, Pipeline};
+use crate::config::{BrokerUrl, Plan, WhenFull};
+use crate::health::{Facts, Pulses};
+use crate::journal::{self, Journal};
+use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Stamp};
+use crate::source::modbus;
+use crate::uplink;
+
+/// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
+const SAMPLES_MAX: usize = 4096;
+/// A source waits at most for its slowest device and its back-off; then it has beaten again.
+const SOURCE_ALLOWANCE: Duration = Duration::from_secs(60);
+/// The pipeline wakes at every window; the longest is 60 s.
+const PIPELINE_ALLOWANCE: Duration = Duration::from_secs(150);
+/// The uplink wakes at least every few seconds.
+const UPLINK_ALLOWANCE: Duration = Duration::from_secs(60);
+/// What the uplink may take to send the last and say goodbye; well inside systemd's 90 s.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What every life of a process shares.
+pub(super) struct World {
+    pub(super) clock: Arc<LinuxClock>,
+    pub(super) boot: BootId,
+    pub(super) facts: Arc<Facts>,
+    pub(super) pulses: Arc<Pulses>,
+    pub(super) since: Stamp,
+}
+
+impl World {
+    pub(super) fn now(&self) -> Stamp {
+        self.clock.now().into()
+    }
+}
+
+/// Which task ended, and why, if it was not told to.
+pub(super) struct Fallen {
+    pub(super) task: String,
+    pub(super) why: String,
+}
+
+/// Each task answers with its name when it ends.
+type Tasks = JoinSet<&'static str>;
+
+/// The tasks of one plan.
+pub(super) struct Life {
+    journal: Journal,
+    sources: Tasks,
+    /// The pipeline ends by itself once its sources have.
+    pipeline: Tasks,
+    uplink: Tasks,
+    stop_sources: watch::Sender<bool>,
+    stop_uplink: watch::Sender<bool>,
+}
+
+impl Life {
+    /// Opens the journal and starts every task of the plan.
+    pub(super) fn begin(plan: &Plan, world: &World) -> Result<Self, journal::OpenError> {
+        world.facts.clear_devices();
+        world.pulses.clear();
+        let now = world.now();
+        let journal = Journal::open(journal_settings(plan), plan.schema(), world.boot, now, Arc::clone(&world.facts))?;
+        let (stop_sources, sources_stopped) = watch::channel(false);
+        let (stop_uplink, uplink_stopped) = watch::channel(false);
+        let (samples, sampled) = mpsc::channel(SAMPLES_MAX);
+        let mono = now.mono;
+        let started =
+            EventKind::Started { version: env!("CARGO_PKG_VERSION").to_owned(), clean: journal.previous_ended_clean() };
+        let heart = Pipeline::new(plan, world, now, Event { device: None, kind: started });
+
+        let mut sources = Tasks::new();
+        for port in ports(plan, heart.next_end()) {
+            let pulse = world.pulses.watch("source", SOURCE_ALLOWANCE, mono);
+            let (clock, facts) = (Arc::clone(&world.clock), Arc::clone(&world.facts));
+            let (samples, stopped) = (samples.clone(), sources_stopped.clone());
+            sources.spawn(async move {
+                modbus::run(port, clock, samples, facts, pulse, stopped).await;
+                "source"
+            });
+        }
+        drop(samples);
+
+        let mut pipeline = Tasks::new();
+        let pulse = world.pulses.watch("pipeline", PIPELINE_ALLOWANCE, mono);
+        let (clock, handle) = (Arc::clone(&world.clock), journal.handle());
+        pipeline.spawn(async move {
+            pipeline::run(heart, clock, sampled, handle, pulse).await;
+            "pipeline"
+        });
+
+        let mut uplink = Tasks::new();
+        let pulse = world.pulses.watch("uplink", UPLINK_ALLOWANCE, mono);
+        let settings = uplink_settings(plan, &journal, world.since);
+        let (handle, facts, clock) = (journal.handle(), Arc::clone(&world.facts), Arc::clone(&world.clock));
+        uplink.spawn(async move {
+            uplink::run(settings, handle, facts, pulse, move || clock.now().into(), uplink_stopped).await;
+            "uplink"
+        });
+        Ok(Self { journal, sources, pipeline, uplink, stop_sources, stop_uplink })
+    }
+
+    /// Waits until a task ends that was not told to. Cancel-safe.
+    pub(super) async fn fallen(&mut self) -> Fallen {
+        let ended = tokio::select! {
+            Some(ended) = self.sources.join_next() => ended,
+            Some(ended) = self.pipeline.join_next() => ended,
+            Some(ended) = self.uplink.join_next() => ended,
+            else => std::future::pending().await,
+        };
+        match ended {
+            Ok(task) => Fallen { task: task.to_owned(), why: "it ended by itself".to_owned() },
+            Err(error) => Fallen { task: "a task".to_owned(), why: error.to_string() },
+        }
+    }
+
+    /// Ends in the order in which data walks, so that what was read is kept, and what was kept and can be sent
+    /// is sent. Takes at most about [`DRAIN`] and one device timeout.
+    pub(super) async fn end(mut self) {
+        self.stop_sources.send_replace(true);
+        while self.sources.join_next().await.is_some() {}
+        while self.pipeline.join_next().await.is_some() {}
+        self.journal.handle().commit().await;
+        self.stop_uplink.send_replace(true);
+        while self.uplink.join_next().await.is_some() {}
+        if let Err(error) = self.journal.close().await {
+            tracing::error!(%error, "the journal did not close in order; its next start repairs what is left");
+        }
+    }
+}
+
+fn journal_settings(plan: &Plan) -> journal::Settings {
+    let journal = &plan.journal;
+    journal::Settings {
+        dir: plan.gateway.state_dir.join("journal"),
+        bytes_max: journal.bytes_max,
+        age_max: journal.age_max,
+        commit_interval: journal.commit_interval,
+        when_full: match journal.when_full {
+            WhenFull::Thin => journal::WhenFull::Thin,
+            WhenFull::DropOldest => journal::WhenFull::DropOldest,
+            WhenFull::RefuseNewest => journal::WhenFull::RefuseNewest,
+        },
+    }
+}
+
+/// One port for each address: a dead device never waits in front of a live one at another address.
+fn ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
+    let mut ports: Vec<modbus::Port> = Vec::new();
+    for (ix, device) in (0..).map(DeviceIx).zip(&plan.devices) {
+        let target = modbus::Target { ix, unit: unit(device.unit), spec: device.spec.clone(), timeout: device.timeout };
+        let address = (device.address.host.clone(), device.address.port);
+        match ports.iter_mut().find(|port| port.address == address) {
+            Some(port) => port.devices.push(target),
+            None => ports.push(modbus::Port {
+                bus: device.bus.clone(),
+                address,
+                devices: vec![target],
+                window: plan.aggregate.window,
+                window_end,
+            }),
+        }
+    }
+    ports
+}
+
+fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Settings {
+    let uplink = &plan.uplink;
+    let broker = |url: &BrokerUrl| uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls };
+    uplink::Settings {
+        brokers: uplink.brokers.iter().map(broker).collect(),
+        client_id: uplink.client_id.clone(),
+        prefix: uplink.topic_prefix.clone(),
+        keep_alive: uplink.keep_alive,
+        in_flight_max: uplink.in_flight_max,
+        history_rate_max: uplink.history_rate_max,
+        tls: uplink.tls.as_ref().map(|tls| uplink::TlsFiles {
+            ca: tls.ca.clone(),
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+        drain: DRAIN,
+        birth: uplink::Birth {
+            gateway: plan.gateway.id.clone(),
+            site: plan.gateway.site.clone(),
+            epoch: journal.epoch(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since,
+            window: plan.aggregate.window,
+            devices: plan.devices.iter().map(|device| (&device.spec).into()).collect(),
+        },
+    }
+}
+
+/// The plan's unit ids obey the same rule as the bus's.
+fn unit(unit: crate::config::UnitId) -> hal::UnitId {
+    hal::UnitId::try_from(unit.get()).expect("config::UnitId has no value that hal::UnitId refuses")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_a_plan_can_be_asked_on_a_bus() {
+        for id in (0..=255).filter_map(|id| crate::config::UnitId::try_from(id).ok()) {
+            assert_eq!(unit(id).get(), id.get());
+        }
+    }
+}

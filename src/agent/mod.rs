@@ -1,0 +1,82 @@
+//! The only room that knows all rooms: it assembles them into a life, watches over it, and ends it in order.
+//!
+//! In: a configuration file. Out: a running agent, until SIGTERM or SIGINT.
+//!
+//! ```text
+//! run ──▶ life ──▶ life ──▶ …          a life = one plan, one epoch of the journal, all tasks
+//!          │ SIGHUP with a good plan, or a task that failed: the life ends in order, the next begins
+//!          └ SIGTERM: sources stop, the last window is kept, the uplink drains, the journal closes
+//! ```
+//!
+//! - A life begins with any of these broken: bus, broker, disk, clock. It says READY once its tasks run.
+//! - A task that panics ends its life, not the process; more than [`FAULTS_MAX`] such ends within
+//!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
+//! - A reload that does not pass `check` changes nothing. The gateway's id, its site and the state directory
+//!   cannot change in a running agent: they are the identity of what the journal holds.
+
+mod life;
+mod pipeline;
+mod task;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Faults;
+use crate::health::LogError;
+use crate::journal;
+
+pub use task::run;
+
+/// So many failed lives …
+pub const FAULTS_MAX: usize = 5;
+/// … within this time are a fault that a restart inside the process does not cure.
+pub const FAULTS_WITHIN: Duration = Duration::from_secs(600);
+
+/// Where the agent finds its plan.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration file; read at the start and at each SIGHUP.
+    pub config: PathBuf,
+    /// In place of the plan's log filter.
+    pub log: Option<String>,
+}
+
+/// Why the agent ended otherwise than by a signal. What was durable in the journal is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration does not pass `check`. Nothing was started.
+    #[error("{0}")]
+    Config(Faults),
+    /// No log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Another agent holds the journal, or it belongs to another gateway.
+    #[error("the journal cannot be opened")]
+    Journal(#[from] journal::OpenError),
+    /// The kernel gives no runtime (out of file descriptors or memory).
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+    /// It failed too often.
+    #[error("{FAULTS_MAX} failures within 10 minutes, the last in {task}; see the log above")]
+    Worn {
+        /// The task that failed last.
+        task: String,
+    },
+}
+
+/// The configuration, or the reason why a running agent goes on with the one it has.
+fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
+    let next = crate::config::load(path).map_err(|faults| faults.to_string())?;
+    let fixed = [
+        ("gateway.id", current.gateway.id == next.gateway.id),
+        ("gateway.site", current.gateway.site == next.gateway.site),
+        ("gateway.state_dir", current.gateway.state_dir == next.gateway.state_dir),
+    ];
+    match fixed.into_iter().find(|(_, same)| !same) {
+        Some((key, _)) => Err(format!(
+            "{key} cannot change while the agent runs: it is the identity of what the journal holds; \
+             let the backlog drain, then restart the agent"
+        )),
+        None => Ok(next),
+    }
+}

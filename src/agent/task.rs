@@ -1,0 +1,201 @@
+//! The process: lives one after another, signals, the watchdog.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hal::{Clock, LinuxClock, Systemd, Watchdog};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::life::{Fallen, Life, World};
+use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
+use crate::api::{Door, Report};
+use crate::config::{self, Plan};
+use crate::health::{Facts, Pulses, init_log};
+use crate::measure::{BootId, Stamp};
+
+/// A failed life is followed by a breath, so that a broken device cannot make the journal's epochs run.
+const BREATH: Duration = Duration::from_secs(1);
+/// How often the signs of life are looked at when systemd asks for none.
+const QUIET_CHECK: Duration = Duration::from_secs(5);
+
+/// Runs the agent until SIGTERM or SIGINT. Blocks. Says READY to systemd once its tasks run, with whatever is broken
+/// around it.
+///
+/// # Errors
+/// See [`AgentError`].
+pub fn run(options: &Options) -> Result<(), AgentError> {
+    let plan = config::load(&options.config).map_err(AgentError::Config)?;
+    init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
+    hal::trim_heap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
+    runtime.block_on(lives(plan, options))
+}
+
+/// How a life ends.
+enum End {
+    Stop,
+    Reload(Box<Plan>),
+    Fault(Fallen),
+}
+
+async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
+    let clock = Arc::new(LinuxClock::new());
+    let world = World {
+        boot: BootId(hal::boot_id()),
+        facts: Arc::new(Facts::default()),
+        pulses: Arc::new(Pulses::default()),
+        since: clock.now().into(),
+        clock,
+    };
+    let systemd = Systemd::from_env();
+    let mut signals = Signals::catch().map_err(AgentError::Runtime)?;
+    let mut faults: Vec<Instant> = Vec::new();
+    tracing::info!(gateway = %plan.gateway.id, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    loop {
+        let mut life = Life::begin(&plan, &world)?;
+        let (close_door, door_closed) = watch::channel(false);
+        let door = open_door(&plan, &world, door_closed);
+        systemd.ready();
+        let end = tokio::select! {
+            end = live(&mut life, &mut signals, &systemd, &plan, options) => end,
+            () = feed(&systemd, &world) => unreachable!("feeding the watchdog never ends"),
+        };
+        match end {
+            End::Stop => {
+                tracing::info!("stopping: the last window is kept, then the uplink drains");
+                systemd.stopping();
+                life.end().await;
+                tracing::info!("stopped");
+                return Ok(());
+            }
+            End::Reload(next) => {
+                tracing::info!("reloading: the new plan begins a new epoch, the backlog stays");
+                life.end().await;
+                close_door.send_replace(true);
+                if let Some(door) = door {
+                    // The next life's door is often at the same place.
+                    let _ = door.await;
+                }
+                plan = *next;
+            }
+            End::Fault(fallen) => {
+                tracing::error!(task = fallen.task, why = fallen.why, "a task failed; starting again");
+                life.end().await;
+                let now = Instant::now();
+                faults.retain(|at| now.duration_since(*at) < FAULTS_WITHIN);
+                faults.push(now);
+                if faults.len() > FAULTS_MAX {
+                    return Err(AgentError::Worn { task: fallen.task });
+                }
+                sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+/// Lives until a signal or a fault ends it.
+async fn live(life: &mut Life, signals: &mut Signals, systemd: &Systemd, plan: &Plan, options: &Options) -> End {
+    loop {
+        tokio::select! {
+            fallen = life.fallen() => return End::Fault(fallen),
+            signal = signals.next() => {
+                if signal == Heard::Stop {
+                    return End::Stop;
+                }
+                systemd.reloading();
+                match reloaded(plan, &options.config) {
+                    Ok(next) => return End::Reload(Box::new(next)),
+                    Err(why) => tracing::warn!("reload refused, the agent goes on as it was: {why}"),
+                }
+                systemd.ready();
+            }
+        }
+    }
+}
+
+/// Feeds systemd's watchdog while every task shows signs of life; names those that do not. Never returns.
+async fn feed(systemd: &Systemd, world: &World) {
+    let mut beat = interval(systemd.interval().map_or(QUIET_CHECK, |allowance| allowance / 3));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hung = false;
+    loop {
+        beat.tick().await;
+        let silent = world.pulses.silent(world.now().mono);
+        if silent.is_empty() {
+            systemd.feed();
+        } else if !hung {
+            tracing::error!(?silent, "tasks show no sign of life; the watchdog is not fed any more");
+        }
+        hung = !silent.is_empty();
+    }
+}
+
+/// Opens the local door for as long as this life lasts; without it the agent runs on, and says so.
+fn open_door(plan: &Plan, world: &World, closed: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    match Door::open(&plan.api.socket) {
+        Ok(door) => {
+            let report = reporter(plan, world);
+            Some(tokio::spawn(door.serve(report, closed)))
+        }
+        Err(error) => {
+            tracing::error!(%error, "no local status");
+            None
+        }
+    }
+}
+
+fn reporter(plan: &Plan, world: &World) -> impl Fn() -> Report + Send + Sync + 'static {
+    let (gateway, site) = (plan.gateway.id.clone(), plan.gateway.site.clone());
+    let (clock, facts, pulses) = (Arc::clone(&world.clock), Arc::clone(&world.facts), Arc::clone(&world.pulses));
+    let since = world.since.mono;
+    move || {
+        let now: Stamp = clock.now().into();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            gateway: gateway.clone(),
+            site: site.clone(),
+            pid: std::process::id(),
+            uptime_s: now.mono.since(since).as_secs(),
+            rss_bytes: hal::rss_bytes(),
+            wall_clock: now.utc.rfc3339(),
+            clock: now.trust,
+            hung: pulses.silent(now.mono).into_iter().map(|(name, s)| (name.to_owned(), s.as_secs_f64())).collect(),
+            status: facts.status(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Stop,
+    Reload,
+}
+
+/// The signals that mean something to the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.reload.recv() => Heard::Reload,
+        }
+    }
+}

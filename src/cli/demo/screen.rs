@@ -1,0 +1,177 @@
+//! The demo's picture: what is known at one moment becomes lines of text. Pure.
+
+use std::time::Duration;
+
+use super::depot::Depot;
+use super::story::Chapter;
+use crate::api::Report;
+use crate::cli::show::{self, Paint};
+use crate::health::UplinkState;
+
+/// Half the width of a power bar, in cells: left of the middle V2G, right of it G2V.
+const HALF_BAR: usize = 14;
+/// Full scale of a charger's bar, kW.
+const FULL_SCALE_KW: f64 = 60.0;
+/// Entries that fill the journal's bar: an outage of 20 s.
+const FULL_JOURNAL: f64 = 80.0;
+
+/// All that the picture shows.
+pub(super) struct Scene<'a> {
+    pub(super) elapsed: Duration,
+    pub(super) chapter: Chapter,
+    pub(super) depot: &'a Depot,
+    /// The agent's own view; `None` while it does not run.
+    pub(super) agent: Option<&'a Report>,
+    /// How long the WAN has been cut.
+    pub(super) outage: Option<Duration>,
+    pub(super) heard: Heard,
+}
+
+/// What the consumer at the broker has received.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Heard {
+    pub(super) live: u64,
+    pub(super) history: u64,
+    pub(super) last_latency_ms: Option<f64>,
+}
+
+/// The picture, line by line; always the same number of lines.
+pub(super) fn render(scene: &Scene<'_>, paint: Paint) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "{}  the record of a V2G depot, through an outage and a crash {:>16}",
+            paint.bold("v2g-edge demo"),
+            paint.dim(&format!("{:>4.1} s of about 30", scene.elapsed.as_secs_f64()))
+        ),
+        progress(scene.chapter, paint),
+        paint.dim(scene.chapter.tells()),
+        String::new(),
+    ];
+    lines.push(paint.dim("  depot                     ◀ V2G to the grid    G2V to the vehicle ▶"));
+    for (charger, number) in scene.depot.chargers.iter().zip(1..) {
+        lines.push(format!(
+            "  dc-{number}   EV{number:03} {:>5.1} %  {} {:>7.1} kW",
+            charger.soc,
+            power_bar(charger.power_kw, paint),
+            charger.power_kw
+        ));
+    }
+    lines.push(format!("  grid-main              {} {:>8.1} kW", " ".repeat(2 * HALF_BAR + 1), scene.depot.grid_kw()));
+    lines.push(String::new());
+    lines.extend(machine(scene, paint));
+    lines
+}
+
+/// The scene in one line, for what is not a terminal.
+pub(super) fn line(scene: &Scene<'_>) -> String {
+    let waiting = scene.agent.map_or_else(
+        || "agent not running".to_owned(),
+        |agent| format!("{} entries wait in the journal", agent.status.journal.waiting_entries),
+    );
+    format!(
+        "{:>5.1} s  {:<8}  grid {:>7.1} kW, {waiting}, broker has {} live and {} history",
+        scene.elapsed.as_secs_f64(),
+        scene.chapter.title(),
+        scene.depot.grid_kw(),
+        scene.heard.live,
+        scene.heard.history
+    )
+}
+
+fn progress(chapter: Chapter, paint: Paint) -> String {
+    let mark = |step: Chapter| match step.cmp(&chapter) {
+        std::cmp::Ordering::Less => paint.good(&format!("✔ {}", step.title())),
+        std::cmp::Ordering::Equal => paint.bold(&format!("▶ {}", step.title())),
+        std::cmp::Ordering::Greater => paint.dim(&format!("· {}", step.title())),
+    };
+    Chapter::ALL.map(mark).join("   ")
+}
+
+fn power_bar(power_kw: f64, paint: Paint) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "0..=HALF_BAR"
+    )]
+    let cells = ((power_kw.abs() / FULL_SCALE_KW).clamp(0.0, 1.0) * HALF_BAR as f64).round() as usize;
+    let (full, empty) = ("█".repeat(cells), " ".repeat(HALF_BAR - cells));
+    let none = " ".repeat(HALF_BAR);
+    if power_kw < 0.0 {
+        format!("{empty}{}│{none}", paint.discharging(&full))
+    } else {
+        format!("{none}│{}{empty}", paint.charging(&full))
+    }
+}
+
+fn machine(scene: &Scene<'_>, paint: Paint) -> [String; 5] {
+    let wan = match scene.outage {
+        None => paint.good("up"),
+        Some(length) => paint.bad(&format!("CUT for {:.1} s", length.as_secs_f64())),
+    };
+    let heard = scene.heard;
+    let latency =
+        heard.last_latency_ms.map_or_else(String::new, |ms| format!(", the last {ms:.0} ms after its window"));
+    let broker = format!("  broker     received {} entries live{latency}, {} as history", heard.live, heard.history);
+    let Some(agent) = scene.agent else {
+        return [
+            format!("  agent      {}", paint.bad("not running")),
+            "  journal    on disk, nobody looks after it".to_owned(),
+            "  uplink     –".to_owned(),
+            format!("  WAN        {wan}"),
+            broker,
+        ];
+    };
+    let journal = &agent.status.journal;
+    let uplink = match agent.status.uplink.state {
+        UplinkState::Online => paint.good("online"),
+        UplinkState::Connecting => paint.odd("connecting"),
+        UplinkState::Draining => paint.odd("draining"),
+        UplinkState::Offline => paint.odd("offline"),
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a bar of 28 cells")]
+    let share = journal.waiting_entries as f64 / FULL_JOURNAL;
+    [
+        format!(
+            "  agent      {} pid {}, epoch {}, {} resident",
+            paint.good("running"),
+            agent.pid,
+            journal.epoch.map_or_else(|| "–".to_owned(), |e| e.to_string()),
+            agent.rss_bytes.map_or_else(|| "?".to_owned(), show::bytes)
+        ),
+        format!(
+            "  journal    {} {} entries wait for their PUBACK, fsync {}",
+            show::bar(share, 2 * HALF_BAR),
+            journal.waiting_entries,
+            journal.commit_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1} ms"))
+        ),
+        format!(
+            "  uplink     {uplink}, acknowledged {} live and {} history",
+            agent.status.uplink.live.acknowledged, agent.status.uplink.history.acknowledged
+        ),
+        format!("  WAN        {wan}"),
+        broker,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_picture_keeps_its_height_whether_the_agent_runs_or_not() {
+        let depot = Depot::new();
+        let scene = |chapter, agent| Scene {
+            elapsed: Duration::from_secs(9),
+            chapter,
+            depot: &depot,
+            agent,
+            outage: Some(Duration::from_secs(2)),
+            heard: Heard::default(),
+        };
+        let dead = render(&scene(Chapter::Killed, None), Paint::plain());
+        assert!(dead.iter().any(|line| line.contains("not running")));
+        assert!(dead.iter().any(|line| line.contains("CUT for 2.0 s")));
+        assert!(dead.iter().all(|line| !line.contains('\x1b')));
+    }
+}

@@ -1,0 +1,159 @@
+//! `v2g-edge status`: how the running agent is, in its own view.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::show::{self, Paint};
+use super::{ConfigPath, Exit};
+use crate::api::{self, Report, Request, Response};
+use crate::config;
+use crate::health::{DeviceFacts, DeviceState, UplinkState};
+use crate::measure::ClockTrust;
+
+/// Where an agent with a default configuration answers.
+const DEFAULT_SOCKET: &str = "/run/v2g-edge/api.sock";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The agent's socket, in place of the configuration's
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
+    let socket = match &arguments.socket {
+        Some(socket) => socket.clone(),
+        None => config::load(&arguments.config.config)
+            .map(|plan| plan.api.socket)
+            .unwrap_or_else(|_| PathBuf::from(DEFAULT_SOCKET)),
+    };
+    let report = match api::ask(&socket, Request::Status)? {
+        Response::Status(report) => report,
+        Response::Refused { why } => bail!("the agent refused the question: {why}"),
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", text(&report, Paint::for_stdout()));
+    }
+    Ok(if troubles(&report).is_empty() { Exit::Fine } else { Exit::Wrong })
+}
+
+/// What a person should look at now, each in one line.
+fn troubles(report: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    for (task, silence) in &report.hung {
+        found.push(format!("task {task} has shown no sign of life for {silence:.0} s"));
+    }
+    if let Some(trouble) = &report.status.journal.trouble {
+        found.push(format!("journal: {trouble}"));
+    }
+    for (id, device) in &report.status.devices {
+        if let (DeviceState::Silent(why), last) = (device.state, &device.last_failure) {
+            found.push(format!("{id} is silent ({}): {}", why.as_str(), last.as_deref().unwrap_or("no detail")));
+        }
+    }
+    let uplink = &report.status.uplink;
+    if uplink.state != UplinkState::Online {
+        let (what, remedy) = uplink
+            .trouble
+            .as_ref()
+            .map_or(("not connected yet", "wait, or check [uplink] brokers"), |t| (t.what.as_str(), t.remedy.as_str()));
+        found.push(format!("uplink: {what}; {remedy}"));
+    }
+    if report.clock == ClockTrust::Unsynced {
+        found.push("the wall clock was never synced in this boot; check NTP".to_owned());
+    }
+    found
+}
+
+fn text(report: &Report, paint: Paint) -> String {
+    let status = &report.status;
+    let mut out = String::new();
+    let mut line = |label: &str, text: String| out.push_str(&format!("{} {text}\n", paint.dim(&format!("{label:<9}"))));
+
+    let rss = report.rss_bytes.map_or_else(|| "unknown".to_owned(), show::bytes);
+    let uptime = show::duration(Duration::from_secs(report.uptime_s));
+    line(
+        "gateway",
+        format!(
+            "{} at {}, v2g-edge {}, pid {}, up {uptime}, {rss} resident",
+            paint.bold(report.gateway.as_str()),
+            report.site,
+            report.version,
+            report.pid
+        ),
+    );
+    line("clock", format!("{} ({})", report.wall_clock, report.clock.as_str()));
+
+    let journal = &status.journal;
+    line(
+        "journal",
+        format!(
+            "{} waiting for the broker, {} of {} on disk in {} segments; durable to {}, last sync {}",
+            entries(journal.waiting_entries),
+            show::bytes(journal.bytes),
+            show::bytes(journal.bytes_max),
+            journal.segments,
+            journal.durable.map_or_else(|| "–".to_owned(), |s| s.to_string()),
+            milliseconds(journal.commit_ms),
+        ),
+    );
+    if journal.entries_lost > 0 {
+        let lost =
+            format!("{} given up since the start, told by {} gap entries", entries(journal.entries_lost), journal.gaps);
+        line("", paint.odd(&lost));
+    }
+
+    let uplink = &status.uplink;
+    let state = match uplink.state {
+        UplinkState::Online => paint.good("online"),
+        UplinkState::Connecting => paint.odd("connecting"),
+        UplinkState::Draining => paint.odd("draining"),
+        UplinkState::Offline => paint.bad("offline"),
+    };
+    line(
+        "uplink",
+        format!(
+            "{state} {}; acknowledged by the broker: {} live, {} history; {} in flight; {} connections lost",
+            uplink.broker.as_deref().unwrap_or("no broker"),
+            uplink.live.acknowledged,
+            uplink.history.acknowledged,
+            uplink.in_flight,
+            uplink.disconnections,
+        ),
+    );
+    for (id, device) in &status.devices {
+        line("device", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), device_text(device, paint)));
+    }
+    for trouble in troubles(report) {
+        line("look at", paint.bad(&trouble));
+    }
+    out
+}
+
+fn device_text(device: &DeviceFacts, paint: Paint) -> String {
+    let state = match device.state {
+        DeviceState::Answering => paint.good("answering"),
+        DeviceState::Silent(why) => paint.bad(&format!("silent ({})", why.as_str())),
+        DeviceState::Unknown => paint.dim("not asked yet"),
+    };
+    let power = device.power_flow_kw.map_or_else(String::new, |kw| format!(" {kw:>9.3} kW,"));
+    let failed: u64 = device.failures.values().sum();
+    format!("{state}{power} {} of {} requests failed, reply {}", failed, device.requests, milliseconds(device.reply_ms))
+}
+
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+fn milliseconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1} ms"))
+}
