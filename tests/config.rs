@@ -88,6 +88,7 @@ fn the_manual_shows_the_defaults() {
     assert_eq!(bare.journal, shown.journal);
     assert_eq!(bare.api, shown.api);
     assert_eq!(bare.log, shown.log);
+    assert_eq!(bare.watchdog, shown.watchdog);
     assert_eq!(bare.uplink.topic_prefix, shown.uplink.topic_prefix);
     assert_eq!(bare.uplink.client_id, shown.uplink.client_id);
     assert_eq!(bare.uplink.keep_alive, shown.uplink.keep_alive);
@@ -96,6 +97,13 @@ fn the_manual_shows_the_defaults() {
     assert_eq!(bare.buses[0].wire, shown.buses[0].wire);
     assert_eq!(bare.devices[0].spec, shown.devices[0].spec);
     assert_eq!(bare.devices[0].timeout, shown.devices[0].timeout);
+}
+
+#[test]
+fn the_kernels_watchdog_is_left_alone_unless_it_is_named() {
+    assert_eq!(plan(&format!("{HEAD}{METER}")).watchdog.device, None);
+    let named = plan(&format!("{HEAD}[watchdog]\ndevice = \"/dev/watchdog\"\ntimeout = \"12s\"\n{METER}")).watchdog;
+    assert_eq!((named.device, named.timeout), (Some("/dev/watchdog".into()), Duration::from_secs(12)));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`RegisterBus`] | [`TcpBus`] | `sim::ModbusServer`, a real server to talk to |
 //! | [`Clock`] | [`LinuxClock`] | `sim::SimClock` |
-//! | [`Watchdog`] | [`Systemd`] | – |
+//! | [`Watchdog`] | [`Systemd`], [`KernelWatchdog`] | – |
 //!
 //! Nothing here knows a meter, a journal or a broker. Nothing here writes to a device: there is no such method.
 //! All `unsafe` code of the product is in this crate, each block with the reason why it is sound.
@@ -23,4 +23,4 @@ pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use process::{rss_bytes, terminate, trim_heap};
 pub use register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use tcp_bus::TcpBus;
-pub use watchdog::{Systemd, Watchdog};
+pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

@@ -1,5 +1,10 @@
-//! The supervisor above us: systemd's notification protocol (`sd_notify(3)`).
+//! Who resets us when we hang: systemd by its notification protocol (`sd_notify(3)`), and the kernel by its watchdog
+//! device (Documentation/watchdog/watchdog-api.rst).
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -56,6 +61,68 @@ impl Watchdog for Systemd {
 
     fn feed(&self) {
         tell(&[NotifyState::Watchdog]);
+    }
+}
+
+/// `WDIOC_SETTIMEOUT`, `_IOWR('W', 6, int)`.
+const SET_TIMEOUT: u32 = 0xc004_5706;
+/// Written before the device is closed, it says that the end is meant ("magic close").
+const DISARM: &[u8] = b"V";
+
+/// A watchdog of the kernel, hardware or not. Once it is open the box is reset unless it is fed, also if this process
+/// dies, until [`KernelWatchdog::disarm`].
+#[derive(Debug)]
+pub struct KernelWatchdog {
+    device: File,
+    path: PathBuf,
+    timeout: Duration,
+}
+
+impl KernelWatchdog {
+    /// Opens and so arms it. The driver may round `timeout`: [`KernelWatchdog::timeout`] is what holds.
+    ///
+    /// # Errors
+    /// There is no such device, it may not be opened, or somebody else has it; or its driver refuses the timeout, and
+    /// then it was disarmed again.
+    pub fn open(path: &Path, timeout: Duration) -> io::Result<Self> {
+        let device = OpenOptions::new().write(true).open(path)?;
+        let mut seconds = libc::c_int::try_from(timeout.as_secs()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the request reads and writes one int, which outlives the call; the descriptor is open.
+        let set = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut seconds) };
+        let error = io::Error::last_os_error();
+        let mut watchdog = Self { device, path: path.to_owned(), timeout };
+        if set != 0 {
+            watchdog.disarm()?;
+            return Err(error);
+        }
+        watchdog.timeout = Duration::from_secs(seconds.unsigned_abs().into());
+        Ok(watchdog)
+    }
+
+    /// How long it waits for its food.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The end is meant: the box is not reset. A driver with `nowayout` resets it all the same.
+    ///
+    /// # Errors
+    /// The driver does not take it.
+    pub fn disarm(&mut self) -> io::Result<()> {
+        self.device.write_all(DISARM)
+    }
+}
+
+impl Watchdog for KernelWatchdog {
+    fn interval(&self) -> Option<Duration> {
+        Some(self.timeout)
+    }
+
+    fn feed(&self) {
+        if let Err(error) = (&self.device).write_all(b"\0") {
+            tracing::error!(device = %self.path.display(), %error, "the watchdog cannot be fed; the box will be reset");
+        }
     }
 }
 

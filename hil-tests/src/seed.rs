@@ -39,6 +39,20 @@ impl Seed {
         from + Duration::from_micros(self.draw() % span)
     }
 
+    /// Heads or tails.
+    pub fn coin(&mut self) -> bool {
+        self.draw() & 1 == 1
+    }
+
+    /// A number below `end`.
+    ///
+    /// # Panics
+    /// If `end` is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        assert!(end > 0, "there is no number below 0");
+        self.draw() % end
+    }
+
     fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.state;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{Clock, LinuxClock, Systemd, Watchdog};
+use hal::{Clock, KernelWatchdog, LinuxClock, Systemd, Watchdog};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::life::{Fallen, Life, World};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
 use crate::api::{Door, Report};
-use crate::config::{self, Plan};
+use crate::config::{self, Plan, WatchdogPlan};
 use crate::health::{Facts, Pulses, init_log};
 use crate::measure::{BootId, Stamp};
 
@@ -51,6 +51,7 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
         clock,
     };
     let systemd = Systemd::from_env();
+    let mut kernel = arm(&plan.watchdog);
     let mut signals = Signals::catch().map_err(AgentError::Runtime)?;
     let mut faults: Vec<Instant> = Vec::new();
     tracing::info!(gateway = %plan.gateway.id, version = env!("CARGO_PKG_VERSION"), "agent starts");
@@ -61,13 +62,18 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
         systemd.ready();
         let end = tokio::select! {
             end = live(&mut life, &mut signals, &systemd, &plan, options) => end,
-            () = feed(&systemd, &world) => unreachable!("feeding the watchdog never ends"),
+            () = feed(&systemd, kernel.as_ref(), &world) => unreachable!("feeding the watchdogs never ends"),
         };
+        // Ending takes seconds, in which nobody feeds.
+        if let Some(kernel) = &kernel {
+            kernel.feed();
+        }
         match end {
             End::Stop => {
                 tracing::info!("stopping: the last window is kept, then the uplink drains");
                 systemd.stopping();
                 life.end().await;
+                disarm(kernel);
                 tracing::info!("stopped");
                 return Ok(());
             }
@@ -79,6 +85,10 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
                     // The next life's door is often at the same place.
                     let _ = door.await;
                 }
+                if next.watchdog != plan.watchdog {
+                    disarm(kernel);
+                    kernel = arm(&next.watchdog);
+                }
                 plan = *next;
             }
             End::Fault(fallen) => {
@@ -88,6 +98,7 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
                 faults.retain(|at| now.duration_since(*at) < FAULTS_WITHIN);
                 faults.push(now);
                 if faults.len() > FAULTS_MAX {
+                    // The watchdog stays armed: if nobody starts us again, the kernel starts everything again.
                     return Err(AgentError::Worn { task: fallen.task });
                 }
                 sleep(BREATH).await;
@@ -116,9 +127,10 @@ async fn live(life: &mut Life, signals: &mut Signals, systemd: &Systemd, plan: &
     }
 }
 
-/// Feeds systemd's watchdog while every task shows signs of life; names those that do not. Never returns.
-async fn feed(systemd: &Systemd, world: &World) {
-    let mut beat = interval(systemd.interval().map_or(QUIET_CHECK, |allowance| allowance / 3));
+/// Feeds the watchdogs while every task shows signs of life; names those that do not. Never returns.
+async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, world: &World) {
+    let allowances = [systemd.interval(), kernel.and_then(Watchdog::interval)];
+    let mut beat = interval(allowances.into_iter().flatten().min().map_or(QUIET_CHECK, |allowance| allowance / 3));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut hung = false;
     loop {
@@ -126,10 +138,38 @@ async fn feed(systemd: &Systemd, world: &World) {
         let silent = world.pulses.silent(world.now().mono);
         if silent.is_empty() {
             systemd.feed();
+            if let Some(kernel) = kernel {
+                kernel.feed();
+            }
         } else if !hung {
             tracing::error!(?silent, "tasks show no sign of life; the watchdog is not fed any more");
         }
         hung = !silent.is_empty();
+    }
+}
+
+/// Arms the kernel's watchdog, if the plan names one; without it the agent runs on, and says so.
+fn arm(plan: &WatchdogPlan) -> Option<KernelWatchdog> {
+    let device = plan.device.as_deref()?;
+    match KernelWatchdog::open(device, plan.timeout) {
+        Ok(watchdog) => {
+            tracing::info!(device = %device.display(), timeout = ?watchdog.timeout(), "the kernel's watchdog is armed");
+            Some(watchdog)
+        }
+        Err(error) => {
+            let device = device.display();
+            tracing::error!(
+                %device, %error,
+                "no watchdog: a hang will not reset the box; check [watchdog] device, its permissions, and who else has it"
+            );
+            None
+        }
+    }
+}
+
+fn disarm(watchdog: Option<KernelWatchdog>) {
+    if let Some(Err(error)) = watchdog.map(|mut watchdog| watchdog.disarm()) {
+        tracing::error!(%error, "the watchdog does not let go; the box will be reset");
     }
 }
 

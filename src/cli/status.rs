@@ -1,5 +1,6 @@
 //! `v2g-edge status`: how the running agent is, in its own view.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,9 +23,12 @@ pub(super) struct Arguments {
     /// The agent's socket, in place of the configuration's
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The report as one JSON object
+    /// The report as one JSON object; with --every one object a line
     #[arg(long)]
     json: bool,
+    /// Again and again, at this interval, until the agent or the reader is gone
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    every: Option<Duration>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
@@ -34,16 +38,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
             .map(|plan| plan.api.socket)
             .unwrap_or_else(|_| PathBuf::from(DEFAULT_SOCKET)),
     };
-    let report = match api::ask(&socket, Request::Status)? {
-        Response::Status(report) => report,
-        Response::Refused { why } => bail!("the agent refused the question: {why}"),
-    };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", text(&report, Paint::for_stdout()));
+    loop {
+        let report = match api::ask(&socket, Request::Status)? {
+            Response::Status(report) => report,
+            Response::Refused { why } => bail!("the agent refused the question: {why}"),
+        };
+        let told =
+            if arguments.json { serde_json::to_string(&report)? + "\n" } else { text(&report, Paint::for_stdout()) };
+        let mut stdout = io::stdout().lock();
+        match (stdout.write_all(told.as_bytes()).and_then(|()| stdout.flush()), arguments.every) {
+            (Ok(()), Some(interval)) => std::thread::sleep(interval),
+            (Ok(()), None) => return Ok(if troubles(&report).is_empty() { Exit::Fine } else { Exit::Wrong }),
+            // Whoever read has seen enough.
+            (Err(error), Some(_)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Fine),
+            (Err(error), _) => return Err(error.into()),
+        }
     }
-    Ok(if troubles(&report).is_empty() { Exit::Fine } else { Exit::Wrong })
 }
 
 /// What a person should look at now, each in one line.

@@ -1,11 +1,11 @@
-//! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[api]`, `[log]`.
+//! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[api]`, `[log]`, `[watchdog]`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Value;
-use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WhenFull};
+use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WatchdogPlan, WhenFull};
 use super::section::{Form, Section, Taken, Wrong, duration_within, name, nearest, number, one_of, size_within, text};
 
 pub(super) const GATEWAY: Form = Form {
@@ -25,6 +25,8 @@ pub(super) const JOURNAL: Form = Form {
 };
 pub(super) const API: Form = Form { table: "api", keys: &[("socket", "\"/run/v2g-edge/api.sock\"")] };
 pub(super) const LOG: Form = Form { table: "log", keys: &[("filter", "\"info\"")] };
+pub(super) const WATCHDOG: Form =
+    Form { table: "watchdog", keys: &[("device", "\"/dev/watchdog\""), ("timeout", "\"30s\"")] };
 
 /// Below, a message costs more than what is in it; above, a battery can have turned twice unseen.
 const WINDOW: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(60);
@@ -33,6 +35,8 @@ const JOURNAL_BYTES: RangeInclusive<u64> = (16 << 20)..=(16 << 40);
 const JOURNAL_AGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 /// Below, the medium does nothing but sync; above, a power cut takes more than anyone expects.
 const COMMIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
+/// Below, a busy box is reset for nothing; above, a depot is without its record for long.
+const WATCHDOG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(600);
 /// `sockaddr_un.sun_path` less its final NUL.
 const SOCKET_BYTES_MAX: usize = 107;
 
@@ -78,6 +82,13 @@ pub(super) fn api(section: &Section<'_>) -> ApiPlan {
 
 pub(super) fn log(section: &Section<'_>) -> LogPlan {
     LogPlan { filter: section.optional("filter", log_filter).unwrap_or_else(|| "info".to_owned()) }
+}
+
+pub(super) fn watchdog(section: &Section<'_>) -> WatchdogPlan {
+    WatchdogPlan {
+        device: section.optional("device", absolute_path),
+        timeout: section.optional("timeout", duration_within(WATCHDOG_TIMEOUT)).unwrap_or(Duration::from_secs(30)),
+    }
 }
 
 pub(super) fn absolute_path(value: &Value) -> Taken<PathBuf> {

@@ -44,7 +44,7 @@ use section::{Form, Scope, Section};
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, DevicePlan, Endpoint, GatewayPlan, InvalidAddress, InvalidUnitId,
-    JournalPlan, LogPlan, Parity, Plan, Tap, TlsPlan, UnitId, UplinkPlan, WhenFull, Wire,
+    JournalPlan, LogPlan, Parity, Plan, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::ProfileSource;
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -64,13 +64,14 @@ const ROOT: Form = Form {
         ("uplink", "[uplink]"),
         ("api", "[api]"),
         ("log", "[log]"),
+        ("watchdog", "[watchdog]"),
         ("bus", "[bus.lan]"),
         ("device", "[device.meter-1]"),
     ],
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 14] = [
+const FORMS: [&Form; 15] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
@@ -79,6 +80,7 @@ const FORMS: [&Form; 14] = [
     &uplink::TLS,
     &gateway::API,
     &gateway::LOG,
+    &gateway::WATCHDOG,
     &bus::BUS,
     &bus::MODBUS_TCP,
     &bus::MODBUS_RTU,
@@ -188,6 +190,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
         .and_then(|section| uplink::uplink(&section, gateway.as_ref(), surroundings));
     let api = gateway::api(&table("api", &gateway::API));
     let log = gateway::log(&table("log", &gateway::LOG));
+    let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
 
     let bus_tables = named_family(scope, &file, "bus", BUSES_MAX);
     let buses: Vec<BusPlan> = bus_tables.iter().filter_map(|(entry, table)| bus::bus(scope, entry, table)).collect();
@@ -205,7 +208,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
         return None;
     }
     let devices = placed.into_iter().map(|(plan, _)| plan).collect();
-    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, api, log, buses, devices })
+    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, api, log, watchdog, buses, devices })
 }
 
 /// A table that must be there; when it is not, the answer shows it with all that it must hold.

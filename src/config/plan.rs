@@ -23,6 +23,8 @@ pub struct Plan {
     pub api: ApiPlan,
     /// The log.
     pub log: LogPlan,
+    /// The kernel's watchdog.
+    pub watchdog: WatchdogPlan,
     /// In the order of the file.
     pub buses: Vec<BusPlan>,
     /// In the order of the file: the place in this list is the device's [`crate::measure::DeviceIx`].
@@ -138,6 +140,15 @@ pub struct ApiPlan {
 pub struct LogPlan {
     /// In the syntax of `RUST_LOG`.
     pub filter: String,
+}
+
+/// `[watchdog]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchdogPlan {
+    /// Absolute; `None` leaves the kernel's watchdog to others.
+    pub device: Option<PathBuf>,
+    /// How long the agent may be silent, 5 s to 10 min.
+    pub timeout: Duration,
 }
 
 /// `[bus.*]`.
