@@ -196,6 +196,7 @@ impl Rig {
             brokers: vec![broker.url()],
             tls: authority.client(GATEWAY, Validity::Good).expect("a client certificate"),
             meters: vec![MeterSetup::sdm630(DEVICE, &meter.address())],
+            line: None,
             keep_alive: "5s",
             extra: String::new(),
         };

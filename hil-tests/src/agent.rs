@@ -64,8 +64,10 @@ pub struct Setup {
     pub brokers: Vec<String>,
     /// `uplink.tls`.
     pub tls: Files,
-    /// Meters on the bus `lan`.
+    /// Meters on the bus `lan`, or on the bus `line`.
     pub meters: Vec<MeterSetup>,
+    /// The serial port of the bus `line`, if there is one.
+    pub line: Option<String>,
     /// `uplink.keep_alive`; the shortest is 5 s.
     pub keep_alive: &'static str,
     /// More TOML, after all other tables.
@@ -77,8 +79,8 @@ pub struct Setup {
 pub struct MeterSetup {
     /// `device.ID`.
     pub id: String,
-    /// `address`.
-    pub address: String,
+    /// `address`; without one it is on the serial line.
+    pub address: Option<String>,
     /// `profile`.
     pub profile: String,
     /// `poll`.
@@ -89,7 +91,14 @@ impl MeterSetup {
     /// The meter that [`crate::meter`] plays, polled every 250 ms.
     #[must_use]
     pub fn sdm630(id: &str, address: &str) -> Self {
-        Self { id: id.to_owned(), address: address.to_owned(), profile: "eastron-sdm630".to_owned(), poll: "250ms" }
+        let address = Some(address.to_owned());
+        Self { id: id.to_owned(), address, profile: "eastron-sdm630".to_owned(), poll: "250ms" }
+    }
+
+    /// The same on the serial line, whose speed is another: polled twice a second.
+    #[must_use]
+    pub fn sdm630_on_the_line(id: &str) -> Self {
+        Self { id: id.to_owned(), address: None, profile: "eastron-sdm630".to_owned(), poll: "500ms" }
     }
 }
 
@@ -118,7 +127,8 @@ impl Agent {
     /// Writes another configuration; the agent learns of it by [`Agent::reload`] or at its next start.
     pub fn configure(&self, setup: &Setup) -> Result<(), AgentError> {
         let path = self.config();
-        fs::write(&path, self.toml(setup)).map_err(|source| AgentError::File { path, source })
+        fs::write(&path, setup.toml(&self.dir.join("state"), &self.socket()))
+            .map_err(|source| AgentError::File { path, source })
     }
 
     /// Starts `run --config FILE`; does not wait until it is ready.
@@ -222,34 +232,54 @@ impl Agent {
     fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")
     }
+}
 
-    fn toml(&self, setup: &Setup) -> String {
-        let Setup { gateway, site, brokers, tls, meters, keep_alive, extra } = setup;
-        let state = self.dir.join("state");
+impl Setup {
+    /// The configuration file of an agent that keeps its state and its socket there.
+    #[must_use]
+    pub fn toml(&self, state: &Path, socket: &Path) -> String {
+        let Self { gateway, site, brokers, tls, meters, line, keep_alive, extra } = self;
         let mut toml = String::new();
         // Rust's quoting of a path is TOML's as long as the path is printable, and ours are.
-        let mut line = |text: std::fmt::Arguments<'_>| {
+        let mut write = |text: std::fmt::Arguments<'_>| {
             toml.write_fmt(text).and_then(|()| toml.write_char('\n')).expect("a String takes everything");
         };
-        line(format_args!("[gateway]\nid = {gateway:?}\nsite = {site:?}\nstate_dir = {state:?}\n"));
-        line(format_args!("[aggregate]\nwindow = \"250ms\"\n"));
-        line(format_args!("[api]\nsocket = {:?}\n", self.socket()));
-        line(format_args!("[uplink]\nbrokers = {brokers:?}\nkeep_alive = {keep_alive:?}\n"));
-        line(format_args!(
-            "[uplink.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
-            tls.ca, tls.certificate, tls.key
-        ));
-        line(format_args!("[bus.lan]\nmodbus-tcp = {{}}\n"));
-        for MeterSetup { id, address, profile, poll } in meters {
-            line(format_args!("[device.{id}]\nkind = \"meter\"\nbus = \"lan\"\naddress = {address:?}\nunit = 1"));
-            line(format_args!("profile = {profile:?}\npoll = {poll:?}\n"));
+        write(format_args!("[gateway]\nid = {gateway:?}\nsite = {site:?}\nstate_dir = {state:?}\n"));
+        write(format_args!("[aggregate]\nwindow = \"250ms\"\n"));
+        write(format_args!("[api]\nsocket = {socket:?}\n"));
+        write(format_args!("[uplink]\nbrokers = {brokers:?}\nkeep_alive = {keep_alive:?}\n"));
+        let Files { ca, certificate, key } = tls;
+        write(format_args!("[uplink.tls]\nca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n"));
+        write(format_args!("[bus.lan]\nmodbus-tcp = {{}}\n"));
+        if let Some(port) = line {
+            write(format_args!("[bus.line]\nmodbus-rtu = {{ port = {port:?}, baud = 19200, parity = \"even\" }}\n"));
         }
-        line(format_args!("{extra}"));
+        for MeterSetup { id, address, profile, poll } in meters {
+            let bus = if address.is_some() { "lan" } else { "line" };
+            write(format_args!("[device.{id}]\nkind = \"meter\"\nbus = {bus:?}\nunit = 1"));
+            if let Some(address) = address {
+                write(format_args!("address = {address:?}"));
+            }
+            write(format_args!("profile = {profile:?}\npoll = {poll:?}\n"));
+        }
+        write(format_args!("{extra}"));
         toml
     }
 }
 
 impl Status {
+    /// One line of `status --json --every`.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok().map(Self)
+    }
+
+    /// The life of the journal that it writes in.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.number("/journal/epoch")
+    }
+
     /// Entries that are durable or on their way there and not acknowledged.
     #[must_use]
     pub fn waiting(&self) -> Option<u64> {
@@ -293,6 +323,7 @@ mod tests {
             brokers: vec!["mqtts://127.0.0.1:1".to_owned()],
             tls: Files { ca: file("ca.pem"), certificate: file("gw.pem"), key: file("gw.key") },
             meters: vec![MeterSetup::sdm630("grid-main", "127.0.0.1:2")],
+            line: None,
             keep_alive: "5s",
             extra: String::new(),
         };

@@ -80,9 +80,9 @@ impl Authority {
         Ok(Self { dir: dir.to_owned(), name: name.to_owned(), issuer: Issuer::new(params, key) })
     }
 
-    /// For a broker on this machine: `localhost` and `127.0.0.1`.
+    /// For a broker on this machine: `localhost`, `127.0.0.1`, and the name that QEMU's guests have for it.
     pub fn server(&self, validity: Validity) -> Result<Files, CertsError> {
-        self.issue("localhost", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth, validity)
+        self.issue("localhost", &["localhost", "127.0.0.1", "10.0.2.2"], ExtendedKeyUsagePurpose::ServerAuth, validity)
     }
 
     /// For a client whose common name is `id`: a gateway, in the broker's eyes.

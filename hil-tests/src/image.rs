@@ -15,7 +15,7 @@ use std::process::Command;
 use crate::tool::{self, ToolError};
 
 /// Real tools of the guest, and the libraries that they load.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "busybox-static",
     "can-utils",
     "iproute2",
@@ -26,6 +26,7 @@ const PACKAGES: [&str; 11] = [
     "libelf1",
     "libmd0",
     "libmnl0",
+    "libxtables12",
     "zlib1g",
 ];
 /// Depends on the newest kernel, whose name has its version in it.

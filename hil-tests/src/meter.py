@@ -1,6 +1,6 @@
 """An Eastron SDM630 that changes all its registers ten times a second, and writes down what it had when.
 
-Arguments: PORT TRUTH_FILE FIRST_STEP. Prints one line, "listening", when it does. The truth file gets one JSON
+Arguments: PORT TRUTH_FILE FIRST_STEP FRAMING, the last "tcp" or "rtu" (over TCP). Prints one line, "listening", when it does. The truth file gets one JSON
 line per step, written before the step can be read by anybody: {"unix_ns", "step", "values": {field: number}}.
 The numbers are exactly the 32-bit floats that the registers hold.
 """
@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 
+from pymodbus import FramerType
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -111,11 +112,12 @@ class Meter:
 
 async def main():
     port, truth_path, first_step = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU}[sys.argv[4]]
     with open(truth_path, "a", encoding="ascii") as truth:
         meter = Meter(truth, first_step)
         memory = SimData(address=0, count=REGISTERS, values=0, datatype=DataType.REGISTERS)
         device = SimDevice(id=UNIT_ID, simdata=[memory], action=meter.answer)
-        server = ModbusTcpServer(device, address=("127.0.0.1", port))
+        server = ModbusTcpServer(device, framer=framer, address=("127.0.0.1", port))
         await server.serve_forever(background=True)
         print("listening", flush=True)
         await meter.run()

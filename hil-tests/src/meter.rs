@@ -51,9 +51,19 @@ pub enum MeterError {
     },
 }
 
+/// How its frames are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Modbus TCP.
+    Tcp,
+    /// Modbus RTU, carried by TCP: what hangs on a [`crate::line`].
+    Rtu,
+}
+
 /// A meter. Dropping it kills it.
 #[derive(Debug)]
 pub struct Meter {
+    framing: Framing,
     dir: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -62,10 +72,15 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts one with its files in `dir`, and waits until it listens. Unit id 1.
+    /// Starts one that speaks Modbus TCP.
     pub fn start(dir: &Path) -> Result<Self, MeterError> {
+        Self::start_with(dir, Framing::Tcp)
+    }
+
+    /// Starts one with its files in `dir`, and waits until it listens. Unit id 1.
+    pub fn start_with(dir: &Path, framing: Framing) -> Result<Self, MeterError> {
         fs::create_dir_all(dir).map_err(|source| MeterError::File { path: dir.to_owned(), source })?;
-        let mut meter = Self { dir: dir.to_owned(), port: 0, process: None, deaths_ns: Vec::new() };
+        let mut meter = Self { framing, dir: dir.to_owned(), port: 0, process: None, deaths_ns: Vec::new() };
         let mut tries = 1;
         loop {
             meter.port = port::free_port();
@@ -83,6 +98,12 @@ impl Meter {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its loopback port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it again on the same port.
     ///
     /// # Panics
@@ -95,6 +116,10 @@ impl Meter {
         let first_step = self.steps()?.last().map_or(0, |step| step.step + 1);
         let mut command = Command::new(python());
         command.arg(&script).arg(self.port.to_string()).arg(self.truth_file()).arg(first_step.to_string());
+        command.arg(match self.framing {
+            Framing::Tcp => "tcp",
+            Framing::Rtu => "rtu",
+        });
         let mut process = Process::start("meter.py", &mut command, &self.dir.join("meter.log"))?;
         let listening = wait_for(START_WITHIN, "the meter to listen", || match process.ended() {
             Ok(None) if port::accepts(self.port) => Ok(()),

@@ -82,6 +82,8 @@ struct Issuer {
     range: Option<(u64, u64)>,
     issued: BTreeMap<Identity, Option<Vec<u8>>>,
     acknowledged: BTreeSet<Identity>,
+    /// Epoch, first and last number that it said to be durable.
+    committed: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Oracle {
@@ -104,6 +106,12 @@ impl Oracle {
     /// The issuer has made this entry durable; with its payload, if that is known.
     pub fn issued(&mut self, gateway: &str, epoch: u64, seq: u64, payload: Option<&[u8]>) {
         self.gateway(gateway).issuer.issued.insert((epoch, seq), payload.map(<[u8]>::to_vec));
+    }
+
+    /// The issuer has said that in this epoch it made everything from `first` to `last` durable. The numbers alone do
+    /// not tell of a loss: what a power cut takes is given out again, under another epoch.
+    pub fn committed(&mut self, gateway: &str, epoch: u64, first: u64, last: u64) {
+        self.gateway(gateway).issuer.committed.insert(epoch, (first, last));
     }
 
     /// The issuer was told by the broker that it has this entry.
@@ -301,7 +309,20 @@ impl Gateway {
     }
 
     fn judge_issuer(&self, found: &mut Vec<(Kind, String)>) {
-        let Issuer { range: _, issued, acknowledged } = &self.issuer;
+        let Issuer { range: _, issued, acknowledged, committed } = &self.issuer;
+        for (&epoch, &(first, last)) in committed {
+            let of_epoch = self.delivered.range((epoch, 0)..=(epoch, u64::MAX)).next();
+            let first = of_epoch.map_or(first, |(&(_, seq), _)| seq.min(first));
+            let lost: Vec<u64> = (first..=last)
+                .filter(|&seq| !self.delivered.contains_key(&(epoch, seq)) && !self.accounted((epoch, seq)))
+                .collect();
+            if let (Some(from), Some(to)) = (lost.first(), lost.last()) {
+                let count = lost.len();
+                let text =
+                    format!("epoch {epoch}: {count} entries (seq {from} to {to}) were committed, and are nowhere");
+                found.push((Kind::Lost, text));
+            }
+        }
         for (&identity, payload) in issued {
             match (self.delivered.get(&identity), payload) {
                 (Some(delivered), Some(payload)) if delivered != payload => {

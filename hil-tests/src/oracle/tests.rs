@@ -255,3 +255,23 @@ fn retained_documents_need_their_keys() {
     state.payload = br#"{"state":"online"}"#.to_vec();
     assert_only(&judge(&[state]), Kind::Malformed, "no key \"epoch\"");
 }
+
+#[test]
+fn what_was_committed_and_given_out_again_under_another_epoch_is_lost() {
+    let mut oracle = Oracle::new();
+    oracle.take_all(&[entry("telemetry", 1, 1), entry("telemetry", 2, 2), entry("telemetry", 2, 3)]);
+    // Every number has come: without the commit nothing would show.
+    oracle.judge().assert_passed();
+    oracle.committed("gw", 1, 2, 3);
+    assert_only(&oracle.judge(), Kind::Lost, "epoch 1: 2 entries (seq 2 to 3)");
+}
+
+#[test]
+fn what_was_committed_and_arrived_is_not_lost() {
+    let mut oracle = Oracle::new();
+    oracle.take_all(&[entry("telemetry", 1, 1), entry("telemetry", 1, 2), entry("telemetry", 2, 3)]);
+    // The second life has said at its start what the first had committed, and nothing since.
+    oracle.committed("gw", 1, 2, 2);
+    oracle.committed("gw", 2, 3, 2);
+    oracle.judge().assert_passed();
+}

@@ -1,0 +1,501 @@
+//! A whole depot around one box: broker, consumer, two meters, a line, a disk, and the box with the agent in it.
+//!
+//! ```text
+//!            ┌─────────────── the box (QEMU) ──────────────┐
+//! meter ─TCP─▶ eth0                                        │
+//! meter ─RTU─▶ ttyS0 ── line     agent ──▶ /data ── disk   ├─▶ eth0 ── broker ── consumer ── oracle
+//!            │ can0 ═ can1                  watchdog, RTC   │
+//!            └──────────────────────────────────────────────┘
+//! ```
+//!
+//! A rig is a file: `rigs/qemu.toml` is the virtual box; `HIL_RIG` names another. What the rig knows of the agent it has
+//! from outside: the agent's command line, its configuration, what its `status` says, and what arrives.
+
+mod feed;
+mod qemu;
+mod qmp;
+mod shell;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use qemu::{BootError, Settings};
+pub use shell::ShellError;
+
+use crate::agent::{MeterSetup, Setup, Status};
+use crate::broker::{Broker, BrokerError, Options as BrokerOptions};
+use crate::certs::{Authority, CertsError, Files, Validity};
+use crate::consumer::{Consumer, ConsumerError, Endpoint};
+use crate::disk::{Defects, Disk, DiskError, Traffic};
+use crate::fault::Fault;
+use crate::image::{Image, ImageError, Overlay, data_disk};
+use crate::isolation::{self, IsolationError};
+use crate::line::{Line, Trouble};
+use crate::meter::{Framing, Meter, MeterError};
+use crate::oracle::{Judgement, Line as WireLine, Message, Oracle};
+use crate::process::ProcessError;
+use crate::seed::Seed;
+use crate::wait::{TimedOut, unix_ns, wait_for};
+use feed::Feed;
+use qemu::{Boot, Qemu};
+
+/// The gateway's name, and that of its certificate.
+pub const GATEWAY: &str = "gw-rig";
+/// The meter on the network.
+pub const METER_TCP: &str = "grid-main";
+/// The meter on the line.
+pub const METER_RTU: &str = "aux-meter";
+/// A box's clock is set to the second, a window takes 250 ms, a poll over the line up to half a second.
+const TOLERANCE: Duration = Duration::from_secs(3);
+/// A command in the box. A processor that is emulated while its host is busy is slow.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+/// Until what should come at once has come, in an emulated box on a busy machine.
+pub const SOON: Duration = Duration::from_secs(90);
+const AGENT: &str = "/usr/bin/v2g-edge";
+const CONFIG: &str = "/etc/v2g-edge/gateway.toml";
+const DATA: &str = "/data";
+
+/// Something of the rig failed; the test says nothing about the agent.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each says itself what it is")]
+pub enum RigError {
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    #[error(transparent)]
+    Certs(#[from] CertsError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    #[error(transparent)]
+    Meter(#[from] MeterError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error(transparent)]
+    Shell(#[from] ShellError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Late(#[from] TimedOut),
+    #[error("{what}")]
+    Io { what: String, source: io::Error },
+    #[error("{path:?} is no rig: {why}")]
+    File { path: PathBuf, why: String },
+    #[error("the power of the box is off")]
+    NoPower,
+    #[error("{0} does not heal: {1}")]
+    Incurable(&'static str, &'static str),
+}
+
+/// What differs from test to test.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the box's clock says when its power comes on: `utc`, or a date as `2001-01-01T00:00:00`.
+    pub rtc: &'static str,
+    /// More TOML for the agent.
+    pub extra: String,
+    /// What is wrong with the disk from the beginning.
+    pub disk: Defects,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rtc: "utc", extra: String::new(), disk: Defects::default() }
+    }
+}
+
+/// What a power cut met, for the record.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Sectors that had been written and were lost.
+    pub sectors_lost: usize,
+    /// What had gone through the disk since power on.
+    pub traffic: Traffic,
+    /// Epoch, and the newest number that the agent had said to be durable in it.
+    pub committed: Option<(u64, u64)>,
+}
+
+/// Everything, running. Dropping it ends everything.
+#[derive(Debug)]
+pub struct Rig {
+    // Dropped in this order: the box first, its directory last.
+    power: Option<Qemu>,
+    line: Line,
+    disk: Disk,
+    consumer: Consumer,
+    /// May be stopped, muted, brought back.
+    pub broker: Broker,
+    meters: [(&'static str, Meter); 2],
+    feed: Feed,
+    seed: Seed,
+    settings: Settings,
+    options: Options,
+    image: Image,
+    initrd: PathBuf,
+    boots: u32,
+    clock_late: Option<(i64, i64)>,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Everything runs, and the box has been powered on. Takes this thread into a network of its own.
+    pub fn start(options: Options) -> Result<Self, RigError> {
+        // From Debian's mirror, if it is not there yet: before there is no network.
+        let image = Image::in_cache(&cache())?;
+        isolation::enter()?;
+        let settings = settings()?;
+        let dir = tempfile::tempdir().map_err(io_error("a temporary directory"))?;
+        let path = |name: &str| dir.path().join(name);
+        let authority = Authority::new(&path("tls"), "depot ca")?;
+        let server = authority.server(Validity::Good)?;
+        let broker = Broker::start(&path("broker"), &server, BrokerOptions::default())?;
+        let consumer = Consumer::start(dir.path(), &Endpoint::Plain(broker.plain_port()), "judge", &["v2g/#"])?;
+        let meters = [
+            (METER_TCP, Meter::start_with(&path("meter-tcp"), Framing::Tcp)?),
+            (METER_RTU, Meter::start_with(&path("meter-rtu"), Framing::Rtu)?),
+        ];
+        data_disk(&path("disk"), settings.data_disk_mib)?;
+        let disk = Disk::start(&path("disk"), &path("disk.sock"), options.disk)?;
+        let initrd = path("initrd");
+        let tls = authority.client(GATEWAY, Validity::Good)?;
+        let setup = setup(&settings, &options, &broker, &meters[0].1);
+        overlay(&setup, &tls)?.over(&image.base, &initrd)?;
+        let seed = Seed::from_env();
+        let mut rig = Self {
+            power: None,
+            line: Line::new(Seed::new(1)),
+            disk,
+            consumer,
+            broker,
+            meters,
+            feed: Feed::default(),
+            seed,
+            settings,
+            options,
+            image,
+            initrd,
+            boots: 0,
+            clock_late: None,
+            dir,
+        };
+        rig.power_on()?;
+        Ok(rig)
+    }
+
+    /// Power on, and up to a shell. The agent starts by itself.
+    pub fn power_on(&mut self) -> Result<(), RigError> {
+        self.boots += 1;
+        self.disk.power_on();
+        let boot = Boot {
+            settings: &self.settings,
+            image: &self.image,
+            initrd: &self.initrd,
+            disk: self.disk.socket(),
+            dir: self.dir.path(),
+            rtc: self.options.rtc,
+            number: self.boots,
+        };
+        let qemu = Qemu::boot(&boot)?;
+        self.feed.listen(qemu.status_stream().map_err(io_error("the status port"))?);
+        self.line.attach(&qemu.serial(), self.meters[1].1.port()).map_err(io_error("the line"))?;
+        self.power = Some(qemu);
+        Ok(())
+    }
+
+    /// The power goes, at once.
+    pub fn power_cut(&mut self, remains: crate::disk::Remains) -> Result<Cut, RigError> {
+        let traffic = self.disk.traffic();
+        let sectors_lost = self.disk.cut(remains, &mut self.seed);
+        self.power.take().ok_or(RigError::NoPower)?.power_off()?;
+        let committed = self.feed.newest().and_then(|(_, status)| status.epoch().zip(status.durable()));
+        Ok(Cut { sectors_lost, traffic, committed })
+    }
+
+    /// Makes it go wrong.
+    pub fn inject(&mut self, fault: Fault) -> Result<(), RigError> {
+        match fault {
+            Fault::Silence => self.line.set(Trouble::Silence),
+            Fault::Noise => self.line.set(Trouble::Noise),
+            Fault::LateReply(by) => self.line.set(Trouble::Late(by)),
+            // The emulated controller knows no error counters: the interface goes down, which is what is left of it.
+            Fault::BusOff => drop(self.run("ip link set can0 down")?),
+            Fault::PowerCut(remains) => drop(self.power_cut(remains)?),
+            Fault::DiskFull => {
+                drop(
+                    self.run(&format!("dd if=/dev/zero of={DATA}/full bs=64k 2>/dev/null; sync; test -s {DATA}/full"))?,
+                );
+            }
+            Fault::DiskError => self.disk.set_defects(Defects { fails_writes: true, ..self.disk.defects() }),
+            Fault::SlowDisk(delay) => self.disk.set_defects(Defects { delay, ..self.disk.defects() }),
+            Fault::BrokerMute => self.broker.freeze()?,
+            Fault::LinkDown => self.box_mut()?.set_link(false).map_err(io_error("the link"))?,
+            Fault::ClockJump(to) => drop(self.run(&format!("date -u -s @{to}"))?),
+            Fault::Hang => drop(self.run("killall -STOP v2g-edge")?),
+        }
+        Ok(())
+    }
+
+    /// Makes it good again.
+    pub fn heal(&mut self, fault: Fault) -> Result<(), RigError> {
+        match fault {
+            Fault::Silence | Fault::Noise | Fault::LateReply(_) => self.line.set(Trouble::None),
+            Fault::BusOff => drop(self.run("ip link set can0 up")?),
+            Fault::PowerCut(_) => self.power_on()?,
+            Fault::DiskFull => drop(self.run(&format!("rm {DATA}/full && sync"))?),
+            Fault::DiskError => self.disk.set_defects(Defects { fails_writes: false, ..self.disk.defects() }),
+            Fault::SlowDisk(_) => self.disk.set_defects(Defects { delay: Duration::ZERO, ..self.disk.defects() }),
+            Fault::BrokerMute => self.broker.thaw()?,
+            Fault::LinkDown => self.box_mut()?.set_link(true).map_err(io_error("the link"))?,
+            Fault::ClockJump(_) => return Err(RigError::Incurable(fault.name(), "jump again")),
+            Fault::Hang => drop(self.run("killall -CONT v2g-edge")?),
+        }
+        Ok(())
+    }
+
+    /// Runs a command in the box, and hands over what it wrote.
+    pub fn run(&mut self, command: &str) -> Result<String, RigError> {
+        Ok(self.box_mut()?.run(command, COMMAND_WITHIN)?)
+    }
+
+    /// What the box wrote on its console in this boot.
+    pub fn console(&self) -> Result<String, RigError> {
+        let path = self.power.as_ref().ok_or(RigError::NoPower)?.console();
+        fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(io_error("the console"))
+    }
+
+    /// What the agent said of itself last in this boot.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.feed.newest().map(|(_, status)| status)
+    }
+
+    /// Waits until the agent says something of itself that holds.
+    pub fn wait_for_status(&self, what: &str, holds: impl Fn(&Status) -> bool) -> Result<Status, RigError> {
+        let from = unix_ns();
+        // What it said before the question is no answer to it.
+        let look = || match self.feed.newest() {
+            Some((at, status)) if at > from && holds(&status) => Ok(status),
+            Some((_, status)) => Err(format!("{status:?}")),
+            None => Err("the agent has not said anything in this boot".to_owned()),
+        };
+        Ok(wait_for(SOON, what, look)?)
+    }
+
+    /// Waits for a line of a device.
+    pub fn wait_for_line(&self, what: &str, holds: impl Fn(&WireLine) -> bool) -> Result<WireLine, RigError> {
+        let look = || {
+            let lines = self.lines();
+            let count = lines.len();
+            lines.into_iter().rev().find(&holds).ok_or_else(|| format!("{count} lines and none such"))
+        };
+        Ok(wait_for(SOON, what, look)?)
+    }
+
+    /// Waits until values of now of both meters come by.
+    pub fn wait_until_live(&self) -> Result<(), RigError> {
+        let from = self.consumer.look(<[Message]>::len);
+        for device in [METER_TCP, METER_RTU] {
+            let look = || {
+                let lines = self.consumer.look(|messages| lines_of(&messages[from..], "/telemetry"));
+                let fits = |line: &WireLine| line.tag("device") == Some(device) && line.field("power_flow").is_some();
+                let said = self.status().map(|status| format!("{status:?}"));
+                if lines.iter().any(fits) { Ok(()) } else { Err(format!("the agent says {said:?}")) }
+            };
+            wait_for(SOON, &format!("live values of {device}"), look)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the agent says that nothing waits any more: windows go on, so some entry may always be on its way.
+    pub fn wait_until_drained(&self) -> Result<Status, RigError> {
+        self.wait_for_status("an empty backlog", |status| {
+            status.is_online() && status.waiting().is_some_and(|waiting| waiting <= 3)
+        })
+    }
+
+    /// All device lines so far, in order of their arrival.
+    #[must_use]
+    pub fn lines(&self) -> Vec<WireLine> {
+        self.consumer.look(|messages| {
+            let mut lines = lines_of(messages, "/telemetry");
+            lines.extend(lines_of(messages, "/history"));
+            lines
+        })
+    }
+
+    /// How many messages so far came on topics that end like this.
+    #[must_use]
+    pub fn count(&self, topic_end: &str) -> usize {
+        self.consumer.count(topic_end)
+    }
+
+    /// What is wrong with the box's clock, by the box itself: this machine's less the box's, s.
+    pub fn clock_late(&mut self) -> Result<i64, RigError> {
+        let said = self.run("date +%s")?;
+        let said: i64 = said.parse().map_err(|_| {
+            RigError::Late(TimedOut {
+                what: "the box's clock".to_owned(),
+                waited: Duration::ZERO,
+                lacking: format!("{said:?} is no number"),
+            })
+        })?;
+        Ok(unix_ns() / 1_000_000_000 - said)
+    }
+
+    /// Until the box's clock is set, what it labels is this many seconds late; the oracle is to reckon with it.
+    pub fn labels_were_late(&mut self, before_unix_s: i64, late_s: i64) {
+        self.clock_late = Some((before_unix_s * 1_000_000_000, late_s * 1_000_000_000));
+    }
+
+    /// How often the watchdog has reset the box in this boot.
+    #[must_use]
+    pub fn watchdog_fired(&self) -> usize {
+        self.power.as_ref().map_or(0, Qemu::watchdog_fired)
+    }
+
+    /// After the watchdog has reset the box: waits for its shell, and puts the line to it again.
+    pub fn wait_for_reset(&mut self) -> Result<(), RigError> {
+        let look = || match self.watchdog_fired() {
+            0 => Err("it has not fired".to_owned()),
+            _ => Ok(()),
+        };
+        wait_for(SOON, "the watchdog", look)?;
+        let within = Duration::from_secs(self.settings.boot_within_s);
+        self.box_mut()?.wait_for_shell(within)?;
+        Ok(())
+    }
+
+    /// The seed of this run's random moments.
+    pub fn seed(&mut self) -> &mut Seed {
+        &mut self.seed
+    }
+
+    /// Stops the agent in order and judges everything from the first number to the last.
+    pub fn stop_and_judge(&mut self) -> Result<Judgement, RigError> {
+        let last = self.wait_until_drained()?.durable().unwrap_or(0);
+        self.run("touch /run/rig-stop; killall -TERM v2g-edge; while pidof v2g-edge >/dev/null; do sleep 0.1; done")?;
+        let offline =
+            |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
+        let said = || match self.consumer.look(|messages| messages.last().map(offline)) {
+            Some(true) => Ok(()),
+            other => Err(format!("the last message says offline: {other:?}")),
+        };
+        wait_for(SOON, "the state offline", said)?;
+        self.judge(Some(last))
+    }
+
+    /// Judges what has come so far; with the last number that must have, also whether all did.
+    pub fn judge(&self, last: Option<u64>) -> Result<Judgement, RigError> {
+        let mut oracle = Oracle::new();
+        for (device, meter) in &self.meters {
+            let mut truth = meter.truth(device, TOLERANCE)?;
+            if let Some((before, late)) = self.clock_late {
+                truth.clock_was_late(before, late);
+            }
+            oracle.know(truth);
+        }
+        for (epoch, (first, last)) in self.feed.durable() {
+            oracle.committed(GATEWAY, epoch, first, last);
+        }
+        oracle.take_all(&self.consumer.messages());
+        if let Some(last) = last {
+            let newest = oracle.judge().tally(GATEWAY).range.map_or(last, |(_, newest)| newest.max(last));
+            oracle.expect_range(GATEWAY, 1, newest);
+        }
+        Ok(oracle.judge())
+    }
+
+    fn box_mut(&mut self) -> Result<&mut Qemu, RigError> {
+        self.power.as_mut().ok_or(RigError::NoPower)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // nextest shows this of a test that failed.
+        if std::thread::panicking() {
+            println!("--- the box's console, its end:");
+            if let Ok(console) = self.console() {
+                let lines: Vec<&str> = console.lines().collect();
+                println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            }
+        }
+    }
+}
+
+fn lines_of(messages: &[Message], lane: &str) -> Vec<WireLine> {
+    let of_lane = messages.iter().filter(|message| message.topic.ends_with(lane));
+    let payloads = of_lane.map(|message| String::from_utf8_lossy(&message.payload));
+    let lines = payloads.flat_map(|text| text.lines().filter_map(|l| WireLine::parse(l).ok()).collect::<Vec<_>>());
+    lines.filter(|line| line.measurement != "event" && line.tag("device").is_some()).collect()
+}
+
+fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter) -> Setup {
+    let host = &settings.host;
+    let tls = |name: &str| PathBuf::from("/etc/v2g-edge/tls").join(name);
+    Setup {
+        gateway: GATEWAY.to_owned(),
+        site: "depot-a".to_owned(),
+        brokers: vec![format!("mqtts://{host}:{}", broker.tls_port())],
+        tls: Files { ca: tls("ca.pem"), certificate: tls("gateway.pem"), key: tls("gateway.key") },
+        meters: vec![
+            MeterSetup::sdm630(METER_TCP, &format!("{host}:{}", meter.port())),
+            MeterSetup::sdm630_on_the_line(METER_RTU),
+        ],
+        line: Some(settings.serial_port.clone()),
+        keep_alive: "5s",
+        extra: options.extra.clone(),
+    }
+}
+
+fn overlay(setup: &Setup, tls: &Files) -> Result<Overlay, RigError> {
+    let overlay = Overlay::new()?;
+    overlay.copy(AGENT, &agent()?, 0o755)?;
+    let state = Path::new(DATA).join("v2g-edge");
+    let toml = setup.toml(&state, Path::new("/run/v2g-edge/api.sock"));
+    overlay.put(CONFIG, toml.as_bytes(), 0o644)?;
+    for (from, to, mode) in [
+        (&tls.ca, &setup.tls.ca, 0o644),
+        (&tls.certificate, &setup.tls.certificate, 0o644),
+        (&tls.key, &setup.tls.key, 0o600),
+    ] {
+        overlay.copy(&to.to_string_lossy(), from, mode)?;
+    }
+    Ok(overlay)
+}
+
+/// The agent for arm64: what `HIL_AGENT` names, or what `hil-tests/cross` has built.
+fn agent() -> Result<PathBuf, RigError> {
+    let path = std::env::var_os("HIL_AGENT").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/aarch64-unknown-linux-musl/release/v2g-edge"),
+        PathBuf::from,
+    );
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(RigError::File { path, why: "no agent for arm64 there; hil-tests/cross builds it".to_owned() }),
+    }
+}
+
+/// What is made once: kept over runs, below the build's own directory.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/hil")
+}
+
+fn settings() -> Result<Settings, RigError> {
+    let named = std::env::var_os("HIL_RIG").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("rigs/qemu.toml"));
+    let fault = |why: String| RigError::File { path: path.clone(), why };
+    let text = fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| fault(error.to_string()))
+}
+
+fn io_error(what: &str) -> impl FnOnce(io::Error) -> RigError + use<> {
+    let what = what.to_owned();
+    move |source| RigError::Io { what, source }
+}
