@@ -127,7 +127,7 @@ async fn a_late_answer_is_never_taken_for_the_answer_to_another_request_to_the_s
     let (mut far, _near, mut bus) = by_hand();
     let device = tokio::spawn(async move {
         heard(&mut far).await;
-        sleep(DEADLINE + DEADLINE * 3 / 4).await;
+        sleep(DEADLINE + DEADLINE / 2).await;
         answers_after(&mut far, &one_word(1, 0x1111), &one_word(1, 0x2222)).await;
         far
     });
@@ -198,6 +198,20 @@ async fn what_is_not_the_answer_is_refused_and_the_next_read_is_right() {
         assert_eq!(bus.read(unit(1), request(1, 1)).await.expect(name), [0x2222], "after {name}");
         device.await.expect("the device");
     }
+}
+
+#[tokio::test]
+async fn an_answer_later_than_the_line_is_heard_out_is_refused_by_another_unit() {
+    let (mut far, _near, mut bus) = by_hand();
+    let device = tokio::spawn(async move {
+        heard(&mut far).await;
+        answers(&mut far, &[&one_word(1, 0x1111), &one_word(2, 0x2222)]).await;
+        far
+    });
+    assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Timeout { .. })));
+    assert!(matches!(bus.read(unit(2), request(1, 1)).await, Err(BusError::Malformed { .. })));
+    assert_eq!(bus.read(unit(2), request(1, 1)).await.expect("read"), [0x2222]);
+    device.await.expect("the device");
 }
 
 #[tokio::test]

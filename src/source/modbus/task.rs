@@ -213,26 +213,57 @@ mod tests {
         image
     }
 
-    /// Reads two units at `address`, of which the second is silent, until both have been told five times.
-    async fn hears_the_first_and_misses_the_second(address: Address, units: [UnitId; 2]) {
-        let port = Port {
-            bus: "bus".try_into().expect("a name"),
-            address,
-            devices: vec![target(0, units[0]), target(1, units[1])],
-            window: Duration::from_millis(50),
-            window_end: Mono(0),
-        };
-        let (samples, mut sampled) = mpsc::channel(256);
-        let (stop, stopped) = watch::channel(false);
-        let facts = Arc::new(Facts::default());
-        let pulse = Pulses::default().watch("source", Duration::from_secs(1), Mono(0));
-        let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), samples, Arc::clone(&facts), pulse, stopped));
+    fn units() -> [UnitId; 2] {
+        [1, 2].map(|id| UnitId::try_from(id).expect("a unit"))
+    }
 
+    /// A port that is being read.
+    struct Running {
+        samples: mpsc::Receiver<Sample>,
+        facts: Arc<Facts>,
+        stop: watch::Sender<bool>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Running {
+        /// Two units at `address`.
+        fn start(address: Address) -> Self {
+            let [first, second] = units();
+            let port = Port {
+                bus: "bus".try_into().expect("a name"),
+                address,
+                devices: vec![target(0, first), target(1, second)],
+                window: Duration::from_millis(50),
+                window_end: Mono(0),
+            };
+            let (sender, samples) = mpsc::channel(256);
+            let (stop, stopped) = watch::channel(false);
+            let facts = Arc::new(Facts::default());
+            let pulse = Pulses::default().watch("source", Duration::from_secs(1), Mono(0));
+            let clock = Arc::new(LinuxClock::new());
+            let task = tokio::spawn(run(port, clock, sender, Arc::clone(&facts), pulse, stopped));
+            Self { samples, facts, stop, task }
+        }
+
+        async fn next(&mut self) -> (DeviceIx, Result<Vec<u16>, Missing>) {
+            let Sample { device, payload: Payload::Registers { words, .. }, .. } =
+                self.samples.recv().await.expect("the source runs");
+            (device, words)
+        }
+
+        async fn end(self) -> Arc<Facts> {
+            self.stop.send_replace(true);
+            self.task.await.expect("ended");
+            self.facts
+        }
+    }
+
+    /// Until both have been told five times.
+    async fn hears_the_first_and_misses_the_second(address: Address) {
+        let mut running = Running::start(address);
         let (mut heard, mut missed) = (0, 0);
         while heard < 5 || missed < 5 {
-            let sample = sampled.recv().await.expect("the source runs");
-            let Payload::Registers { words, .. } = sample.payload;
-            match (sample.device, words) {
+            match running.next().await {
                 (DeviceIx(0), Ok(words)) => {
                     assert_eq!(words, [0x3f80, 0]);
                     heard += 1;
@@ -241,39 +272,48 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        stop.send_replace(true);
-        task.await.expect("ended");
-        let status = facts.status();
+        let status = running.end().await.status();
         let silent = &status.devices[&"meter-1".try_into().expect("a name")];
         assert_eq!(silent.state, DeviceState::Silent(Missing::Timeout));
         assert!(silent.last_failure.as_ref().is_some_and(|text| text.contains("unit 2")));
     }
 
+    fn line() -> (ModbusLine, Address) {
+        let line = ModbusLine::start().expect("a pseudo-terminal");
+        units().into_iter().for_each(|unit| line.put(unit, image(unit)));
+        let path = line.path().to_owned();
+        let address =
+            Address::Serial(SerialLine { path, baud: 115_200, parity: Parity::None, stop_bits: StopBits::One });
+        (line, address)
+    }
+
     #[tokio::test]
     async fn a_silent_unit_is_missing_and_the_other_goes_on() {
         let server = ModbusServer::start().await.expect("started");
-        let units = [1, 2].map(|id| UnitId::try_from(id).expect("a unit"));
-        units.into_iter().for_each(|unit| server.put(unit, image(unit)));
-        server.behave(units[1], Behaviour::Silent);
+        units().into_iter().for_each(|unit| server.put(unit, image(unit)));
+        server.behave(units()[1], Behaviour::Silent);
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: server.address().port() };
-        hears_the_first_and_misses_the_second(address, units).await;
+        hears_the_first_and_misses_the_second(address).await;
     }
 
     #[tokio::test]
     async fn a_silent_unit_on_a_serial_line_is_missing_and_the_other_goes_on() {
-        let line = ModbusLine::start().expect("a pseudo-terminal");
-        let units = [1, 2].map(|id| UnitId::try_from(id).expect("a unit"));
-        units.into_iter().for_each(|unit| line.put(unit, image(unit)));
-        line.behave(units[1], Behaviour::Silent);
-        hears_the_first_and_misses_the_second(serial(&line), units).await;
+        let (line, address) = line();
+        line.behave(units()[1], Behaviour::Silent);
+        hears_the_first_and_misses_the_second(address).await;
     }
 
-    fn serial(line: &ModbusLine) -> Address {
-        Address::Serial(SerialLine {
-            path: line.path().to_owned(),
-            baud: 115_200,
-            parity: Parity::None,
-            stop_bits: StopBits::One,
-        })
+    #[tokio::test]
+    async fn two_units_of_one_serial_line_are_each_read_as_themselves() {
+        let (_line, address) = line();
+        let mut running = Running::start(address);
+        let mut heard = [0; 2];
+        while heard.iter().any(|times| *times < 5) {
+            let (device, words) = running.next().await;
+            let expected = if device == DeviceIx(0) { [0x3f80, 0] } else { [0x4000, 0] };
+            assert_eq!(words.as_deref(), Ok(expected.as_slice()), "{device:?}");
+            heard[usize::from(device.0)] += 1;
+        }
+        running.end().await;
     }
 }
