@@ -4,7 +4,7 @@
 //!
 //! | trait | Linux | simulated |
 //! |---|---|---|
-//! | [`RegisterBus`] | [`TcpBus`] | `sim::ModbusServer`, a real server to talk to |
+//! | [`RegisterBus`] | [`TcpBus`], [`RtuBus`] | `sim::ModbusServer`, `sim::ModbusLine`: real servers to talk to |
 //! | [`Clock`] | [`LinuxClock`] | `sim::SimClock` |
 //! | [`Watchdog`] | [`Systemd`], [`KernelWatchdog`] | – |
 //!
@@ -14,13 +14,16 @@
 mod clock;
 mod process;
 mod register_bus;
+mod rtu_bus;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tcp_bus;
+mod transaction;
 mod watchdog;
 
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use process::{rss_bytes, terminate, trim_heap};
 pub use register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId, exception_name};
+pub use rtu_bus::{Parity, RtuBus, SerialLine, StopBits};
 pub use tcp_bus::TcpBus;
 pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

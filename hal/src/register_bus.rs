@@ -57,16 +57,20 @@ pub struct ReadRequest {
 /// is told with each.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// Nobody accepts a connection. The next read tries again.
-    #[error("cannot connect to {address}: {source}; check address, cable and whether the device is powered")]
+    /// Nobody accepts a connection, or the serial port cannot be opened. The next read tries again.
+    #[error("cannot reach {address}: {source}; check address or port, cable and whether the device is powered")]
     Unreachable {
-        /// Host and port.
+        /// Host and port, or device path.
         address: String,
         /// What the system said.
         source: std::io::Error,
     },
-    /// No answer in time. The connection was dropped, so that a late answer is never taken for another's.
-    #[error("no answer from unit {unit} within {ms} ms; check the unit id and the wiring behind the gateway")]
+    /// No answer in time. The connection was dropped, or the line is heard out before it is used again, so that a late
+    /// answer is never taken for another's.
+    #[error(
+        "no answer from unit {unit} within {ms} ms; check unit id and wiring, on a serial line also baud rate, parity \
+         and stop bits"
+    )]
     Timeout {
         /// Who was asked.
         unit: UnitId,
@@ -81,7 +85,8 @@ pub enum BusError {
         /// Modbus exception code.
         code: u8,
     },
-    /// Something else than the answer came. The connection was dropped.
+    /// Something else than the answer came. The connection was dropped, or the line is heard out before it is used
+    /// again.
     #[error("unit {unit} gave an answer that is not one: {why}")]
     Malformed {
         /// Who was asked.
@@ -134,8 +139,8 @@ pub fn exception_name(code: u8) -> &'static str {
 pub trait RegisterBus: Send {
     /// Reads `request.count` registers; the answer has exactly that many.
     ///
-    /// Cancel-safe in the sense that counts: a read that is dropped takes its connection with it, and its answer can
-    /// never be taken for another's.
+    /// Cancel-safe in the sense that counts: the answer to a read that is dropped is never taken for another's. A
+    /// connection goes with it; a line is heard out before the next request.
     ///
     /// # Errors
     /// See [`BusError`].

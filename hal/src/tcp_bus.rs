@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_modbus::client::{Client, Context, tcp};
+use tokio_modbus::client::{Context, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
-use tokio_modbus::{Error, ExceptionCode, Request, Response};
 
-use crate::register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId};
+use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
+use crate::transaction::{is_answer, transact};
 
 /// One TCP connection to one server, made when it is needed.
 pub struct TcpBus {
@@ -30,10 +30,6 @@ impl TcpBus {
     /// The deadline of the reads that follow: units behind one gateway may differ.
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;
-    }
-
-    fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
     }
 }
 
@@ -56,41 +52,22 @@ impl RegisterBus for TcpBus {
     async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
         // Taken, and put back only after a whole answer: whatever goes wrong, or if this future is dropped, the
         // connection goes with it and no late answer can meet a later request.
-        let mut connection = match self.connection.take() {
+        let taken = self.connection.take();
+        let (host, port, deadline) = (&self.host, self.port, self.deadline);
+        let address = || format!("{host}:{port}");
+        let mut connection = match taken {
             Some(connection) => connection,
-            None => connect(&self.host, self.port, self.deadline)
+            None => connect(host, port, deadline)
                 .await
-                .map_err(|source| BusError::Unreachable { address: self.address(), source })?,
+                .map_err(|source| BusError::Unreachable { address: address(), source })?,
         };
         connection.set_slave(Slave(unit.get()));
-        let asked = match request.table {
-            Table::Holding => Request::ReadHoldingRegisters(request.start, request.count),
-            Table::Input => Request::ReadInputRegisters(request.start, request.count),
-        };
-        let answer = timeout(self.deadline, connection.call(asked)).await;
-        let malformed = |why: String| BusError::Malformed { unit, why };
-        match answer {
-            Err(_) => Err(BusError::Timeout { unit, ms: self.deadline.as_millis() }),
-            Ok(Err(Error::Transport(source))) => Err(BusError::Gone { address: self.address(), source }),
-            Ok(Err(Error::Protocol(error))) => Err(malformed(error.to_string())),
-            Ok(Ok(Err(code))) => {
-                self.connection = Some(connection);
-                Err(BusError::Exception { unit, code: code_of(code) })
-            }
-            Ok(Ok(Ok(Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words)))) => {
-                if words.len() != usize::from(request.count) {
-                    return Err(malformed(format!("{} registers instead of {}", words.len(), request.count)));
-                }
-                self.connection = Some(connection);
-                Ok(words)
-            }
-            Ok(Ok(Ok(other))) => Err(malformed(format!("function {}", other.function_code()))),
+        let answer = transact(&mut connection, unit, request, deadline, address).await;
+        if is_answer(&answer) {
+            self.connection = Some(connection);
         }
+        answer
     }
-}
-
-fn code_of(code: ExceptionCode) -> u8 {
-    code.into()
 }
 
 #[cfg(all(test, feature = "sim"))]
@@ -99,6 +76,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::register_bus::Table;
     use crate::sim::{Behaviour, ModbusServer, RegisterImage};
 
     const UNIT: u8 = 1;

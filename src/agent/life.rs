@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, Plan, WhenFull};
+use crate::config::{BrokerUrl, Parity, Plan, Reach, WhenFull};
 use crate::health::{Facts, Pulses};
 use crate::journal::{self, Journal};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Stamp};
@@ -17,8 +17,9 @@ use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
-/// A source waits at most for its slowest device and its back-off; then it has beaten again.
-const SOURCE_ALLOWANCE: Duration = Duration::from_secs(60);
+/// A source waits at most for its slowest device; then it has beaten again. On a serial line that is twice the longest
+/// timeout of 30 s, once to hear the line out, with 2.4 s each for the longest frame at 1200 baud, and 1 s of babble.
+const SOURCE_ALLOWANCE: Duration = Duration::from_secs(90);
 /// The pipeline wakes at every window; the longest is 60 s.
 const PIPELINE_ALLOWANCE: Duration = Duration::from_secs(150);
 /// The uplink wakes at least every few seconds.
@@ -151,12 +152,12 @@ fn journal_settings(plan: &Plan) -> journal::Settings {
     }
 }
 
-/// One port for each address: a dead device never waits in front of a live one at another address.
+/// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.
 fn ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     let mut ports: Vec<modbus::Port> = Vec::new();
     for (ix, device) in (0..).map(DeviceIx).zip(&plan.devices) {
         let target = modbus::Target { ix, unit: unit(device.unit), spec: device.spec.clone(), timeout: device.timeout };
-        let address = (device.address.host.clone(), device.address.port);
+        let address = address(&device.reach);
         match ports.iter_mut().find(|port| port.address == address) {
             Some(port) => port.devices.push(target),
             None => ports.push(modbus::Port {
@@ -169,6 +170,22 @@ fn ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
         }
     }
     ports
+}
+
+fn address(reach: &Reach) -> modbus::Address {
+    match reach {
+        Reach::Tcp(endpoint) => modbus::Address::Tcp { host: endpoint.host.clone(), port: endpoint.port },
+        Reach::Serial(line) => modbus::Address::Serial(hal::SerialLine {
+            path: line.port.clone(),
+            baud: line.baud,
+            parity: match line.parity {
+                Parity::None => hal::Parity::None,
+                Parity::Even => hal::Parity::Even,
+                Parity::Odd => hal::Parity::Odd,
+            },
+            stop_bits: if line.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
+        }),
+    }
 }
 
 fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Settings {
@@ -207,10 +224,43 @@ fn unit(unit: crate::config::UnitId) -> hal::UnitId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Surroundings};
+
+    fn meter(name: &str, place: &str) -> String {
+        format!("[device.{name}]\nkind = \"meter\"\nprofile = \"eastron-sdm630\"\n{place}\n")
+    }
+
+    #[test]
+    fn a_port_is_one_address_or_one_serial_line() {
+        let head = "[gateway]\nid = \"gw\"\nsite = \"depot\"\nstate_dir = \"/var\"\n\
+            [uplink]\nbrokers = [\"mqtt://127.0.0.1\"]\n[bus.lan]\nmodbus-tcp = {}\n\
+            [bus.a]\nmodbus-rtu = { port = \"/dev/ttyS1\", baud = 9600, parity = \"odd\", stop_bits = 2 }\n\
+            [bus.b]\nmodbus-rtu = { port = \"/dev/ttyS2\", baud = 9600, parity = \"none\" }\n";
+        let text = [
+            head.to_owned(),
+            meter("a1", "bus = \"a\"\nunit = 1"),
+            meter("lan1", "bus = \"lan\"\naddress = \"10.0.0.1\"\nunit = 1"),
+            meter("a2", "bus = \"a\"\nunit = 2"),
+            meter("b1", "bus = \"b\"\nunit = 1"),
+            meter("lan2", "bus = \"lan\"\naddress = \"10.0.0.2\"\nunit = 1"),
+        ]
+        .concat();
+        let plan = config::parse(&text, "gateway.toml", &Surroundings::none()).expect("a plan");
+        let ports = ports(&plan, Mono(0));
+        let devices = |port: &modbus::Port| port.devices.iter().map(|target| target.ix.0).collect::<Vec<_>>();
+        assert_eq!(ports.iter().map(devices).collect::<Vec<_>>(), [vec![0, 2], vec![1], vec![3], vec![4]]);
+        let line = hal::SerialLine {
+            path: "/dev/ttyS1".into(),
+            baud: 9600,
+            parity: hal::Parity::Odd,
+            stop_bits: hal::StopBits::Two,
+        };
+        assert_eq!(ports[0].address, modbus::Address::Serial(line));
+    }
 
     #[test]
     fn every_unit_of_a_plan_can_be_asked_on_a_bus() {
-        for id in (0..=255).filter_map(|id| crate::config::UnitId::try_from(id).ok()) {
+        for id in (0..=255).filter_map(|id| config::UnitId::try_from(id).ok()) {
             assert_eq!(unit(id).get(), id.get());
         }
     }

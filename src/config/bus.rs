@@ -1,12 +1,14 @@
-//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp`.
+//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp` and
+//! `modbus-rtu`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Entry, Kind, Table, Value};
+use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, Endpoint, Parity, Tap, Wire};
+use super::plan::{BusPlan, Endpoint, Parity, SerialLine, Tap, Wire};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 
 pub(super) const BUS: Form = Form {
@@ -75,19 +77,41 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusP
     Some(BusPlan { id: id?, wire: wire?, line: section.header().line() })
 }
 
+/// One port is one bus: two that send on it would talk over each other.
+pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
+    let port = |bus: &BusPlan| match &bus.wire {
+        Wire::ModbusRtu { line, .. } => Some(line.port.clone()),
+        Wire::ModbusTcp { .. } | Wire::Can { .. } | Wire::Iso15118(_) => None,
+    };
+    let mut faults = Vec::new();
+    for (n, (bus, place)) in buses.iter().enumerate() {
+        let Some(own) = port(bus) else { continue };
+        let Some((first, first_place)) = buses[..n].iter().find(|(other, _)| port(other).as_ref() == Some(&own)) else {
+            continue;
+        };
+        let (id, first_id, own) = (&bus.id, &first.id, own.display());
+        let problem =
+            format!("the bus {id} has the same port as {first_id}, {own}, here and at line {}", first_place.line());
+        let remedy = format!("a port of its own for {id}, or bus = \"{first_id}\" for its devices and no [bus.{id}]");
+        faults.push(place.fault(format!("bus.{id}"), problem, remedy).also(first_place));
+    }
+    faults
+}
+
 fn modbus_tcp(section: &Section<'_>) -> Wire {
     let timeout = section.optional("timeout", duration_within(TIMEOUT));
     Wire::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT) }
 }
 
 fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
-    let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
+    let parities = [Parity::None, Parity::Even, Parity::Odd].map(|parity| (parity.as_str(), parity));
     let port = section.required("port", absolute_path);
     let baud = section.required("baud", |value| listed(value, &BAUDS));
     let parity = section.required("parity", one_of(&parities));
     let stop_bits = section.optional("stop_bits", integer(1..=2_u8)).unwrap_or(1);
     let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
-    Some(Wire::ModbusRtu { port: port?, baud: baud?, parity: parity?, stop_bits, timeout })
+    let line = SerialLine { port: port?, baud: baud?, parity: parity?, stop_bits };
+    Some(Wire::ModbusRtu { line, timeout })
 }
 
 fn can(section: &Section<'_>) -> Option<Wire> {

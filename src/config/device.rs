@@ -1,10 +1,12 @@
 //! `[device.*]`: a meter or a charger, joined with its bus and its profile.
 
+use std::time::Duration;
+
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::draft::{INTERVAL, KINDS};
 use super::fault::{Fault, Place};
-use super::plan::{BusPlan, DevicePlan, Endpoint, UnitId, Wire};
+use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
@@ -44,22 +46,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let bus = bus_id.as_ref().and_then(|id| around.buses.iter().find(|bus| bus.id == *id));
     let poll = section.optional("poll", duration_within(INTERVAL));
     let own_timeout = section.optional("timeout", duration_within(TIMEOUT));
-    let unit = section.required("unit", unit);
-    let bus_timeout = match bus.map(|bus| &bus.wire) {
-        Some(Wire::ModbusTcp { timeout }) => Some(*timeout),
-        Some(other) => {
-            let problem =
-                format!("this version reads Modbus TCP only; the bus {} is {}", entry_text(bus), other.kind());
-            section.blame(
-                "bus",
-                problem,
-                "bus = a bus with modbus-tcp = {}   (a serial gateway can be its address), or delete the device",
-            );
-            return None;
-        }
-        None => None,
-    };
-    let address = section.required("address", address);
+    let reached = reached(&section, bus);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
         Found::Profile(profile) => Some(profile),
@@ -87,31 +74,69 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         groups: profile.groups(poll.unwrap_or(profile.poll)),
         points: profile.points.clone(),
     };
-    let timeout = own_timeout.or(bus_timeout)?;
-    Some(DevicePlan { spec, bus: bus_id?, address: address?, unit: unit?, timeout, line: section.header().line() })
+    let Reached { reach, unit, bus_timeout } = reached?;
+    let timeout = own_timeout.unwrap_or(bus_timeout);
+    Some(DevicePlan { spec, bus: bus_id?, reach, unit, timeout, line: section.header().line() })
 }
 
-/// Two devices with the same unit at the same address are one device under two names.
+struct Reached {
+    reach: Reach,
+    unit: UnitId,
+    bus_timeout: Duration,
+}
+
+/// Where the device is reached, by the rules of its bus; `None` after reporting what is wrong with it.
+fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
+    let Some(BusPlan { id, wire, .. }) = bus else {
+        // The bus has been reported; what it would ask of the device is not known.
+        section.optional("address", address);
+        section.required("unit", unit);
+        return None;
+    };
+    match wire {
+        Wire::ModbusTcp { timeout } => {
+            let unit = section.required("unit", unit);
+            let reach = Reach::Tcp(section.required("address", address)?);
+            Some(Reached { reach, unit: unit?, bus_timeout: *timeout })
+        }
+        Wire::ModbusRtu { line, timeout } => {
+            let unit = section.required("unit", serial_unit);
+            if section.has("address") {
+                let problem = format!("the bus {id} is a serial line, on which a device has a unit and no address");
+                section.blame("address", problem, "delete this line");
+                return None;
+            }
+            Some(Reached { reach: Reach::Serial(line.clone()), unit: unit?, bus_timeout: *timeout })
+        }
+        Wire::Can { .. } | Wire::Iso15118(_) => {
+            let problem = format!("this version reads Modbus TCP and RTU only; the bus {id} is {}", wire.kind());
+            let remedy = "bus = a bus with modbus-tcp = {} or modbus-rtu = {…}, or delete the device";
+            section.blame("bus", problem, remedy);
+            None
+        }
+    }
+}
+
+/// Two devices with the same unit at the same address, or on the same line, are one device under two names.
 pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, (device, place)) in devices.iter().enumerate() {
         let is_same = |(other, _): &&(DevicePlan, Place)| {
-            let same_host = other.address.host.eq_ignore_ascii_case(&device.address.host);
-            other.bus == device.bus
-                && same_host
-                && other.address.port == device.address.port
-                && other.unit == device.unit
+            other.bus == device.bus && other.reach.is_same_as(&device.reach) && other.unit == device.unit
         };
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
+        let (at, own) = match &device.reach {
+            Reach::Tcp(endpoint) => (format!("address {endpoint}, "), "address or unit"),
+            Reach::Serial(_) => (String::new(), "unit"),
+        };
         let problem = format!(
-            "{id} is the same device as {first_id} at line {}: bus {}, address {}, unit {}",
+            "{id} is the same device as {first_id} at line {}: bus {}, {at}unit {}",
             first_place.line(),
             device.bus,
-            device.address,
             device.unit
         );
-        let remedy = format!("its own address or unit for {id}, or delete one of the two");
+        let remedy = format!("its own {own} for {id}, or delete one of the two");
         faults.push(place.fault(format!("device.{id}"), problem, remedy).also(first_place));
     }
     faults
@@ -151,6 +176,8 @@ fn unit(value: &Value) -> Taken<UnitId> {
     UnitId::try_from(number).map_err(|invalid| Wrong::noted(format!("= {invalid}"), "1 to 247; over TCP also 0 or 255"))
 }
 
-fn entry_text(bus: Option<&BusPlan>) -> &str {
-    bus.map_or("", |bus| bus.id.as_str())
+/// On a serial line 0 is everybody, and above 247 nobody (Modbus over Serial Line 1.02, 2.2).
+fn serial_unit(value: &Value) -> Taken<UnitId> {
+    let number = integer(1..=247_u8)(value)?;
+    UnitId::try_from(number).map_err(|invalid| Wrong::noted(format!("= {invalid}"), "1 to 247"))
 }

@@ -44,7 +44,8 @@ use section::{Form, Scope, Section};
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, DevicePlan, Endpoint, GatewayPlan, InvalidAddress, InvalidUnitId,
-    JournalPlan, LogPlan, Parity, Plan, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
+    JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
+    Wire,
 };
 pub use profiles::ProfileSource;
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -193,7 +194,13 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
 
     let bus_tables = named_family(scope, &file, "bus", BUSES_MAX);
-    let buses: Vec<BusPlan> = bus_tables.iter().filter_map(|(entry, table)| bus::bus(scope, entry, table)).collect();
+    let read_bus = |(entry, table): &(&Entry, &Table)| {
+        let plan = bus::bus(scope, entry, table)?;
+        Some((plan, Place::new(scope.source, entry.key_span.clone())))
+    };
+    let placed_buses: Vec<(BusPlan, Place)> = bus_tables.iter().filter_map(read_bus).collect();
+    bus::same_port(&placed_buses).into_iter().for_each(|fault| scope.faults.push(fault));
+    let buses: Vec<BusPlan> = placed_buses.into_iter().map(|(plan, _)| plan).collect();
     let bus_names: Vec<String> = bus_tables.iter().map(|(entry, _)| entry.key.clone()).collect();
 
     let around = device::Surrounding { buses: &buses, bus_names: &bus_names, library };

@@ -170,17 +170,11 @@ pub enum Wire {
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
     },
-    /// A serial line. Read and checked, not driven by this version.
+    /// A serial line; its devices are told apart by their unit alone.
     ModbusRtu {
-        /// Absolute.
-        port: PathBuf,
-        /// Bits per second.
-        baud: u32,
-        /// As the devices have it.
-        parity: Parity,
-        /// 1 or 2.
-        stop_bits: u8,
-        /// How long to wait for a reply. 50 ms to 30 s.
+        /// No other bus has the same port.
+        line: SerialLine,
+        /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
     },
     /// A CAN interface. Read and checked, not driven by this version.
@@ -207,6 +201,27 @@ impl Wire {
     }
 }
 
+/// A serial port and how it is set; 8 data bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SerialLine {
+    /// Absolute.
+    pub port: PathBuf,
+    /// Bits per second, 1200 to 460,800.
+    pub baud: u32,
+    /// As the devices have it.
+    pub parity: Parity,
+    /// 1 or 2.
+    pub stop_bits: u8,
+}
+
+impl fmt::Display for SerialLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, baud, parity, stop_bits } = self;
+        let plural = if *stop_bits == 1 { "" } else { "s" };
+        write!(f, "{} ({baud} baud, {} parity, {stop_bits} stop bit{plural})", port.display(), parity.as_str())
+    }
+}
+
 /// The parity of a serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Parity {
@@ -216,6 +231,18 @@ pub enum Parity {
     Even,
     /// Odd.
     Odd,
+}
+
+impl Parity {
+    /// As the file has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Even => "even",
+            Self::Odd => "odd",
+        }
+    }
 }
 
 /// Where ISO 15118 sessions are seen.
@@ -237,13 +264,45 @@ pub struct DevicePlan {
     /// The bus it is on; there is one of this name.
     pub bus: BusId,
     /// Where it listens.
-    pub address: Endpoint,
-    /// Its number there.
+    pub reach: Reach,
+    /// Its number there. On a serial line 1 to 247.
     pub unit: UnitId,
     /// How long to wait for a reply. 50 ms to 30 s.
     pub timeout: Duration,
     /// The line of its header in the file.
     pub line: usize,
+}
+
+/// Where a device is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// At an address of its own, or of the gateway before it.
+    Tcp(Endpoint),
+    /// On the line of its bus.
+    Serial(SerialLine),
+}
+
+impl Reach {
+    /// Whether what is sent here and there arrives at the same place. Names of hosts have no case.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(here), Self::Tcp(there)) => {
+                here.host.eq_ignore_ascii_case(&there.host) && here.port == there.port
+            }
+            (Self::Serial(here), Self::Serial(there)) => here.port == there.port,
+            (Self::Tcp(_), Self::Serial(_)) | (Self::Serial(_), Self::Tcp(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(endpoint) => endpoint.fmt(f),
+            Self::Serial(line) => line.fmt(f),
+        }
+    }
 }
 
 /// A host and a port.

@@ -54,7 +54,7 @@ pub struct DeviceSummary {
     pub kind: DeviceKind,
     /// Its bus.
     pub bus: BusId,
-    /// `host:port`.
+    /// `host:port`, or the serial port and how it is set.
     pub address: String,
     /// Its Modbus unit.
     pub unit: u8,
@@ -119,7 +119,7 @@ impl DeviceSummary {
             id: spec.id.clone(),
             kind: spec.kind,
             bus: device.bus.clone(),
-            address: device.address.to_string(),
+            address: device.reach.to_string(),
             unit: device.unit.get(),
             profile: spec.profile.clone(),
             points: spec.points.len(),

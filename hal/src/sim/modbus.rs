@@ -105,7 +105,7 @@ pub enum Behaviour {
     Refusing(u8),
 }
 
-type Units = Arc<Mutex<HashMap<u8, (RegisterImage, Behaviour)>>>;
+pub(super) type Units = Arc<Mutex<HashMap<u8, (RegisterImage, Behaviour)>>>;
 
 /// A server with any number of units. Ends, with its connections, when dropped.
 #[derive(Debug)]
@@ -172,7 +172,9 @@ async fn serve(listener: TcpListener, units: Units) {
         let units = Units::clone(&units);
         async move {
             stream.set_nodelay(true)?;
-            accept_tcp_connection(stream, peer, |_| Ok(Some(Answering { units: Units::clone(&units) })))
+            accept_tcp_connection(stream, peer, |_| {
+                Ok(Some(Answering { units: Units::clone(&units), behind_gateway: true }))
+            })
         }
     };
     if let Err(error) = server.serve(&on_connected, |error| tracing::debug!(%error, "a simulated line ended")).await {
@@ -180,8 +182,11 @@ async fn serve(listener: TcpListener, units: Units) {
     }
 }
 
-struct Answering {
-    units: Units,
+/// What the units do with a request.
+pub(super) struct Answering {
+    pub(super) units: Units,
+    /// Who answers for a unit that is not there: a gateway with exception 11 (true), or nobody.
+    pub(super) behind_gateway: bool,
 }
 
 impl Service for Answering {
@@ -192,9 +197,12 @@ impl Service for Answering {
 
     fn call(&self, request: Self::Request) -> Self::Future {
         let units = Units::clone(&self.units);
+        let behind_gateway = self.behind_gateway;
         Box::pin(async move {
             let known = units.lock().unwrap_or_else(PoisonError::into_inner).get(&request.slave).cloned();
-            let Some((image, behaviour)) = known else { return Err(ExceptionCode::GatewayTargetDevice) };
+            let Some((image, behaviour)) = known else {
+                return if behind_gateway { Err(ExceptionCode::GatewayTargetDevice) } else { Ok(None) };
+            };
             match behaviour {
                 Behaviour::Prompt => {}
                 Behaviour::Silent => return Ok(None),

@@ -14,14 +14,28 @@ use crate::measure::{BusId, DeviceIx, DeviceSpec};
 pub struct Port {
     /// The bus it belongs to, for people.
     pub bus: BusId,
-    /// Host and TCP port.
-    pub address: (String, u16),
+    /// Where it is.
+    pub address: Address,
     /// The devices behind it.
     pub devices: Vec<Target>,
     /// The aggregation window: polls fall in the middle of it.
     pub window: Duration,
     /// The monotonic time at which some window ends.
     pub window_end: crate::measure::Mono,
+}
+
+/// Where a port is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A server of Modbus TCP.
+    Tcp {
+        /// A name or an address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// A serial line of Modbus RTU.
+    Serial(hal::SerialLine),
 }
 
 /// One device behind a port.

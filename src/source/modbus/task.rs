@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{BusError, Clock, ReadRequest, RegisterBus, Table, TcpBus};
+use hal::{BusError, Clock, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::schedule::{Ended, Job, Next, Schedule};
-use super::{Port, Target};
+use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse};
 use crate::measure::{Missing, Payload, RegisterTable, Sample, Stamp};
 
@@ -25,9 +25,7 @@ pub async fn run<C: Clock>(
     pulse: Pulse,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (host, tcp_port) = port.address.clone();
-    let timeout = port.devices.iter().map(|target| target.timeout).max().unwrap_or_default();
-    let mut bus = TcpBus::new(host, tcp_port, timeout);
+    let mut bus = Bus::of(&port);
     let groups: Vec<_> = port
         .devices
         .iter()
@@ -60,6 +58,38 @@ pub async fn run<C: Clock>(
                 desk.note(target, &answer, started, ended);
                 desk.hand_over(job, ended, answer.map_err(|error| missing(&error)));
             }
+        }
+    }
+}
+
+/// The bus of a port, by its kind.
+enum Bus {
+    Tcp(TcpBus),
+    Rtu(RtuBus),
+}
+
+impl Bus {
+    fn of(port: &Port) -> Self {
+        let timeout = port.devices.iter().map(|target| target.timeout).max().unwrap_or_default();
+        match port.address.clone() {
+            Address::Tcp { host, port } => Self::Tcp(TcpBus::new(host, port, timeout)),
+            Address::Serial(line) => Self::Rtu(RtuBus::new(line, timeout)),
+        }
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        match self {
+            Self::Tcp(bus) => bus.set_deadline(deadline),
+            Self::Rtu(bus) => bus.set_deadline(deadline),
+        }
+    }
+}
+
+impl RegisterBus for Bus {
+    async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
+        match self {
+            Self::Tcp(bus) => bus.read(unit, request).await,
+            Self::Rtu(bus) => bus.read(unit, request).await,
         }
     }
 }
@@ -153,8 +183,8 @@ impl Desk<'_> {
 
 #[cfg(all(test, feature = "demo"))]
 mod tests {
-    use hal::sim::{Behaviour, ModbusServer, RegisterImage};
-    use hal::{LinuxClock, UnitId};
+    use hal::sim::{Behaviour, ModbusLine, ModbusServer, RegisterImage};
+    use hal::{LinuxClock, Parity, SerialLine, StopBits};
 
     use super::*;
     use crate::health::Pulses;
@@ -177,34 +207,63 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_silent_unit_is_missing_and_the_other_goes_on() {
-        let server = ModbusServer::start().await.expect("started");
-        let units = [1, 2].map(|id| UnitId::try_from(id).expect("a unit"));
-        for unit in units {
-            let mut image = RegisterImage::default();
-            image.set_f32(Table::Input, 0, f32::from(unit.get()));
-            server.put(unit, image);
-        }
-        server.behave(units[1], Behaviour::Silent);
-        let port = Port {
-            bus: "lan".try_into().expect("a name"),
-            address: ("127.0.0.1".to_owned(), server.address().port()),
-            devices: vec![target(0, units[0]), target(1, units[1])],
-            window: Duration::from_millis(50),
-            window_end: Mono(0),
-        };
-        let (samples, mut sampled) = mpsc::channel(256);
-        let (stop, stopped) = watch::channel(false);
-        let facts = Arc::new(Facts::default());
-        let pulse = Pulses::default().watch("source", Duration::from_secs(1), Mono(0));
-        let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), samples, Arc::clone(&facts), pulse, stopped));
+    fn image(unit: UnitId) -> RegisterImage {
+        let mut image = RegisterImage::default();
+        image.set_f32(Table::Input, 0, f32::from(unit.get()));
+        image
+    }
 
+    fn units() -> [UnitId; 2] {
+        [1, 2].map(|id| UnitId::try_from(id).expect("a unit"))
+    }
+
+    /// A port that is being read.
+    struct Running {
+        samples: mpsc::Receiver<Sample>,
+        facts: Arc<Facts>,
+        stop: watch::Sender<bool>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Running {
+        /// Two units at `address`.
+        fn start(address: Address) -> Self {
+            let [first, second] = units();
+            let port = Port {
+                bus: "bus".try_into().expect("a name"),
+                address,
+                devices: vec![target(0, first), target(1, second)],
+                window: Duration::from_millis(50),
+                window_end: Mono(0),
+            };
+            let (sender, samples) = mpsc::channel(256);
+            let (stop, stopped) = watch::channel(false);
+            let facts = Arc::new(Facts::default());
+            let pulse = Pulses::default().watch("source", Duration::from_secs(1), Mono(0));
+            let clock = Arc::new(LinuxClock::new());
+            let task = tokio::spawn(run(port, clock, sender, Arc::clone(&facts), pulse, stopped));
+            Self { samples, facts, stop, task }
+        }
+
+        async fn next(&mut self) -> (DeviceIx, Result<Vec<u16>, Missing>) {
+            let Sample { device, payload: Payload::Registers { words, .. }, .. } =
+                self.samples.recv().await.expect("the source runs");
+            (device, words)
+        }
+
+        async fn end(self) -> Arc<Facts> {
+            self.stop.send_replace(true);
+            self.task.await.expect("ended");
+            self.facts
+        }
+    }
+
+    /// Until both have been told five times.
+    async fn hears_the_first_and_misses_the_second(address: Address) {
+        let mut running = Running::start(address);
         let (mut heard, mut missed) = (0, 0);
         while heard < 5 || missed < 5 {
-            let sample = sampled.recv().await.expect("the source runs");
-            let Payload::Registers { words, .. } = sample.payload;
-            match (sample.device, words) {
+            match running.next().await {
                 (DeviceIx(0), Ok(words)) => {
                     assert_eq!(words, [0x3f80, 0]);
                     heard += 1;
@@ -213,11 +272,48 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        stop.send_replace(true);
-        task.await.expect("ended");
-        let status = facts.status();
+        let status = running.end().await.status();
         let silent = &status.devices[&"meter-1".try_into().expect("a name")];
         assert_eq!(silent.state, DeviceState::Silent(Missing::Timeout));
         assert!(silent.last_failure.as_ref().is_some_and(|text| text.contains("unit 2")));
+    }
+
+    fn line() -> (ModbusLine, Address) {
+        let line = ModbusLine::start().expect("a pseudo-terminal");
+        units().into_iter().for_each(|unit| line.put(unit, image(unit)));
+        let path = line.path().to_owned();
+        let address =
+            Address::Serial(SerialLine { path, baud: 115_200, parity: Parity::None, stop_bits: StopBits::One });
+        (line, address)
+    }
+
+    #[tokio::test]
+    async fn a_silent_unit_is_missing_and_the_other_goes_on() {
+        let server = ModbusServer::start().await.expect("started");
+        units().into_iter().for_each(|unit| server.put(unit, image(unit)));
+        server.behave(units()[1], Behaviour::Silent);
+        let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: server.address().port() };
+        hears_the_first_and_misses_the_second(address).await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_unit_on_a_serial_line_is_missing_and_the_other_goes_on() {
+        let (line, address) = line();
+        line.behave(units()[1], Behaviour::Silent);
+        hears_the_first_and_misses_the_second(address).await;
+    }
+
+    #[tokio::test]
+    async fn two_units_of_one_serial_line_are_each_read_as_themselves() {
+        let (_line, address) = line();
+        let mut running = Running::start(address);
+        let mut heard = [0; 2];
+        while heard.iter().any(|times| *times < 5) {
+            let (device, words) = running.next().await;
+            let expected = if device == DeviceIx(0) { [0x3f80, 0] } else { [0x4000, 0] };
+            assert_eq!(words.as_deref(), Ok(expected.as_slice()), "{device:?}");
+            heard[usize::from(device.0)] += 1;
+        }
+        running.end().await;
     }
 }
