@@ -180,7 +180,7 @@ impl PointDraft {
             field: self.field.clone(),
             unit: wire_unit,
             shape,
-            fold: self.fold.unwrap_or_else(|| fold_of(shape, wire_unit)),
+            fold: self.fold.unwrap_or_else(|| Fold::usual(shape, wire_unit)),
             valid: self.valid.map(turned),
             frozen_after: self.frozen_after,
             register,
@@ -265,12 +265,6 @@ fn scaled(scale: f64, unit: Conversion) -> Conversion {
     } else {
         Conversion { multiply: unit.multiply * scale, divide: unit.divide }
     }
-}
-
-/// Counters and codes are the newest; all else is a mean.
-fn fold_of(shape: Shape, wire_unit: Unit) -> Fold {
-    let is_counter = matches!(wire_unit, Unit::KilowattHour | Unit::KilovarHour | Unit::KilovoltAmpereHour);
-    if shape == Shape::Float && !is_counter { Fold::Mean } else { Fold::Last }
 }
 
 /// The wire's unit of the names that consumers rely on.

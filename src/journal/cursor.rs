@@ -26,23 +26,38 @@ pub(super) struct Cursor {
     pub(super) settled: Vec<(u64, u64)>,
     /// Whether ranges were left out.
     pub(super) shortened: bool,
+    /// The segments, by their first numbers, of which something was handed out that is not settled. Durable before it
+    /// is handed out: what may have been published is never rewritten under other numbers. `None`: an older agent
+    /// wrote it, and nobody knows. Written behind the rest.
+    #[serde(skip)]
+    pub(super) published: Option<Vec<u64>>,
 }
 
 impl Cursor {
-    pub(super) fn new(generation: u64, next: u64, settled: impl Iterator<Item = (u64, u64)>) -> Self {
+    pub(super) fn new(
+        generation: u64,
+        next: u64,
+        settled: impl Iterator<Item = (u64, u64)>,
+        published: Vec<u64>,
+    ) -> Self {
         let mut settled: Vec<_> = settled.take(RANGES_MAX + 1).collect();
         let shortened = settled.len() > RANGES_MAX;
         settled.truncate(RANGES_MAX);
-        Self { generation, next, settled, shortened }
+        Self { generation, next, settled, shortened, published: Some(published) }
     }
 
     pub(super) fn write(&self) -> Option<Vec<u8>> {
-        record::write(MAGIC, self)
+        record::write(MAGIC, &(self, self.published.as_deref().unwrap_or_default()))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (cursor, published) = record::read_pair(MAGIC, bytes)?;
+        Some(Self { published, ..cursor })
     }
 
     /// The valid one of the two slots, and whether it is the second.
     pub(super) fn choose(slots: [Option<Vec<u8>>; 2]) -> Option<(Self, bool)> {
-        let [a, b] = slots.map(|bytes| bytes.and_then(|b| record::read::<Self>(MAGIC, &b)));
+        let [a, b] = slots.map(|bytes| bytes.and_then(|b| Self::read(&b)));
         match (a, b) {
             (Some(a), Some(b)) if b.generation > a.generation => Some((b, true)),
             (Some(a), _) => Some((a, false)),
@@ -57,8 +72,8 @@ mod tests {
 
     #[test]
     fn the_newer_whole_slot_counts() {
-        let old = Cursor::new(4, 10, [(1, 3)].into_iter());
-        let new = Cursor::new(5, 20, [(1, 9)].into_iter());
+        let old = Cursor::new(4, 10, [(1, 3)].into_iter(), vec![]);
+        let new = Cursor::new(5, 20, [(1, 9)].into_iter(), vec![4]);
         assert_eq!(Cursor::choose([old.write(), new.write()]), Some((new.clone(), true)));
         let mut torn = new.write().expect("it can be written");
         torn.pop();
@@ -68,7 +83,7 @@ mod tests {
 
     #[test]
     fn too_many_holes_cost_repeats_and_not_memory() {
-        let cursor = Cursor::new(1, 99_999, (0..5_000).map(|i| (i * 2, i * 2)));
+        let cursor = Cursor::new(1, 99_999, (0..5_000).map(|i| (i * 2, i * 2)), vec![]);
         assert_eq!((cursor.settled.len(), cursor.shortened), (RANGES_MAX, true));
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{Damage, ENTRY_BYTES_MAX};
 use super::number;
 use crate::measure::{
-    BootId, ClockTrust, DeviceIx, Direction, Event, EventKind, Interval, IntervalValue, Missing, Mono, PointInterval,
-    PointIx, SiteRollup, Stamp, Statistic, Suspicion, Utc, VehicleId, Window,
+    BootId, ClockTrust, DeviceIx, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, PointIx,
+    SiteRollup, Stamp, Statistic, Suspicion, Utc, VehicleId, Window,
 };
 
 /// The version this agent writes.
@@ -77,7 +77,7 @@ pub(super) fn encode(window: &Window, home: BootId) -> Result<Encoded, Unwritabl
     Ok(Encoded {
         bytes,
         points: window.points(),
-        tells_loss: window.events.iter().any(|e| matches!(e.kind, EventKind::Gap(_))),
+        tells_loss: window.gaps().next().is_some(),
         utc: (window.end.trust != ClockTrust::Unsynced).then_some(window.end.utc.0),
     })
 }

@@ -13,7 +13,7 @@ use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
 use super::{Tide, WhenFull};
-use crate::measure::{BootId, Entry, Epoch, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
+use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
 /// The most leases that are out at once, and so the most verdicts that can be on their way. Above the receive maximum
 /// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
@@ -352,7 +352,7 @@ impl<S: Store> Heart<S> {
             return;
         }
         let events = entry::decode(&encoded.bytes, self.words.boot).map(|w| w.events).unwrap_or_default();
-        let gaps = events.iter().filter_map(|e| if let EventKind::Gap(gap) = e.kind { Some(gap) } else { None });
+        let gaps = events.iter().filter_map(|e| e.kind.gap());
         let gaps: Vec<Gap> = gaps.collect();
         if !gaps.is_empty() && !self.lanes.settled().contains(seq) {
             self.losses.push(Loss { gaps, refusal: None, settles: Vec::new() });

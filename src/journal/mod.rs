@@ -44,6 +44,7 @@
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
 mod chunk;
+mod coarse;
 mod cursor;
 mod entry;
 mod epoch;

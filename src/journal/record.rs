@@ -28,12 +28,25 @@ pub(super) fn write<T: Serialize>(magic: [u8; 4], content: &T) -> Option<Vec<u8>
     Some(bytes)
 }
 
-/// Reads a record; `None` if it is not whole.
+/// Reads a record; `None` if it is not whole. What a newer agent has written behind it is passed over.
 pub(super) fn read<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(body(magic, bytes)?).ok()
+}
+
+/// Reads a record that was written as a pair; without its second half if an older agent wrote the first alone.
+pub(super) fn read_pair<T: DeserializeOwned, U: DeserializeOwned>(
+    magic: [u8; 4],
+    bytes: &[u8],
+) -> Option<(T, Option<U>)> {
+    let (first, rest) = postcard::take_from_bytes(body(magic, bytes)?).ok()?;
+    Some((first, postcard::from_bytes(rest).ok()))
+}
+
+fn body(magic: [u8; 4], bytes: &[u8]) -> Option<&[u8]> {
     let length = usize::try_from(u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?)).ok()?;
     let body = bytes.get(HEAD_BYTES..)?.get(..length)?;
     let whole = bytes.get(..4)? == magic && bytes.get(8..12)? == crc32c::crc32c(body).to_le_bytes();
-    if whole { postcard::from_bytes(body).ok() } else { None }
+    whole.then_some(body)
 }
 
 #[cfg(test)]
@@ -47,6 +60,15 @@ mod tests {
         let mut bytes = write(MAGIC, &(1_u64, "short")).expect("it can be written");
         bytes.extend_from_slice(b"rest of the one before");
         assert_eq!(read::<(u64, String)>(MAGIC, &bytes), Some((1, "short".to_owned())));
+    }
+
+    #[test]
+    fn what_a_newer_agent_adds_is_read_by_itself_and_passed_over_by_an_older_one() {
+        let new = write(MAGIC, &(7_u64, vec![1_u64, 2])).expect("it can be written");
+        assert_eq!(read_pair::<u64, Vec<u64>>(MAGIC, &new), Some((7, Some(vec![1, 2]))));
+        assert_eq!(read::<u64>(MAGIC, &new), Some(7));
+        let old = write(MAGIC, &7_u64).expect("it can be written");
+        assert_eq!(read_pair::<u64, Vec<u64>>(MAGIC, &old), Some((7, None)));
     }
 
     #[test]

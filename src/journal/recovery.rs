@@ -9,7 +9,7 @@ use super::ranges::Ranges;
 use super::retention::Ledger;
 use super::segment::Seal;
 use super::store::{Durably, Found, Record, Store, StoreError};
-use crate::measure::{BootId, Epoch, EventKind, Gap, GapReason, Schema, Seq, Stamp};
+use crate::measure::{BootId, Epoch, Gap, GapReason, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
 #[derive(Debug)]
@@ -154,8 +154,7 @@ fn look_into<S: Store>(store: &mut S, first: Seq, past: &mut Past) -> Result<Sea
 fn gaps_in(chunk: &Chunk, boot: BootId) -> Vec<Gap> {
     let entries = chunk.entries().unwrap_or_default();
     let windows = entries.into_iter().filter_map(|range| entry::decode(&chunk.body[range], boot).ok());
-    let events = windows.flat_map(|window| window.events);
-    events.filter_map(|event| if let EventKind::Gap(gap) = event.kind { Some(gap) } else { None }).collect()
+    windows.flat_map(|window| window.events).filter_map(|event| event.kind.gap()).collect()
 }
 
 /// What needs nothing more: what the cursor says and what is told as lost. Without a whole cursor also everything of which

@@ -9,7 +9,7 @@ use super::losses::Loss;
 use super::reader::Fetched;
 use super::segment::Seal;
 use super::store::{Durably, Record, Store, StoreError};
-use crate::measure::{EventKind, Gap, GapReason, Seq};
+use crate::measure::{Gap, GapReason, Seq};
 
 /// What is settled is written at least this often: what a kill may repeat.
 const CURSOR_SAVE: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl<S: Store> Heart<S> {
         let Some(store) = self.store.as_mut() else { return Ok(()) };
         let durable = self.durable;
         let settled = self.lanes.settled().iter().filter(|&(a, _)| a <= durable).map(|(a, b)| (a, b.min(durable)));
-        let cursor = Cursor::new(self.ledger.generation + 1, durable + 1, settled);
+        let cursor = Cursor::new(self.ledger.generation + 1, durable + 1, settled, Vec::new());
         let Some(bytes) = cursor.write() else { return Ok(()) };
         // Never the slot that is the newest durable one.
         let slot = if self.ledger.second { Record::CursorA } else { Record::CursorB };
@@ -189,8 +189,7 @@ impl<S: Store> Heart<S> {
                 continue;
             }
             if let Fetched::Entry(entry) = self.fetch(number) {
-                let events = entry.window.events.into_iter();
-                gaps.extend(events.filter_map(|e| if let EventKind::Gap(gap) = e.kind { Some(gap) } else { None }));
+                gaps.extend(entry.window.gaps());
             }
         }
         gaps

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::chunk::{Chunk, Damage, Kind};
+use super::coarse::Grain;
 use super::record;
-use crate::measure::{BootId, Epoch, Schema, Seq};
+use crate::measure::{BootId, Epoch, Fold, Schema, Seq};
 
 const SEAL_MAGIC: [u8; 4] = *b"V2GS";
 /// Raised when a segment can no longer be read as this code does.
@@ -27,16 +28,20 @@ pub(super) struct Header {
 struct HeaderBody {
     format: u16,
     boot: BootId,
-    schema: Arc<Schema>,
+    schema: Schema,
 }
+
+/// What stands behind the body: for each point of the schema, device by device, a bit that says whether its newest value
+/// counts and not its mean. A header without it was written before anything was thinned.
+type Lasting = Vec<u8>;
 
 impl Header {
     /// The header as a chunk: the content of the marker `ready`, and once more inside of the database.
     pub(super) fn to_chunk(&self) -> Option<Chunk> {
-        let body = HeaderBody { format: FORMAT, boot: self.boot, schema: Arc::clone(&self.schema) };
         let mut chunk = Chunk::new(self.epoch, self.first, 0);
         chunk.kind = Kind::Header;
-        chunk.body = postcard::to_stdvec(&body).ok()?;
+        // The layout of `HeaderBody`, without a copy of the schema.
+        chunk.body = postcard::to_stdvec(&(FORMAT, self.boot, &self.schema, lasting(&self.schema))).ok()?;
         Some(chunk)
     }
 
@@ -44,11 +49,30 @@ impl Header {
         if chunk.kind != Kind::Header {
             return Err(Damage::Content);
         }
-        let body: HeaderBody = postcard::from_bytes(&chunk.body).map_err(|_| Damage::Content)?;
+        let (body, rest): (HeaderBody, _) = postcard::take_from_bytes(&chunk.body).map_err(|_| Damage::Content)?;
         if body.format != FORMAT {
             return Err(Damage::Content);
         }
-        Ok(Self { epoch: chunk.epoch, first: chunk.first, boot: body.boot, schema: body.schema })
+        let mut schema = body.schema;
+        fold_as(&mut schema, postcard::from_bytes::<Lasting>(rest).ok().as_deref());
+        Ok(Self { epoch: chunk.epoch, first: chunk.first, boot: body.boot, schema: Arc::new(schema) })
+    }
+}
+
+fn lasting(schema: &Schema) -> Lasting {
+    let folds: Vec<Fold> = schema.series.iter().flat_map(|series| &series.points).map(|column| column.fold).collect();
+    let byte = |folds: &[Fold]| (0_u8..).zip(folds).map(|(bit, fold)| u8::from(*fold == Fold::Last) << bit).sum();
+    folds.chunks(8).map(byte).collect()
+}
+
+fn fold_as(schema: &mut Schema, lasting: Option<&[u8]>) {
+    for (place, column) in schema.series.iter_mut().flat_map(|series| &mut series.points).enumerate() {
+        let told = lasting.and_then(|bits| bits.get(place / 8)).map(|byte| byte >> (place % 8) & 1 == 1);
+        column.fold = match told {
+            Some(true) => Fold::Last,
+            Some(false) => Fold::Mean,
+            None => Fold::usual(column.shape, column.unit),
+        };
     }
 }
 
@@ -65,12 +89,16 @@ pub(super) struct Seal {
     pub(super) newest_utc: Option<i64>,
     /// The entries that tell of a loss; `None`: too many to list.
     pub(super) telling: Option<Vec<u64>>,
+    /// How coarse its windows are. Written behind the rest; a segment that does not say is as it was read.
+    #[serde(skip)]
+    pub(super) grain: Grain,
 }
 
 impl Seal {
     /// Of a segment that begins at `first` and is still empty.
     pub(super) fn open(first: u64) -> Self {
-        Self { first, last: first - 1, chunks: 0, points: 0, newest_utc: None, telling: Some(Vec::new()) }
+        let (newest_utc, telling, grain) = (None, Some(Vec::new()), Grain::AsRead);
+        Self { first, last: first - 1, chunks: 0, points: 0, newest_utc, telling, grain }
     }
 
     /// Takes a chunk into account. Of a chunk that tells of a loss all entries count as telling.
@@ -90,11 +118,12 @@ impl Seal {
     }
 
     pub(super) fn write(&self) -> Option<Vec<u8>> {
-        record::write(SEAL_MAGIC, self)
+        record::write(SEAL_MAGIC, &(self, self.grain))
     }
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        record::read(SEAL_MAGIC, bytes)
+        let (seal, grain): (Self, _) = record::read_pair(SEAL_MAGIC, bytes)?;
+        Some(Self { grain: grain.unwrap_or_default(), ..seal })
     }
 }
 
@@ -102,17 +131,34 @@ impl Seal {
 mod tests {
     use super::super::testing::depot_schema;
     use super::*;
+    use crate::measure::Unit;
 
     #[test]
     fn a_header_comes_back_in_its_own_words() {
-        let header = Header {
-            epoch: Epoch(4),
-            first: Seq(9),
-            boot: BootId([3; 16]),
-            schema: Arc::new(depot_schema("gw-01", 300, 30)),
-        };
+        let mut schema = depot_schema("gw-01", 300, 30);
+        schema.series[7].points[11].fold = Fold::Last;
+        let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
         let frames = header.to_chunk().expect("it can be written").frames();
         println!("header of 300 devices with 30 points: {} frames", frames.len());
         assert_eq!(Chunk::join(&frames).and_then(|chunk| Header::from_chunk(&chunk)), Ok(header));
+    }
+
+    #[test]
+    fn a_header_from_before_anything_was_thinned_folds_as_is_usual() {
+        let mut schema = depot_schema("gw-01", 1, 2);
+        schema.series[0].points[1].unit = Unit::KilowattHour;
+        let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
+        let mut chunk = header.to_chunk().expect("it can be written");
+        chunk.body = postcard::to_stdvec(&(FORMAT, header.boot, &header.schema)).expect("it can be written");
+        let folds = Header::from_chunk(&chunk).map(|h| h.schema.series[0].points.iter().map(|p| p.fold).collect());
+        assert_eq!(folds, Ok(vec![Fold::Mean, Fold::Last]));
+    }
+
+    #[test]
+    fn a_seal_says_how_coarse_its_segment_is_and_an_older_one_does_not() {
+        let seal = Seal { grain: Grain::TenSeconds, ..Seal::open(5) };
+        assert_eq!(seal.write().as_deref().and_then(Seal::read), Some(seal.clone()));
+        let older = record::write(SEAL_MAGIC, &seal).expect("it can be written");
+        assert_eq!(Seal::read(&older), Some(Seal::open(5)));
     }
 }

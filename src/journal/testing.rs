@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::measure::{
-    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, Direction, Epoch, Event, EventKind, FieldName, Gap, GapReason,
-    GatewayId, Interval, IntervalValue, Missing, Mono, PointColumn, PointInterval, PointIx, Schema, Seq, SeriesSpec,
-    Shape, SiteId, SiteRollup, Stamp, Statistic, Suspicion, Unit, Utc, VehicleId, Window,
+    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, Direction, Epoch, Event, EventKind, FieldName, Fold, Gap,
+    GapReason, GatewayId, Interval, IntervalValue, Missing, Mono, PointColumn, PointInterval, PointIx, Schema, Seq,
+    SeriesSpec, Shape, SiteId, SiteRollup, Stamp, Statistic, Suspicion, Unit, Utc, VehicleId, Window,
 };
 
 /// 2026-06-01 12:00 UTC.
@@ -23,6 +23,7 @@ pub(super) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
         field: FieldName::try_from(format!("power_flow_l{i}")).expect("a field name"),
         unit: Unit::Kilowatt,
         shape: Shape::Float,
+        fold: Fold::Mean,
     };
     let series = |i: u16| SeriesSpec {
         device: DeviceId::try_from(format!("evse-{i:03}")).expect("a device id"),

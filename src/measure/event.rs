@@ -1,5 +1,8 @@
 //! Things that happened, kept and sent in order with the data.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::{DeviceId, Epoch, FieldName, Identity, Seq};
@@ -47,6 +50,12 @@ pub enum EventKind {
         /// The MQTT 5 reason code of the PUBACK.
         code: u8,
     },
+    /// Entries that will never be delivered as they were: others, coarser, stand for them.
+    Thinned(Thinned),
+    /// The journal cannot write to its medium, or has none: what waits is in memory, and a restart loses it.
+    JournalFailing(Arc<str>),
+    /// The journal writes again.
+    JournalWorking,
 }
 
 impl EventKind {
@@ -54,7 +63,7 @@ impl EventKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Gap(_) => "gap",
+            Self::Gap(_) | Self::Thinned(_) => "gap",
             Self::Started { .. } => "started",
             Self::Stopping => "stopping",
             Self::DeviceSilent(_) => "device_silent",
@@ -64,6 +73,17 @@ impl EventKind {
             Self::ClockStepped(_) => "clock_stepped",
             Self::SamplesShed(_) => "samples_shed",
             Self::EntryRefused { .. } => "entry_refused",
+            Self::JournalFailing(_) => "journal_failing",
+            Self::JournalWorking => "journal_working",
+        }
+    }
+
+    /// The entries that it says will never be delivered.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Gap(gap) | Self::Thinned(Thinned { gap, .. }) => Some(*gap),
+            _ => None,
         }
     }
 }
@@ -81,6 +101,21 @@ pub struct Gap {
     pub points: Option<u64>,
     /// Why.
     pub reason: GapReason,
+}
+
+/// A run of entries that was rewritten at a coarser window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thinned {
+    /// What was; its reason is [`GapReason::Thinned`].
+    pub gap: Gap,
+    /// The epoch of what stands for it.
+    pub as_epoch: Epoch,
+    /// The first entry that stands for it; with others of its kind it may stand for more.
+    pub as_from: Seq,
+    /// The last, inclusive.
+    pub as_to: Seq,
+    /// The coarser window.
+    pub window: Duration,
 }
 
 /// Why entries were given up.

@@ -21,7 +21,7 @@ mod time;
 mod unit;
 mod window;
 
-pub use event::{Event, EventKind, Gap, GapReason};
+pub use event::{Event, EventKind, Gap, GapReason, Thinned};
 pub use id::{BusId, DeviceId, Epoch, FieldName, GatewayId, Identity, InvalidName, Seq, SiteId, VehicleId};
 pub use point::{
     DeviceSpec, Fold, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable, Shape, WordOrder,

@@ -66,12 +66,22 @@ pub enum Shape {
 }
 
 /// How the readings of one window become one value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fold {
     /// The mean: power, voltage, current, temperature.
+    #[default]
     Mean,
     /// The newest: energy counters, states, codes, SoC.
     Last,
+}
+
+impl Fold {
+    /// What is meant unless somebody says otherwise: counters and codes are the newest, all else is a mean.
+    #[must_use]
+    pub fn usual(shape: Shape, wire_unit: Unit) -> Self {
+        let is_counter = matches!(wire_unit, Unit::KilowattHour | Unit::KilovarHour | Unit::KilovoltAmpereHour);
+        if shape == Shape::Float && !is_counter { Self::Mean } else { Self::Last }
+    }
 }
 
 /// The four tables of a Modbus device, by the function code that reads them.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::{DeviceId, FieldName, GatewayId, SiteId};
-use super::point::{DeviceSpec, Shape};
+use super::point::{DeviceSpec, Fold, Shape};
 use super::unit::Unit;
 
 /// The kind of a device: the measurement of its lines on the wire.
@@ -59,6 +59,10 @@ pub struct PointColumn {
     pub unit: Unit,
     /// Type of the value.
     pub shape: Shape,
+    /// How several values become one, should the journal have to. Kept beside the schema, not in it: see
+    /// `journal/segment.rs`.
+    #[serde(skip)]
+    pub fold: Fold,
 }
 
 impl Schema {
@@ -73,7 +77,7 @@ impl Schema {
                 points: device
                     .points
                     .iter()
-                    .map(|p| PointColumn { field: p.field.clone(), unit: p.unit, shape: p.shape })
+                    .map(|p| PointColumn { field: p.field.clone(), unit: p.unit, shape: p.shape, fold: p.fold })
                     .collect(),
             })
             .collect();

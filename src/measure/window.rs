@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, EventKind, Gap};
+use super::event::{Event, Gap};
 use super::id::{Identity, VehicleId};
 use super::sample::{DeviceIx, Missing, PointIx, Suspicion};
 use super::schema::Schema;
@@ -20,7 +20,7 @@ pub struct Window {
     pub end: Stamp,
     /// Its length. 50 ms to 60 s; longer after thinning.
     pub length: Duration,
-    /// One per device of which something is known; ascending by device.
+    /// One per device of which something is known; ascending by device. After thinning one per device and vehicle.
     pub intervals: Vec<Interval>,
     /// The depot as a whole, if any charge point was heard.
     pub site: Option<SiteRollup>,
@@ -39,7 +39,7 @@ impl Window {
 
     /// The losses that it tells of.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
-        self.events.iter().filter_map(|event| if let EventKind::Gap(gap) = event.kind { Some(gap) } else { None })
+        self.events.iter().filter_map(|event| event.kind.gap())
     }
 
     /// Whether there is nothing to tell.

@@ -5,6 +5,7 @@ use crate::journal::Lane;
 use crate::measure::DeviceKind;
 use crate::measure::{
     Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup,
+    Thinned,
 };
 
 pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
@@ -173,8 +174,21 @@ fn event(line: Line, event: &Event) -> Line {
             line.count("refused_seq", identity.seq.0);
             line.integer("code", (*code).into());
         }
+        EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
+        EventKind::JournalFailing(why) => line.text("reason", why),
+        EventKind::JournalWorking => line.text("reason", "it writes again"),
     }
     line
+}
+
+/// What stands for a gap's entries.
+fn thinned_fields(line: &mut Line, thinned: &Thinned) {
+    let Thinned { gap, as_epoch, as_from, as_to, window } = thinned;
+    gap_fields(line, gap);
+    line.count("as_epoch", as_epoch.0);
+    line.count("as_from_seq", as_from.0);
+    line.count("as_to_seq", as_to.0);
+    line.count("window_ms", u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
 }
 
 fn gap_fields(line: &mut Line, gap: &Gap) {
@@ -195,12 +209,12 @@ mod tests {
     use super::super::read;
     use super::*;
     use crate::measure::{
-        BootId, ClockTrust, DeviceIx, Direction, Epoch, GapReason, Identity, Mono, PointIx, Schema, Seq, Shape, Stamp,
-        Statistic, Suspicion, Unit, Utc, Window,
+        BootId, ClockTrust, DeviceIx, Direction, Epoch, Fold, GapReason, Identity, Mono, PointIx, Schema, Seq, Shape,
+        Stamp, Statistic, Suspicion, Unit, Utc, Window,
     };
 
     fn column(field: &str, unit: Unit) -> PointColumn {
-        PointColumn { field: field.try_into().expect("a field"), unit, shape: Shape::Float }
+        PointColumn { field: field.try_into().expect("a field"), unit, shape: Shape::Float, fold: Fold::Mean }
     }
 
     fn once(value: f64) -> IntervalValue {

@@ -21,6 +21,8 @@
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
 //! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
+//! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
+//!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 
