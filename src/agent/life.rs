@@ -142,6 +142,7 @@ fn journal_settings(plan: &Plan) -> journal::Settings {
     journal::Settings {
         dir: plan.gateway.state_dir.join("journal"),
         bytes_max: journal.bytes_max,
+        free_min: journal.free_min,
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
         when_full: match journal.when_full {

@@ -18,6 +18,7 @@ pub(super) const JOURNAL: Form = Form {
     table: "journal",
     keys: &[
         ("bytes_max", "\"4GiB\""),
+        ("free_min", "\"64MiB\""),
         ("age_max", "\"72h\""),
         ("commit_interval", "\"100ms\""),
         ("when_full", "\"thin\""),
@@ -32,6 +33,8 @@ pub(super) const WATCHDOG: Form =
 const WINDOW: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(60);
 /// 16 MiB is two segments of the journal: one to write, one to read.
 const JOURNAL_BYTES: RangeInclusive<u64> = (16 << 20)..=(16 << 40);
+/// 0: the journal may fill the disk to the last byte.
+const JOURNAL_FREE: RangeInclusive<u64> = 0..=(16 << 40);
 const JOURNAL_AGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 /// Below, the medium does nothing but sync; above, a power cut takes more than anyone expects.
 const COMMIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
@@ -59,6 +62,7 @@ pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
         [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest), ("refuse-newest", WhenFull::RefuseNewest)];
     JournalPlan {
         bytes_max: section.optional("bytes_max", size_within(JOURNAL_BYTES)).unwrap_or(4 << 30),
+        free_min: section.optional("free_min", size_within(JOURNAL_FREE)).unwrap_or(64 << 20),
         age_max: section.optional("age_max", duration_within(JOURNAL_AGE)).unwrap_or(Duration::from_secs(72 * 3600)),
         commit_interval: section
             .optional("commit_interval", duration_within(COMMIT))

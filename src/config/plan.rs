@@ -76,6 +76,8 @@ pub struct AggregatePlan {
 pub struct JournalPlan {
     /// 16 MiB to 16 TiB.
     pub bytes_max: u64,
+    /// What stays free on the file system: up to 16 TiB.
+    pub free_min: u64,
     /// 1 h to 3650 d.
     pub age_max: Duration,
     /// What a power cut can take: 20 ms to 10 s.

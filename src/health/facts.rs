@@ -160,6 +160,10 @@ pub struct JournalFacts {
     pub gaps: u64,
     /// Entries lost to any reason since the start; each is covered by a gap entry.
     pub entries_lost: u64,
+    /// Entries rewritten at a coarser window since the start; each is covered by a gap entry that names what stands
+    /// for it.
+    #[serde(default)]
+    pub entries_thinned: u64,
     /// What is wrong with the medium, and what to do; `None` when all is well.
     pub trouble: Option<String>,
 }

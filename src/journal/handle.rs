@@ -16,7 +16,7 @@ use super::recovery::{self, Start};
 use super::sled_store::{SledStore, Unusable};
 use super::store::{Record, Store, StoreError};
 use super::task::{self, Command};
-use super::{Settings, Tide, WhenFull};
+use super::{Settings, Tide};
 use crate::health::Facts;
 use crate::measure::{BootId, Entry, Epoch, GatewayId, Identity, Schema, Seq, SiteId, Stamp, Window};
 
@@ -115,11 +115,9 @@ impl Journal {
         now: Stamp,
         facts: Arc<Facts>,
     ) -> Result<Self, OpenError> {
-        if settings.when_full == WhenFull::Thin {
-            tracing::info!("when_full = \"thin\": this version drops the oldest instead, and tells it as a gap");
-        }
         let limits = Limits {
             bytes_max: settings.bytes_max.max(SEGMENT_BYTES / 2),
+            free_min: settings.free_min,
             age_max: settings.age_max,
             when_full: settings.when_full,
             commit_interval: settings.commit_interval,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::Chunk;
+use super::coarse::Grain;
 use super::entry::{self, Encoded};
 use super::lanes::{Lane, Lanes};
 use super::losses::{Loss, Losses};
@@ -32,6 +33,8 @@ const FLOAT_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) bytes_max: u64,
+    /// What must stay free on the file system; at most an eighth of it.
+    pub(super) free_min: u64,
     pub(super) age_max: Duration,
     pub(super) when_full: WhenFull,
     pub(super) commit_interval: Duration,
@@ -60,11 +63,15 @@ pub(super) struct Segment {
     pub(super) damaged: bool,
     /// It goes as soon as its loss is told.
     pub(super) doomed: bool,
+    /// How coarse it is, once somebody has looked.
+    pub(super) grain: Option<Grain>,
+    /// Thinning it would win nothing.
+    pub(super) left_alone: bool,
 }
 
 impl Segment {
     pub(super) fn new(first: u64, bytes: u64) -> Self {
-        Self { first, bytes, seal: None, damaged: false, doomed: false }
+        Self { first, bytes, seal: None, damaged: false, doomed: false, grain: None, left_alone: false }
     }
 }
 
@@ -136,7 +143,7 @@ impl<S: Store> Heart<S> {
             segments: start.segments,
             active: None,
             tail: Tail::new(start.next),
-            lanes: Lanes::new(start.settled, start.next),
+            lanes: Lanes::new(start.settled, start.published, start.next),
             losses: Losses::default(),
             reader: Reader::default(),
             ledger: start.ledger,
@@ -215,25 +222,32 @@ impl<S: Store> Heart<S> {
         let mut leased = Vec::new();
         while leased.len() < max && self.outstanding < LEASES_MAX {
             let Some(number) = self.lanes.next(lane) else { break };
-            match self.fetch(number) {
-                Fetched::Entry(entry) => {
-                    self.lanes.take(number, lane);
-                    self.outstanding += 1;
-                    leased.push(Arc::new(*entry));
-                }
-                // Numbers that were given up before, and told.
-                Fetched::Skipped { to } => self.lanes.settle(number, to),
-                Fetched::Lost { to, epoch } => {
-                    tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
-                    self.lose(number, to, epoch, None, GapReason::Corrupt);
-                }
-                Fetched::Unknown { version } => {
-                    tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
-                    self.lanes.pass_over(number);
-                }
+            if let Some(entry) = self.entry_at(number) {
+                self.note_publication(number);
+                self.lanes.take(number, lane);
+                self.outstanding += 1;
+                leased.push(Arc::new(*entry));
             }
         }
         leased
+    }
+
+    /// The entry of this number. If there is none, what became of it is noted, and it is not asked for again.
+    pub(super) fn entry_at(&mut self, number: u64) -> Option<Box<Entry>> {
+        match self.fetch(number) {
+            Fetched::Entry(entry) => return Some(entry),
+            // Numbers that were given up before, and told.
+            Fetched::Skipped { to } => self.lanes.settle(number, to),
+            Fetched::Lost { to, epoch } => {
+                tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
+                self.lose(number, to, epoch, None, GapReason::Corrupt);
+            }
+            Fetched::Unknown { version } => {
+                tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
+                self.lanes.pass_over(number);
+            }
+        }
+        None
     }
 
     /// What became of a lease.
@@ -301,6 +315,11 @@ impl<S: Store> Heart<S> {
         self.trouble.as_ref().map(|trouble| trouble.text.as_str())
     }
 
+    /// The medium must not be filled further.
+    fn is_full(&self) -> bool {
+        self.limits.when_full == WhenFull::RefuseNewest && self.pressure().is_some()
+    }
+
     /// There is no medium, and why.
     pub(super) fn without_medium(&mut self, text: String) {
         self.trouble = Some(Trouble { since: Duration::ZERO, retry_at: Duration::ZERO, text });
@@ -359,11 +378,6 @@ impl<S: Store> Heart<S> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let bytes: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
-        self.limits.when_full == WhenFull::RefuseNewest && bytes >= self.limits.bytes_max
-    }
-
     fn refuse_newest(&mut self, window: &Window) {
         if window.is_empty() {
             return;
@@ -379,6 +393,7 @@ impl<S: Store> Heart<S> {
                 self.seal_active()?;
             }
             self.open_segment()?;
+            self.note_floated()?;
             let chunks = self.tail.chunks(self.words.epoch, self.durable + 1, COMMIT_BYTES_MAX);
             self.write_chunks(&chunks)?;
         }

@@ -26,6 +26,10 @@ pub(super) struct Lanes {
     doomed: Ranges,
     /// Cannot be read by this version; kept for one that can.
     passed: Ranges,
+    /// Handed out at least once and not settled; after a start all that may have been. Never thinned.
+    published: Ranges,
+    /// Above the floor, and history all the same: what was thinned. Emptied when the floor rises above it.
+    apart: Ranges,
     leased: BTreeMap<u64, Lane>,
     /// Entries of the live lane that came back: history, although not below the floor. At most as many as leases.
     strays: BTreeSet<u64>,
@@ -39,8 +43,8 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// After a start: all that is there is history.
-    pub(super) fn new(settled: Ranges, end: u64) -> Self {
-        Self { settled, end, live_next: end, ..Self::default() }
+    pub(super) fn new(settled: Ranges, published: Ranges, end: u64) -> Self {
+        Self { settled, published, end, live_next: end, ..Self::default() }
     }
 
     /// A (re)connection: what becomes leasable from here on is live.
@@ -48,6 +52,14 @@ impl Lanes {
         self.floor = Some(self.end);
         self.live_next = self.end;
         self.strays.clear();
+        self.apart = Ranges::default();
+    }
+
+    /// These are history, although they are new.
+    pub(super) fn set_apart(&mut self, from: u64, to: u64) {
+        if self.floor.is_some() {
+            self.apart.insert(from, to);
+        }
     }
 
     /// Entries below `end` may be leased now.
@@ -66,6 +78,7 @@ impl Lanes {
     /// It has been read and is handed out.
     pub(super) fn take(&mut self, number: u64, lane: Lane) {
         self.leased.insert(number, lane);
+        self.published.insert(number, number);
         self.strays.remove(&number);
         if lane == Lane::Live {
             self.live_next = number + 1;
@@ -81,7 +94,8 @@ impl Lanes {
     /// It comes back; it is history now.
     pub(super) fn give_back(&mut self, number: u64) {
         // Also one that came back before and was leased as history: it is above the floor all the same.
-        if self.leased.remove(&number).is_some() && self.floor.is_some_and(|floor| number >= floor) {
+        let leased = self.leased.remove(&number).is_some();
+        if leased && self.floor.is_some_and(|floor| number >= floor) && !self.apart.contains(number) {
             self.strays.insert(number);
         }
     }
@@ -100,6 +114,7 @@ impl Lanes {
         self.settled.insert(from, to);
         self.doomed.remove(from, to);
         self.passed.remove(from, to);
+        self.published.remove(from, to);
     }
 
     /// This one cannot be read by this version of the agent.
@@ -114,9 +129,27 @@ impl Lanes {
         open.into_iter().flat_map(|(a, b)| self.doomed.missing(a, b)).collect()
     }
 
+    /// The first of `from..=to` that still waits and can be read by this version.
+    pub(super) fn readable_from(&self, mut from: u64, to: u64) -> Option<u64> {
+        loop {
+            let before = from;
+            for set in [&self.settled, &self.doomed, &self.passed] {
+                from = set.next_outside(from);
+            }
+            if from == before {
+                return (from <= to).then_some(from);
+            }
+        }
+    }
+
     /// Whether any of `from..=to` is out on lease.
     pub(super) fn any_leased_in(&self, from: u64, to: u64) -> bool {
         from <= to && self.leased.range(from..=to).next().is_some()
+    }
+
+    /// Whether any of `from..=to` was handed out and is not settled.
+    pub(super) fn any_published_in(&self, from: u64, to: u64) -> bool {
+        self.published.count_within(from, to) > 0
     }
 
     pub(super) fn settled(&self) -> &Ranges {
@@ -147,25 +180,46 @@ impl Lanes {
         let Some(floor) = self.floor else {
             return (0, free(1, self.end.saturating_sub(1)));
         };
+        let apart: u64 = self.apart.iter().map(|(a, b)| free(a, b.min(self.end.saturating_sub(1)))).sum();
+        let ahead = self.apart.within(self.live_next, self.end.saturating_sub(1));
         let live = free(self.live_next, self.end.saturating_sub(1));
-        (live, free(1, floor.min(self.end).saturating_sub(1)) + self.strays.len() as u64)
+        let live = live.saturating_sub(ahead.into_iter().map(|(a, b)| free(a, b)).sum());
+        (live, free(1, floor.min(self.end).saturating_sub(1)) + self.strays.len() as u64 + apart)
     }
 
     fn next_live(&mut self) -> Option<u64> {
         let floor = self.floor?;
-        if self.end.saturating_sub(self.live_next) > LIVE_LAG_MAX {
-            self.floor = Some(self.end - 1);
-            self.live_next = self.end - 1;
+        let last = self.end.saturating_sub(1);
+        let lag = self.end.saturating_sub(self.live_next) - self.apart.count_within(self.live_next, last);
+        if lag > LIVE_LAG_MAX
+            && let Some(&(_, newest)) = self.apart.missing(self.live_next, last).last()
+        {
+            self.floor = Some(newest);
+            self.live_next = newest;
             self.strays.clear();
+            self.apart.remove(1, newest);
         }
-        self.live_next = self.free_from(self.live_next.max(floor));
-        (self.live_next < self.end).then_some(self.live_next)
+        self.live_next = self.live_next.max(floor);
+        loop {
+            let at = self.apart.next_outside(self.free_from(self.live_next));
+            if at == self.live_next {
+                return (at < self.end).then_some(at);
+            }
+            self.live_next = at;
+        }
     }
 
     fn next_history(&self) -> Option<u64> {
         let first = self.free_from(1);
         let limit = self.floor.unwrap_or(u64::MAX).min(self.end);
-        if first < limit { Some(first) } else { self.strays.first().copied() }
+        if first < limit {
+            return Some(first);
+        }
+        let apart = || {
+            let mut free = self.apart.iter().map(|(a, b)| (self.free_from(a), b.min(self.end.saturating_sub(1))));
+            free.find(|(at, last)| at <= last).map(|(at, _)| at)
+        };
+        self.strays.first().copied().or_else(apart)
     }
 
     /// The first number from here on that is in no set. Each round skips a range or a lease: at most as many rounds as
@@ -191,7 +245,7 @@ mod tests {
     use super::*;
 
     fn with_ten_entries() -> Lanes {
-        let mut lanes = Lanes::new(Ranges::default(), 1);
+        let mut lanes = Lanes::new(Ranges::default(), Ranges::default(), 1);
         lanes.extend(11);
         lanes
     }
@@ -231,6 +285,34 @@ mod tests {
         lanes.extend(11 + LIVE_LAG_MAX + 1);
         assert_eq!(drain(&mut lanes, Lane::Live), [11 + LIVE_LAG_MAX]);
         assert_eq!(drain(&mut lanes, Lane::History), (1..11 + LIVE_LAG_MAX).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_thinned_is_history_although_it_is_new() {
+        let mut lanes = with_ten_entries();
+        lanes.go_live();
+        lanes.extend(13);
+        lanes.set_apart(13, 99);
+        lanes.extend(102);
+        assert_eq!(lanes.ready(), (4, 97));
+        assert_eq!(drain(&mut lanes, Lane::Live), [11, 12, 100, 101]);
+        assert_eq!(lanes.ready(), (0, 97));
+        assert_eq!(drain(&mut lanes, Lane::History), (1..11).chain(13..100).collect::<Vec<_>>());
+        lanes.give_back(50);
+        assert_eq!((lanes.ready(), lanes.next(Lane::Live), lanes.next(Lane::History)), ((0, 1), None, Some(50)));
+        lanes.go_live();
+        assert_eq!((lanes.ready(), lanes.next(Lane::History)), ((0, 1), Some(50)));
+    }
+
+    #[test]
+    fn what_was_handed_out_is_remembered_until_it_is_settled() {
+        let mut lanes = with_ten_entries();
+        assert!(!lanes.any_published_in(1, 10));
+        drain(&mut lanes, Lane::History);
+        lanes.give_back(4);
+        assert!(lanes.any_published_in(4, 4));
+        lanes.settle(1, 10);
+        assert!(!lanes.any_published_in(1, 10));
     }
 
     #[test]

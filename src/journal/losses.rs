@@ -31,6 +31,8 @@ pub(super) struct Losses {
     /// Gap events and lost entries told durably.
     gaps: u64,
     entries: u64,
+    /// Entries for which coarser ones stand.
+    thinned: u64,
 }
 
 impl Losses {
@@ -99,9 +101,15 @@ impl Losses {
         told
     }
 
-    /// Gaps told since the start, and the entries they stand for.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.gaps, self.entries)
+    /// Entries were given up for coarser ones; it is told durably.
+    pub(super) fn thinned(&mut self, gaps: u64, entries: u64) {
+        self.gaps += gaps;
+        self.thinned += entries;
+    }
+
+    /// Since the start: gaps told, the entries that they say are lost, and those for which coarser ones stand.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        (self.gaps, self.entries, self.thinned)
     }
 }
 
@@ -156,6 +164,6 @@ mod tests {
         losses.untell(18, 20);
         assert_eq!(losses.tell(21).len(), 1, "the entry was lost: told again");
         assert_eq!(losses.told(21), [loss(1, 1, 5)]);
-        assert_eq!(losses.counts(), (1, 5));
+        assert_eq!(losses.counts(), (1, 5, 0));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::{self, Chunk};
 use super::segment::{Header, Seal};
-use super::store::{Durably, Found, Record, Store, StoreError};
+use super::store::{Durably, Found, Record, Room, Store, StoreError};
 use crate::measure::Seq;
 
 /// Whole chunks that were put, and whether they are durable.
@@ -40,6 +40,8 @@ pub(super) struct MemStore {
     pub(super) dice: u64,
     /// Calls that write since the beginning.
     pub(super) calls: u64,
+    /// Its size, if it can be told.
+    pub(super) space: Option<u64>,
     /// No write succeeds.
     pub(super) full: bool,
 }
@@ -221,6 +223,23 @@ impl Store for MemStore {
         let effect = self.write()?;
         let segment = self.segments.get_mut(&segment.0).ok_or(StoreError::Shut)?;
         effect.apply(|| segment.seal = Some(seal.clone()))
+    }
+
+    fn make_whole(&mut self, header: &Header, chunks: &[Chunk], seal: &Seal) -> Result<(), StoreError> {
+        assert!(!self.segments.contains_key(&header.first.0), "a segment of this name is there");
+        let effect = self.write()?;
+        let held = |chunk: &Chunk| (chunk.first.0, Held { frames: chunk.frames(), durable: true });
+        let chunks = chunks.iter().map(held).collect();
+        let segments = &mut self.segments;
+        effect.apply(|| {
+            let segment = Segment { header: header.clone(), chunks, seal: Some(seal.clone()) };
+            segments.insert(header.first.0, segment);
+        })
+    }
+
+    fn room(&mut self) -> Option<Room> {
+        let taken: u64 = self.segments.values().map(size).sum();
+        self.space.map(|total| Room { free: total.saturating_sub(taken), total })
     }
 
     fn bytes(&mut self, segment: Seq) -> u64 {

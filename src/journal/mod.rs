@@ -65,6 +65,7 @@ mod sled_store;
 mod store;
 mod tail;
 mod task;
+mod thinning;
 
 #[cfg(test)]
 mod mem_store;
@@ -88,19 +89,22 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Bytes on disk; at most one segment more. Less than 4 MiB is taken as 4 MiB.
     pub bytes_max: u64,
+    /// Bytes that the journal leaves free on its file system, or an eighth of it if that is less; but for its own last
+    /// two segments. When less is free it gives up as if `bytes_max` were reached.
+    pub free_min: u64,
     /// Entries older than this are given up, by wall times that can be believed.
     pub age_max: Duration,
     /// The shortest time between two group commits, and so what a power cut can take.
     pub commit_interval: Duration,
-    /// What gives when `bytes_max` is reached.
+    /// What gives when `bytes_max` or `free_min` is reached.
     pub when_full: WhenFull,
 }
 
 /// What gives when the journal is full. Each leaves a gap entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WhenFull {
-    /// The oldest entries are rewritten at a coarser window. **Not done yet**: the oldest are dropped instead, and a
-    /// WARN at the start says so.
+    /// The oldest entries that were never handed out are rewritten at windows of 1 s, then 10 s, then 60 s, then
+    /// dropped. Energy counters stay exact.
     Thin,
     /// The oldest entries are dropped, a segment at a time.
     DropOldest,

@@ -12,9 +12,12 @@ use super::lanes::Lane;
 use super::mem_store::MemStore;
 use super::recovery;
 use super::testing::{depot_schema, depot_window, empty_window, stamp};
-use crate::measure::{BootId, Entry, EventKind, Gap, GapReason, Identity, Seq, Window};
+use crate::measure::{BootId, Entry, Fold, Gap, GapReason, Identity, IntervalValue, Seq, Statistic, Window};
 
 const BOOT: BootId = BootId([7; 16]);
+
+/// Of device 0: carries the number of the window, as an energy counter would its kWh.
+const COUNTER: usize = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -61,6 +64,19 @@ struct Oracle {
     /// Acknowledged although given up while on lease: the one case in which a gap may cover an entry that came.
     late: BTreeSet<Identity>,
     told: Vec<Gap>,
+    /// The window that each number was given to.
+    appended: BTreeMap<Identity, u64>,
+    /// What came out: first window, last window, how many, the counter, and whether it stands for others.
+    came: BTreeMap<Identity, Came>,
+    /// Handed out while the medium could not note it: a restart may have it thinned.
+    unnoted: BTreeSet<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Came {
+    first: u64,
+    last: u64,
+    count: u64,
 }
 
 impl Oracle {
@@ -76,15 +92,45 @@ impl Oracle {
         if doomed {
             self.late.insert(entry.identity);
         }
-        for event in &entry.window.events {
-            if let EventKind::Gap(gap) = event.kind {
-                self.told.push(gap);
-            }
+        self.told.extend(entry.window.gaps());
+        if let Some(came) = counted(&entry.window) {
+            self.came.insert(entry.identity, came);
         }
     }
 
     fn is_told(&self, identity: Identity) -> bool {
         self.told.iter().any(|g| g.epoch == identity.epoch && (g.from..=g.to).contains(&identity.seq))
+    }
+
+    /// What was thinned came once, whole, and with its counters exact; `complete`: nothing else was given up.
+    fn judge_thinning(&self, complete: bool) {
+        let is_thinned = |identity: &Identity| {
+            self.told.iter().any(|gap| {
+                let covers = gap.epoch == identity.epoch && (gap.from..=gap.to).contains(&identity.seq);
+                gap.reason == GapReason::Thinned && covers
+            })
+        };
+        let thinned: BTreeSet<u64> =
+            self.appended.iter().filter(|(identity, _)| is_thinned(identity)).map(|(_, n)| *n).collect();
+        let raw = |identity: &Identity| self.appended.contains_key(identity);
+        let coarse: Vec<Came> = self.came.iter().filter(|(identity, _)| !raw(identity)).map(|(_, c)| *c).collect();
+        for came in &coarse {
+            let inside = |other: &Came| other.first >= came.first && other.last <= came.last;
+            let known: u64 = self
+                .came
+                .values()
+                .filter(|other| inside(other) && !self.unnoted.contains(&other.first))
+                .map(|other| other.count)
+                .sum();
+            assert!(known <= came.last - came.first + 1, "windows {came:?} came twice");
+        }
+        let came: u64 = coarse.iter().map(|came| came.count).sum();
+        assert!(came <= thinned.len() as u64, "{came} windows came coarser, {} were told", thinned.len());
+        if complete {
+            let lost = thinned.iter().find(|n| !coarse.iter().any(|c| (c.first..=c.last).contains(n)));
+            assert_eq!(lost, None, "a window was thinned and its coarser one did not come");
+            assert_eq!(came, thinned.len() as u64);
+        }
     }
 
     fn judge(&self, last: u64) {
@@ -104,6 +150,15 @@ impl Oracle {
     }
 }
 
+/// The counter of a window that has one.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
+fn counted(window: &Window) -> Option<Came> {
+    let point = window.intervals.first()?.points.iter().find(|p| usize::from(p.point.0) == COUNTER)?;
+    let IntervalValue::Float(s) = point.value else { return None };
+    assert_eq!(s.value.to_bits(), s.max.to_bits(), "the newest count is the largest");
+    Some(Came { first: s.min as u64, last: s.max as u64, count: s.count.into() })
+}
+
 struct World {
     heart: Heart<MemStore>,
     limits: Limits,
@@ -119,6 +174,7 @@ impl World {
     fn new(when_full: WhenFull, bytes_max: u64) -> Self {
         let limits = Limits {
             bytes_max,
+            free_min: 0,
             age_max: Duration::from_secs(72 * 3600),
             when_full,
             commit_interval: Duration::from_millis(100),
@@ -131,7 +187,8 @@ impl World {
     }
 
     fn open(mut store: MemStore, limits: &Limits, lives: u64) -> Heart<MemStore> {
-        let schema = depot_schema("gw-01", 2, 3);
+        let mut schema = depot_schema("gw-01", 2, 3);
+        schema.series[0].points[COUNTER].fold = Fold::Last;
         let now = stamp(lives * 3_600_000_000_000);
         let start = recovery::start(&mut store, &schema, BOOT, now).expect("the medium works again");
         let words = Words { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
@@ -158,7 +215,7 @@ impl World {
     fn note_durable(&mut self) {
         let epoch = self.heart.words.epoch;
         let (durable, tail) = (self.heart.durable, &self.heart.tail);
-        let new = (1..=durable).rev().take_while(|&seq| tail.find(seq).is_some());
+        let new = (1..=durable).rev().filter(|&seq| tail.find(seq).is_some());
         self.oracle.durable.extend(new.map(|seq| Identity { epoch, seq: Seq(seq) }));
     }
 
@@ -169,8 +226,12 @@ impl World {
 
     fn lease(&mut self, lane: Lane, max: usize) -> usize {
         let leased = self.heart.lease(lane, max);
+        let noted = !self.store().full && self.store().fuse.is_none();
         for entry in &leased {
             self.oracle.see(entry);
+            if !noted {
+                self.oracle.unnoted.extend(counted(&entry.window).map(|came| came.first));
+            }
         }
         let count = leased.len();
         self.leases.extend(leased);
@@ -192,7 +253,13 @@ impl World {
         match *step {
             Step::Append => {
                 self.windows += 1;
-                self.heart.append(depot_window(2, 3, self.windows), self.now);
+                let mut window = depot_window(2, 3, self.windows);
+                let n = self.windows as f64;
+                window.intervals[0].points[COUNTER].value =
+                    IntervalValue::Float(Statistic { value: n, min: n, max: n, count: 1 });
+                let identity = Identity { epoch: self.heart.words.epoch, seq: Seq(self.heart.next) };
+                self.oracle.appended.insert(identity, self.windows);
+                self.heart.append(window, self.now);
             }
             Step::Commit => self.commit(),
             Step::Lease(lane, max) => drop(self.lease(lane, max)),
@@ -275,6 +342,7 @@ fn run(when_full: WhenFull, bytes_max: u64, steps: &[Step]) -> World {
     }
     world.drain();
     world.oracle.judge(world.heart.durable);
+    world.oracle.judge_thinning(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
     world
 }
 
@@ -295,6 +363,18 @@ proptest! {
     #[test]
     fn dropping_the_oldest_leaves_exact_gaps(steps in prop::collection::vec(any_step(), 1..160)) {
         run(WhenFull::DropOldest, 6_000, &steps);
+    }
+
+    #[test]
+    fn thinning_the_oldest_loses_nothing_and_tells_nothing_twice(
+        steps in prop::collection::vec(any_step(), 1..160),
+    ) {
+        run(WhenFull::Thin, 6_000, &steps);
+    }
+
+    #[test]
+    fn thinning_and_dropping_leave_exact_gaps(steps in prop::collection::vec(any_step(), 1..160)) {
+        run(WhenFull::Thin, 3_000, &steps);
     }
 
     #[test]

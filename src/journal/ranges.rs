@@ -84,6 +84,11 @@ impl Ranges {
         holes
     }
 
+    /// The parts of `from..=to` that are in it, ascending.
+    pub(super) fn within(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        self.touching(from, to).into_iter().map(|(a, b)| (a.max(from), b.min(to))).collect()
+    }
+
     /// How many numbers of `from..=to` are in it.
     pub(super) fn count_within(&self, from: u64, to: u64) -> u64 {
         self.touching(from, to).iter().map(|&(a, b)| b.min(to) - a.max(from) + 1).sum()
@@ -159,6 +164,8 @@ mod tests {
                 prop_assert_eq!(ranges.next_outside(n), (n..).find(|m| !plain.contains(m)).expect("the set is finite"));
                 prop_assert_eq!(ranges.count_within(n, n + 9), plain.range(n..=n + 9).count() as u64);
                 prop_assert_eq!(ranges.covers(n, n + 3), (n..=n + 3).all(|m| plain.contains(&m)));
+                let within: Vec<u64> = ranges.within(n, n + 9).into_iter().flat_map(|(a, b)| a..=b).collect();
+                prop_assert_eq!(within, plain.range(n..=n + 9).copied().collect::<Vec<_>>());
                 let missing: Vec<u64> = ranges.missing(n, n + 15).into_iter().flat_map(|(a, b)| a..=b).collect();
                 prop_assert_eq!(missing, (n..=n + 15).filter(|m| !plain.contains(m)).collect::<Vec<_>>());
             }

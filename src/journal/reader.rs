@@ -56,6 +56,16 @@ impl<S: Store> Heart<S> {
         }
     }
 
+    /// Encoded bytes of an entry that was just fetched.
+    pub(super) fn bytes_of(&self, number: u64) -> usize {
+        if let Some(kept) = self.tail.find(number) {
+            return kept.encoded.bytes.len();
+        }
+        let Some((chunk, entries)) = &self.reader.chunk else { return 0 };
+        let place = number.checked_sub(chunk.first.0).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| entries.get(place)).map_or(0, ExactSizeIterator::len)
+    }
+
     /// The life and the words of a segment.
     pub(super) fn words_of(&mut self, segment: u64) -> Option<Words> {
         if let Some((first, words)) = &self.reader.words

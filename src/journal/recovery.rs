@@ -1,5 +1,7 @@
 //! What a start finds, and what it makes of it. The cost is that of the newest segment, whatever the backlog.
 
+use std::collections::BTreeSet;
+
 use super::chunk::{Chunk, Kind};
 use super::cursor::Cursor;
 use super::entry;
@@ -19,6 +21,8 @@ pub(super) struct Start {
     pub(super) previous_ended_clean: Option<bool>,
     pub(super) segments: Vec<Segment>,
     pub(super) settled: Ranges,
+    /// What may have been handed out before and is not settled.
+    pub(super) published: Ranges,
     pub(super) next: u64,
     pub(super) ledger: Ledger,
     /// Losses of the life before that it could not tell any more.
@@ -33,6 +37,7 @@ impl Start {
             previous_ended_clean: None,
             segments: Vec::new(),
             settled: Ranges::default(),
+            published: Ranges::default(),
             next: Seq::FIRST.0,
             ledger: Ledger::default(),
             untold: Vec::new(),
@@ -47,22 +52,36 @@ impl Start {
 pub(super) fn start<S: Store>(store: &mut S, schema: &Schema, boot: BootId, now: Stamp) -> Result<Start, StoreError> {
     let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
     let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
+    let unused = slots == [None, None];
     let cursor = Cursor::choose(slots);
     let found = store.segments()?;
     let newest_epoch = newest_epoch(store, &found, previous.as_ref());
-    let past = look_back(store, found)?;
+    let mut past = look_back(store, found)?;
+    look_for_losses(store, &mut past, cursor.as_ref().map_or(1, |(cursor, _)| cursor.next))?;
 
-    let ledger = cursor.as_ref().map(|(cursor, second)| Ledger::after(cursor.generation, *second)).unwrap_or_default();
+    let second = cursor.as_ref().is_some_and(|(_, second)| *second);
     let cursor = cursor.map(|(cursor, _)| cursor);
     let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next));
     let settled = settled(store, &past, cursor.as_ref(), next)?;
+    // Without a cursor nothing was ever handed out; with one that cannot be read, or an older agent's, anything may
+    // have been.
+    let out_of = match &cursor {
+        Some(cursor) => cursor.published.clone(),
+        None => unused.then(Vec::new),
+    };
+    let out_of: BTreeSet<u64> = out_of.map_or_else(|| past.firsts().collect(), |firsts| firsts.into_iter().collect());
+    let mut published = past.spans(next).filter(|(first, _)| out_of.contains(first)).collect::<Ranges>();
+    for (from, to) in settled.iter() {
+        published.remove(from, to);
+    }
+    let ledger = Ledger::after(cursor.map_or(0, |cursor| cursor.generation), second, out_of);
 
     let epoch = epoch::begin(newest_epoch, now, boot);
     let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
     save_life(store, &life)?;
     let untold = untold(&past, &settled);
     let previous_ended_clean = previous.map(|life| life.clean);
-    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, next, ledger, untold })
+    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, published, next, ledger, untold })
 }
 
 /// Notes the state of a life.
@@ -77,10 +96,46 @@ struct Past {
     segments: Vec<Segment>,
     /// The newest number that is there.
     last: u64,
-    /// Gaps that are told in segments that were not complete: the losses may not have taken place.
+    /// Gaps that are told in segments that were not complete, or are newer than the cursor: the losses may not have
+    /// taken place.
     told: Vec<Gap>,
     /// Numbers that were never written, in segments that were not complete, with the epoch.
     skipped: Vec<(u64, u64, Epoch)>,
+}
+
+impl Past {
+    fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.segments.iter().map(|segment| segment.first)
+    }
+
+    /// The first and the last number that each segment may have.
+    fn spans(&self, next: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.firsts().zip(self.firsts().skip(1).chain([next]).map(|next| next - 1))
+    }
+}
+
+/// Notes what complete segments tell as lost that the cursor does not know of: those that have a number from
+/// `unsettled_from` on. They are as many as were written since the cursor was.
+fn look_for_losses<S: Store>(store: &mut S, past: &mut Past, unsettled_from: u64) -> Result<(), StoreError> {
+    let newer: Vec<u64> =
+        past.spans(past.last + 1).filter(|(_, last)| *last >= unsettled_from).map(|(first, _)| first).collect();
+    for first in newer.into_iter().map(Seq) {
+        let Some(seal) = store.seal_of(first)? else { continue };
+        let boot = store.header(first).ok().map_or(BootId([0; 16]), |header| header.boot);
+        let telling = seal.telling.unwrap_or_else(|| (seal.first..=seal.last).collect());
+        let mut looked_to = 0;
+        for number in telling {
+            if number <= looked_to {
+                continue;
+            }
+            let chunk = store.at_or_before(first, Seq(number)).ok().flatten().and_then(|f| Chunk::join(&f).ok());
+            if let Some(chunk) = chunk.filter(|chunk| chunk.tells_loss) {
+                looked_to = chunk.last();
+                past.told.extend(gaps_in(&chunk, boot));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The newest epoch that is known: of the life, or, should that record be gone, of the newest segment.

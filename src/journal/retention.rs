@@ -1,14 +1,17 @@
-//! What goes: segments that nobody needs any more, and, when a bound is reached, the oldest that somebody would.
+//! What goes: segments that nobody needs any more, and, when a bound is reached, the oldest that somebody would; but for
+//! what `thinning` can save.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::WhenFull;
 use super::cursor::Cursor;
-use super::heart::Heart;
+use super::heart::{Heart, Limits};
 use super::losses::Loss;
 use super::reader::Fetched;
 use super::segment::Seal;
-use super::store::{Durably, Record, Store, StoreError};
+use super::store::{Durably, Record, Room, Store, StoreError};
+use super::thinning::{Job, Progress};
 use crate::measure::{Gap, GapReason, Seq};
 
 /// What is settled is written at least this often: what a kill may repeat.
@@ -31,13 +34,30 @@ pub(super) struct Ledger {
     saved_at: Duration,
     synced_at: Duration,
     retained_at: Duration,
+    /// Segments of which something was handed out, as the cursor says it.
+    published: BTreeSet<u64>,
+    /// What was free when somebody last looked.
+    room: Option<Room>,
+    /// Thinning under way.
+    pub(super) job: Option<Job>,
+    /// Nothing is thinned before.
+    pub(super) thins_from: Duration,
 }
 
 impl Ledger {
     /// After a start that has found this cursor: the next save supersedes it.
-    pub(super) fn after(generation: u64, second: bool) -> Self {
-        Self { generation, second, dirty: true, ..Self::default() }
+    pub(super) fn after(generation: u64, second: bool, published: BTreeSet<u64>) -> Self {
+        Self { generation, second, published, dirty: true, ..Self::default() }
     }
+}
+
+/// A bound is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pressure {
+    /// What may be kept.
+    budget: u64,
+    /// It must be kept at once, whatever else waits.
+    urgent: bool,
 }
 
 impl<S: Store> Heart<S> {
@@ -45,10 +65,11 @@ impl<S: Store> Heart<S> {
     pub(super) fn tend(&mut self, now: Duration) {
         if now >= self.ledger.retained_at + RETAIN {
             self.ledger.retained_at = now;
+            self.look_at_room();
             self.sweep(now);
             self.give_up_aged();
         }
-        self.give_up_for_room();
+        self.make_room(now);
         let Ledger { dirty, unsynced, saved_at, synced_at, .. } = self.ledger;
         let saved = if (dirty || unsynced) && now >= synced_at + CURSOR_SYNC {
             self.save_cursor(Durably::Yes, now)
@@ -84,13 +105,48 @@ impl<S: Store> Heart<S> {
                 return;
             }
         }
+        self.look_at_room();
+    }
+
+    /// An entry goes out. Of each segment this is noted once, durably, before anything of it goes out: what the broker
+    /// may have under its number is never thinned, not after a restart either.
+    pub(super) fn note_publication(&mut self, number: u64) {
+        if number > self.durable {
+            // It goes out from memory: see `note_floated`.
+            return;
+        }
+        let Some(first) = self.segment_of(number).map(|place| self.segments[place].first) else { return };
+        if self.ledger.published.insert(first) {
+            self.save_publication();
+        }
+    }
+
+    /// Entries are about to become durable in the segment being written; some may have gone out from memory before.
+    pub(super) fn note_floated(&mut self) -> Result<(), StoreError> {
+        let Some(first) = self.segments.last().map(|segment| segment.first) else { return Ok(()) };
+        if !self.ledger.published.contains(&first) && self.lanes.any_published_in(first, self.next) {
+            self.ledger.published.insert(first);
+            self.save_cursor(Durably::Yes, self.ledger.saved_at)?;
+        }
+        Ok(())
+    }
+
+    fn save_publication(&mut self) {
+        self.ledger.dirty = true;
+        if let Err(error) = self.save_cursor(Durably::Yes, self.ledger.saved_at) {
+            // It stays in memory and is tried again. To deliver comes first.
+            tracing::warn!(%error, "the cursor cannot be saved; it does not say what is being sent");
+        }
     }
 
     pub(super) fn save_cursor(&mut self, durably: Durably, now: Duration) -> Result<(), StoreError> {
         let Some(store) = self.store.as_mut() else { return Ok(()) };
         let durable = self.durable;
         let settled = self.lanes.settled().iter().filter(|&(a, _)| a <= durable).map(|(a, b)| (a, b.min(durable)));
-        let cursor = Cursor::new(self.ledger.generation + 1, durable + 1, settled, Vec::new());
+        let there = |first: &u64| self.segments.binary_search_by_key(first, |segment| segment.first).is_ok();
+        self.ledger.published.retain(there);
+        let published = self.ledger.published.iter().copied().collect();
+        let cursor = Cursor::new(self.ledger.generation + 1, durable + 1, settled, published);
         let Some(bytes) = cursor.write() else { return Ok(()) };
         // Never the slot that is the newest durable one.
         let slot = if self.ledger.second { Record::CursorA } else { Record::CursorB };
@@ -121,7 +177,8 @@ impl<S: Store> Heart<S> {
     fn give_up_aged(&mut self) {
         let Some(now) = self.newest_utc else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
-        while let Some(place) = self.oldest_droppable() {
+        // What was thinned has newer numbers than what is younger: the first to drop is the oldest all the same.
+        while let Some(place) = self.first_to_drop() {
             let seal = self.seal_of(place);
             let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
             if !aged {
@@ -131,30 +188,49 @@ impl<S: Store> Heart<S> {
         }
     }
 
-    fn give_up_for_room(&mut self) {
+    /// Thins or drops until the bounds are kept, or as far as it goes now.
+    fn make_room(&mut self, now: Duration) {
         if self.limits.when_full == WhenFull::RefuseNewest {
             return;
         }
-        loop {
-            let kept: u64 = self.segments.iter().filter(|s| !s.doomed).map(|s| s.bytes).sum();
-            if kept <= self.limits.bytes_max {
-                return;
+        while let Some(Pressure { budget, urgent }) = self.pressure() {
+            let thinned = match self.limits.when_full {
+                WhenFull::Thin => self.thin(budget, now),
+                WhenFull::DropOldest | WhenFull::RefuseNewest => Progress::Nothing,
+            };
+            match thinned {
+                Progress::Working if !urgent => return,
+                Progress::Working | Progress::Done => {}
+                Progress::Nothing => {
+                    let Some(place) = self.first_to_drop() else { return };
+                    let seal = self.seal_of(place);
+                    self.give_up(place, seal, GapReason::JournalFull);
+                }
             }
-            let Some(place) = self.oldest_droppable() else { return };
-            let seal = self.seal_of(place);
-            self.give_up(place, seal, GapReason::JournalFull);
         }
+        self.ledger.job = None;
     }
 
-    /// The oldest complete segment of which nothing is out on lease; if there is none, the oldest.
-    fn oldest_droppable(&self) -> Option<usize> {
-        let complete = self.segments.len() - usize::from(self.active.is_some() && !self.segments.is_empty());
-        let mut open = (0..complete).filter(|&place| !self.segments[place].doomed);
-        let oldest = open.clone().next();
-        open.find(|&place| !self.lanes.any_leased_in(self.segments[place].first, self.last_of(place))).or(oldest)
+    /// Whether a bound is reached. What is only waiting to be removed does not count.
+    pub(super) fn pressure(&self) -> Option<Pressure> {
+        let Limits { bytes_max, free_min, segment_bytes, .. } = self.limits;
+        let kept: u64 = self.segments.iter().filter(|segment| !segment.doomed).map(|segment| segment.bytes).sum();
+        let going: u64 = self.segments.iter().filter(|segment| segment.doomed).map(|segment| segment.bytes).sum();
+        if kept > bytes_max {
+            return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max + segment_bytes / 2 });
+        }
+        let room = self.ledger.room?;
+        let (free, free_min) = (room.free.saturating_add(going), free_min.min(room.total / 8));
+        // The last two segments are ours, whoever fills the disk.
+        let tight = free < free_min && kept > 2 * segment_bytes;
+        tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
     }
 
-    fn seal_of(&mut self, place: usize) -> Option<Seal> {
+    fn look_at_room(&mut self) {
+        self.ledger.room = self.store.as_mut().and_then(Store::room);
+    }
+
+    pub(super) fn seal_of(&mut self, place: usize) -> Option<Seal> {
         let segment = &self.segments[place];
         if segment.seal.is_some() {
             return segment.seal.clone();

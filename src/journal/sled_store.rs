@@ -15,7 +15,7 @@ use super::chunk::{self, Chunk, Damage};
 use super::files;
 use super::scan::Scan;
 use super::segment::{Header, Seal};
-use super::store::{Durably, Found, Record, Store, StoreError};
+use super::store::{Durably, Found, Record, Room, Store, StoreError};
 use crate::measure::Seq;
 
 /// sled moves a page once it has ten pieces, which would write everything twice (measured: 3.9 bytes per byte instead of
@@ -119,7 +119,8 @@ impl SledStore {
         })
     }
 
-    fn make(&mut self, header: &Header, path: &Path) -> Result<(), StoreError> {
+    /// Makes a segment, and opens it for writing unless it is complete with its `content`.
+    fn make(&mut self, header: &Header, path: &Path, content: Option<(&[Chunk], &Seal)>) -> Result<(), StoreError> {
         let segment = header.first;
         let failed = |operation| move |source| io_error(operation, path, source);
         let damage = |damage| StoreError::Damaged { segment: segment.0, damage };
@@ -136,14 +137,40 @@ impl SledStore {
             database.sled.flush().map(drop)
         })?;
         let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
-        file.sync_all().map_err(failed("sync"))?;
+        let mut active = Active { first: segment.0, database, tree: None, keys: 0, file };
+        if let Some((chunks, seal)) = content {
+            for chunk in chunks {
+                active.put(chunk.first, &chunk.frames())?;
+            }
+            contained("flush", segment, || active.database.sled.flush().map(drop))?;
+            let seal = seal.write().ok_or(damage(Damage::Content))?;
+            files::replace(&path.join("seal"), &seal).map_err(failed("write"))?;
+        }
+        active.file.sync_all().map_err(failed("sync"))?;
         File::open(path.join("conf")).and_then(|conf| conf.sync_all()).map_err(failed("sync"))?;
         files::sync_dir(path).map_err(failed("sync"))?;
         // From here on it counts.
         files::replace(&path.join("ready"), &frames.concat()).map_err(failed("mark"))?;
         files::sync_dir(&self.dir).map_err(failed("sync"))?;
-        self.active = Some(Active { first: segment.0, database, tree: None, keys: 0, file });
+        if content.is_none() {
+            self.active = Some(active);
+        } else {
+            close(active);
+        }
         Ok(())
+    }
+
+    /// Makes a segment; what is left of one that fails has no `ready`, or nothing in it.
+    fn make_anew(&mut self, header: &Header, content: Option<(&[Chunk], &Seal)>) -> Result<(), StoreError> {
+        let path = self.path(header.first);
+        // A try before may have failed half way.
+        if path.exists() && !path.join("ready").exists() {
+            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
+        }
+        self.make(header, &path, content).inspect_err(|_| {
+            // The next try or the next start removes what this cannot.
+            let _ = fs::remove_dir_all(&path);
+        })
     }
 
     fn read(
@@ -206,34 +233,21 @@ impl Store for SledStore {
     }
 
     fn create(&mut self, header: &Header) -> Result<(), StoreError> {
-        let path = self.path(header.first);
-        // A try before may have failed half way.
-        if path.exists() && !path.join("ready").exists() {
-            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
-        }
-        self.make(header, &path).inspect_err(|_| {
-            // What is left of it has no `ready`, or nothing in it: the next try or the next start removes it.
-            let _ = fs::remove_dir_all(&path);
-        })
+        self.make_anew(header, None)
+    }
+
+    fn make_whole(&mut self, header: &Header, chunks: &[Chunk], seal: &Seal) -> Result<(), StoreError> {
+        self.make_anew(header, Some((chunks, seal)))
+    }
+
+    fn room(&mut self) -> Option<Room> {
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        Some(Room { free: bytes(space.f_bavail), total: bytes(space.f_blocks) })
     }
 
     fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
-        let active = self.active.as_mut().ok_or(StoreError::Shut)?;
-        let Active { first: segment, database, tree, keys, file: _ } = active;
-        contained("write", Seq(*segment), || {
-            if tree.is_none() || *keys + frames.len() > TREE_KEYS_MAX {
-                *tree = Some(database.sled.open_tree(first.0.to_be_bytes())?);
-                *keys = 0;
-                database.trees.push(first.0);
-            }
-            if let Some(tree) = tree {
-                for (part, frame) in (0_u8..).zip(frames) {
-                    tree.insert(key(first, part), frame.as_slice())?;
-                    *keys += 1;
-                }
-            }
-            Ok(())
-        })
+        self.active.as_mut().ok_or(StoreError::Shut)?.put(first, frames)
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -244,13 +258,7 @@ impl Store for SledStore {
     }
 
     fn shut(&mut self) {
-        if let Some(active) = self.active.take() {
-            let segment = Seq(active.first);
-            let _ = contained("close", segment, || {
-                drop(active);
-                Ok(())
-            });
-        }
+        self.active.take().into_iter().for_each(close);
     }
 
     fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError> {
@@ -346,6 +354,35 @@ impl Store for SledStore {
         };
         saved.map_err(|source| io_error("write", &path, source))
     }
+}
+
+impl Active {
+    fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
+        let Self { first: segment, database, tree, keys, file: _ } = self;
+        contained("write", Seq(*segment), || {
+            if tree.is_none() || *keys + frames.len() > TREE_KEYS_MAX {
+                *tree = Some(database.sled.open_tree(first.0.to_be_bytes())?);
+                *keys = 0;
+                database.trees.push(first.0);
+            }
+            if let Some(tree) = tree {
+                for (part, frame) in (0_u8..).zip(frames) {
+                    tree.insert(key(first, part), frame.as_slice())?;
+                    *keys += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Closes a database that is written; what it does not do any more was synced before, or is in doubt.
+fn close(active: Active) {
+    let segment = Seq(active.first);
+    let _ = contained("close", segment, || {
+        drop(active);
+        Ok(())
+    });
 }
 
 impl Database {

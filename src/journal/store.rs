@@ -6,7 +6,8 @@
 //!   answered `Ok` to is there, whole;
 //! - of what was written and not yet synced **any part** may be there: nothing, all, some chunks and not the ones before
 //!   them, a chunk with wrong bytes, half of a record;
-//! - a segment that was being made is there as a whole or not at all; so is a seal; a segment that was being removed is
+//! - a segment that was being made ([`Store::create`], and with all that is in it [`Store::make_whole`]) is there as a
+//!   whole or not at all; so is a seal; a segment that was being removed is
 //!   there as it was, or gone.
 //!
 //! Apart from cuts, at any time: any call may answer with an error (no space, I/O); after an error in `put` or `sync` the
@@ -15,6 +16,7 @@
 //! What the medium must not do is lie about a sync: a disk that ignores FLUSH loses acknowledged data, and nothing here
 //! can help it.
 
+use super::chunk::Chunk;
 use super::segment::{Header, Seal};
 use crate::measure::Seq;
 
@@ -32,6 +34,10 @@ pub(super) trait Store {
     fn shut(&mut self);
     /// Marks a segment that is not being written as complete, durably.
     fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError>;
+    /// Makes a complete segment with all its chunks and its seal, durably, beside the one being written, if any.
+    fn make_whole(&mut self, header: &Header, chunks: &[Chunk], seal: &Seal) -> Result<(), StoreError>;
+    /// The space that is left; `None` if it cannot be told.
+    fn room(&mut self) -> Option<Room>;
     /// Bytes that a segment takes on the medium.
     fn bytes(&mut self, segment: Seq) -> u64;
     /// The header of a segment.
@@ -62,6 +68,15 @@ pub(super) struct Found {
     pub(super) first: Seq,
     pub(super) bytes: u64,
     pub(super) sealed: bool,
+}
+
+/// The space of the medium, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// What the agent could still write.
+    pub(super) free: u64,
+    /// The whole file system.
+    pub(super) total: u64,
 }
 
 /// The records beside the segments.

@@ -127,7 +127,7 @@ impl<S: Store> Desk<'_, S> {
     fn note(&self, facts: &Facts) {
         let heart = &self.heart;
         let tide = heart.tide();
-        let (gaps, entries_lost) = heart.losses.counts();
+        let (gaps, entries_lost, entries_thinned) = heart.losses.counts();
         facts.journal(|facts| {
             facts.durable = tide.durable;
             facts.waiting_entries = tide.unacknowledged;
@@ -139,6 +139,7 @@ impl<S: Store> Desk<'_, S> {
             facts.commit_ms = self.commit_ms;
             facts.gaps = gaps;
             facts.entries_lost = entries_lost;
+            facts.entries_thinned = entries_thinned;
             facts.trouble = heart.trouble().map(str::to_owned);
         });
     }
