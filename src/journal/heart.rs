@@ -14,7 +14,7 @@ use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
 use super::{Tide, WhenFull};
-use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
+use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
 /// The most leases that are out at once, and so the most verdicts that can be on their way. Above the receive maximum
 /// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
@@ -125,6 +125,10 @@ pub(super) struct Heart<S> {
     /// Windows that were refused for want of room and are not told yet: first, last, points.
     refusing: Option<(u64, u64, u64)>,
     trouble: Option<Trouble>,
+    /// What the next window says of the medium, to whoever reads at the broker.
+    news: Option<EventKind>,
+    /// The entry that told of the present trouble.
+    told_trouble_in: Option<u64>,
     outstanding: usize,
     open_since: Option<Duration>,
     /// The beginning of the last commit that had something to write.
@@ -152,6 +156,8 @@ impl<S: Store> Heart<S> {
             newest_utc: None,
             refusing: None,
             trouble: None,
+            news: None,
+            told_trouble_in: None,
             outstanding: 0,
             open_since: None,
             committed_at: None,
@@ -166,7 +172,7 @@ impl<S: Store> Heart<S> {
 
     /// Takes a window. It has a number now and counts as kept after the commit.
     pub(super) fn append(&mut self, mut window: Window, now: Duration) {
-        let ours = self.losses.any_untold();
+        let ours = self.losses.any_untold() || self.news.is_some();
         if self.is_full() && !ours {
             return self.refuse_newest(&window);
         }
@@ -178,6 +184,10 @@ impl<S: Store> Heart<S> {
         }
         let seq = self.next;
         self.next += 1;
+        if let Some(kind) = self.news.take() {
+            self.told_trouble_in = matches!(kind, EventKind::JournalFailing(_)).then_some(seq);
+            window.events.push(Event { device: None, kind });
+        }
         window.events.extend(self.losses.tell(seq));
         match entry::encode(&window, self.words.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
@@ -322,6 +332,7 @@ impl<S: Store> Heart<S> {
 
     /// There is no medium, and why.
     pub(super) fn without_medium(&mut self, text: String) {
+        self.news = Some(EventKind::JournalFailing(text.as_str().into()));
         self.trouble = Some(Trouble { since: Duration::ZERO, retry_at: Duration::ZERO, text });
     }
 
@@ -361,6 +372,11 @@ impl<S: Store> Heart<S> {
             && let Some(shed) = self.tail.shed()
         {
             self.tell_again(shed.seq, &shed.encoded);
+            if self.told_trouble_in == Some(shed.seq)
+                && let Some(trouble) = &self.trouble
+            {
+                self.news = Some(EventKind::JournalFailing(trouble.text.as_str().into()));
+            }
             self.lose(shed.seq, shed.seq, self.words.epoch, Some(shed.encoded.points), GapReason::JournalFull);
         }
     }
@@ -462,6 +478,9 @@ impl<S: Store> Heart<S> {
         self.lanes.extend(self.durable + 1);
         if self.trouble.take().is_some() {
             tracing::info!("the journal writes to its medium again");
+            // Whoever was never told of the trouble need not be told of its end.
+            let untold = matches!(self.news, Some(EventKind::JournalFailing(_)));
+            self.news = if untold { None } else { Some(EventKind::JournalWorking) };
         }
     }
 
@@ -471,6 +490,7 @@ impl<S: Store> Heart<S> {
         let text = format!("{error}{source}; {}", error.remedy());
         if self.trouble.is_none() {
             tracing::error!(trouble = text, "the journal cannot write; entries wait in memory");
+            self.news = Some(EventKind::JournalFailing(text.as_str().into()));
         }
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.trouble = Some(Trouble { since, retry_at: now + RETRY, text });

@@ -1,5 +1,6 @@
 //! Losses on their way to being told: first the gap entry is durable, then the loss takes place.
 
+use super::ranges::Ranges;
 use crate::measure::{Event, EventKind, Gap, Identity};
 
 /// About this many events of the journal's own go into one window, so that a burst of losses makes no giant entry:
@@ -86,7 +87,33 @@ impl Losses {
                 any = true;
             }
         }
+        if any {
+            self.join_untold();
+        }
         any
+    }
+
+    /// A medium that fails for days would otherwise leave a telling for every entry that memory gave up.
+    fn join_untold(&mut self) {
+        let (untold, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tellings)
+            .into_iter()
+            .partition(|t| t.told_in.is_none() && t.loss.refusal.is_none());
+        let (mut gaps, mut settles) = (Vec::new(), Ranges::default());
+        for telling in untold {
+            gaps.extend(telling.loss.gaps);
+            telling.loss.settles.into_iter().for_each(|(from, to)| settles.insert(from, to));
+        }
+        if !gaps.is_empty() || settles.iter().next().is_some() {
+            let loss = Loss { gaps: merged(gaps), refusal: None, settles: settles.iter().collect() };
+            rest.push(Telling { loss, told_in: None });
+        }
+        self.tellings = rest;
+    }
+
+    /// How many losses wait to be told durably.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.tellings.len()
     }
 
     /// Everything up to `durable` is durable: takes out the losses that are told by that, to be carried out.

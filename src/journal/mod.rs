@@ -72,6 +72,8 @@ mod mem_store;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod ring_tests;
+#[cfg(test)]
 mod testing;
 
 use std::path::PathBuf;
