@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::WhenFull;
+use super::entry::Encoded;
 use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
 use super::lanes::Lane;
 use super::mem_store::MemStore;
 use super::recovery;
+use super::store::Store;
 use super::testing::{depot_schema, depot_window, empty_window, stamp};
 use crate::measure::{BootId, Entry, Fold, Gap, GapReason, Identity, IntervalValue, Seq, Statistic, Window};
 
@@ -357,43 +360,96 @@ fn run(when_full: WhenFull, bytes_max: u64, steps: &[Step]) -> World {
     world
 }
 
-fn cases() -> ProptestConfig {
+/// Random histories of one kind, judged one by one; `PROPTEST_CASES` says how many.
+fn histories(name: &str, length: usize, steps: impl Strategy<Value = Step> + 'static, judge: impl Fn(&[Step])) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
-    ProptestConfig { cases, max_shrink_iters: 4_000, ..ProptestConfig::default() }
+    let config = ProptestConfig { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Default::default() };
+    let history = prop::collection::vec(steps, 1..length);
+    let run = TestRunner::new(config).run(&history, |steps| {
+        judge(&steps);
+        Ok(())
+    });
+    if let Err(why) = run {
+        panic!("{name}: {why}");
+    }
+    println!("{name}: {cases} random histories of up to {length} steps");
 }
 
-proptest! {
-    #![proptest_config(cases())]
+/// What fills a small journal again and again.
+fn busy_step() -> impl Strategy<Value = Step> {
+    prop_oneof![1 => Just(Step::Append), 2 => any_step()]
+}
 
-    #[test]
-    fn no_cut_loses_or_changes_what_was_durable(steps in prop::collection::vec(any_step(), 1..160)) {
-        let world = run(WhenFull::DropOldest, u64::MAX, &steps);
-        prop_assert!(world.oracle.told.iter().all(|g| g.reason != GapReason::Aged));
-    }
+#[test]
+fn no_cut_loses_or_changes_what_was_durable() {
+    histories("cuts", 160, any_step(), |steps| {
+        let world = run(WhenFull::DropOldest, u64::MAX, steps);
+        assert!(world.oracle.told.iter().all(|g| g.reason != GapReason::Aged));
+    });
+}
 
-    #[test]
-    fn dropping_the_oldest_leaves_exact_gaps(steps in prop::collection::vec(any_step(), 1..160)) {
-        run(WhenFull::DropOldest, 6_000, &steps);
-    }
+#[test]
+fn dropping_the_oldest_leaves_exact_gaps() {
+    histories("drop-oldest", 160, any_step(), |steps| drop(run(WhenFull::DropOldest, 6_000, steps)));
+}
 
-    #[test]
-    fn thinning_the_oldest_loses_nothing_and_tells_nothing_twice(
-        steps in prop::collection::vec(prop_oneof![1 => Just(Step::Append), 2 => any_step()], 1..400),
-    ) {
-        run(WhenFull::Thin, 8_000, &steps);
-    }
+#[test]
+fn thinning_the_oldest_loses_nothing_and_tells_nothing_twice() {
+    histories("thin", 400, busy_step(), |steps| drop(run(WhenFull::Thin, 8_000, steps)));
+}
 
-    #[test]
-    fn thinning_and_dropping_leave_exact_gaps(
-        steps in prop::collection::vec(prop_oneof![1 => Just(Step::Append), 2 => any_step()], 1..400),
-    ) {
-        run(WhenFull::Thin, 4_000, &steps);
-    }
+#[test]
+fn thinning_and_dropping_leave_exact_gaps() {
+    histories("thin and drop", 400, busy_step(), |steps| drop(run(WhenFull::Thin, 4_000, steps)));
+}
 
-    #[test]
-    fn refusing_the_newest_accounts_for_every_number(steps in prop::collection::vec(any_step(), 1..160)) {
-        run(WhenFull::RefuseNewest, 6_000, &steps);
+#[test]
+fn refusing_the_newest_accounts_for_every_number() {
+    histories("refuse-newest", 160, any_step(), |steps| drop(run(WhenFull::RefuseNewest, 6_000, steps)));
+}
+
+/// A file system that others fill: the same policy acts, and the last two segments stay.
+#[test]
+fn when_the_file_system_is_nearly_full_the_oldest_become_coarser() {
+    let mut world = World::new(WhenFull::Thin, u64::MAX);
+    (world.limits.free_min, world.heart.limits.free_min) = (u64::MAX, u64::MAX);
+    world.store().space = Some(40_000);
+    for _ in 0..900 {
+        world.step(&Step::Append);
+        world.step(&Step::Commit);
+        world.step(&Step::Tend(1_000));
+        let room = world.store().room().expect("it is told");
+        assert!(room.free + 2_000 > room.total / 8, "{room:?}");
     }
+    world.drain();
+    assert!(world.oracle.told.iter().any(|gap| gap.reason == GapReason::Thinned));
+    world.oracle.judge(world.heart.durable);
+    world.oracle.judge_thinning(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
+}
+
+#[test]
+fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
+    let mut world = World::new(WhenFull::DropOldest, u64::MAX);
+    for n in 0..9 {
+        world.step(&Step::Append);
+        if n == 4 {
+            let unknown = Encoded { bytes: vec![99, 1, 2, 3], points: 5, tells_loss: false, utc: None };
+            world.heart.tail.push(world.heart.next, unknown);
+            world.heart.next += 1;
+        }
+    }
+    world.step(&Step::Stop);
+    let out: Vec<u64> = world.heart.lease(Lane::History, 20).iter().map(|entry| entry.identity.seq.0).collect();
+    assert_eq!(out, [1, 2, 3, 4, 5, 7, 8, 9, 10]);
+    for seq in out {
+        world.heart.settle(Verdict::Acknowledged(Seq(seq)));
+    }
+    world.step(&Step::Append);
+    world.step(&Step::Stop);
+    assert_eq!((world.heart.lanes.waiting(), world.store().segments_left()), (2, 2), "it is not given up");
+    assert!(!world.heart.losses.any_untold());
+    world.heart.lease(Lane::History, 20);
+    assert_eq!(world.heart.lanes.ready(), (0, 0));
 }
 
 #[test]
