@@ -1,0 +1,51 @@
+//! Where a test runs: in a process of its own, with mounts of its own.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Set in the process that runs a test inside of its namespace.
+const INSIDE: &str = "V2G_JOURNAL_FAULTS_INSIDE";
+
+/// Runs this test again, below `with`, and answers `true` there. In the process that asks it waits, fails as that one
+/// does, and answers `false`.
+pub(crate) fn inside(test: &str, with: &[&str]) -> bool {
+    if std::env::var(INSIDE).is_ok_and(|name| name == test) {
+        return true;
+    }
+    let program = std::env::current_exe().expect("the test's own program");
+    let mut command = Command::new(with[0]);
+    command.args(&with[1..]).arg(program).args(["--exact", test, "--nocapture"]).env(INSIDE, test);
+    let output = run(&mut command);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{test} failed below {}. If that is because it may not mount: it needs root and CAP_SYS_ADMIN",
+        with.join(" ")
+    );
+    false
+}
+
+/// What runs a test with mounts that nobody else sees, and that go with it.
+pub(crate) const OWN_MOUNTS: [&str; 3] = ["unshare", "--mount", "--"];
+
+/// Mounts a small file system in memory.
+pub(crate) fn mount_tmpfs(at: &Path, size: &str) {
+    std::fs::create_dir_all(at).expect("a place to mount");
+    mount(&["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "none"], at);
+}
+
+/// Makes a file system read-only.
+pub(crate) fn remount_read_only(at: &Path) {
+    mount(&["-o", "remount,ro"], at);
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let output = run(Command::new("mount").args(arguments).arg(at));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "this test mounts a file system and needs root for it: {said}");
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+}
