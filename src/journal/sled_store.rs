@@ -51,8 +51,9 @@ pub(super) struct SledStore {
     /// Held until the store goes.
     _lock: File,
     active: Option<Active>,
-    reading: Option<Reading>,
-    /// Segments that are read by scanning from here on.
+    /// The complete segment that was read last, and where its chunks lie.
+    reading: Option<(u64, Scan)>,
+    /// Segments that were looked through once more because something was missing.
     salvaged: BTreeSet<u64>,
 }
 
@@ -72,19 +73,6 @@ struct Active {
 struct Database {
     sled: sled::Db,
     trees: Vec<u64>,
-}
-
-/// The one complete segment that is open for reading.
-#[derive(Debug)]
-struct Reading {
-    first: u64,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Database(Database),
-    Scan(Scan),
 }
 
 impl SledStore {
@@ -173,6 +161,8 @@ impl SledStore {
         })
     }
 
+    /// Complete segments are read without sled: at the slightest damage it takes what follows for garbage and writes zeros
+    /// over it, or panics, or silently forgets. All that it would answer lies in whole frames in its file.
     fn read(
         &mut self,
         segment: Seq,
@@ -185,25 +175,19 @@ impl SledStore {
             return contained("read", segment, || from_database(&active.database));
         }
         let path = self.path(segment);
-        if self.reading.as_ref().is_none_or(|reading| reading.first != segment.0) {
-            // Closed before the next one is opened: one at a time.
-            self.reading = None;
-            let source = if self.salvaged.contains(&segment.0) {
-                Source::Scan(Scan::of(&path.join("db")).map_err(|source| io_error("scan", &path, source))?)
-            } else {
-                Source::Database(Database::reopen(&path, segment)?)
-            };
-            self.reading = Some(Reading { first: segment.0, source });
-        }
-        match self.reading.as_ref().map(|reading| &reading.source) {
-            Some(Source::Database(database)) => contained("read", segment, || from_database(database)),
-            Some(Source::Scan(scan)) => from_scan(scan).map_err(|source| io_error("read", &path, source)),
-            None => Ok(None),
-        }
+        let known = self.reading.take().filter(|(first, _)| *first == segment.0);
+        let (_, scan) = match known {
+            Some(known) => self.reading.insert(known),
+            None => {
+                let scan = Scan::of(&path.join("db")).map_err(|source| io_error("scan", &path, source))?;
+                self.reading.insert((segment.0, scan))
+            }
+        };
+        from_scan(scan).map_err(|source| io_error("read", &path, source))
     }
 
     fn close_reading(&mut self, segment: Seq) {
-        self.reading.take_if(|reading| reading.first == segment.0);
+        self.reading.take_if(|(first, _)| *first == segment.0);
     }
 }
 
@@ -398,18 +382,6 @@ impl Database {
             sled.tree_names().iter().filter_map(|name| name.as_ref().try_into().ok().map(u64::from_be_bytes)).collect();
         trees.sort_unstable();
         Ok(Self { sled, trees })
-    }
-
-    /// For reading. sled's snapshot, if it was cut short, would keep the database from opening; its log is enough.
-    fn reopen(path: &Path, segment: Seq) -> Result<Self, StoreError> {
-        let failed = |source| io_error("open", path, source);
-        for entry in fs::read_dir(path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name().to_string_lossy().starts_with("snap.") {
-                fs::remove_file(entry.path()).map_err(failed)?;
-            }
-        }
-        Self::open(path, segment)
     }
 
     fn at_or_before(&self, at: Seq) -> sled::Result<Option<Vec<Vec<u8>>>> {
