@@ -1,8 +1,8 @@
 //! The journal on real file systems that fill up, rot, refuse and are cut off. One oracle for all: what was committed
 //! arrives with its true content, or a gap tells of it.
 //!
-//! Some of these mount a small file system of their own, in a mount namespace of their own, and so need root. Where that
-//! is not possible they fail and say so; they are never skipped.
+//! Some of these mount a small file system of their own, in a mount namespace of their own, and so need root or a
+//! user namespace. Where that is not possible they fail and say so; they are never skipped.
 
 #[path = "journal_faults/depot.rs"]
 mod depot;

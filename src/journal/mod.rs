@@ -16,30 +16,37 @@
 //!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
 //! - **Same identity, same content**, in the words of its own time: each segment keeps the schema it was written under.
 //! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
-//! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; 4 MiB of entries in memory while the disk
-//!   fails; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
+//! - **Thinned, not lost.** With [`WhenFull::Thin`] the oldest entries that were never handed out become coarser before
+//!   any are dropped: a new segment under new numbers, made whole or not at all, whose first entry names what it stands
+//!   for (`thinning`, `coarse`). It is history: the lanes go by number, and its numbers are newer than its time. Of which
+//!   segments something was handed out is durable before it is, so that nothing goes out under two numbers.
+//! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; `free_min` of the file system left free, as
+//!   long as the journal has more than two segments; 4 MiB of entries in memory while the disk fails, and 1 MiB while
+//!   thinning; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
 //! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
-//!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] says so.
-//!   Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
+//!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
+//!   in the next window say so. What such an entry tells or is may be undone by a restart: it then comes again, or may
+//!   be thinned. Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
 //!
 //! # On disk
 //! ```text
 //! journal/
 //!   lock                   held while an agent lives
 //!   life                   newest epoch, gateway, site, whether it ended in order
-//!   cursor-a, cursor-b     what is settled, and the next number; two slots in turn
+//!   cursor-a, cursor-b     what is settled, what was handed out, and the next number; two slots in turn
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)
 //!     ready                the header; without it the directory is half made
-//!     seal                 last number, points, newest time; without it the segment was not completed
+//!     seal                 last number, points, newest time, how coarse; without it the segment was not completed
 //!   quarantine/            damaged segments, the newest two
 //! ```
-//! A segment is one life and one schema, never reopened for writing, and goes as a whole.
+//! A segment is one life and one schema, never reopened for writing, and goes as a whole. Complete, it is read without
+//! sled, by a look at every byte: sled writes over what it takes for damage.
 //!
 //! # What it does not do
-//! It does not know what a value means, resolve times, compress, or talk to a broker. [`WhenFull::Thin`] does not thin
-//! yet: it drops the oldest, and says so at the start. A medium that lies about a sync cannot be helped; `store` has the
-//! fault model.
+//! It does not know what a value means, resolve times, compress, or talk to a broker. When others fill the disk to the
+//! last byte before the next look at it (1 s), no loss can be told and so none takes place: it goes on from memory until
+//! there is space. A medium that lies about a sync cannot be helped; `store` has the fault model.
 //!
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 

@@ -1,4 +1,4 @@
-//! Finds whole frames in the bytes of a damaged database, without the database.
+//! Finds whole frames in the bytes of a database, damaged or not, without the database.
 //!
 //! A value of ours lies in one piece in sled's log, so the frames can be found by their magic and believed by their CRC.
 //! Memory: one buffer, whatever the size of the file.

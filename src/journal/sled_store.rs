@@ -1,9 +1,9 @@
 //! The medium of the firmware: a ring of small sled databases, written once each.
 //!
 //! sled 0.34.7 is a good log and a poor archive: one that grows bloats, its `flush` ends in `sync_file_range` and not in
-//! `fsync`, and damage makes it panic or forget. So each database here is small, is never reopened for writing and has
-//! nothing deleted in it; we sync its file ourselves; values carry their own CRC and place in the sequence, so that what
-//! it forgets is noticed; and what it cannot read is read without it (`scan`).
+//! `fsync`, and damage makes it panic, forget, or write zeros over what is intact. So each database here is small, is
+//! never opened twice and has nothing deleted in it; we sync its file ourselves; values carry their own CRC and place in
+//! the sequence; and once it is closed they are read from its file without it (`scan`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -84,7 +84,7 @@ fn a_journal_at_its_bound_thins_and_keeps_every_energy_to_the_watt_hour() {
 #[test]
 fn a_small_file_system_filled_to_the_last_byte_recovers_alone() {
     const NAME: &str = "full::a_small_file_system_filled_to_the_last_byte_recovers_alone";
-    if !stage::inside(NAME, &stage::OWN_MOUNTS) {
+    if !stage::inside(NAME, stage::own_mounts()) {
         return;
     }
     let place = tempfile::tempdir().expect("a directory");

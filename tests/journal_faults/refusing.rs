@@ -35,7 +35,7 @@ fn judge_without_a_disk(dir: &Path, why: &str) {
 
 #[test]
 fn a_read_only_file_system_leaves_memory_and_says_so() {
-    if !stage::inside("refusing::a_read_only_file_system_leaves_memory_and_says_so", &stage::OWN_MOUNTS) {
+    if !stage::inside("refusing::a_read_only_file_system_leaves_memory_and_says_so", stage::own_mounts()) {
         return;
     }
     let place = tempfile::tempdir().expect("a directory");
@@ -55,7 +55,7 @@ fn a_read_only_file_system_leaves_memory_and_says_so() {
 fn a_directory_without_permission_leaves_memory_and_says_so() {
     // Root without its capabilities obeys the modes of files as everybody does.
     let with = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
-    let without: &[&str] = if is_root() { &with } else { &["env"] };
+    let without: &[&str] = if stage::is_root() { &with } else { &["env"] };
     if !stage::inside("refusing::a_directory_without_permission_leaves_memory_and_says_so", without) {
         return;
     }
@@ -65,10 +65,6 @@ fn a_directory_without_permission_leaves_memory_and_says_so() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).expect("it is closed");
     judge_without_a_disk(&closed.join("journal"), "right to write");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).expect("it is opened");
-}
-
-fn is_root() -> bool {
-    fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Uid:\t0\t"))
 }
 
 #[test]

@@ -20,14 +20,20 @@ pub(crate) fn inside(test: &str, with: &[&str]) -> bool {
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(
         output.status.success(),
-        "{test} failed below {}. If that is because it may not mount: it needs root and CAP_SYS_ADMIN",
+        "{test} failed below {}. If that is because it may not mount: it needs root, or user namespaces",
         with.join(" ")
     );
     false
 }
 
-/// What runs a test with mounts that nobody else sees, and that go with it.
-pub(crate) const OWN_MOUNTS: [&str; 3] = ["unshare", "--mount", "--"];
+/// What runs a test with mounts that nobody else sees, and that go with it. Who is not root is root there.
+pub(crate) fn own_mounts() -> &'static [&'static str] {
+    if is_root() { &["unshare", "--mount", "--"] } else { &["unshare", "--map-root-user", "--mount", "--"] }
+}
+
+pub(crate) fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Uid:\t0\t"))
+}
 
 /// Mounts a small file system in memory.
 pub(crate) fn mount_tmpfs(at: &Path, size: &str) {
