@@ -64,6 +64,8 @@ mod sled_store;
 mod store;
 mod tail;
 mod task;
+mod times;
+mod waiting;
 
 #[cfg(test)]
 mod mem_store;
@@ -93,6 +95,8 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// What gives when `bytes_max` is reached.
     pub when_full: WhenFull,
+    /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
+    pub time_wait: Duration,
 }
 
 /// What gives when the journal is full. Each leaves a gap entry.

@@ -122,6 +122,7 @@ impl World {
             age_max: Duration::from_secs(72 * 3600),
             when_full,
             commit_interval: Duration::from_millis(100),
+            time_wait: Duration::from_secs(10),
             segment_bytes: 1_500,
             segment_chunks: 6,
         };
