@@ -74,8 +74,8 @@ pub(super) struct Times {
     /// While captured times are at or below the highest.
     pass: Option<Pass>,
     dirty: bool,
-    /// The highest label when it was saved last.
-    high_saved: Option<i64>,
+    /// What is kept has changed, in a way that the newest entries tell as well.
+    moved: bool,
 }
 
 /// The part that is durable.
@@ -150,13 +150,13 @@ impl Times {
         while kept.stretches.len() > STRETCHES_KEPT && kept.stretches.get(1).is_some_and(|next| next.from <= oldest) {
             kept.stretches.remove(0);
         }
-        let high_saved = kept.high;
-        Self { kept, boot, newest: None, pass: None, dirty: false, high_saved }
+        Self { kept, boot, newest: None, pass: None, dirty: false, moved: false }
     }
 
-    /// Whether the end of a boot before this one is not known for certain and matters.
+    /// Whether this boot is new and the one before ended without a clock: when that was matters.
     pub(super) fn lacks_end(&self) -> bool {
-        self.kept.stretches.last().is_some_and(|stretch| stretch.boot != self.boot && stretch.pieces.is_empty())
+        let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == self.boot);
+        !anchored && self.kept.stretches.last().is_some_and(|stretch| stretch.boot != self.boot)
     }
 
     /// The last window of the life before.
@@ -180,6 +180,7 @@ impl Times {
             end.mono = Mono(later);
         }
         self.newest = Some((boot, end.mono));
+        self.moved = true;
         let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == boot);
         match end.trust {
             ClockTrust::Unsynced if !anchored => {
@@ -250,13 +251,12 @@ impl Times {
 
     /// What must be durable before the newest entries may be removed.
     pub(super) fn behind(&self) -> Option<Vec<u8>> {
-        if self.dirty || self.high_saved != self.kept.high { self.write() } else { None }
+        if self.dirty || self.moved { self.write() } else { None }
     }
 
     /// It is durable as it is now.
     pub(super) fn saved(&mut self) {
-        self.dirty = false;
-        self.high_saved = self.kept.high;
+        (self.dirty, self.moved) = (false, false);
     }
 
     fn write(&self) -> Option<Vec<u8>> {
