@@ -42,7 +42,7 @@ impl<S: Store> Heart<S> {
         let back = self.times.capture(window.boot, &mut window.end, seq);
         if let Some(by_ns) = back {
             tracing::warn!(by_ns, seq, "the wall clock went back: it shows times that were given before");
-            if !window.events.iter().any(|event| matches!(event.kind, EventKind::ClockStepped(_))) {
+            if !window.events.iter().any(|event| matches!(event.kind, EventKind::ClockStepped(by) if by < 0)) {
                 window.events.push(Event { device: None, kind: EventKind::ClockStepped(by_ns) });
             }
         }
