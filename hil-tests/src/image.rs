@@ -15,7 +15,8 @@ use std::process::Command;
 use crate::tool::{self, ToolError};
 
 /// Real tools of the guest, and the libraries that they load.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
+    "adjtimex",
     "busybox-static",
     "can-utils",
     "iproute2",
@@ -31,8 +32,9 @@ const PACKAGES: [&str; 12] = [
 ];
 /// Depends on the newest kernel, whose name has its version in it.
 const KERNEL_META_PACKAGE: &str = "linux-image-arm64";
-/// Out of `/usr/bin`, `/bin`, `/sbin` of the packages.
-const PROGRAMS: [&str; 6] = ["busybox", "ip", "tc", "candump", "cansend", "cangen"];
+/// Out of `/usr/bin`, `/bin`, `/sbin` of the packages, into `/usr/bin`. The shell prefers what it has itself: whoever wants
+/// the real `ip` says where it is.
+const PROGRAMS: [&str; 7] = ["adjtimex", "busybox", "ip", "tc", "candump", "cansend", "cangen"];
 /// What the guest's hardware and the tests need; `guest/init` loads them in this order.
 const MODULES: [&str; 14] = [
     "virtio_pci",
@@ -223,7 +225,7 @@ fn programs(unpacked: &Path, root: &Path) -> Result<(), ImageError> {
     for name in PROGRAMS {
         let file = find(name, &["bin", "usr/bin", "sbin", "usr/sbin"])?;
         wanted.extend(libraries_of(&file)?);
-        let to = root.join("bin").join(name);
+        let to = root.join(if name == "busybox" { "bin" } else { "usr/bin" }).join(name);
         write(&to, &fs::read(&file).map_err(at(&file))?, 0o755)?;
     }
     while let Some(name) = wanted.pop() {

@@ -37,7 +37,7 @@ use crate::meter::{Framing, Meter, MeterError};
 use crate::oracle::{Judgement, Line as WireLine, Message, Oracle};
 use crate::process::ProcessError;
 use crate::seed::Seed;
-use crate::wait::{TimedOut, unix_ns, wait_for};
+use crate::wait::{TimedOut, let_pass, unix_ns, wait_for};
 use feed::Feed;
 use qemu::{Boot, Qemu};
 
@@ -97,6 +97,7 @@ pub enum RigError {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the box's clock says when its power comes on: `utc`, or a date as `2001-01-01T00:00:00`.
+    /// With `utc` it counts as synced.
     pub rtc: &'static str,
     /// More TOML for the agent.
     pub extra: String,
@@ -217,6 +218,15 @@ impl Rig {
         Ok(Cut { sectors_lost, traffic, committed })
     }
 
+    /// The power goes right after this many more writes to the disk; then say [`Rig::power_cut`] what of them is left.
+    pub fn wait_for_writes(&mut self, writes: u64) -> Result<(), RigError> {
+        self.disk.cut_after_writes(writes);
+        let came = self.disk.wait_for_cut(SOON);
+        let lacking = || format!("{:?} since power on", self.disk.traffic());
+        let late = || TimedOut { what: format!("{writes} writes"), waited: SOON, lacking: lacking() };
+        if came { Ok(()) } else { Err(late().into()) }
+    }
+
     /// Makes it go wrong.
     pub fn inject(&mut self, fault: Fault) -> Result<(), RigError> {
         match fault {
@@ -224,8 +234,10 @@ impl Rig {
             Fault::Noise => self.line.set(Trouble::Noise),
             Fault::LateReply(by) => self.line.set(Trouble::Late(by)),
             // The emulated controller knows no error counters: the interface goes down, which is what is left of it.
-            Fault::BusOff => drop(self.run("ip link set can0 down")?),
-            Fault::PowerCut(remains) => drop(self.power_cut(remains)?),
+            Fault::BusOff => drop(self.run("/usr/bin/ip link set can0 down")?),
+            Fault::PowerCut(remains) => {
+                self.power_cut(remains)?;
+            }
             Fault::DiskFull => {
                 drop(
                     self.run(&format!("dd if=/dev/zero of={DATA}/full bs=64k 2>/dev/null; sync; test -s {DATA}/full"))?,
@@ -245,7 +257,7 @@ impl Rig {
     pub fn heal(&mut self, fault: Fault) -> Result<(), RigError> {
         match fault {
             Fault::Silence | Fault::Noise | Fault::LateReply(_) => self.line.set(Trouble::None),
-            Fault::BusOff => drop(self.run("ip link set can0 up")?),
+            Fault::BusOff => drop(self.run("/usr/bin/ip link set can0 up")?),
             Fault::PowerCut(_) => self.power_on()?,
             Fault::DiskFull => drop(self.run(&format!("rm {DATA}/full && sync"))?),
             Fault::DiskError => self.disk.set_defects(Defects { fails_writes: false, ..self.disk.defects() }),
@@ -346,6 +358,17 @@ impl Rig {
             })
         })?;
         Ok(unix_ns() / 1_000_000_000 - said)
+    }
+
+    /// Sets the box's clock to this machine's and says that it is synced, as an NTP client would.
+    pub fn sync_clock(&mut self) -> Result<(), RigError> {
+        // `date` knows whole seconds: the command is sent when one begins.
+        let now = unix_ns();
+        let next = (now / 1_000_000_000 + 1) * 1_000_000_000;
+        let_pass(Duration::from_nanos((next - now).unsigned_abs()));
+        let second = next / 1_000_000_000;
+        self.run(&format!("date -u -s @{second} && adjtimex --status 1 --maxerror 1000 --esterror 1000"))?;
+        Ok(())
     }
 
     /// Until the box's clock is set, what it labels is this many seconds late; the oracle is to reckon with it.

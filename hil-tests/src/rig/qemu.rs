@@ -79,7 +79,7 @@ pub(super) struct Boot<'a> {
     pub(super) disk: &'a Path,
     /// Where sockets and logs go.
     pub(super) dir: &'a Path,
-    /// `-rtc base=`: `utc`, or a date.
+    /// `-rtc base=`: `utc`, and then the clock counts as synced; or a date, and then it does not.
     pub(super) rtc: &'a str,
     /// The how-manieth boot: names the files.
     pub(super) number: u32,
@@ -105,7 +105,9 @@ impl Qemu {
         let mut command = Command::new(program(&boot.settings.emulator));
         command.args(&boot.settings.board).args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.arg("-kernel").arg(&boot.image.kernel).arg("-initrd").arg(boot.initrd);
-        command.args(["-append", "console=ttyAMA0 quiet panic=-1", "-rtc", &format!("base={}", boot.rtc)]);
+        let synced = if boot.rtc == "utc" { " rig.synced" } else { "" };
+        command.args(["-append", &format!("console=ttyAMA0 quiet panic=-1{synced}")]);
+        command.args(["-rtc", &format!("base={}", boot.rtc)]);
         // A file is never full and never waits: a console that nobody reads would stop the processor.
         command.args(["-serial", &format!("file:{}", console.display())]);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", sockets.join("qmp").display())]);
