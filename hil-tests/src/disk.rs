@@ -313,7 +313,7 @@ mod tests {
     fn a_failing_disk_says_so() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = disk(dir.path(), Defects { fails_writes: true, ..Defects::default() });
-        let said = qemu_io(&disk, &["write -P 7 0 4096"]).map_or_else(|error| error.to_string(), |output| output);
+        let said = qemu_io(&disk, &["write -P 7 0 4096"]).unwrap_or_else(|error| error.to_string());
         assert!(said.contains("Input/output error"), "{said}");
         disk.set_defects(Defects::default());
         qemu_io(&disk, &["write -P 7 0 4096", "flush", "read -P 7 0 4096"]).expect("it was mended");

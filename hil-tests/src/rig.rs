@@ -35,7 +35,7 @@ use crate::isolation::{self, IsolationError};
 use crate::line::{Line, Trouble};
 use crate::meter::{Framing, Meter, MeterError};
 use crate::oracle::{Judgement, Line as WireLine, Message, Oracle};
-use crate::process::ProcessError;
+use crate::process::{ProcessError, tail};
 use crate::seed::Seed;
 use crate::wait::{TimedOut, let_pass, unix_ns, wait_for};
 use feed::Feed;
@@ -281,6 +281,10 @@ impl Rig {
         fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(io_error("the console"))
     }
 
+    fn console_tail(&self) -> String {
+        self.power.as_ref().map_or_else(|| "(no power)".to_owned(), |power| tail(power.console()))
+    }
+
     /// What the agent said of itself last in this boot.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
@@ -294,7 +298,7 @@ impl Rig {
         let look = || match self.feed.newest() {
             Some((at, status)) if at > from && holds(&status) => Ok(status),
             Some((_, status)) => Err(format!("{status:?}")),
-            None => Err("the agent has not said anything in this boot".to_owned()),
+            None => Err(format!("the agent has not said anything in this boot; console:\n{}", self.console_tail())),
         };
         Ok(wait_for(SOON, what, look)?)
     }
@@ -316,8 +320,11 @@ impl Rig {
             let look = || {
                 let lines = self.consumer.look(|messages| lines_of(&messages[from..], "/telemetry"));
                 let fits = |line: &WireLine| line.tag("device") == Some(device) && line.field("power_flow").is_some();
-                let said = self.status().map(|status| format!("{status:?}"));
-                if lines.iter().any(fits) { Ok(()) } else { Err(format!("the agent says {said:?}")) }
+                let lacking = || match self.status() {
+                    Some(status) => format!("the agent says {status:?}"),
+                    None => format!("the agent says nothing; console:\n{}", self.console_tail()),
+                };
+                if lines.iter().any(fits) { Ok(()) } else { Err(lacking()) }
             };
             wait_for(SOON, &format!("live values of {device}"), look)?;
         }
@@ -367,7 +374,7 @@ impl Rig {
         let next = (now / 1_000_000_000 + 1) * 1_000_000_000;
         let_pass(Duration::from_nanos((next - now).unsigned_abs()));
         let second = next / 1_000_000_000;
-        self.run(&format!("date -u -s @{second} && adjtimex --status 1 --maxerror 1000 --esterror 1000"))?;
+        self.run(&format!("date -u -s @{second} && /usr/bin/adjtimex --status 1 --maxerror 1000 --esterror 1000"))?;
         Ok(())
     }
 
@@ -443,11 +450,7 @@ impl Drop for Rig {
     fn drop(&mut self) {
         // nextest shows this of a test that failed.
         if std::thread::panicking() {
-            println!("--- the box's console, its end:");
-            if let Ok(console) = self.console() {
-                let lines: Vec<&str> = console.lines().collect();
-                println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-            }
+            println!("--- the box's console, its end:\n{}", self.console_tail());
         }
     }
 }

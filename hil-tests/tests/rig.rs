@@ -41,7 +41,7 @@ fn frames_cross_the_can_bus() -> Result<(), RigError> {
     let mut rig = Rig::start(Options::default())?;
     for interface in ["can0", "can1"] {
         let shown = rig.run(&format!("/usr/bin/ip -d link show {interface}"))?;
-        assert!(shown.contains("bitrate 250000") && shown.contains("state UP"), "{shown}");
+        assert!(shown.contains("bitrate 250000") && shown.contains(",UP") && shown.contains("ERROR-ACTIVE"), "{shown}");
     }
     let heard = rig.run(
         "candump -n 100 -T 20000 can1 > /tmp/heard & sleep 1; \
