@@ -80,9 +80,14 @@ impl Authority {
         Ok(Self { dir: dir.to_owned(), name: name.to_owned(), issuer: Issuer::new(params, key) })
     }
 
-    /// For a broker on this machine: `localhost`, `127.0.0.1`, and the name that QEMU's guests have for it.
+    /// For a broker on this machine: `localhost` and `127.0.0.1`.
     pub fn server(&self, validity: Validity) -> Result<Files, CertsError> {
-        self.issue("localhost", &["localhost", "127.0.0.1", "10.0.2.2"], ExtendedKeyUsagePurpose::ServerAuth, validity)
+        self.server_known_as("localhost", validity)
+    }
+
+    /// For a broker on this machine that others know by this name or address.
+    pub fn server_known_as(&self, name: &str, validity: Validity) -> Result<Files, CertsError> {
+        self.issue(name, &["localhost", "127.0.0.1", name], ExtendedKeyUsagePurpose::ServerAuth, validity)
     }
 
     /// For a client whose common name is `id`: a gateway, in the broker's eyes.

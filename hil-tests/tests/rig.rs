@@ -267,7 +267,7 @@ impl fmt::Display for Record {
         writeln!(f, "cut  at      broker  of what was not flushed          written / flushes  committed (epoch, seq)")?;
         for (number, (instant, alone, remains, cut)) in self.rows.iter().enumerate() {
             let broker = if *alone { "mute" } else { "takes" };
-            let left = format!("{remains:?} left, {} sectors lost", cut.sectors_lost);
+            let left = format!("{remains:?} left, {} blocks lost", cut.blocks_lost);
             let traffic = format!("{} KiB / {}", cut.traffic.bytes / 1024, cut.traffic.flushes);
             let (at, committed) = (instant.as_secs_f64(), cut.committed);
             writeln!(f, "{:>3}  {at:.3} s  {broker:<6}  {left:<32} {traffic:<18} {committed:?}", number + 1)?;
