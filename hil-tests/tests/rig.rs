@@ -240,6 +240,27 @@ fn disk_troubles() -> Result<(), RigError> {
     Ok(())
 }
 
+/// The disk fails for good, and then the power goes: the agent lives on from memory, and what was durable before is there.
+#[test]
+fn disk_error() -> Result<(), RigError> {
+    let mut rig = Rig::start(Options::default())?;
+    rig.wait_until_live()?;
+    rig.inject(Fault::DiskError)?;
+    let status =
+        rig.wait_for_status("that it says what is wrong", |status| status.text("/journal/trouble").is_some())?;
+    println!("the agent says: {}", status.text("/journal/trouble").unwrap_or_default());
+    assert!(!rig.run("pidof v2g-edge")?.is_empty(), "the agent lives");
+    rig.wait_until_live()?;
+    rig.power_cut(Remains::Nothing)?;
+    rig.heal(Fault::DiskError)?;
+    rig.power_on()?;
+    rig.wait_until_live()?;
+    let judgement = rig.stop_and_judge()?;
+    println!("{judgement}");
+    assert_eq!(judgement.count(Kind::Lost), 0, "{judgement}");
+    Ok(())
+}
+
 /// Stops the agent in order; everything from the first number to the last must have come, once, unchanged and true.
 #[track_caller]
 fn judged(rig: &mut Rig) -> Result<Judgement, RigError> {
