@@ -31,6 +31,10 @@ pub(super) struct Arguments {
     every: Option<Duration>,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a person's interval between two looks; nothing else goes on in this process"
+)]
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
