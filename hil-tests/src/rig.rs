@@ -152,7 +152,6 @@ pub struct Rig {
     image: Option<(Image, PathBuf)>,
     overlay: Overlay,
     boots: u32,
-    clock_late: Option<(i64, i64)>,
     dir: tempfile::TempDir,
 }
 
@@ -203,7 +202,6 @@ impl Rig {
             image,
             overlay,
             boots: 0,
-            clock_late: None,
             dir,
         };
         rig.power_on()?;
@@ -402,11 +400,6 @@ impl Rig {
         Ok(())
     }
 
-    /// Until the box's clock is set, what it labels is this many seconds late; the oracle is to reckon with it.
-    pub fn labels_were_late(&mut self, before_unix_s: i64, late_s: i64) {
-        self.clock_late = Some((before_unix_s * 1_000_000_000, late_s * 1_000_000_000));
-    }
-
     /// How often the watchdog has reset the box since its power came on.
     pub fn watchdog_fired(&mut self) -> usize {
         self.power.as_mut().map_or(0, Machine::resets)
@@ -446,11 +439,7 @@ impl Rig {
     pub fn judge(&self, last: Option<u64>) -> Result<Judgement, RigError> {
         let mut oracle = Oracle::new();
         for (device, meter) in &self.meters {
-            let mut truth = meter.truth(device, TOLERANCE)?;
-            if let Some((before, late)) = self.clock_late {
-                truth.clock_was_late(before, late);
-            }
-            oracle.know(truth);
+            oracle.know(meter.truth(device, TOLERANCE)?);
         }
         for (epoch, (first, last)) in self.feed.durable() {
             oracle.committed(GATEWAY, epoch, first, last);

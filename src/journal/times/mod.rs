@@ -49,6 +49,8 @@ const TURNS: u16 = 999;
 const PIECES_MAX: usize = 64;
 /// A clock that was set forward by less keeps the estimate as it is.
 const SET_NS: i64 = 1_000_000_000;
+/// Who sets the clock calls it synced a moment later, and `adjtimex` is asked once a second.
+const SETTLING: Duration = Duration::from_secs(10);
 /// From here on stretches of which no entry is left are forgotten: 64 take about 4 KB.
 const STRETCHES_KEPT: usize = 64;
 /// Boots that never synced with their entries still waiting; of more the oldest are told as they were captured. 280 KB.
@@ -112,6 +114,8 @@ struct Stretch {
     last: Mono,
     /// UTC minus monotonic by the wall clock, at the newest.
     wall: i64,
+    /// When the wall clock was set last.
+    set: Option<Mono>,
     /// The newest captured label when it began.
     after: Option<i64>,
     pieces: Vec<Piece>,
@@ -237,7 +241,7 @@ impl Times {
     pub(super) fn held_from(&self) -> Option<u64> {
         let stretches = &self.kept.stretches;
         if let Some(current) = stretches.iter().find(|stretch| stretch.boot == self.boot)
-            && (!current.pieces.is_empty() || current.shows_plausible_time())
+            && (!current.pieces.is_empty() || (current.shows_plausible_time() && current.has_settled()))
         {
             return None;
         }
@@ -270,12 +274,24 @@ impl Times {
     fn extend_stretch(&mut self, boot: BootId, end: Stamp, seq: u64) {
         let wall = end.utc.0.saturating_sub(signed(end.mono.0));
         if let Some(stretch) = self.stretch(boot) {
+            if wall.saturating_sub(stretch.wall).saturating_abs() > SET_NS {
+                stretch.set = Some(end.mono);
+            }
             (stretch.last, stretch.wall) = (end.mono, wall);
             return;
         }
         let after = self.kept.newest;
         let pieces = Vec::new();
-        self.kept.stretches.push(Stretch { boot, from: seq, first: end.mono, last: end.mono, wall, after, pieces });
+        self.kept.stretches.push(Stretch {
+            boot,
+            from: seq,
+            first: end.mono,
+            last: end.mono,
+            wall,
+            set: None,
+            after,
+            pieces,
+        });
         if self.kept.stretches.len() > STRETCHES_MAX {
             self.kept.stretches.remove(0);
         }
@@ -404,6 +420,10 @@ impl Stretch {
     fn shows_plausible_time(&self) -> bool {
         let shown = self.wall.saturating_add(signed(self.first.0));
         shown >= PLAUSIBLE_NS && self.after.is_none_or(|after| shown > after)
+    }
+
+    fn has_settled(&self) -> bool {
+        self.set.is_none_or(|set| self.last.since(set) >= SETTLING)
     }
 }
 

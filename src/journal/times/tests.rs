@@ -147,6 +147,16 @@ fn a_plausible_clock_does_not_wait_and_one_behind_the_past_does() {
 }
 
 #[test]
+fn a_clock_that_was_just_set_may_be_called_synced_in_a_moment() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, Y2001, ClockTrust::Unsynced), 1);
+    times.capture(boot(1), &mut at(11, NOON, ClockTrust::Unsynced), 2);
+    assert_eq!(times.held_from(), Some(1));
+    times.capture(boot(1), &mut at(21, NOON + 10 * S, ClockTrust::Unsynced), 3);
+    assert_eq!(times.held_from(), None, "nobody calls it synced");
+}
+
+#[test]
 fn a_process_that_is_younger_than_the_boot_trusts_the_anchor_of_the_boot() {
     let mut times = times(1);
     times.capture(boot(1), &mut at(10, NOON, ClockTrust::Synced), 1);
