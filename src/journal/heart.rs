@@ -168,6 +168,7 @@ impl<S: Store> Heart<S> {
 
     /// Takes a window. It has a number now and counts as kept after the commit.
     pub(super) fn append(&mut self, mut window: Window, now: Duration) {
+        self.times.witness(window.boot, window.end);
         let ours = self.losses.any_untold();
         if self.is_full() && !ours {
             return self.refuse_newest(&window);

@@ -6,7 +6,7 @@ use super::heart::Heart;
 use super::reader::Fetched;
 use super::store::{Durably, Record, Store, StoreError};
 use super::times::Label;
-use crate::measure::{Entry, Event, EventKind, Stamp, Window};
+use crate::measure::{ClockTrust, Entry, Event, EventKind, Stamp, Window};
 
 /// How long the wait for the clock has lasted. A clock is synced over the same network by which entries leave, so it
 /// counts from the first connection of a life.
@@ -52,6 +52,9 @@ impl<S: Store> Heart<S> {
     /// that cannot be made durable now, unless the entry itself is not durable either.
     pub(super) fn seal_time(&mut self, entry: &mut Entry) -> bool {
         let window = &mut entry.window;
+        if window.end.trust != ClockTrust::Unsynced {
+            return true;
+        }
         let label = match self.times.label(window.boot, window.end) {
             Label::Told(stamp) => Label::Told(stamp),
             Label::Open => {
@@ -73,6 +76,12 @@ impl<S: Store> Heart<S> {
 
     /// Decides from which number on entries wait for the clock.
     pub(super) fn mind_the_clock(&mut self, now: Duration) {
+        // An anchor may have been seen in a window that was not kept.
+        if self.tail.open_count() == 0
+            && let Err(error) = self.save_times()
+        {
+            tracing::debug!(%error, "the times of entries cannot be saved");
+        }
         if self.clock_wait.connected {
             self.clock_wait.since.get_or_insert(now);
         }

@@ -172,6 +172,14 @@ impl Times {
         }
     }
 
+    /// Sees the time of a window, whether it is kept or not.
+    pub(super) fn witness(&mut self, boot: BootId, end: Stamp) {
+        let believed = matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover);
+        if believed && self.kept.anchor.is_none_or(|anchor| anchor.boot != boot) {
+            self.anchor(Anchor { boot, mono: end.mono, utc: end.utc.0 });
+        }
+    }
+
     /// Takes note of a new window before it is written as `seq`, and gives a captured time its final form. Answers by
     /// how much the clock went back, if it shows times that were given before.
     pub(super) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
@@ -185,6 +193,7 @@ impl Times {
         }
         self.newest = Some((boot, end.mono));
         self.moved = true;
+        self.witness(boot, *end);
         let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == boot);
         match end.trust {
             ClockTrust::Unsynced if !anchored => {
@@ -195,9 +204,6 @@ impl Times {
                 if end.trust == ClockTrust::Unsynced {
                     // The process is younger than the boot: only the journal knows that the clock was synced before.
                     end.trust = ClockTrust::Holdover;
-                }
-                if !anchored {
-                    self.anchor(Anchor { boot, mono: end.mono, utc: end.utc.0 });
                 }
                 let (utc, back) = self.straighten(end.utc);
                 end.utc = utc;
@@ -213,10 +219,10 @@ impl Times {
         if end.trust != ClockTrust::Unsynced {
             return Label::Told(end);
         }
-        // No stretch: written by an agent that knew nothing of all this and told the captured time.
-        let Some(stretch) = self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot) else {
-            return Label::Told(end);
-        };
+        // In no stretch: written by an agent that knew nothing of all this and told the captured time.
+        let stretch =
+            self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= end.mono);
+        let Some(stretch) = stretch else { return Label::Told(end) };
         let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else { return Label::Open };
         let utc = whole_ms(piece.course.at(end.mono)).saturating_add(i64::from(piece.turn) * 1_000);
         let trust = if piece.resolved { ClockTrust::Resolved } else { ClockTrust::Estimated };

@@ -58,6 +58,25 @@ fn what_came_before_the_anchor_of_its_boot_is_resolved_through_it() {
 }
 
 #[test]
+fn an_anchor_is_seen_in_a_window_that_is_not_kept() {
+    let mut times = times(1);
+    let mut early = at(10, Y2001, ClockTrust::Unsynced);
+    times.capture(boot(1), &mut early, 1);
+    times.witness(boot(1), at(70, NOON, ClockTrust::Synced));
+    assert!(times.held_from().is_none() && times.unsaved().is_some());
+    assert_eq!(told(&times, 1, early).1, ClockTrust::Resolved);
+}
+
+#[test]
+fn what_an_agent_before_this_one_captured_in_the_same_boot_stays_as_it_told_it() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, Y2001, ClockTrust::Unsynced), 1);
+    times.capture(boot(1), &mut at(20, NOON, ClockTrust::Synced), 2);
+    let older = at(9, Y2001 - S, ClockTrust::Unsynced);
+    assert_eq!(times.label(boot(1), older), Label::Told(older));
+}
+
+#[test]
 fn a_boot_without_a_clock_is_placed_between_its_neighbours() {
     let mut first = times(1);
     first.capture(boot(1), &mut at(100, NOON, ClockTrust::Synced), 1);
