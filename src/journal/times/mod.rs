@@ -13,14 +13,12 @@
 //! The last two are not written into entries: a boot's windows before its anchor are a [`Stretch`], and what was decided
 //! of it is a few [`Piece`]s, each a straight line from monotonic time to UTC. They are added and never changed, and are
 //! durable before the first entry that depends on them is leased: that is what seals a label. A boot that never gets an
-//! anchor is told in pieces of [`HORIZON`], so that an anchor still
-//! helps all that was not told before.
+//! anchor is told in pieces of [`HORIZON`], so that an anchor still helps all that was not told before.
 //!
-//! **No two entries share a label.** Labels are whole milliseconds, 1 ms or more apart within a boot
-//! (one window's end is moved for that where two would be closer). A captured time that
-//! was given before (the clock was set back) gets a *turn*: a number of microseconds, 1 to [`TURNS`], that no other pass
-//! over that time has; the step back is told as an event. Each piece has a turn of its own, too. So a label is at most
-//! 1.5 ms off, and collides after 999 turns at the earliest.
+//! **No two entries share a label.** Labels are whole milliseconds, at least one apart within a boot (a window's end is
+//! moved where two would be closer). A captured time that was given before (the clock was set back) gets a *turn*: a number
+//! of microseconds, 1 to [`TURNS`], that no other pass over that time has; the step back is told as an event. Each piece
+//! has a turn of its own, too. So a label is at most 1.5 ms off, and can collide after 999 turns at the earliest.
 
 mod course;
 
