@@ -38,7 +38,8 @@ fn cross_and_plain_cargo_build_the_same() {
 
 #[test]
 fn both_rigs_can_be_read() {
-    let rig = |path: &str| -> Settings { toml::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}")) };
+    let rig =
+        |path: &str| -> Settings { toml::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}")) };
     assert!(matches!(rig("hil-tests/rigs/qemu.toml"), Settings::Qemu(_)));
     let Settings::Bench(bench) = rig("hil-tests/rigs/bench.toml") else { panic!("bench.toml is no bench") };
     for command in ["power_off", "power_on", "link_down", "link_up"] {
