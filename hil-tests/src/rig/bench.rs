@@ -33,6 +33,8 @@ pub struct Settings {
     pub host: String,
     /// This machine's end of the RS-485 line.
     pub adapter: PathBuf,
+    /// How `stty` sets it up.
+    pub stty: Vec<String>,
     /// The box's end of it.
     pub serial_port: String,
     /// The box's watchdog.
@@ -82,8 +84,7 @@ impl Bench {
     /// This machine's end of the line, at its speed.
     pub(super) fn serial(&self) -> Result<File, RigError> {
         let adapter = &self.settings.adapter;
-        let stty = ["19200", "cs8", "parenb", "-parodd", "-cstopb", "raw", "-echo", "clocal"];
-        tool::run(Command::new("stty").arg("-F").arg(adapter).args(stty)).map_err(RigError::Tool)?;
+        tool::run(Command::new("stty").arg("-F").arg(adapter).args(&self.settings.stty)).map_err(RigError::Tool)?;
         let opened = OpenOptions::new().read(true).write(true).open(adapter);
         opened.map_err(super::io_error(&adapter.display().to_string()))
     }
