@@ -119,7 +119,7 @@ fn line_troubles() -> Result<(), RigError> {
 /// The power goes at random instants, with and without a broker, and a random part of what was not flushed remains.
 #[test]
 fn power_cut() -> Result<(), RigError> {
-    let cuts = if long() { 300 } else { 12 };
+    let cuts = if long() { 300 } else { 20 };
     let mut rig = Rig::start(Options::default())?;
     let mut record = Record::default();
     for number in 1..=cuts {
