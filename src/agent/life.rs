@@ -145,6 +145,7 @@ fn journal_settings(plan: &Plan) -> journal::Settings {
         free_min: journal.free_min,
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
+        time_wait: journal.time_wait,
         when_full: match journal.when_full {
             WhenFull::Thin => journal::WhenFull::Thin,
             WhenFull::DropOldest => journal::WhenFull::DropOldest,

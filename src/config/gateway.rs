@@ -22,6 +22,7 @@ pub(super) const JOURNAL: Form = Form {
         ("age_max", "\"72h\""),
         ("commit_interval", "\"100ms\""),
         ("when_full", "\"thin\""),
+        ("time_wait", "\"5m\""),
     ],
 };
 pub(super) const API: Form = Form { table: "api", keys: &[("socket", "\"/run/v2g-edge/api.sock\"")] };
@@ -38,6 +39,8 @@ const JOURNAL_FREE: RangeInclusive<u64> = 0..=(16 << 40);
 const JOURNAL_AGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 /// Below, the medium does nothing but sync; above, a power cut takes more than anyone expects.
 const COMMIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
+/// An NTP client asks again within minutes; longer is a live view that stays dark.
+const TIME_WAIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// Below, a busy box is reset for nothing; above, a depot is without its record for long.
 const WATCHDOG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(600);
 /// `sockaddr_un.sun_path` less its final NUL.
@@ -68,6 +71,7 @@ pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
             .optional("commit_interval", duration_within(COMMIT))
             .unwrap_or(Duration::from_millis(100)),
         when_full: section.optional("when_full", one_of(&when_full)).unwrap_or(WhenFull::Thin),
+        time_wait: section.optional("time_wait", duration_within(TIME_WAIT)).unwrap_or(Duration::from_secs(300)),
     }
 }
 

@@ -13,6 +13,8 @@ use super::reader::{Fetched, Reader};
 use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
+use super::times::Times;
+use super::waiting::ClockWait;
 use super::{Tide, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
@@ -38,6 +40,7 @@ pub(super) struct Limits {
     pub(super) age_max: Duration,
     pub(super) when_full: WhenFull,
     pub(super) commit_interval: Duration,
+    pub(super) time_wait: Duration,
     /// A segment with this many bytes is full.
     pub(super) segment_bytes: u64,
     /// So is one with this many chunks.
@@ -116,6 +119,8 @@ pub(super) struct Heart<S> {
     pub(super) losses: Losses,
     pub(super) reader: Reader,
     pub(super) ledger: super::retention::Ledger,
+    pub(super) times: Times,
+    pub(super) clock_wait: ClockWait,
     /// The number of the next window.
     pub(super) next: u64,
     /// The newest durable number; 0: none.
@@ -151,6 +156,8 @@ impl<S: Store> Heart<S> {
             losses: Losses::default(),
             reader: Reader::default(),
             ledger: start.ledger,
+            times: start.times,
+            clock_wait: ClockWait::default(),
             next: start.next,
             durable: start.next - 1,
             newest_utc: None,
@@ -167,11 +174,14 @@ impl<S: Store> Heart<S> {
         for gap in start.untold {
             heart.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
+        heart.look_for_end(start.last);
+        heart.mind_the_clock(Duration::ZERO);
         heart
     }
 
     /// Takes a window. It has a number now and counts as kept after the commit.
     pub(super) fn append(&mut self, mut window: Window, now: Duration) {
+        self.times.witness(window.boot, window.end);
         let ours = self.losses.any_untold() || self.news.is_some();
         if self.is_full() && !ours {
             return self.refuse_newest(&window);
@@ -188,6 +198,7 @@ impl<S: Store> Heart<S> {
             self.told_trouble_in = matches!(kind, EventKind::JournalFailing(_)).then_some(seq);
             window.events.push(Event { device: None, kind });
         }
+        self.capture_time(&mut window, seq);
         window.events.extend(self.losses.tell(seq));
         match entry::encode(&window, self.words.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
@@ -223,6 +234,7 @@ impl<S: Store> Heart<S> {
         } else {
             self.open_since = None;
         }
+        self.mind_the_clock(now);
         self.float(now);
         self.carry_out(now);
     }
@@ -232,7 +244,10 @@ impl<S: Store> Heart<S> {
         let mut leased = Vec::new();
         while leased.len() < max && self.outstanding < LEASES_MAX {
             let Some(number) = self.lanes.next(lane) else { break };
-            if let Some(entry) = self.entry_at(number) {
+            if let Some(mut entry) = self.entry_at(number) {
+                if !self.seal_time(&mut entry) {
+                    break;
+                }
                 self.note_publication(number);
                 self.lanes.take(number, lane);
                 self.outstanding += 1;
@@ -284,6 +299,7 @@ impl<S: Store> Heart<S> {
     /// A (re)connection: what comes from here on is live.
     pub(super) fn go_live(&mut self) {
         self.lanes.go_live();
+        self.clock_wait.connected();
     }
 
     /// The end: tells what is untold, commits, seals, and writes the cursor.
@@ -404,6 +420,7 @@ impl<S: Store> Heart<S> {
     }
 
     fn write_out(&mut self) -> Result<(), Failure> {
+        self.save_times()?;
         while self.tail.open_count() > 0 {
             if self.active_is_full() {
                 self.seal_active()?;

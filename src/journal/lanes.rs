@@ -37,8 +37,10 @@ pub(super) struct Lanes {
     floor: Option<u64>,
     /// The next number that the live lane looks at.
     live_next: u64,
-    /// One above the newest number that may be leased.
+    /// One above the newest number that may be leased, but for what is held.
     end: u64,
+    /// From here on they wait for the clock.
+    held_from: Option<u64>,
 }
 
 impl Lanes {
@@ -65,6 +67,20 @@ impl Lanes {
     /// Entries below `end` may be leased now.
     pub(super) fn extend(&mut self, end: u64) {
         self.end = self.end.max(end);
+    }
+
+    /// These and all above may not be leased; `None`: no such bound.
+    pub(super) fn hold(&mut self, from: Option<u64>) {
+        self.held_from = from;
+    }
+
+    /// How many could be leased if they were not held.
+    pub(super) fn held(&self) -> u64 {
+        self.free(self.leasable(), self.end.saturating_sub(1))
+    }
+
+    fn leasable(&self) -> u64 {
+        self.held_from.map_or(self.end, |from| from.min(self.end))
     }
 
     /// The next number to lease. It stays the next one until it is taken, settled, doomed or passed over.
@@ -169,28 +185,32 @@ impl Lanes {
 
     /// How many could be leased now, in the live lane and in history.
     pub(super) fn ready(&self) -> (u64, u64) {
-        let free = |from: u64, to: u64| {
-            if from > to {
-                return 0;
-            }
-            let gone = [&self.settled, &self.doomed, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
-            let leased = self.leased.range(from..=to).filter(|(n, _)| !self.settled.contains(**n)).count() as u64;
-            (to - from + 1).saturating_sub(gone).saturating_sub(leased)
-        };
+        let end = self.leasable();
         let Some(floor) = self.floor else {
-            return (0, free(1, self.end.saturating_sub(1)));
+            return (0, self.free(1, end.saturating_sub(1)));
         };
-        let apart: u64 = self.apart.iter().map(|(a, b)| free(a, b.min(self.end.saturating_sub(1)))).sum();
-        let ahead = self.apart.within(self.live_next, self.end.saturating_sub(1));
-        let live = free(self.live_next, self.end.saturating_sub(1));
-        let live = live.saturating_sub(ahead.into_iter().map(|(a, b)| free(a, b)).sum());
-        (live, free(1, floor.min(self.end).saturating_sub(1)) + self.strays.len() as u64 + apart)
+        let (last, live_from) = (end.saturating_sub(1), self.live_next);
+        let apart: u64 = self.apart.iter().map(|(a, b)| self.free(a, b.min(last))).sum();
+        let ahead: u64 = self.apart.within(live_from, last).into_iter().map(|(a, b)| self.free(a, b)).sum();
+        let live = self.free(live_from, last).saturating_sub(ahead);
+        (live, self.free(1, floor.min(end).saturating_sub(1)) + self.strays.len() as u64 + apart)
+    }
+
+    /// How many of `from..=to` are in no set and not leased.
+    fn free(&self, from: u64, to: u64) -> u64 {
+        if from > to {
+            return 0;
+        }
+        let gone = [&self.settled, &self.doomed, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
+        let leased = self.leased.range(from..=to).filter(|(n, _)| !self.settled.contains(**n)).count() as u64;
+        (to - from + 1).saturating_sub(gone).saturating_sub(leased)
     }
 
     fn next_live(&mut self) -> Option<u64> {
         let floor = self.floor?;
-        let last = self.end.saturating_sub(1);
-        let lag = self.end.saturating_sub(self.live_next) - self.apart.count_within(self.live_next, last);
+        let end = self.leasable();
+        let last = end.saturating_sub(1);
+        let lag = end.saturating_sub(self.live_next).saturating_sub(self.apart.count_within(self.live_next, last));
         if lag > LIVE_LAG_MAX
             && let Some(&(_, newest)) = self.apart.missing(self.live_next, last).last()
         {
@@ -203,7 +223,7 @@ impl Lanes {
         loop {
             let at = self.apart.next_outside(self.free_from(self.live_next));
             if at == self.live_next {
-                return (at < self.end).then_some(at);
+                return (at < end).then_some(at);
             }
             self.live_next = at;
         }
@@ -211,12 +231,13 @@ impl Lanes {
 
     fn next_history(&self) -> Option<u64> {
         let first = self.free_from(1);
-        let limit = self.floor.unwrap_or(u64::MAX).min(self.end);
+        let end = self.leasable();
+        let limit = self.floor.unwrap_or(u64::MAX).min(end);
         if first < limit {
             return Some(first);
         }
         let apart = || {
-            let mut free = self.apart.iter().map(|(a, b)| (self.free_from(a), b.min(self.end.saturating_sub(1))));
+            let mut free = self.apart.iter().map(|(a, b)| (self.free_from(a), b.min(end.saturating_sub(1))));
             free.find(|(at, last)| at <= last).map(|(at, _)| at)
         };
         self.strays.first().copied().or_else(apart)
@@ -313,6 +334,21 @@ mod tests {
         assert!(lanes.any_published_in(4, 4));
         lanes.settle(1, 10);
         assert!(!lanes.any_published_in(1, 10));
+    }
+
+    #[test]
+    fn what_waits_for_the_clock_is_in_no_lane_until_it_may_go() {
+        let mut lanes = with_ten_entries();
+        lanes.hold(Some(8));
+        lanes.go_live();
+        lanes.extend(13);
+        assert_eq!((lanes.ready(), lanes.held(), lanes.waiting()), ((0, 7), 5, 12));
+        assert_eq!(lanes.next(Lane::Live), None);
+        assert_eq!(drain(&mut lanes, Lane::History), (1..=7).collect::<Vec<_>>());
+        lanes.hold(None);
+        assert_eq!((lanes.ready(), lanes.held()), ((2, 3), 0));
+        assert_eq!(drain(&mut lanes, Lane::Live), [11, 12]);
+        assert_eq!(drain(&mut lanes, Lane::History), [8, 9, 10]);
     }
 
     #[test]

@@ -15,6 +15,10 @@
 //! - **Every loss is told before it takes place.** Retention, damage and refusals leave a gap event in a later entry;
 //!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
 //! - **Same identity, same content**, in the words of its own time: each segment keeps the schema it was written under.
+//!   The time belongs to the content. What was captured before the clock was set is resolved through the anchor of its
+//!   boot, or estimated if there is none, when it is first leased, and never changes from then on (see `times`). While
+//!   the clock of a boot cannot be right (before 2026, or behind what is known) its entries wait: for the anchor, or for
+//!   `time_wait` after the first connection. No two entries share a time.
 //! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
 //! - **Thinned, not lost.** With [`WhenFull::Thin`] the oldest entries that were never handed out become coarser before
 //!   any are dropped: a new segment under new numbers, made whole or not at all, whose first entry names what it stands
@@ -34,6 +38,7 @@
 //!   lock                   held while an agent lives
 //!   life                   newest epoch, gateway, site, whether it ended in order
 //!   cursor-a, cursor-b     what is settled, what was handed out, and the next number; two slots in turn
+//!   times                  anchor of the newest boot; what was decided for boots without a clock (see `times`)
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)
 //!     ready                the header; without it the directory is half made
@@ -44,9 +49,9 @@
 //! sled, by a look at every byte: sled writes over what it takes for damage.
 //!
 //! # What it does not do
-//! It does not know what a value means, resolve times, compress, or talk to a broker. When others fill the disk to the
-//! last byte before the next look at it (1 s), no loss can be told and so none takes place: it goes on from memory until
-//! there is space. A medium that lies about a sync cannot be helped; `store` has the fault model.
+//! It does not know what a value means, compress, or talk to a broker. When others fill the disk to the last byte before
+//! the next look at it (1 s), no loss can be told and so none takes place: it goes on from memory until there is space.
+//! A medium that lies about a sync cannot be helped; `store` has the fault model.
 //!
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
@@ -73,6 +78,8 @@ mod store;
 mod tail;
 mod task;
 mod thinning;
+mod times;
+mod waiting;
 
 #[cfg(test)]
 mod mem_store;
@@ -107,6 +114,8 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// What gives when `bytes_max` or `free_min` is reached.
     pub when_full: WhenFull,
+    /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
+    pub time_wait: Duration,
 }
 
 /// What gives when the journal is full. Each leaves a gap entry.

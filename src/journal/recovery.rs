@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::chunk::{Chunk, Kind};
+use super::coarse::Grain;
 use super::cursor::Cursor;
 use super::entry;
 use super::epoch::{self, Life};
@@ -11,6 +12,7 @@ use super::ranges::Ranges;
 use super::retention::Ledger;
 use super::segment::Seal;
 use super::store::{Durably, Found, Record, Store, StoreError};
+use super::times::Times;
 use crate::measure::{BootId, Epoch, Gap, GapReason, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
@@ -25,6 +27,9 @@ pub(super) struct Start {
     pub(super) published: Ranges,
     pub(super) next: u64,
     pub(super) ledger: Ledger,
+    pub(super) times: Times,
+    /// The newest number that is there; 0: none, or one that is not the newest in time.
+    pub(super) last: u64,
     /// Losses of the life before that it could not tell any more.
     pub(super) untold: Vec<Gap>,
 }
@@ -40,6 +45,8 @@ impl Start {
             published: Ranges::default(),
             next: Seq::FIRST.0,
             ledger: Ledger::default(),
+            times: Times::open(None, None, 1, boot),
+            last: 0,
             untold: Vec::new(),
         }
     }
@@ -80,8 +87,22 @@ pub(super) fn start<S: Store>(store: &mut S, schema: &Schema, boot: BootId, now:
     let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
     save_life(store, &life)?;
     let untold = untold(&past, &settled);
+    let oldest = past.segments.first().map_or(next, |segment| segment.first);
+    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_utc, oldest, boot);
+    let last = if past.newest_is_thinned { 0 } else { past.last };
     let previous_ended_clean = previous.map(|life| life.clean);
-    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, published, next, ledger, untold })
+    Ok(Start {
+        epoch,
+        previous_ended_clean,
+        segments: past.segments,
+        settled,
+        published,
+        next,
+        ledger,
+        times,
+        last,
+        untold,
+    })
 }
 
 /// Notes the state of a life.
@@ -96,6 +117,10 @@ struct Past {
     segments: Vec<Segment>,
     /// The newest number that is there.
     last: u64,
+    /// The newest time that can be believed, in the segments that were looked at.
+    newest_utc: Option<i64>,
+    /// The newest segment is older than its numbers.
+    newest_is_thinned: bool,
     /// Gaps that are told in segments that were not complete, or are newer than the cursor: the losses may not have
     /// taken place.
     told: Vec<Gap>,
@@ -104,6 +129,16 @@ struct Past {
 }
 
 impl Past {
+    /// Takes a segment for the newest. What was thinned is older than its numbers; the record of times was made durable
+    /// before it was.
+    fn note_end(&mut self, seal: &Seal) {
+        self.last = self.last.max(seal.last);
+        self.newest_is_thinned = seal.grain != Grain::AsRead;
+        if !self.newest_is_thinned {
+            self.newest_utc = self.newest_utc.max(seal.newest_utc);
+        }
+    }
+
     fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
         self.segments.iter().map(|segment| segment.first)
     }
@@ -154,14 +189,14 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
         let newest = place + 1 == count;
         let seal = if sealed && newest { store.seal_of(first)? } else { None };
         if let Some(seal) = seal {
-            past.last = past.last.max(seal.last);
+            past.note_end(&seal);
         } else if !sealed || newest {
             let seal = look_into(store, first, &mut past)?;
             if seal.last < first.0 {
                 store.remove(first)?;
                 continue;
             }
-            past.last = past.last.max(seal.last);
+            past.note_end(&seal);
             // A seal that cannot be written now is no reason to stop: it is in memory.
             segment.seal = store.seal(first, &seal).is_err().then_some(seal);
         }
@@ -176,10 +211,11 @@ fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), Sto
     let Some(first) = past.segments.last().map(|segment| Seq(segment.first)).filter(|first| past.last < first.0) else {
         return Ok(());
     };
-    past.last = match store.seal_of(first)? {
-        Some(seal) => seal.last,
-        None => look_into(store, first, past)?.last,
+    let seal = match store.seal_of(first)? {
+        Some(seal) => seal,
+        None => look_into(store, first, past)?,
     };
+    past.note_end(&seal);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ fn heart(store: Option<MemStore>) -> Heart<MemStore> {
         age_max: Duration::from_secs(72 * 3600),
         when_full: WhenFull::Thin,
         commit_interval: Duration::from_millis(100),
+        time_wait: Duration::from_secs(300),
         segment_bytes: 8 * 1024 * 1024,
         segment_chunks: 1000,
     };

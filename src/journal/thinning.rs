@@ -25,6 +25,7 @@ use super::heart::Heart;
 use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
+use super::times::Label;
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Schema, Seq, Thinned, Window};
 
 /// What is thinned must become smaller than this share of what it was, as a fraction.
@@ -246,7 +247,11 @@ impl<S: Store> Heart<S> {
         while job.bytes_in - begun < SLICE_BYTES {
             let Some(number) = self.next_to_read(job, bytes_max) else { return Ok(Reading::End) };
             job.next = number + 1;
-            let Some(entry) = self.entry_at(number) else { continue };
+            let Some(mut entry) = self.entry_at(number) else { continue };
+            // A time that is decided is kept in what is thinned: the record of times goes by numbers of before.
+            if let Label::Told(stamp) = self.times.label(entry.window.boot, entry.window.end) {
+                entry.window.end = stamp;
+            }
             let full = job.bytes_out >= bytes_max || job.spans.len() >= SPANS_MAX;
             if full && job.coarsener.is_ended_by(&entry.window) {
                 return Ok(Reading::End);
@@ -323,6 +328,7 @@ impl<S: Store> Heart<S> {
             return Ok(());
         };
         self.seal_active()?;
+        self.save_times_behind()?;
         let chunks = entries.chunks(epoch, first, usize::MAX);
         let mut seal = Seal { grain: job.to, ..Seal::open(first) };
         chunks.iter().for_each(|chunk| seal.add(chunk));

@@ -99,6 +99,7 @@ pub(crate) fn settings(dir: &Path, bytes_max: u64, when_full: WhenFull) -> Setti
         age_max: Duration::from_secs(72 * 3600),
         commit_interval: Duration::from_millis(20),
         when_full,
+        time_wait: Duration::from_secs(300),
     }
 }
 
