@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use v2g_edge::journal::WhenFull;
 
@@ -75,7 +77,8 @@ fn kill_9_at_random_under_load_loses_nothing_that_was_committed() {
     for round in 0..KILLS {
         let (mut child, told) = spawn(&dir, n);
         let first = told.recv_timeout(Duration::from_secs(20)).expect("the child commits");
-        std::thread::sleep(Duration::from_micros(round * 7_919 % 40_000));
+        let moment = Duration::from_micros(round * 7_919 % 40_000);
+        depot::block_on(async { tokio::time::sleep(moment).await });
         child.kill().expect("it is killed");
         child.wait().expect("it is gone");
         let last = told.iter().last().unwrap_or(first);

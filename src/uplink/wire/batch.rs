@@ -319,6 +319,25 @@ mod tests {
     }
 
     #[test]
+    fn a_thinned_gap_names_what_stands_for_it_and_trouble_with_the_disk_is_told() {
+        let mut entry = example();
+        let gap = Gap { epoch: Epoch(12), from: Seq(1), to: Seq(80), points: Some(9), reason: GapReason::Thinned };
+        let window = Duration::from_secs(10);
+        let thinned = Thinned { gap, as_epoch: Epoch(13), as_from: Seq(345), as_to: Seq(347), window };
+        let kinds = [EventKind::Thinned(thinned), EventKind::JournalFailing("no space".into())];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::History, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,kind=gap from_epoch=12i,from_seq=1i,to_seq=80i,points=9i,reason="thinned",as_epoch=13i,as_from_seq=345i,as_to_seq=347i,window_ms=10000i 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=journal_failing reason="no space" 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
     fn two_events_of_one_series_do_not_overwrite_each_other() {
         let mut entry = example();
         entry.window.events = vec![entry.window.events[0].clone(); 3];
