@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         let report = match api::ask(&socket, Request::Status)? {
             Response::Status(report) => report,
             Response::Refused { why } => bail!("the agent refused the question: {why}"),
+            _ => bail!("the agent answered something else; is another version running?"),
         };
         let told =
             if arguments.json { serde_json::to_string(&report)? + "\n" } else { text(&report, Paint::for_stdout()) };

@@ -48,6 +48,14 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
 }
 
+/// The names in a directory, ascending; none if it cannot be read.
+pub(super) fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// Bytes that a file takes on its file system; 0 if it cannot be told.
 pub(super) fn taken(path: &Path) -> u64 {
     // st_blocks counts 512 bytes, whatever the file system's own block (stat(2)).

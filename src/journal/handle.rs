@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::epoch::Life;
 use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
+use super::inventory::Inventory;
 use super::lanes::Lane;
+use super::mend::Forgotten;
 use super::recovery::{self, Start};
 use super::sled_store::{SledStore, Unusable};
 use super::store::{Record, Store, StoreError};
@@ -34,7 +37,7 @@ const SEGMENT_CHUNKS: u32 = 128 * 9;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another agent writes here.
-    #[error("{0} is held by another running agent; stop it first")]
+    #[error("{0} is held by another running agent, or by a `v2g-edge journal` command; stop that first")]
     Held(PathBuf),
     /// It holds the record of another gateway.
     #[error(
@@ -275,6 +278,23 @@ impl JournalHandle {
         let (reply, done) = oneshot::channel();
         self.ask(Command::Commit(reply));
         let _ = done.await;
+    }
+
+    /// What is there, segment by segment; `None` if the journal is too busy to say or has ended. Reads two small files
+    /// for each segment: some milliseconds. Cancel-safe.
+    pub async fn inventory(&self) -> Option<Inventory> {
+        let (reply, told) = oneshot::channel();
+        self.ask(Command::Inventory(reply));
+        told.await.ok()
+    }
+
+    /// Gives up every complete segment of which all is older than this. The next window tells it as a gap; when that is
+    /// durable it takes place. `None` if the journal is too busy or has ended: then nothing is given up. Cancel-safe in
+    /// that what was ordered takes place, whoever listens.
+    pub async fn forget(&self, older_than: Duration) -> Option<Forgotten> {
+        let (reply, done) = oneshot::channel();
+        self.ask(Command::Forget { older_than, reply });
+        done.await.ok()
     }
 
     /// What waits. Changes whenever something becomes leasable or a verdict comes in.

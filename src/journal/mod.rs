@@ -36,13 +36,18 @@
 //! ```
 //! A segment is one life and one schema, never reopened for writing, and goes as a whole.
 //!
+//! # Who else may look
+//! A person, by `v2g-edge journal`: [`Archive`] reads the files without the database and without writing, [`repair`] and
+//! [`forget`] are short lives of their own under the same lock. A running agent answers by [`JournalHandle::inventory`].
+//!
 //! # What it does not do
-//! It does not know what a value means, resolve times, compress, or talk to a broker. [`WhenFull::Thin`] does not thin
+//! It does not know what a value means, resolve times, or talk to a broker. [`WhenFull::Thin`] does not thin
 //! yet: it drops the oldest, and says so at the start. A medium that lies about a sync cannot be helped; `store` has the
 //! fault model.
 //!
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
+mod archive;
 mod chunk;
 mod cursor;
 mod entry;
@@ -50,8 +55,10 @@ mod epoch;
 mod files;
 mod handle;
 mod heart;
+mod inventory;
 mod lanes;
 mod losses;
+mod mend;
 mod number;
 mod ranges;
 mod reader;
@@ -61,9 +68,11 @@ mod retention;
 mod scan;
 mod segment;
 mod sled_store;
+mod squeeze;
 mod store;
 mod tail;
 mod task;
+mod verify;
 
 #[cfg(test)]
 mod mem_store;
@@ -75,8 +84,12 @@ mod testing;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use archive::{Archive, ArchiveError, Place, View};
 pub use handle::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
+pub use inventory::{Inventory, SegmentFacts};
 pub use lanes::Lane;
+pub use mend::{Forgotten, MendError, Repaired, forget, repair};
+pub use verify::{Finding, Verdict};
 
 use crate::measure::Seq;
 

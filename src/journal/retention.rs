@@ -154,7 +154,7 @@ impl<S: Store> Heart<S> {
         open.find(|&place| !self.lanes.any_leased_in(self.segments[place].first, self.last_of(place))).or(oldest)
     }
 
-    fn seal_of(&mut self, place: usize) -> Option<Seal> {
+    pub(super) fn seal_of(&mut self, place: usize) -> Option<Seal> {
         let segment = &self.segments[place];
         if segment.seal.is_some() {
             return segment.seal.clone();
@@ -163,7 +163,7 @@ impl<S: Store> Heart<S> {
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.
-    fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
+    pub(super) fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
         self.segments[place].doomed = true;
         let (first, last) = (self.segments[place].first, self.last_of(place));
         if self.lanes.waiting_in(first, last).is_empty() {

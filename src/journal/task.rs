@@ -11,7 +11,9 @@ use super::Tide;
 use super::epoch::Life;
 use super::handle::{Lease, Line, in_words};
 use super::heart::{Heart, Verdict};
+use super::inventory::Inventory;
 use super::lanes::Lane;
+use super::mend::Forgotten;
 use super::recovery;
 use super::store::Store;
 use crate::health::Facts;
@@ -32,6 +34,11 @@ pub(super) enum Command {
     },
     GoLive(oneshot::Sender<()>),
     Commit(oneshot::Sender<()>),
+    Inventory(oneshot::Sender<Inventory>),
+    Forget {
+        older_than: Duration,
+        reply: oneshot::Sender<Forgotten>,
+    },
     Close(oneshot::Sender<Result<(), String>>),
     /// The owner was dropped: end as if killed.
     Abandon,
@@ -104,6 +111,13 @@ impl<S: Store> Desk<'_, S> {
             Command::Commit(reply) => {
                 self.commit();
                 let _ = reply.send(());
+            }
+            Command::Inventory(reply) => {
+                let _ = reply.send(self.heart.inventory());
+            }
+            Command::Forget { older_than, reply } => {
+                // Counted from the newest entry: that is now, unless the clock cannot be believed.
+                let _ = reply.send(self.heart.forget(older_than, None));
             }
             Command::Close(_) | Command::Abandon => {}
         }
