@@ -71,6 +71,7 @@ impl Place {
                 bytes_max: 8 << 20,
                 age_max: Duration::from_secs(3650 * 86_400),
                 commit_interval: Duration::from_millis(20),
+                bytes_per_day_max: None,
                 when_full: WhenFull::DropOldest,
             };
             let at = |n: u64| Stamp {

@@ -150,6 +150,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
         bytes_max: journal.bytes_max,
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
+        bytes_per_day_max: journal.bytes_per_day_max,
         when_full: match journal.when_full {
             WhenFull::Thin => journal::WhenFull::Thin,
             WhenFull::DropOldest => journal::WhenFull::DropOldest,

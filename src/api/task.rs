@@ -165,6 +165,7 @@ mod tests {
             bytes_max: 16 << 20,
             age_max: Duration::from_secs(3600),
             commit_interval: Duration::from_millis(20),
+            bytes_per_day_max: None,
             when_full: WhenFull::DropOldest,
         };
         let gateway = "gw-01".try_into().expect("a name");

@@ -19,6 +19,7 @@ use super::recovery::{self, Start};
 use super::sled_store::{SledStore, Unusable};
 use super::store::{Record, Store, StoreError};
 use super::task::{self, Command};
+use super::wear::Wear;
 use super::{Settings, Tide, WhenFull};
 use crate::health::Facts;
 use crate::measure::{BootId, Entry, Epoch, GatewayId, Identity, Schema, Seq, SiteId, Stamp, Window};
@@ -28,10 +29,10 @@ const WINDOWS_MAX: usize = 64;
 /// Questions on their way: each caller asks one at a time.
 const REQUESTS_MAX: usize = 16;
 /// A segment is as small as its removal is cheap, and as large as its five small files are not felt.
-const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// 128 trees of 9 chunks. sled rewrites the list of its trees with each new one; at a depot's rate of one small chunk
 /// a commit this bounds that list to a few KiB, and a segment to about five minutes.
-const SEGMENT_CHUNKS: u32 = 128 * 9;
+pub(super) const SEGMENT_CHUNKS: u32 = 128 * 9;
 
 /// The journal cannot be opened, and nothing may take its place. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +143,8 @@ impl Journal {
         let life = life(epoch);
         let words = Words { epoch, boot, schema: Arc::new(schema) };
         let bytes_max = limits.bytes_max;
+        let wear = Wear::new(settings.bytes_per_day_max, settings.commit_interval);
+        let dir = settings.dir.clone();
         let mut heart = Heart::new(store, limits, words, start);
         if let Some(text) = trouble {
             tracing::error!(
@@ -153,6 +156,7 @@ impl Journal {
         facts.journal(|facts| {
             facts.epoch = Some(epoch);
             facts.bytes_max = bytes_max;
+            facts.bytes_per_day_max = settings.bytes_per_day_max;
         });
 
         let (commands, orders) = sync_channel(WINDOWS_MAX + LEASES_MAX + REQUESTS_MAX);
@@ -161,7 +165,7 @@ impl Journal {
         let handle = JournalHandle { line: line.clone(), tide };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || task::run(heart, life, &orders, &line, &tell, &facts))
+            .spawn(move || task::run(heart, life, (wear, dir), &orders, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
         Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
     }

@@ -48,6 +48,8 @@
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
 mod archive;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod chunk;
 mod cursor;
 mod entry;
@@ -73,6 +75,7 @@ mod store;
 mod tail;
 mod task;
 mod verify;
+mod wear;
 
 #[cfg(test)]
 mod mem_store;
@@ -104,6 +107,9 @@ pub struct Settings {
     pub age_max: Duration,
     /// The shortest time between two group commits, and so what a power cut can take.
     pub commit_interval: Duration,
+    /// What this process may cause to be written in a day, by the kernel's count. Above, commits come rarer, every 10 s
+    /// at the least. `None`: they come as often as `commit_interval` says.
+    pub bytes_per_day_max: Option<u64>,
     /// What gives when `bytes_max` is reached.
     pub when_full: WhenFull,
 }
