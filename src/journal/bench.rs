@@ -25,6 +25,12 @@ pub fn encode(window: &Window) -> Vec<u8> {
     entry::encode(window, BOOT).expect("a window of a depot can be written").bytes
 }
 
+/// A run of entries as the journal compresses it; as it is, if that is not shorter.
+#[must_use]
+pub fn squeeze(body: Vec<u8>) -> Vec<u8> {
+    super::squeeze::squeeze(&body).unwrap_or(body)
+}
+
 /// A journal in the hands of its caller.
 #[derive(Debug)]
 pub struct Ring {

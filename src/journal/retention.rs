@@ -18,6 +18,10 @@ const CURSOR_SYNC: Duration = Duration::from_secs(10);
 /// Bounds are looked at this often; and at every removal.
 const RETAIN: Duration = Duration::from_secs(1);
 
+/// A whole segment that was acknowledged goes as soon as this: a replay at full speed would else leave a second of it on
+/// disk. Each costs a durable cursor.
+const SWEEP: Duration = Duration::from_millis(100);
+
 /// Where the cursor stands.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -31,6 +35,7 @@ pub(super) struct Ledger {
     saved_at: Duration,
     synced_at: Duration,
     retained_at: Duration,
+    swept_at: Duration,
 }
 
 impl Ledger {
@@ -47,6 +52,9 @@ impl<S: Store> Heart<S> {
             self.ledger.retained_at = now;
             self.sweep(now);
             self.give_up_aged();
+        } else if now >= self.ledger.swept_at + SWEEP && self.trouble().is_none() && self.oldest_is_settled() {
+            self.ledger.swept_at = now;
+            self.sweep(now);
         }
         self.give_up_for_room();
         let Ledger { dirty, unsynced, saved_at, synced_at, .. } = self.ledger;
@@ -104,6 +112,12 @@ impl<S: Store> Heart<S> {
             self.ledger.synced_at = now;
         }
         Ok(())
+    }
+
+    fn oldest_is_settled(&self) -> bool {
+        // The last one may be the one that is written.
+        let complete = self.segments.len() > usize::from(self.active.is_some());
+        complete && self.lanes.settled().covers(self.segments[0].first, self.last_of(0))
     }
 
     fn let_go(&mut self, first: u64) -> Result<(), StoreError> {

@@ -23,7 +23,7 @@ use crate::measure::Seq;
 const TREE_KEYS_MAX: usize = 9;
 /// sled's own unit of writing. A value above a quarter of it would become a file that is never synced; frames stay
 /// below 60 KB. Each open database holds two or three buffers of this size.
-const SLED_SEGMENT_BYTES: usize = 256 * 1024;
+const SLED_SEGMENT_BYTES: usize = 512 * 1024;
 /// sled's page cache; nothing is read twice.
 const SLED_CACHE_BYTES: u64 = 256 * 1024;
 /// Damaged segments that are kept for a person to look at: the newest.
