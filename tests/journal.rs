@@ -72,6 +72,7 @@ impl Place {
                 age_max: Duration::from_secs(3650 * 86_400),
                 commit_interval: Duration::from_millis(20),
                 bytes_per_day_max: None,
+                time_wait: Duration::ZERO,
                 when_full: WhenFull::DropOldest,
             };
             let at = |n: u64| Stamp {

@@ -32,7 +32,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Stamp;
 }
 
-/// The kernel's clocks. A stamp costs two calls into the vDSO; `adjtimex(2)` is asked at most once a second.
+/// The kernel's clocks. A stamp costs three calls into the vDSO; `adjtimex(2)` is asked at most once a second.
 #[derive(Debug, Default)]
 pub struct LinuxClock {
     /// Monotonic second of the last `adjtimex`, plus one; 0 before the first.
@@ -67,12 +67,19 @@ impl LinuxClock {
 
 impl Clock for LinuxClock {
     fn now(&self) -> Stamp {
-        let mono = read(libc::CLOCK_MONOTONIC);
+        // First the trust: a clock that is set right between the two is then called unsynced for a second more. The other
+        // way round its old time would be called synced.
+        let trust = self.trust(since_boot());
+        let mono = since_boot();
         let wall = read(libc::CLOCK_REALTIME);
-        let since_boot = Duration::new(u64::try_from(wall_secs(&mono)).unwrap_or(0), nanos(&mono));
         let utc_ns = wall_secs(&wall).saturating_mul(1_000_000_000).saturating_add(i64::from(nanos(&wall)));
-        Stamp { mono: since_boot, utc_ns, trust: self.trust(since_boot) }
+        Stamp { mono, utc_ns, trust }
     }
+}
+
+fn since_boot() -> Duration {
+    let mono = read(libc::CLOCK_MONOTONIC);
+    Duration::new(u64::try_from(wall_secs(&mono)).unwrap_or(0), nanos(&mono))
 }
 
 fn read(clock: libc::clockid_t) -> libc::timespec {

@@ -298,6 +298,12 @@ impl Status {
         self.0.pointer("/uplink/state").and_then(Value::as_str) == Some("online")
     }
 
+    /// A text by its JSON pointer.
+    #[must_use]
+    pub fn text(&self, pointer: &str) -> Option<&str> {
+        self.0.pointer(pointer)?.as_str()
+    }
+
     /// A number by its JSON pointer.
     #[must_use]
     pub fn number(&self, pointer: &str) -> Option<u64> {

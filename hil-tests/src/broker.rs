@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -58,13 +59,15 @@ pub enum BrokerError {
 pub struct Options {
     /// mosquitto's `max_inflight_messages`: the Receive Maximum that the agent is told.
     pub receive_maximum: u16,
+    /// Where it listens for gateways; the consumers' port is on loopback always.
+    pub listen: Ipv4Addr,
     /// More lines for `mosquitto.conf`.
     pub extra: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { receive_maximum: 100, extra: String::new() }
+        Self { receive_maximum: 100, listen: Ipv4Addr::LOCALHOST, extra: String::new() }
     }
 }
 
@@ -202,7 +205,7 @@ impl Broker {
             "connection_messages true\nlog_timestamp_format %H:%M:%S".to_owned(),
             self.options.extra.clone(),
             format!("listener {} 127.0.0.1", self.plain_port),
-            format!("listener {} 127.0.0.1", self.tls_port),
+            format!("listener {} {}", self.tls_port, self.options.listen),
             format!("cafile {}\ncertfile {}\nkeyfile {}", ca.display(), certificate.display(), key.display()),
             "require_certificate true\nuse_identity_as_username true".to_owned(),
         ];

@@ -123,7 +123,7 @@ impl Disk {
         &self.socket
     }
 
-    /// The power goes, at once: whatever is under way is not answered. Returns how many written sectors are lost.
+    /// The power goes, at once: whatever is under way is not answered. Returns how many written blocks of 4 KiB are lost.
     pub fn cut(&self, remains: Remains, seed: &mut Seed) -> usize {
         let mut state = self.shared.lock();
         state.powered = false;
@@ -159,15 +159,8 @@ impl Disk {
     }
 
     /// Breaks or mends it.
-    pub fn set_defects(&self, defects: Defects) {
-        self.shared.lock().defects = defects;
-        self.shared.changed.notify_all();
-    }
-
-    /// What is wrong with it now.
-    #[must_use]
-    pub fn defects(&self) -> Defects {
-        self.shared.lock().defects
+    pub fn change(&self, change: impl FnOnce(&mut Defects)) {
+        change(&mut self.shared.lock().defects);
     }
 
     /// What went through it since the power came on.
@@ -304,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = disk(dir.path(), Defects { ignores_flush: true, ..Defects::default() });
         qemu_io(&disk, &["write -P 7 0 4096", "flush"]).expect("it says that it works");
-        assert_eq!(disk.cut(Remains::Nothing, &mut Seed::new(1)), 8);
+        assert_eq!(disk.cut(Remains::Nothing, &mut Seed::new(1)), 1);
         disk.power_on();
         qemu_io(&disk, &["read -P 0 0 4096"]).expect("it is gone");
     }
@@ -313,9 +306,9 @@ mod tests {
     fn a_failing_disk_says_so() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = disk(dir.path(), Defects { fails_writes: true, ..Defects::default() });
-        let said = qemu_io(&disk, &["write -P 7 0 4096"]).map_or_else(|error| error.to_string(), |output| output);
+        let said = qemu_io(&disk, &["write -P 7 0 4096"]).unwrap_or_else(|error| error.to_string());
         assert!(said.contains("Input/output error"), "{said}");
-        disk.set_defects(Defects::default());
+        disk.change(|defects| *defects = Defects::default());
         qemu_io(&disk, &["write -P 7 0 4096", "flush", "read -P 7 0 4096"]).expect("it was mended");
     }
 
@@ -327,7 +320,7 @@ mod tests {
         let client = std::thread::scope(|scope| {
             let client = scope.spawn(|| {
                 let url = format!("nbd+unix:///?socket={}", disk.socket().display());
-                let writes = ["-c", "write -P 1 0 512", "-c", "write -P 2 512 512", "-c", "write -P 3 1024 512"];
+                let writes = ["-c", "write -P 1 0 4k", "-c", "write -P 2 4k 4k", "-c", "write -P 3 8k 4k"];
                 Command::new("timeout").args(["5", "qemu-io", "-f", "raw", "-t", "none", &url]).args(writes).output()
             });
             assert!(disk.wait_for_cut(Duration::from_secs(20)), "it was not reached");
@@ -336,6 +329,6 @@ mod tests {
         });
         assert!(client.is_ok());
         disk.power_on();
-        qemu_io(&disk, &["read -P 2 512 512", "read -P 0 1024 512"]).expect("two of three are there");
+        qemu_io(&disk, &["read -P 2 4k 4k", "read -P 0 8k 4k"]).expect("two of three are there");
     }
 }

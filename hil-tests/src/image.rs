@@ -15,7 +15,8 @@ use std::process::Command;
 use crate::tool::{self, ToolError};
 
 /// Real tools of the guest, and the libraries that they load.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
+    "adjtimex",
     "busybox-static",
     "can-utils",
     "iproute2",
@@ -31,8 +32,9 @@ const PACKAGES: [&str; 12] = [
 ];
 /// Depends on the newest kernel, whose name has its version in it.
 const KERNEL_META_PACKAGE: &str = "linux-image-arm64";
-/// Out of `/usr/bin`, `/bin`, `/sbin` of the packages.
-const PROGRAMS: [&str; 6] = ["busybox", "ip", "tc", "candump", "cansend", "cangen"];
+/// Out of `/usr/bin`, `/bin`, `/sbin` of the packages, into `/usr/bin`. The shell prefers what it has itself: whoever wants
+/// the real `ip` says where it is.
+const PROGRAMS: [&str; 7] = ["adjtimex", "busybox", "ip", "tc", "candump", "cansend", "cangen"];
 /// What the guest's hardware and the tests need; `guest/init` loads them in this order.
 const MODULES: [&str; 14] = [
     "virtio_pci",
@@ -50,11 +52,7 @@ const MODULES: [&str; 14] = [
     "slcan",
     "sch_netem",
 ];
-const SCRIPTS: [(&str, &str); 3] = [
-    ("init", include_str!("../guest/init")),
-    ("etc/rig/keep", include_str!("../guest/keep")),
-    ("etc/rig/tell", include_str!("../guest/tell")),
-];
+const INIT: &str = include_str!("../guest/init");
 
 /// The image could not be made; a half-made one is made again next time.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +92,7 @@ impl Image {
     /// The image below `cache`, made if this recipe has not been made there yet (1 min, 70 MB from Debian's mirror).
     pub fn in_cache(cache: &Path) -> Result<Self, ImageError> {
         let mut recipe = DefaultHasher::new();
-        (PACKAGES, KERNEL_META_PACKAGE, PROGRAMS, MODULES, SCRIPTS).hash(&mut recipe);
+        (PACKAGES, KERNEL_META_PACKAGE, PROGRAMS, MODULES, INIT).hash(&mut recipe);
         let dir = cache.join(format!("image-{:016x}", recipe.finish()));
         let image = Self { kernel: dir.join("vmlinuz"), base: dir.join("base.cpio.gz") };
         if !dir.is_dir() {
@@ -152,7 +150,7 @@ impl Overlay {
 pub fn data_disk(path: &Path, mebibytes: u32) -> Result<(), ImageError> {
     fs::File::create(path).and_then(|file| file.set_len(u64::from(mebibytes) << 20)).map_err(at(path))?;
     // No lazy work: a guest that writes by itself would flush what the agent should.
-    let options = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-m", "0"];
+    let options = ["-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-m", "0"];
     tool::run(Command::new(crate::process::program("mkfs.ext4")).args(options).arg(path))?;
     Ok(())
 }
@@ -168,9 +166,7 @@ fn make(dir: &Path) -> Result<(), ImageError> {
     let root = ensure(&dir.join("root"))?;
     programs(&unpacked, &root)?;
     modules(&unpacked, &root)?;
-    for (path, text) in SCRIPTS {
-        write(&root.join(path), text.as_bytes(), 0o755)?;
-    }
+    write(&root.join("init"), INIT.as_bytes(), 0o755)?;
     write(&root.join("etc/modules"), MODULES.join("\n").as_bytes(), 0o644)?;
     for mount_point in ["proc", "sys", "dev", "run", "data", "tmp"] {
         ensure(&root.join(mount_point))?;
@@ -223,7 +219,7 @@ fn programs(unpacked: &Path, root: &Path) -> Result<(), ImageError> {
     for name in PROGRAMS {
         let file = find(name, &["bin", "usr/bin", "sbin", "usr/sbin"])?;
         wanted.extend(libraries_of(&file)?);
-        let to = root.join("bin").join(name);
+        let to = root.join(if name == "busybox" { "bin" } else { "usr/bin" }).join(name);
         write(&to, &fs::read(&file).map_err(at(&file))?, 0o755)?;
     }
     while let Some(name) = wanted.pop() {

@@ -5,8 +5,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,31 +34,34 @@ pub struct Line {
 struct State {
     trouble: Trouble,
     seed: Seed,
-    /// Both ends of every attachment, to be shut.
-    ends: Vec<(UnixStream, TcpStream)>,
+    /// The meter's end of every attachment, to be shut.
+    meters: Vec<TcpStream>,
 }
 
 impl Line {
     /// A line with nothing at its ends. The noise on it can be had again with the same seed.
     #[must_use]
     pub fn new(seed: Seed) -> Self {
-        let state = State { trouble: Trouble::None, seed, ends: Vec::new() };
+        let state = State { trouble: Trouble::None, seed, meters: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Puts a box's serial port and the meter on this loopback port to its ends. After a power cut the box has another
-    /// port: attach again.
-    pub fn attach(&self, serial_port: &Path, meter: u16) -> io::Result<()> {
-        let serial = UnixStream::connect(serial_port)?;
+    /// Puts a box's serial port, its two directions, and the meter on this loopback port to its ends. After a power cut
+    /// the box has another port: attach again.
+    pub fn attach(
+        &self,
+        from_box: impl Read + Send + 'static,
+        to_box: impl Write + Send + 'static,
+        meter: u16,
+    ) -> io::Result<()> {
         let meter = TcpStream::connect((Ipv4Addr::LOCALHOST, meter))?;
         meter.set_nodelay(true)?;
-        let to_meter = (serial.try_clone()?, meter.try_clone()?);
-        let to_box = (meter.try_clone()?, serial.try_clone()?);
-        self.lock().ends.push((serial, meter));
+        let (from_meter, to_meter) = (meter.try_clone()?, meter.try_clone()?);
+        self.lock().meters.push(meter);
         let state = Arc::clone(&self.state);
-        std::thread::spawn(move || carry(to_meter.0, to_meter.1, |bytes| requests(&state, bytes)));
+        std::thread::spawn(move || carry(from_box, to_meter, |bytes| requests(&state, bytes)));
         let state = Arc::clone(&self.state);
-        std::thread::spawn(move || carry(to_box.0, to_box.1, |bytes| answers(&state, bytes)));
+        std::thread::spawn(move || carry(from_meter, to_box, |bytes| answers(&state, bytes)));
         Ok(())
     }
 
@@ -76,8 +77,8 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        for (serial, meter) in self.lock().ends.drain(..) {
-            let _ = serial.shutdown(Shutdown::Both);
+        // The other end of a virtual box goes with it; an adapter stays open until its next byte.
+        for meter in self.lock().meters.drain(..) {
             let _ = meter.shutdown(Shutdown::Both);
         }
     }
@@ -123,19 +124,17 @@ fn answers(state: &Mutex<State>, mut bytes: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
     fn what_is_wrong_on_the_line_happens_to_the_bytes() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = dir.path().join("serial");
-        let the_box = UnixListener::bind(&port).expect("a socket");
+        let (mut box_end, port) = UnixStream::pair().expect("sockets");
         let the_meter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let line = Line::new(Seed::new(1));
-        line.attach(&port, the_meter.local_addr().expect("an address").port()).expect("both listen");
-        let (mut box_end, _) = the_box.accept().expect("attached");
+        let other_way = port.try_clone().expect("a descriptor");
+        line.attach(port, other_way, the_meter.local_addr().expect("an address").port()).expect("it listens");
         let (mut meter_end, _) = the_meter.accept().expect("attached");
         for end in [box_end.set_read_timeout(Some(Duration::from_millis(300))), meter_end.set_nodelay(true)] {
             end.expect("a socket");

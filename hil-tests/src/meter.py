@@ -1,6 +1,6 @@
 """An Eastron SDM630 that changes all its registers ten times a second, and writes down what it had when.
 
-Arguments: PORT TRUTH_FILE FIRST_STEP FRAMING, the last "tcp" or "rtu" (over TCP). Prints one line, "listening", when it does. The truth file gets one JSON
+Arguments: ADDRESS PORT TRUTH_FILE FIRST_STEP FRAMING, the last "tcp" or "rtu" (over TCP). Prints one line, "listening", when it does. The truth file gets one JSON
 line per step, written before the step can be read by anybody: {"unix_ns", "step", "values": {field: number}}.
 The numbers are exactly the 32-bit floats that the registers hold.
 """
@@ -111,13 +111,13 @@ class Meter:
 
 
 async def main():
-    port, truth_path, first_step = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU}[sys.argv[4]]
+    address, port, truth_path, first_step = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU}[sys.argv[5]]
     with open(truth_path, "a", encoding="ascii") as truth:
         meter = Meter(truth, first_step)
         memory = SimData(address=0, count=REGISTERS, values=0, datatype=DataType.REGISTERS)
         device = SimDevice(id=UNIT_ID, simdata=[memory], action=meter.answer)
-        server = ModbusTcpServer(device, framer=framer, address=("127.0.0.1", port))
+        server = ModbusTcpServer(device, framer=framer, address=(address, port))
         await server.serve_forever(background=True)
         print("listening", flush=True)
         await meter.run()

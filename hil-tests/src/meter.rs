@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -64,6 +65,7 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Meter {
     framing: Framing,
+    listen: Ipv4Addr,
     dir: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -74,13 +76,13 @@ pub struct Meter {
 impl Meter {
     /// Starts one that speaks Modbus TCP.
     pub fn start(dir: &Path) -> Result<Self, MeterError> {
-        Self::start_with(dir, Framing::Tcp)
+        Self::start_with(dir, Framing::Tcp, Ipv4Addr::LOCALHOST)
     }
 
     /// Starts one with its files in `dir`, and waits until it listens. Unit id 1.
-    pub fn start_with(dir: &Path, framing: Framing) -> Result<Self, MeterError> {
+    pub fn start_with(dir: &Path, framing: Framing, listen: Ipv4Addr) -> Result<Self, MeterError> {
         fs::create_dir_all(dir).map_err(|source| MeterError::File { path: dir.to_owned(), source })?;
-        let mut meter = Self { framing, dir: dir.to_owned(), port: 0, process: None, deaths_ns: Vec::new() };
+        let mut meter = Self { framing, listen, dir: dir.to_owned(), port: 0, process: None, deaths_ns: Vec::new() };
         let mut tries = 1;
         loop {
             meter.port = port::free_port();
@@ -115,7 +117,12 @@ impl Meter {
             .map_err(|source| MeterError::File { path: script.clone(), source })?;
         let first_step = self.steps()?.last().map_or(0, |step| step.step + 1);
         let mut command = Command::new(python());
-        command.arg(&script).arg(self.port.to_string()).arg(self.truth_file()).arg(first_step.to_string());
+        command
+            .arg(&script)
+            .arg(self.listen.to_string())
+            .arg(self.port.to_string())
+            .arg(self.truth_file())
+            .arg(first_step.to_string());
         command.arg(match self.framing {
             Framing::Tcp => "tcp",
             Framing::Rtu => "rtu",

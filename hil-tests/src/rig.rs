@@ -11,17 +11,21 @@
 //! A rig is a file: `rigs/qemu.toml` is the virtual box; `HIL_RIG` names another. What the rig knows of the agent it has
 //! from outside: the agent's command line, its configuration, what its `status` says, and what arrives.
 
+mod bench;
 mod feed;
+mod machine;
 mod qemu;
 mod qmp;
 mod shell;
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use qemu::{BootError, Settings};
+pub use machine::Settings;
+pub use qemu::BootError;
 pub use shell::ShellError;
 
 use crate::agent::{MeterSetup, Setup, Status};
@@ -37,9 +41,11 @@ use crate::meter::{Framing, Meter, MeterError};
 use crate::oracle::{Judgement, Line as WireLine, Message, Oracle};
 use crate::process::ProcessError;
 use crate::seed::Seed;
-use crate::wait::{TimedOut, unix_ns, wait_for};
+use crate::tool::ToolError;
+use crate::wait::{TimedOut, let_pass, unix_ns, wait_for};
 use feed::Feed;
-use qemu::{Boot, Qemu};
+use machine::{Machine, PowerOn};
+use qemu::Boot;
 
 /// The gateway's name, and that of its certificate.
 pub const GATEWAY: &str = "gw-rig";
@@ -89,6 +95,10 @@ pub enum RigError {
     File { path: PathBuf, why: String },
     #[error("the power of the box is off")]
     NoPower,
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error("{0} is not possible on this rig; its file has no command for it, or no box could do it")]
+    NotOnThisRig(&'static str),
     #[error("{0} does not heal: {1}")]
     Incurable(&'static str, &'static str),
 }
@@ -97,6 +107,7 @@ pub enum RigError {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the box's clock says when its power comes on: `utc`, or a date as `2001-01-01T00:00:00`.
+    /// With `utc` it counts as synced.
     pub rtc: &'static str,
     /// More TOML for the agent.
     pub extra: String,
@@ -113,8 +124,8 @@ impl Default for Options {
 /// What a power cut met, for the record.
 #[derive(Debug, Clone)]
 pub struct Cut {
-    /// Sectors that had been written and were lost.
-    pub sectors_lost: usize,
+    /// Blocks of 4 KiB that had been written and were lost.
+    pub blocks_lost: usize,
     /// What had gone through the disk since power on.
     pub traffic: Traffic,
     /// Epoch, and the newest number that the agent had said to be durable in it.
@@ -125,9 +136,10 @@ pub struct Cut {
 #[derive(Debug)]
 pub struct Rig {
     // Dropped in this order: the box first, its directory last.
-    power: Option<Qemu>,
+    power: Option<Machine>,
     line: Line,
-    disk: Disk,
+    /// Of a virtual box: a real one has a real disk.
+    disk: Option<Disk>,
     consumer: Consumer,
     /// May be stopped, muted, brought back.
     pub broker: Broker,
@@ -136,36 +148,45 @@ pub struct Rig {
     seed: Seed,
     settings: Settings,
     options: Options,
-    image: Image,
-    initrd: PathBuf,
+    /// Of a virtual box: kernel, and where the whole archive is.
+    image: Option<(Image, PathBuf)>,
+    overlay: Overlay,
     boots: u32,
-    clock_late: Option<(i64, i64)>,
     dir: tempfile::TempDir,
 }
 
 impl Rig {
     /// Everything runs, and the box has been powered on. Takes this thread into a network of its own.
     pub fn start(options: Options) -> Result<Self, RigError> {
-        // From Debian's mirror, if it is not there yet: before there is no network.
-        let image = Image::in_cache(&cache())?;
-        isolation::enter()?;
         let settings = settings()?;
         let dir = tempfile::tempdir().map_err(io_error("a temporary directory"))?;
         let path = |name: &str| dir.path().join(name);
+        let mut image = None;
+        if let Settings::Qemu(qemu) = &settings {
+            // From Debian's mirror, if it is not there yet: before there is no network.
+            image = Some((Image::in_cache(&cache())?, path("initrd")));
+            isolation::enter()?;
+            data_disk(&path("disk"), qemu.data_disk_mib)?;
+        }
         let authority = Authority::new(&path("tls"), "depot ca")?;
-        let server = authority.server(Validity::Good)?;
-        let broker = Broker::start(&path("broker"), &server, BrokerOptions::default())?;
+        let server = authority.server_known_as(settings.host(), Validity::Good)?;
+        let listen = settings.listen();
+        let broker = Broker::start(&path("broker"), &server, BrokerOptions { listen, ..BrokerOptions::default() })?;
         let consumer = Consumer::start(dir.path(), &Endpoint::Plain(broker.plain_port()), "judge", &["v2g/#"])?;
         let meters = [
-            (METER_TCP, Meter::start_with(&path("meter-tcp"), Framing::Tcp)?),
-            (METER_RTU, Meter::start_with(&path("meter-rtu"), Framing::Rtu)?),
+            (METER_TCP, Meter::start_with(&path("meter-tcp"), Framing::Tcp, listen)?),
+            (METER_RTU, Meter::start_with(&path("meter-rtu"), Framing::Rtu, Ipv4Addr::LOCALHOST)?),
         ];
-        data_disk(&path("disk"), settings.data_disk_mib)?;
-        let disk = Disk::start(&path("disk"), &path("disk.sock"), options.disk)?;
-        let initrd = path("initrd");
+        let disk = match &image {
+            Some(_) => Some(Disk::start(&path("disk"), &path("disk.sock"), options.disk)?),
+            None => None,
+        };
         let tls = authority.client(GATEWAY, Validity::Good)?;
         let setup = setup(&settings, &options, &broker, &meters[0].1);
-        overlay(&setup, &tls)?.over(&image.base, &initrd)?;
+        let overlay = overlay(&setup, &tls)?;
+        if let Some((image, initrd)) = &image {
+            overlay.over(&image.base, initrd)?;
+        }
         let seed = Seed::from_env();
         let mut rig = Self {
             power: None,
@@ -179,9 +200,8 @@ impl Rig {
             settings,
             options,
             image,
-            initrd,
+            overlay,
             boots: 0,
-            clock_late: None,
             dir,
         };
         rig.power_on()?;
@@ -191,30 +211,37 @@ impl Rig {
     /// Power on, and up to a shell. The agent starts by itself.
     pub fn power_on(&mut self) -> Result<(), RigError> {
         self.boots += 1;
-        self.disk.power_on();
-        let boot = Boot {
-            settings: &self.settings,
-            image: &self.image,
-            initrd: &self.initrd,
-            disk: self.disk.socket(),
-            dir: self.dir.path(),
-            rtc: self.options.rtc,
-            number: self.boots,
-        };
-        let qemu = Qemu::boot(&boot)?;
-        self.feed.listen(qemu.status_stream().map_err(io_error("the status port"))?);
-        self.line.attach(&qemu.serial(), self.meters[1].1.port()).map_err(io_error("the line"))?;
-        self.power = Some(qemu);
+        let (dir, number) = (self.dir.path(), self.boots);
+        let boot = self.image.as_ref().zip(self.disk.as_ref()).map(|((image, initrd), disk)| {
+            disk.power_on();
+            Boot { image, initrd, disk: disk.socket(), dir, rtc: self.options.rtc, number }
+        });
+        let mut machine = PowerOn { dir, overlay: self.overlay.root(), boot, number }.go(&self.settings)?;
+        machine.wire(&self.feed, &self.line, self.meters[1].1.port())?;
+        self.power = Some(machine);
         Ok(())
     }
 
     /// The power goes, at once.
     pub fn power_cut(&mut self, remains: crate::disk::Remains) -> Result<Cut, RigError> {
-        let traffic = self.disk.traffic();
-        let sectors_lost = self.disk.cut(remains, &mut self.seed);
+        // A real box has a disk of its own; what remains is its affair.
+        let (traffic, blocks_lost) = match &self.disk {
+            Some(disk) => (disk.traffic(), disk.cut(remains, &mut self.seed)),
+            None => (Traffic::default(), 0),
+        };
         self.power.take().ok_or(RigError::NoPower)?.power_off()?;
         let committed = self.feed.newest().and_then(|(_, status)| status.epoch().zip(status.durable()));
-        Ok(Cut { sectors_lost, traffic, committed })
+        Ok(Cut { blocks_lost, traffic, committed })
+    }
+
+    /// The power goes right after this many more writes to the disk; then say [`Rig::power_cut`] what of them is left.
+    pub fn wait_for_writes(&mut self, writes: u64) -> Result<(), RigError> {
+        let disk = self.disk("a cut at a write")?;
+        disk.cut_after_writes(writes);
+        let came = disk.wait_for_cut(SOON);
+        let lacking = || format!("{:?} since power on", disk.traffic());
+        let late = || TimedOut { what: format!("{writes} writes"), waited: SOON, lacking: lacking() };
+        if came { Ok(()) } else { Err(late().into()) }
     }
 
     /// Makes it go wrong.
@@ -224,17 +251,19 @@ impl Rig {
             Fault::Noise => self.line.set(Trouble::Noise),
             Fault::LateReply(by) => self.line.set(Trouble::Late(by)),
             // The emulated controller knows no error counters: the interface goes down, which is what is left of it.
-            Fault::BusOff => drop(self.run("ip link set can0 down")?),
-            Fault::PowerCut(remains) => drop(self.power_cut(remains)?),
+            Fault::BusOff => drop(self.run("/usr/bin/ip link set can0 down")?),
+            Fault::PowerCut(remains) => {
+                self.power_cut(remains)?;
+            }
             Fault::DiskFull => {
                 drop(
                     self.run(&format!("dd if=/dev/zero of={DATA}/full bs=64k 2>/dev/null; sync; test -s {DATA}/full"))?,
                 );
             }
-            Fault::DiskError => self.disk.set_defects(Defects { fails_writes: true, ..self.disk.defects() }),
-            Fault::SlowDisk(delay) => self.disk.set_defects(Defects { delay, ..self.disk.defects() }),
+            Fault::DiskError => self.disk(fault.name())?.change(|disk| disk.fails_writes = true),
+            Fault::SlowDisk(delay) => self.disk(fault.name())?.change(|disk| disk.delay = delay),
             Fault::BrokerMute => self.broker.freeze()?,
-            Fault::LinkDown => self.box_mut()?.set_link(false).map_err(io_error("the link"))?,
+            Fault::LinkDown => self.box_mut()?.set_link(false)?,
             Fault::ClockJump(to) => drop(self.run(&format!("date -u -s @{to}"))?),
             Fault::Hang => drop(self.run("killall -STOP v2g-edge")?),
         }
@@ -245,13 +274,13 @@ impl Rig {
     pub fn heal(&mut self, fault: Fault) -> Result<(), RigError> {
         match fault {
             Fault::Silence | Fault::Noise | Fault::LateReply(_) => self.line.set(Trouble::None),
-            Fault::BusOff => drop(self.run("ip link set can0 up")?),
+            Fault::BusOff => drop(self.run("/usr/bin/ip link set can0 up")?),
             Fault::PowerCut(_) => self.power_on()?,
             Fault::DiskFull => drop(self.run(&format!("rm {DATA}/full && sync"))?),
-            Fault::DiskError => self.disk.set_defects(Defects { fails_writes: false, ..self.disk.defects() }),
-            Fault::SlowDisk(_) => self.disk.set_defects(Defects { delay: Duration::ZERO, ..self.disk.defects() }),
+            Fault::DiskError => self.disk(fault.name())?.change(|disk| disk.fails_writes = false),
+            Fault::SlowDisk(_) => self.disk(fault.name())?.change(|disk| disk.delay = Duration::ZERO),
             Fault::BrokerMute => self.broker.thaw()?,
-            Fault::LinkDown => self.box_mut()?.set_link(true).map_err(io_error("the link"))?,
+            Fault::LinkDown => self.box_mut()?.set_link(true)?,
             Fault::ClockJump(_) => return Err(RigError::Incurable(fault.name(), "jump again")),
             Fault::Hang => drop(self.run("killall -CONT v2g-edge")?),
         }
@@ -260,13 +289,22 @@ impl Rig {
 
     /// Runs a command in the box, and hands over what it wrote.
     pub fn run(&mut self, command: &str) -> Result<String, RigError> {
-        Ok(self.box_mut()?.run(command, COMMAND_WITHIN)?)
+        self.box_mut()?.run(command, COMMAND_WITHIN)
     }
 
     /// What the box wrote on its console in this boot.
-    pub fn console(&self) -> Result<String, RigError> {
-        let path = self.power.as_ref().ok_or(RigError::NoPower)?.console();
-        fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(io_error("the console"))
+    pub fn console(&mut self) -> Result<String, RigError> {
+        self.box_mut()?.console().map_err(io_error("the console"))
+    }
+
+    /// The rig's file.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn console_tail(&mut self) -> String {
+        self.power.as_mut().map_or_else(|| "(no power)".to_owned(), Machine::console_tail)
     }
 
     /// What the agent said of itself last in this boot.
@@ -276,13 +314,13 @@ impl Rig {
     }
 
     /// Waits until the agent says something of itself that holds.
-    pub fn wait_for_status(&self, what: &str, holds: impl Fn(&Status) -> bool) -> Result<Status, RigError> {
+    pub fn wait_for_status(&mut self, what: &str, holds: impl Fn(&Status) -> bool) -> Result<Status, RigError> {
         let from = unix_ns();
         // What it said before the question is no answer to it.
         let look = || match self.feed.newest() {
             Some((at, status)) if at > from && holds(&status) => Ok(status),
             Some((_, status)) => Err(format!("{status:?}")),
-            None => Err("the agent has not said anything in this boot".to_owned()),
+            None => Err(format!("the agent has not said anything in this boot; console:\n{}", self.console_tail())),
         };
         Ok(wait_for(SOON, what, look)?)
     }
@@ -298,14 +336,17 @@ impl Rig {
     }
 
     /// Waits until values of now of both meters come by.
-    pub fn wait_until_live(&self) -> Result<(), RigError> {
+    pub fn wait_until_live(&mut self) -> Result<(), RigError> {
         let from = self.consumer.look(<[Message]>::len);
         for device in [METER_TCP, METER_RTU] {
             let look = || {
                 let lines = self.consumer.look(|messages| lines_of(&messages[from..], "/telemetry"));
                 let fits = |line: &WireLine| line.tag("device") == Some(device) && line.field("power_flow").is_some();
-                let said = self.status().map(|status| format!("{status:?}"));
-                if lines.iter().any(fits) { Ok(()) } else { Err(format!("the agent says {said:?}")) }
+                let mut lacking = || match self.status() {
+                    Some(status) => format!("the agent says {status:?}"),
+                    None => format!("the agent says nothing; console:\n{}", self.console_tail()),
+                };
+                if lines.iter().any(fits) { Ok(()) } else { Err(lacking()) }
             };
             wait_for(SOON, &format!("live values of {device}"), look)?;
         }
@@ -313,7 +354,7 @@ impl Rig {
     }
 
     /// Waits until the agent says that nothing waits any more: windows go on, so some entry may always be on its way.
-    pub fn wait_until_drained(&self) -> Result<Status, RigError> {
+    pub fn wait_until_drained(&mut self) -> Result<Status, RigError> {
         self.wait_for_status("an empty backlog", |status| {
             status.is_online() && status.waiting().is_some_and(|waiting| waiting <= 3)
         })
@@ -348,15 +389,20 @@ impl Rig {
         Ok(unix_ns() / 1_000_000_000 - said)
     }
 
-    /// Until the box's clock is set, what it labels is this many seconds late; the oracle is to reckon with it.
-    pub fn labels_were_late(&mut self, before_unix_s: i64, late_s: i64) {
-        self.clock_late = Some((before_unix_s * 1_000_000_000, late_s * 1_000_000_000));
+    /// Sets the box's clock to this machine's and says that it is synced, as an NTP client would.
+    pub fn sync_clock(&mut self) -> Result<(), RigError> {
+        // `date` knows whole seconds: the command is sent when one begins.
+        let now = unix_ns();
+        let next = (now / 1_000_000_000 + 1) * 1_000_000_000;
+        let_pass(Duration::from_nanos((next - now).unsigned_abs()));
+        let second = next / 1_000_000_000;
+        self.run(&format!("date -u -s @{second} && /usr/bin/adjtimex --status 1 --maxerror 1000 --esterror 1000"))?;
+        Ok(())
     }
 
-    /// How often the watchdog has reset the box in this boot.
-    #[must_use]
-    pub fn watchdog_fired(&self) -> usize {
-        self.power.as_ref().map_or(0, Qemu::watchdog_fired)
+    /// How often the watchdog has reset the box since its power came on.
+    pub fn watchdog_fired(&mut self) -> usize {
+        self.power.as_mut().map_or(0, Machine::resets)
     }
 
     /// After the watchdog has reset the box: waits for its shell, and puts the line to it again.
@@ -366,9 +412,8 @@ impl Rig {
             _ => Ok(()),
         };
         wait_for(SOON, "the watchdog", look)?;
-        let within = Duration::from_secs(self.settings.boot_within_s);
-        self.box_mut()?.wait_for_shell(within)?;
-        Ok(())
+        let within = self.settings.boot_within();
+        self.box_mut()?.wait_for_shell(within)
     }
 
     /// The seed of this run's random moments.
@@ -394,11 +439,7 @@ impl Rig {
     pub fn judge(&self, last: Option<u64>) -> Result<Judgement, RigError> {
         let mut oracle = Oracle::new();
         for (device, meter) in &self.meters {
-            let mut truth = meter.truth(device, TOLERANCE)?;
-            if let Some((before, late)) = self.clock_late {
-                truth.clock_was_late(before, late);
-            }
-            oracle.know(truth);
+            oracle.know(meter.truth(device, TOLERANCE)?);
         }
         for (epoch, (first, last)) in self.feed.durable() {
             oracle.committed(GATEWAY, epoch, first, last);
@@ -411,7 +452,11 @@ impl Rig {
         Ok(oracle.judge())
     }
 
-    fn box_mut(&mut self) -> Result<&mut Qemu, RigError> {
+    fn disk(&self, what: &'static str) -> Result<&Disk, RigError> {
+        self.disk.as_ref().ok_or(RigError::NotOnThisRig(what))
+    }
+
+    fn box_mut(&mut self) -> Result<&mut Machine, RigError> {
         self.power.as_mut().ok_or(RigError::NoPower)
     }
 }
@@ -420,11 +465,7 @@ impl Drop for Rig {
     fn drop(&mut self) {
         // nextest shows this of a test that failed.
         if std::thread::panicking() {
-            println!("--- the box's console, its end:");
-            if let Ok(console) = self.console() {
-                let lines: Vec<&str> = console.lines().collect();
-                println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-            }
+            println!("--- the box's console, its end:\n{}", self.console_tail());
         }
     }
 }
@@ -437,7 +478,7 @@ fn lines_of(messages: &[Message], lane: &str) -> Vec<WireLine> {
 }
 
 fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter) -> Setup {
-    let host = &settings.host;
+    let host = settings.host();
     let tls = |name: &str| PathBuf::from("/etc/v2g-edge/tls").join(name);
     Setup {
         gateway: GATEWAY.to_owned(),
@@ -448,7 +489,7 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
             MeterSetup::sdm630(METER_TCP, &format!("{host}:{}", meter.port())),
             MeterSetup::sdm630_on_the_line(METER_RTU),
         ],
-        line: Some(settings.serial_port.clone()),
+        line: Some(settings.serial_port().to_owned()),
         keep_alive: "5s",
         extra: options.extra.clone(),
     }
@@ -457,6 +498,8 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
 fn overlay(setup: &Setup, tls: &Files) -> Result<Overlay, RigError> {
     let overlay = Overlay::new()?;
     overlay.copy(AGENT, &agent()?, 0o755)?;
+    overlay.put("/etc/rig/keep", include_bytes!("../guest/keep"), 0o755)?;
+    overlay.put("/etc/rig/tell", include_bytes!("../guest/tell"), 0o755)?;
     let state = Path::new(DATA).join("v2g-edge");
     let toml = setup.toml(&state, Path::new("/run/v2g-edge/api.sock"));
     overlay.put(CONFIG, toml.as_bytes(), 0o644)?;

@@ -151,6 +151,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
         bytes_per_day_max: journal.bytes_per_day_max,
+        time_wait: journal.time_wait,
         when_full: match journal.when_full {
             WhenFull::Thin => journal::WhenFull::Thin,
             WhenFull::DropOldest => journal::WhenFull::DropOldest,

@@ -7,7 +7,7 @@
 //!   length in UTC, by the wall clock of the start; afterwards a label is the monotonic end plus a held offset, so
 //!   that labels stay exact multiples while the clock is slewed. A step of the wall clock changes the offset from
 //!   the next window on and is an event; it changes no window's length. After a step back, labels may fall where
-//!   earlier ones were: order is the journal's `seq`, never the label.
+//!   earlier ones were: the journal keeps them apart, and order is its `seq`, never the label.
 //! - A reading belongs to the window in which it is handed over, which is the one in which it was captured, but for
 //!   the few ms of a reading captured at a window's very end.
 //! - A point is missing in a window only if it was asked for and no reading of it had a value. A point that was

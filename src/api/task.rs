@@ -166,6 +166,7 @@ mod tests {
             age_max: Duration::from_secs(3600),
             commit_interval: Duration::from_millis(20),
             bytes_per_day_max: None,
+            time_wait: Duration::ZERO,
             when_full: WhenFull::DropOldest,
         };
         let gateway = "gw-01".try_into().expect("a name");

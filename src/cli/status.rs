@@ -31,6 +31,10 @@ pub(super) struct Arguments {
     every: Option<Duration>,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a person's interval between two looks; nothing else goes on in this process"
+)]
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
@@ -79,8 +83,12 @@ fn troubles(report: &Report) -> Vec<String> {
             .map_or(("not connected yet", "wait, or check [uplink] brokers"), |t| (t.what.as_str(), t.remedy.as_str()));
         found.push(format!("uplink: {what}; {remedy}"));
     }
-    if report.clock == ClockTrust::Unsynced {
-        found.push("the wall clock was never synced in this boot; check NTP".to_owned());
+    if let Some(why) = &report.status.journal.held_why {
+        found.push(format!("{} wait for the clock: {why}", entries(report.status.journal.held_entries)));
+    } else if report.clock == ClockTrust::Unsynced {
+        found.push(
+            "the wall clock was never synced in this boot: entries go out with estimated times; check NTP".to_owned(),
+        );
     }
     found
 }

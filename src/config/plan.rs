@@ -84,6 +84,8 @@ pub struct JournalPlan {
     pub bytes_per_day_max: Option<u64>,
     /// What gives when a bound is reached.
     pub when_full: WhenFull,
+    /// How long after the first connection entries wait for a clock that cannot be right: 0 s to 1 h.
+    pub time_wait: Duration,
 }
 
 /// What the journal gives up when it has reached a bound.

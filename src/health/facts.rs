@@ -142,6 +142,10 @@ pub struct JournalFacts {
     pub durable: Option<Seq>,
     /// Entries that are durable and not acknowledged.
     pub waiting_entries: u64,
+    /// Of those, entries that are not sent yet because their time is not known.
+    pub held_entries: u64,
+    /// Why not, and what to do; `None` if there are none.
+    pub held_why: Option<String>,
     /// Entries that are appended and not durable yet.
     pub unsynced_entries: u64,
     /// Bytes of all segments on disk.

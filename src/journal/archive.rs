@@ -25,7 +25,8 @@ use super::reader::{self, Fetched};
 use super::scan::Scan;
 use super::segment::{Header, Seal};
 use super::sled_store::{QUARANTINE, segment_bytes};
-use crate::measure::{Entry, Seq, Utc};
+use super::times::{Label, Times};
+use crate::measure::{BootId, Entry, Seq, Utc};
 
 /// Whose view something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ pub struct Archive {
     pub(super) life: Option<Life>,
     pub(super) cursor: Option<Cursor>,
     pub(super) settled: Ranges,
+    /// Under which times entries are told.
+    times: Times,
+    pub(super) times_damaged: bool,
     /// Ascending. Beside a running agent only those that are complete, and the newest one if it was asked for.
     pub(super) folders: Vec<Folder>,
 }
@@ -163,14 +167,20 @@ impl Archive {
         for &(from, to) in cursor.iter().flat_map(|cursor| &cursor.settled) {
             settled.insert(from, to);
         }
-        Ok(Self { dir: dir.to_owned(), _lock: lock, view, life, cursor, settled, folders })
+        let times = record("times")?;
+        let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
+        let times = times.filter(|_| !times_damaged);
+        let times = Times::open(times.as_deref(), None, 1, BootId([0; 16]));
+        Ok(Self { dir: dir.to_owned(), _lock: lock, view, life, cursor, settled, times, times_damaged, folders })
     }
 
     /// Looks at a directory that the caller holds.
     pub(super) fn look(dir: &Path) -> Result<Self, ArchiveError> {
         let folders = list(dir, View::Files)?;
         let (settled, view) = (Ranges::default(), View::Files);
-        Ok(Self { dir: dir.to_owned(), _lock: None, view, life: None, cursor: None, settled, folders })
+        let (times, times_damaged) = (Times::open(None, None, 1, BootId([0; 16])), false);
+        let dir = dir.to_owned();
+        Ok(Self { dir, _lock: None, view, life: None, cursor: None, settled, times, times_damaged, folders })
     }
 
     /// Whose view this is.
@@ -280,7 +290,13 @@ impl Archive {
                 continue;
             }
             match reader::read(number, &chunk.body[range], words) {
-                Fetched::Entry(entry) => take(Place::Entry(entry, !self.settled.contains(number)))?,
+                Fetched::Entry(mut entry) => {
+                    // As it was or will be told, if that is decided; else as it was captured.
+                    if let Label::Told(stamp) = self.times.label(entry.window.boot, entry.window.end) {
+                        entry.window.end = stamp;
+                    }
+                    take(Place::Entry(entry, !self.settled.contains(number)))?;
+                }
                 Fetched::Unknown { version } => take(Place::Newer { seq, version })?,
                 Fetched::Skipped { .. } | Fetched::Lost { .. } => self.hole(number, number, take)?,
             }

@@ -51,6 +51,7 @@ impl Ring {
             age_max: Duration::from_secs(3650 * 86_400),
             when_full: WhenFull::DropOldest,
             commit_interval: Duration::from_millis(50),
+            time_wait: Duration::ZERO,
             segment_bytes: SEGMENT_BYTES,
             segment_chunks: SEGMENT_CHUNKS,
         };

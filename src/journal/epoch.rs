@@ -9,7 +9,7 @@ const MAGIC: [u8; 4] = *b"V2GE";
 /// 2020-01-01 UTC, in seconds since 1970.
 const ORIGIN_S: i64 = 1_577_836_800;
 /// 2026-01-01 UTC, in seconds since 1970: this agent did not exist before, so a clock that says so is wrong.
-const PLAUSIBLE_S: i64 = 1_767_225_600;
+pub(super) const PLAUSIBLE_S: i64 = 1_767_225_600;
 /// Lives without a clock and without a past begin here: above what seconds will reach, below 2^53 so that JSON keeps it.
 const BLIND: u64 = 1 << 52;
 

@@ -127,6 +127,7 @@ impl Journal {
             age_max: settings.age_max,
             when_full: settings.when_full,
             commit_interval: settings.commit_interval,
+            time_wait: settings.time_wait,
             segment_bytes: SEGMENT_BYTES.min(settings.bytes_max / 4),
             segment_chunks: SEGMENT_CHUNKS,
         };

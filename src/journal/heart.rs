@@ -12,6 +12,8 @@ use super::reader::{Fetched, Reader};
 use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
+use super::times::Times;
+use super::waiting::ClockWait;
 use super::{Tide, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
@@ -35,6 +37,7 @@ pub(super) struct Limits {
     pub(super) age_max: Duration,
     pub(super) when_full: WhenFull,
     pub(super) commit_interval: Duration,
+    pub(super) time_wait: Duration,
     /// A segment with this many bytes is full.
     pub(super) segment_bytes: u64,
     /// So is one with this many chunks.
@@ -109,6 +112,8 @@ pub(super) struct Heart<S> {
     pub(super) losses: Losses,
     pub(super) reader: Reader,
     pub(super) ledger: super::retention::Ledger,
+    pub(super) times: Times,
+    pub(super) clock_wait: ClockWait,
     /// The number of the next window.
     pub(super) next: u64,
     /// The newest durable number; 0: none.
@@ -140,6 +145,8 @@ impl<S: Store> Heart<S> {
             losses: Losses::default(),
             reader: Reader::default(),
             ledger: start.ledger,
+            times: start.times,
+            clock_wait: ClockWait::default(),
             next: start.next,
             durable: start.next - 1,
             newest_utc: None,
@@ -154,11 +161,14 @@ impl<S: Store> Heart<S> {
         for gap in start.untold {
             heart.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
+        heart.look_for_end(start.last);
+        heart.mind_the_clock(Duration::ZERO);
         heart
     }
 
     /// Takes a window. It has a number now and counts as kept after the commit.
     pub(super) fn append(&mut self, mut window: Window, now: Duration) {
+        self.times.witness(window.boot, window.end);
         let ours = self.losses.any_untold();
         if self.is_full() && !ours {
             return self.refuse_newest(&window);
@@ -171,6 +181,7 @@ impl<S: Store> Heart<S> {
         }
         let seq = self.next;
         self.next += 1;
+        self.capture_time(&mut window, seq);
         window.events.extend(self.losses.tell(seq));
         match entry::encode(&window, self.words.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
@@ -206,6 +217,7 @@ impl<S: Store> Heart<S> {
         } else {
             self.open_since = None;
         }
+        self.mind_the_clock(now);
         self.float(now);
         self.carry_out(now);
     }
@@ -216,7 +228,10 @@ impl<S: Store> Heart<S> {
         while leased.len() < max && self.outstanding < LEASES_MAX {
             let Some(number) = self.lanes.next(lane) else { break };
             match self.fetch(number) {
-                Fetched::Entry(entry) => {
+                Fetched::Entry(mut entry) => {
+                    if !self.seal_time(&mut entry) {
+                        break;
+                    }
                     self.lanes.take(number, lane);
                     self.outstanding += 1;
                     leased.push(Arc::new(*entry));
@@ -260,6 +275,7 @@ impl<S: Store> Heart<S> {
     /// A (re)connection: what comes from here on is live.
     pub(super) fn go_live(&mut self) {
         self.lanes.go_live();
+        self.clock_wait.connected();
     }
 
     /// The end: tells what is untold, commits, seals, and writes the cursor.
@@ -374,6 +390,7 @@ impl<S: Store> Heart<S> {
     }
 
     fn write_out(&mut self) -> Result<(), Failure> {
+        self.save_times()?;
         while self.tail.open_count() > 0 {
             if self.active_is_full() {
                 self.seal_active()?;

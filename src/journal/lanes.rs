@@ -33,8 +33,10 @@ pub(super) struct Lanes {
     floor: Option<u64>,
     /// The next number that the live lane looks at.
     live_next: u64,
-    /// One above the newest number that may be leased.
+    /// One above the newest number that may be leased, but for what is held.
     end: u64,
+    /// From here on they wait for the clock.
+    held_from: Option<u64>,
 }
 
 impl Lanes {
@@ -53,6 +55,20 @@ impl Lanes {
     /// Entries below `end` may be leased now.
     pub(super) fn extend(&mut self, end: u64) {
         self.end = self.end.max(end);
+    }
+
+    /// These and all above may not be leased; `None`: no such bound.
+    pub(super) fn hold(&mut self, from: Option<u64>) {
+        self.held_from = from;
+    }
+
+    /// How many could be leased if they were not held.
+    pub(super) fn held(&self) -> u64 {
+        self.free(self.leasable(), self.end.saturating_sub(1))
+    }
+
+    fn leasable(&self) -> u64 {
+        self.held_from.map_or(self.end, |from| from.min(self.end))
     }
 
     /// The next number to lease. It stays the next one until it is taken, settled, doomed or passed over.
@@ -136,35 +152,39 @@ impl Lanes {
 
     /// How many could be leased now, in the live lane and in history.
     pub(super) fn ready(&self) -> (u64, u64) {
-        let free = |from: u64, to: u64| {
-            if from > to {
-                return 0;
-            }
-            let gone = [&self.settled, &self.doomed, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
-            let leased = self.leased.range(from..=to).filter(|(n, _)| !self.settled.contains(**n)).count() as u64;
-            (to - from + 1).saturating_sub(gone).saturating_sub(leased)
-        };
+        let end = self.leasable();
         let Some(floor) = self.floor else {
-            return (0, free(1, self.end.saturating_sub(1)));
+            return (0, self.free(1, end.saturating_sub(1)));
         };
-        let live = free(self.live_next, self.end.saturating_sub(1));
-        (live, free(1, floor.min(self.end).saturating_sub(1)) + self.strays.len() as u64)
+        let live = self.free(self.live_next, end.saturating_sub(1));
+        (live, self.free(1, floor.min(end).saturating_sub(1)) + self.strays.len() as u64)
+    }
+
+    /// How many of `from..=to` are in no set and not leased.
+    fn free(&self, from: u64, to: u64) -> u64 {
+        if from > to {
+            return 0;
+        }
+        let gone = [&self.settled, &self.doomed, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
+        let leased = self.leased.range(from..=to).filter(|(n, _)| !self.settled.contains(**n)).count() as u64;
+        (to - from + 1).saturating_sub(gone).saturating_sub(leased)
     }
 
     fn next_live(&mut self) -> Option<u64> {
         let floor = self.floor?;
-        if self.end.saturating_sub(self.live_next) > LIVE_LAG_MAX {
-            self.floor = Some(self.end - 1);
-            self.live_next = self.end - 1;
+        let end = self.leasable();
+        if end.saturating_sub(self.live_next) > LIVE_LAG_MAX {
+            self.floor = Some(end - 1);
+            self.live_next = end - 1;
             self.strays.clear();
         }
         self.live_next = self.free_from(self.live_next.max(floor));
-        (self.live_next < self.end).then_some(self.live_next)
+        (self.live_next < end).then_some(self.live_next)
     }
 
     fn next_history(&self) -> Option<u64> {
         let first = self.free_from(1);
-        let limit = self.floor.unwrap_or(u64::MAX).min(self.end);
+        let limit = self.floor.unwrap_or(u64::MAX).min(self.leasable());
         if first < limit { Some(first) } else { self.strays.first().copied() }
     }
 
@@ -231,6 +251,21 @@ mod tests {
         lanes.extend(11 + LIVE_LAG_MAX + 1);
         assert_eq!(drain(&mut lanes, Lane::Live), [11 + LIVE_LAG_MAX]);
         assert_eq!(drain(&mut lanes, Lane::History), (1..11 + LIVE_LAG_MAX).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_for_the_clock_is_in_no_lane_until_it_may_go() {
+        let mut lanes = with_ten_entries();
+        lanes.hold(Some(8));
+        lanes.go_live();
+        lanes.extend(13);
+        assert_eq!((lanes.ready(), lanes.held(), lanes.waiting()), ((0, 7), 5, 12));
+        assert_eq!(lanes.next(Lane::Live), None);
+        assert_eq!(drain(&mut lanes, Lane::History), (1..=7).collect::<Vec<_>>());
+        lanes.hold(None);
+        assert_eq!((lanes.ready(), lanes.held()), ((2, 3), 0));
+        assert_eq!(drain(&mut lanes, Lane::Live), [11, 12]);
+        assert_eq!(drain(&mut lanes, Lane::History), [8, 9, 10]);
     }
 
     #[test]

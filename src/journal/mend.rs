@@ -225,6 +225,7 @@ impl Maintenance {
             age_max: Duration::MAX,
             when_full: WhenFull::DropOldest,
             commit_interval: Duration::ZERO,
+            time_wait: Duration::ZERO,
             segment_bytes: u64::MAX,
             segment_chunks: u32::MAX,
         };

@@ -15,6 +15,10 @@
 //! - **Every loss is told before it takes place.** Retention, damage and refusals leave a gap event in a later entry;
 //!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
 //! - **Same identity, same content**, in the words of its own time: each segment keeps the schema it was written under.
+//!   The time belongs to the content. What was captured before the clock was set is resolved through the anchor of its
+//!   boot, or estimated if there is none, when it is first leased, and never changes from then on (see `times`). While
+//!   the clock of a boot cannot be right (before 2026, or behind what is known) its entries wait: for the anchor, or for
+//!   `time_wait` after the first connection. No two entries share a time.
 //! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
 //! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; 4 MiB of entries in memory while the disk
 //!   fails; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
@@ -28,6 +32,7 @@
 //!   lock                   held while an agent lives
 //!   life                   newest epoch, gateway, site, whether it ended in order
 //!   cursor-a, cursor-b     what is settled, and the next number; two slots in turn
+//!   times                  anchor of the newest boot; what was decided for boots without a clock (see `times`)
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)
 //!     ready                the header; without it the directory is half made
@@ -41,7 +46,7 @@
 //! [`forget`] are short lives of their own under the same lock. A running agent answers by [`JournalHandle::inventory`].
 //!
 //! # What it does not do
-//! It does not know what a value means, resolve times, or talk to a broker. [`WhenFull::Thin`] does not thin
+//! It does not know what a value means, or talk to a broker. [`WhenFull::Thin`] does not thin
 //! yet: it drops the oldest, and says so at the start. A medium that lies about a sync cannot be helped; `store` has the
 //! fault model.
 //!
@@ -74,7 +79,9 @@ mod squeeze;
 mod store;
 mod tail;
 mod task;
+mod times;
 mod verify;
+mod waiting;
 mod wear;
 
 #[cfg(test)]
@@ -112,6 +119,8 @@ pub struct Settings {
     pub bytes_per_day_max: Option<u64>,
     /// What gives when `bytes_max` is reached.
     pub when_full: WhenFull,
+    /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
+    pub time_wait: Duration,
 }
 
 /// What gives when the journal is full. Each leaves a gap entry.

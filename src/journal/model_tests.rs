@@ -1,6 +1,7 @@
-//! Random histories over the model of a medium, with a cut at any call that writes; judged by one oracle.
+//! Random histories over the model of a medium, with a cut at any call that writes, on a box without a battery for its
+//! clock; judged by one oracle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
 use super::lanes::Lane;
 use super::mem_store::MemStore;
 use super::recovery;
-use super::testing::{depot_schema, depot_window, empty_window, stamp};
-use crate::measure::{BootId, Entry, EventKind, Gap, GapReason, Identity, Seq, Window};
+use super::testing::{NOON_NS, depot_schema, depot_window, empty_window};
+use crate::measure::{BootId, ClockTrust, Entry, EventKind, Gap, GapReason, Identity, Mono, Seq, Stamp, Utc, Window};
 
-const BOOT: BootId = BootId([7; 16]);
+/// 2001-01-01 UTC.
+const Y2001_NS: i64 = 978_307_200_000_000_000;
+/// Of the model's windows.
+const WINDOW_NS: u64 = 250_000_000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -29,6 +33,10 @@ enum Step {
     Stop,
     Kill,
     Fill(bool),
+    /// The wall clock is set right by NTP, or NTP is lost.
+    Sync(bool),
+    /// Somebody sets the wall clock, by s.
+    SetClock(i64),
     /// The power is cut this many writing calls later.
     CutAfter(u64, u64),
 }
@@ -47,8 +55,85 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Stop),
         1 => Just(Step::Kill),
         1 => any::<bool>().prop_map(Step::Fill),
+        2 => any::<bool>().prop_map(Step::Sync),
+        1 => (-7_200_i64..7_200).prop_map(Step::SetClock),
         3 => (1_u64..14, any::<u64>()).prop_map(|(calls, dice)| Step::CutAfter(calls, dice)),
     ]
+}
+
+/// The box's clocks, and the truth. A boot begins in 2001.
+#[derive(Debug)]
+struct Clocks {
+    boot: u8,
+    mono: u64,
+    wall: i64,
+    trust: ClockTrust,
+    /// True UTC at the start of each boot, and whether nobody set its clock by hand.
+    zeros: HashMap<BootId, (i64, bool)>,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        let mono = 10_000_000_000;
+        let zeros = HashMap::from([(BootId([1; 16]), (NOON_NS - 10_000_000_000, true))]);
+        Self { boot: 1, mono, wall: NOON_NS, trust: ClockTrust::Synced, zeros }
+    }
+
+    fn boot(&self) -> BootId {
+        BootId([self.boot; 16])
+    }
+
+    fn now(&self) -> Stamp {
+        Stamp { mono: Mono(self.mono), utc: Utc(self.wall), trust: self.trust }
+    }
+
+    fn truth(&self, boot: BootId, mono: Mono) -> i64 {
+        self.zeros[&boot].0 + i64::try_from(mono.0).expect("a test is short")
+    }
+
+    fn advance(&mut self, by: u64) {
+        self.mono += by;
+        self.wall += i64::try_from(by).expect("a test is short");
+    }
+
+    fn reboot(&mut self) {
+        let pause = 7_123_456_789;
+        let zero = self.truth(self.boot(), Mono(self.mono)) + pause;
+        self.boot += 1;
+        (self.mono, self.wall, self.trust) = (5_000_000_000, Y2001_NS, ClockTrust::Unsynced);
+        self.zeros.insert(self.boot(), (zero, true));
+    }
+
+    fn sync(&mut self, on: bool) {
+        if on {
+            self.wall = self.truth(self.boot(), Mono(self.mono));
+            self.trust = ClockTrust::Synced;
+        } else if self.trust == ClockTrust::Synced {
+            self.trust = ClockTrust::Holdover;
+        }
+    }
+
+    fn set(&mut self, by_s: i64) {
+        self.wall += by_s * 1_000_000_000;
+        let boot = self.boot();
+        self.zeros.entry(boot).and_modify(|(_, honest)| *honest = false);
+    }
+
+    /// A window that ends now, a window after the one before.
+    fn stamped(&mut self, mut window: Window) -> Window {
+        self.advance(WINDOW_NS);
+        (window.boot, window.end) = (self.boot(), self.now());
+        window
+    }
+
+    /// What must hold of every label.
+    fn check(&self, entry: &Entry) {
+        let Window { boot, end, .. } = entry.window;
+        let (_, honest) = self.zeros[&boot];
+        let off = (end.utc.0 - self.truth(boot, end.mono)).abs();
+        assert!(end.trust != ClockTrust::Unsynced, "an entry left without a time: {end:?}");
+        assert!(end.trust == ClockTrust::Estimated || !honest || off < 50_000_000, "{end:?} is {off} ns off the truth");
+    }
 }
 
 /// What was promised, and what came out.
@@ -56,6 +141,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Oracle {
     /// Every entry that was ever handed out.
     seen: BTreeMap<Identity, Window>,
+    /// Every label that was ever handed out.
+    labels: BTreeMap<Utc, Identity>,
     durable: BTreeSet<Identity>,
     acknowledged: BTreeSet<Identity>,
     /// Acknowledged although given up while on lease: the one case in which a gap may cover an entry that came.
@@ -69,6 +156,17 @@ impl Oracle {
         if let Some(before) = before {
             assert_eq!(before, entry.window, "{:?} has changed", entry.identity);
         }
+        // What leaves from memory because the medium is dead leaves nothing behind that a later life could heed.
+        if self.durable.contains(&entry.identity) {
+            let other = *self.labels.entry(entry.window.end.utc).or_insert(entry.identity);
+            assert_eq!(other, entry.identity, "two entries at {:?}", entry.window.end);
+        }
+    }
+
+    /// All labels of durable entries that came out, by identity.
+    fn labels_in_order(&self) -> Vec<Utc> {
+        let durable = self.seen.iter().filter(|(identity, _)| self.durable.contains(identity));
+        durable.map(|(_, window)| window.end.utc).collect()
     }
 
     fn acknowledge(&mut self, entry: &Entry, doomed: bool) {
@@ -111,8 +209,7 @@ struct World {
     oracle: Oracle,
     windows: u64,
     now: Duration,
-    /// Wall and monotonic time go on over restarts.
-    lives: u64,
+    clocks: Clocks,
 }
 
 impl World {
@@ -122,28 +219,30 @@ impl World {
             age_max: Duration::from_secs(72 * 3600),
             when_full,
             commit_interval: Duration::from_millis(100),
+            time_wait: Duration::from_secs(10),
             segment_bytes: 1_500,
             segment_chunks: 6,
         };
-        let heart = Self::open(MemStore::default(), &limits, 1);
+        let clocks = Clocks::new();
+        let heart = Self::open(MemStore::default(), &limits, &clocks);
         let (leases, oracle) = (Vec::new(), Oracle::default());
-        Self { heart, limits, leases, oracle, windows: 0, now: Duration::ZERO, lives: 1 }
+        Self { heart, limits, leases, oracle, windows: 0, now: Duration::ZERO, clocks }
     }
 
-    fn open(mut store: MemStore, limits: &Limits, lives: u64) -> Heart<MemStore> {
+    fn open(mut store: MemStore, limits: &Limits, clocks: &Clocks) -> Heart<MemStore> {
         let schema = depot_schema("gw-01", 2, 3);
-        let now = stamp(lives * 3_600_000_000_000);
-        let start = recovery::start(&mut store, &schema, BOOT, now).expect("the medium works again");
-        let words = Words { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
+        let (boot, now) = (clocks.boot(), clocks.now());
+        let start = recovery::start(&mut store, &schema, boot, now).expect("the medium works again");
+        let words = Words { epoch: start.epoch, boot, schema: Arc::new(schema) };
         Heart::new(Some(store), limits.clone(), words, start)
     }
 
     fn restart(&mut self, store: MemStore) {
-        self.lives += 1;
+        self.clocks.advance(3_000_000_000);
         self.leases.clear();
         self.now = Duration::ZERO;
         let before = self.heart.words.epoch;
-        self.heart = Self::open(store, &self.limits, self.lives);
+        self.heart = Self::open(store, &self.limits, &self.clocks);
         assert!(self.heart.words.epoch > before, "the epoch was not raised");
         // An acknowledgement that the end of the process took is a repeat, or, if room runs out first, a gap too many.
         let settled = self.heart.lanes.settled();
@@ -171,6 +270,7 @@ impl World {
         let leased = self.heart.lease(lane, max);
         for entry in &leased {
             self.oracle.see(entry);
+            self.clocks.check(entry);
         }
         let count = leased.len();
         self.leases.extend(leased);
@@ -192,7 +292,8 @@ impl World {
         match *step {
             Step::Append => {
                 self.windows += 1;
-                self.heart.append(depot_window(2, 3, self.windows), self.now);
+                let window = self.clocks.stamped(depot_window(2, 3, self.windows));
+                self.heart.append(window, self.now);
             }
             Step::Commit => self.commit(),
             Step::Lease(lane, max) => drop(self.lease(lane, max)),
@@ -221,7 +322,7 @@ impl World {
                 self.heart.tend(self.now);
             }
             Step::Stop => {
-                let closed = self.heart.close(Some((BOOT, stamp(self.windows))), self.now);
+                let closed = self.heart.close(Some((self.clocks.boot(), self.clocks.now())), self.now);
                 self.note_durable();
                 if closed.is_ok() {
                     let store = self.store().clone().after_kill();
@@ -233,6 +334,8 @@ impl World {
                 self.restart(store);
             }
             Step::Fill(full) => self.store().full = full,
+            Step::Sync(on) => self.clocks.sync(on),
+            Step::SetClock(by_s) => self.clocks.set(by_s),
             Step::CutAfter(calls, dice) => {
                 self.store().dice ^= dice;
                 self.store().fuse.get_or_insert(calls);
@@ -240,6 +343,7 @@ impl World {
         }
         if self.store().fuse == Some(0) {
             let store = self.store().clone().after_cut();
+            self.clocks.reboot();
             self.restart(store);
         }
     }
@@ -251,9 +355,11 @@ impl World {
         for entry in std::mem::take(&mut self.leases) {
             self.acknowledge(&entry);
         }
+        self.heart.go_live();
         for _ in 0..10_000 {
             self.now += Duration::from_secs(3);
-            self.heart.append(empty_window(self.windows), self.now);
+            let window = self.clocks.stamped(empty_window(self.windows));
+            self.heart.append(window, self.now);
             self.commit();
             self.heart.tend(self.now);
             let count = self.lease(Lane::History, LEASES_MAX) + self.lease(Lane::Live, LEASES_MAX);
@@ -290,6 +396,10 @@ proptest! {
     fn no_cut_loses_or_changes_what_was_durable(steps in prop::collection::vec(any_step(), 1..160)) {
         let world = run(WhenFull::DropOldest, u64::MAX, &steps);
         prop_assert!(world.oracle.told.iter().all(|g| g.reason != GapReason::Aged));
+        if world.clocks.zeros.values().all(|(_, honest)| *honest) {
+            let labels = world.oracle.labels_in_order();
+            prop_assert!(labels.is_sorted(), "labels out of order: {labels:?}");
+        }
     }
 
     #[test]

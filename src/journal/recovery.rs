@@ -9,6 +9,7 @@ use super::ranges::Ranges;
 use super::retention::Ledger;
 use super::segment::Seal;
 use super::store::{Durably, Found, Record, Store, StoreError};
+use super::times::Times;
 use crate::measure::{BootId, Epoch, EventKind, Gap, GapReason, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
@@ -21,6 +22,9 @@ pub(super) struct Start {
     pub(super) settled: Ranges,
     pub(super) next: u64,
     pub(super) ledger: Ledger,
+    pub(super) times: Times,
+    /// The newest number that is there; 0: none.
+    pub(super) last: u64,
     /// Losses of the life before that it could not tell any more.
     pub(super) untold: Vec<Gap>,
 }
@@ -35,6 +39,8 @@ impl Start {
             settled: Ranges::default(),
             next: Seq::FIRST.0,
             ledger: Ledger::default(),
+            times: Times::open(None, None, 1, boot),
+            last: 0,
             untold: Vec::new(),
         }
     }
@@ -61,8 +67,11 @@ pub(super) fn start<S: Store>(store: &mut S, schema: &Schema, boot: BootId, now:
     let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
     save_life(store, &life)?;
     let untold = untold(&past, &settled);
+    let oldest = past.segments.first().map_or(next, |segment| segment.first);
+    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_utc, oldest, boot);
+    let last = past.last;
     let previous_ended_clean = previous.map(|life| life.clean);
-    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, next, ledger, untold })
+    Ok(Start { epoch, previous_ended_clean, segments: past.segments, settled, next, ledger, times, last, untold })
 }
 
 /// Notes the state of a life.
@@ -77,6 +86,8 @@ struct Past {
     segments: Vec<Segment>,
     /// The newest number that is there.
     last: u64,
+    /// The newest time that can be believed, in the segments that were looked at.
+    newest_utc: Option<i64>,
     /// Gaps that are told in segments that were not complete: the losses may not have taken place.
     told: Vec<Gap>,
     /// Numbers that were never written, in segments that were not complete, with the epoch.
@@ -100,6 +111,7 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
         let seal = if sealed && newest { store.seal_of(first)? } else { None };
         if let Some(seal) = seal {
             past.last = past.last.max(seal.last);
+            past.newest_utc = past.newest_utc.max(seal.newest_utc);
         } else if !sealed || newest {
             let seal = look_into(store, first, &mut past)?;
             if seal.last < first.0 {
@@ -107,6 +119,7 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
                 continue;
             }
             past.last = past.last.max(seal.last);
+            past.newest_utc = past.newest_utc.max(seal.newest_utc);
             // A seal that cannot be written now is no reason to stop: it is in memory.
             segment.seal = store.seal(first, &seal).is_err().then_some(seal);
         }
@@ -121,10 +134,12 @@ fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), Sto
     let Some(first) = past.segments.last().map(|segment| Seq(segment.first)).filter(|first| past.last < first.0) else {
         return Ok(());
     };
-    past.last = match store.seal_of(first)? {
-        Some(seal) => seal.last,
-        None => look_into(store, first, past)?.last,
+    let seal = match store.seal_of(first)? {
+        Some(seal) => seal,
+        None => look_into(store, first, past)?,
     };
+    past.last = seal.last;
+    past.newest_utc = past.newest_utc.max(seal.newest_utc);
     Ok(())
 }
 

@@ -48,6 +48,7 @@ impl Ledger {
 impl<S: Store> Heart<S> {
     /// What is done from time to time: bounds, and the cursor.
     pub(super) fn tend(&mut self, now: Duration) {
+        self.mind_the_clock(now);
         if now >= self.ledger.retained_at + RETAIN {
             self.ledger.retained_at = now;
             self.sweep(now);
@@ -82,7 +83,7 @@ impl<S: Store> Heart<S> {
             return;
         }
         // Only a cursor that is durable says that the numbers of a missing segment are settled and not lost.
-        if let Err(error) = self.save_cursor(Durably::Yes, now) {
+        if let Err(error) = self.save_times_behind().and_then(|()| self.save_cursor(Durably::Yes, now)) {
             tracing::warn!(%error, "the cursor cannot be saved; segments stay until it can");
             return;
         }

@@ -120,6 +120,7 @@ impl SledStore {
             Record::Life => "life",
             Record::CursorA => "cursor-a",
             Record::CursorB => "cursor-b",
+            Record::Times => "times",
         })
     }
 
@@ -387,7 +388,7 @@ impl Store for SledStore {
     fn save(&mut self, record: Record, bytes: &[u8], durably: Durably) -> Result<(), StoreError> {
         let path = self.record_path(record);
         let saved = match record {
-            Record::Life => files::replace(&path, bytes),
+            Record::Life | Record::Times => files::replace(&path, bytes),
             Record::CursorA | Record::CursorB => files::overwrite(&path, bytes, durably == Durably::Yes),
         };
         saved.map_err(|source| io_error("write", &path, source))

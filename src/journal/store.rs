@@ -56,7 +56,7 @@ pub(super) trait Store {
     }
     /// A record as it was last saved, and durable from here on; `None` if there is none.
     fn load(&mut self, record: Record) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Replaces a record. The life is replaced as a whole, durably; a cursor's slot is overwritten in place.
+    /// Replaces a record. Life and times are replaced as a whole, durably; a cursor's slot is overwritten in place.
     fn save(&mut self, record: Record, bytes: &[u8], durably: Durably) -> Result<(), StoreError>;
 }
 
@@ -77,6 +77,8 @@ pub(super) enum Record {
     CursorA,
     /// See `cursor`.
     CursorB,
+    /// See `times`.
+    Times,
 }
 
 /// Whether a record must survive a power cut from here on.

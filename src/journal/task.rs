@@ -174,6 +174,7 @@ impl<S: Store> Desk<'_, S> {
         facts.journal(|facts| {
             facts.durable = tide.durable;
             facts.waiting_entries = tide.unacknowledged;
+            (facts.held_entries, facts.held_why) = heart.held();
             facts.unsynced_entries = heart.next - 1 - heart.durable;
             facts.bytes = heart.segments.iter().map(|segment| segment.bytes).sum();
             facts.segments = heart.segments.len() as u64;

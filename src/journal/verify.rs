@@ -85,6 +85,9 @@ impl Archive {
         if self.life.is_none() && self.dir.join("life").exists() {
             find("life", "the record of the last life is damaged");
         }
+        if self.times_damaged {
+            find("times", "the record of times is damaged: entries of boots without a clock are told as captured");
+        }
         let slots = ["cursor-a", "cursor-b"].map(|name| self.dir.join(name).exists());
         if self.cursor.is_none() && slots.contains(&true) {
             find("cursor-a", "neither cursor-a nor cursor-b is whole: what was acknowledged will be sent once more");

@@ -49,7 +49,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// How far a wall time can be believed (`adjtimex(2)`).
+/// How far a time can be believed. A clock says one of the first three (`adjtimex(2)`); the journal makes one of the last
+/// two of what was captured unsynced, when it is told. New ones are added at the end: the order is part of the journal's
+/// format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockTrust {
@@ -59,6 +61,10 @@ pub enum ClockTrust {
     Holdover,
     /// Never synced in this boot: a box without a working RTC is in the past.
     Unsynced,
+    /// Captured unsynced; found through the moment at which the clock was synced later in the same boot.
+    Resolved,
+    /// Captured in a boot that was not synced; placed between its neighbours, at the pace of the monotonic clock.
+    Estimated,
 }
 
 impl ClockTrust {
@@ -69,6 +75,8 @@ impl ClockTrust {
             Self::Synced => "synced",
             Self::Holdover => "holdover",
             Self::Unsynced => "unsynced",
+            Self::Resolved => "resolved",
+            Self::Estimated => "estimated",
         }
     }
 }

@@ -25,6 +25,7 @@ const REPLY_ACK: u32 = 1;
 const REPLY_INFO: u32 = 3;
 const REPLY_UNSUPPORTED: u32 = (1 << 31) + 1;
 const INFO_EXPORT: u16 = 0;
+const INFO_BLOCK_SIZE: u16 = 3;
 
 const READ: u16 = 0;
 const WRITE: u16 = 1;
@@ -36,6 +37,8 @@ const EINVAL: u32 = 22;
 
 /// QEMU's largest request is 32 MiB; whoever wants more is not QEMU.
 const LENGTH_MAX: u32 = 32 << 20;
+/// [`super::cache::BLOCK`] on the wire.
+const BLOCK_BYTES: u32 = 4096;
 /// Of an option's data: a name and a few numbers.
 const OPTION_BYTES_MAX: u32 = 4096;
 
@@ -78,6 +81,11 @@ fn greet(stream: &mut UnixStream, size: u64) -> io::Result<bool> {
                 info.extend(size.to_be_bytes());
                 info.extend(EXPORT_FLAGS.to_be_bytes());
                 answer_option(stream, option, REPLY_INFO, &info)?;
+                let mut blocks = INFO_BLOCK_SIZE.to_be_bytes().to_vec();
+                for size in [BLOCK_BYTES, BLOCK_BYTES, LENGTH_MAX] {
+                    blocks.extend(size.to_be_bytes());
+                }
+                answer_option(stream, option, REPLY_INFO, &blocks)?;
                 answer_option(stream, option, REPLY_ACK, &[])?;
                 if option == OPTION_GO {
                     return Ok(true);

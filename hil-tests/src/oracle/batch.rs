@@ -126,7 +126,8 @@ impl Batch {
             fault(format!("the topic {} is not that of gateway {} at site {site}", message.topic, self.gateway));
         }
         match head.field("time") {
-            Some(Value::Text(time)) if matches!(time.as_str(), "synced" | "holdover" | "unsynced" | "estimated") => {}
+            Some(Value::Text(time))
+                if matches!(time.as_str(), "synced" | "holdover" | "unsynced" | "resolved" | "estimated") => {}
             other => fault(format!("the first line says time={other:?}")),
         }
     }

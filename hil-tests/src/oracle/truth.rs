@@ -16,8 +16,6 @@ pub struct Truth {
     device: String,
     tolerance_ns: i64,
     fields: BTreeMap<String, Vec<Held>>,
-    /// Before the first time the box's clock was late by the second, ns.
-    late_before: Option<(i64, i64)>,
 }
 
 /// A value and the time in which it could be read.
@@ -47,7 +45,7 @@ impl Truth {
     #[must_use]
     pub fn new(device: &str, tolerance: Duration) -> Self {
         let tolerance_ns = i64::try_from(tolerance.as_nanos()).expect("a tolerance of seconds");
-        Self { device: device.to_owned(), tolerance_ns, fields: BTreeMap::new(), late_before: None }
+        Self { device: device.to_owned(), tolerance_ns, fields: BTreeMap::new() }
     }
 
     /// From `from_ns` on `field` has this value, and no longer the one before. To be told in order of time.
@@ -66,11 +64,6 @@ impl Truth {
                 last.until_ns = last.until_ns.min(at_ns);
             }
         }
-    }
-
-    /// Labels before `label_ns` come from a clock that was late by `late_ns`: what they tell was read that much later.
-    pub fn clock_was_late(&mut self, label_ns: i64, late_ns: i64) {
-        self.late_before = Some((label_ns, late_ns));
     }
 
     /// The device's tag.
@@ -133,8 +126,6 @@ impl Truth {
 
     fn around(&self, field: &str, time_ns: i64) -> impl Iterator<Item = &Held> {
         let held = self.fields.get(field).map_or(&[][..], Vec::as_slice);
-        let late = self.late_before.filter(|&(label, _)| time_ns < label).map_or(0, |(_, late)| late);
-        let time_ns = time_ns.saturating_add(late);
         let (from, to) = (time_ns.saturating_sub(self.tolerance_ns), time_ns.saturating_add(self.tolerance_ns));
         let first = held.partition_point(|held| held.until_ns < from);
         held[first..].iter().take_while(move |held| held.from_ns <= to)
@@ -156,14 +147,6 @@ mod tests {
 
     fn untrue(text: &str) -> Vec<String> {
         truth().compare(&Line::parse(text).expect("well-formed")).untrue
-    }
-
-    #[test]
-    fn a_late_clock_is_reckoned_with_and_only_as_far_as_it_was_late() {
-        let mut truth = truth();
-        truth.clock_was_late(-500, 1_000);
-        assert!(truth.had("voltage", -850, 2.0) && !truth.had("voltage", -850, 1.0));
-        assert!(truth.had("voltage", 150, 2.0));
     }
 
     #[test]

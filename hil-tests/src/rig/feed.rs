@@ -1,8 +1,7 @@
 //! The agent's status, as the box tells it ten times a second: the record of what it said was durable, and when.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::agent::Status;
@@ -22,7 +21,7 @@ struct Heard {
 
 impl Feed {
     /// Listens to one boot's stream until it ends.
-    pub(super) fn listen(&self, stream: UnixStream) {
+    pub(super) fn listen(&self, stream: impl Read + Send + 'static) {
         let feed = self.clone();
         feed.lock().newest = None;
         std::thread::spawn(move || {

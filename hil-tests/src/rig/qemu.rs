@@ -71,7 +71,6 @@ pub enum BootError {
 /// What a boot needs.
 #[derive(Debug)]
 pub(super) struct Boot<'a> {
-    pub(super) settings: &'a Settings,
     pub(super) image: &'a Image,
     /// Base and overlay.
     pub(super) initrd: &'a Path,
@@ -79,7 +78,7 @@ pub(super) struct Boot<'a> {
     pub(super) disk: &'a Path,
     /// Where sockets and logs go.
     pub(super) dir: &'a Path,
-    /// `-rtc base=`: `utc`, or a date.
+    /// `-rtc base=`: `utc`, and then the clock counts as synced; or a date, and then it does not.
     pub(super) rtc: &'a str,
     /// The how-manieth boot: names the files.
     pub(super) number: u32,
@@ -97,20 +96,28 @@ pub(super) struct Qemu {
 
 impl Qemu {
     /// Power on; returns when there is a shell.
-    pub(super) fn boot(boot: &Boot<'_>) -> Result<Self, BootError> {
+    pub(super) fn boot(settings: &Settings, boot: &Boot<'_>) -> Result<Self, BootError> {
         let sockets = boot.dir.join(format!("boot-{}", boot.number));
         std::fs::create_dir_all(&sockets).map_err(|source| socket_error(&sockets, "", source))?;
         let console = boot.dir.join(format!("console-{}.log", boot.number));
         let socket = |name: &str| format!("socket,id={name},path={},server=on,wait=off", sockets.join(name).display());
-        let mut command = Command::new(program(&boot.settings.emulator));
-        command.args(&boot.settings.board).args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        let mut command = Command::new(program(&settings.emulator));
+        command.args(&settings.board).args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.arg("-kernel").arg(&boot.image.kernel).arg("-initrd").arg(boot.initrd);
-        command.args(["-append", "console=ttyAMA0 quiet panic=-1", "-rtc", &format!("base={}", boot.rtc)]);
+        let synced = if boot.rtc == "utc" { " rig.synced" } else { "" };
+        command.args(["-append", &format!("console=ttyAMA0 quiet panic=-1{synced}")]);
+        command.args(["-rtc", &format!("base={}", boot.rtc)]);
         // A file is never full and never waits: a console that nobody reads would stop the processor.
         command.args(["-serial", &format!("file:{}", console.display())]);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", sockets.join("qmp").display())]);
+        // Blocks of the file system and of the disk are one: what no file system survives is half a block.
         let disk = format!("driver=nbd,server.type=unix,server.path={},node-name=data", boot.disk.display());
-        command.args(["-blockdev", &disk, "-device", "virtio-blk-pci,drive=data,write-cache=on"]);
+        command.args([
+            "-blockdev",
+            &disk,
+            "-device",
+            "virtio-blk-pci,drive=data,write-cache=on,logical_block_size=4096,physical_block_size=4096",
+        ]);
         command.args(["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,id=nic0,romfile="]);
         command.args(["-chardev", &socket("serial"), "-device", "pci-serial,chardev=serial"]);
         command.args(["-device", "virtio-serial-pci"]);
@@ -118,7 +125,7 @@ impl Qemu {
             command.args(["-chardev", &socket(port)]);
             command.args(["-device", &format!("virtserialport,chardev={port},name={port}")]);
         }
-        command.args(&boot.settings.devices);
+        command.args(&settings.devices);
 
         let log = boot.dir.join("qemu.log");
         let mut process = Process::start("qemu", &mut command, &log)?;
@@ -133,7 +140,7 @@ impl Qemu {
         let (qmp, control) = connected
             .map_err(|late| socket_error(&sockets, &process.log_tail(), io::Error::other(late.to_string())))?;
         let mut qemu = Self { process, qmp, shell: Shell::over(control), sockets, console };
-        let up = qemu.shell.run("true", Duration::from_secs(boot.settings.boot_within_s));
+        let up = qemu.shell.run("true", Duration::from_secs(settings.boot_within_s));
         up.map_err(|source| BootError::Console { console: tail(&qemu.console), source })?;
         Ok(qemu)
     }
@@ -149,8 +156,8 @@ impl Qemu {
     }
 
     /// The box's end of the RS-485 line.
-    pub(super) fn serial(&self) -> PathBuf {
-        self.sockets.join("serial")
+    pub(super) fn serial(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(self.sockets.join("serial"))
     }
 
     /// What the box has said on its console in this boot.

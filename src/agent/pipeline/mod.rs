@@ -4,6 +4,8 @@
 //! next one it does take ([`EventKind::SamplesShed`]).
 
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub(super) use task::run;
 

@@ -13,7 +13,11 @@
 //! `gateway`, `epoch`, `seq`, `points`. Its payload is the same to the byte on both topics and on every replay.
 //!
 //! - First line: `gateway,site=…,gateway=… epoch=12i,seq=345i,points=2i,time="synced" TIME`. `points` counts the
-//!   measured values: one for each point of a device, whatever statistics it carries.
+//!   measured values: one for each point of a device, whatever statistics it carries. `time` says how far the time stamps
+//!   of the batch can be believed: `synced`, or `holdover` (the clock was synced in this boot and runs free since);
+//!   `resolved` (captured before the clock was set; the true time was found later in the same boot, as good as synced);
+//!   `estimated` (the clock was never set in that boot: in order and at the right pace between what is known before and
+//!   after, but shifted by an unknown time); `unsynced` (written by an agent that knew no better: as the clock showed it).
 //! - One line per device of which something is known or was asked for; measurement = its kind; tags `site`, `gateway`,
 //!   `device`, then `vehicle_id` if known, then, for an EVSE, `direction`.
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
@@ -21,6 +25,7 @@
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
 //! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
+//! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 
@@ -33,6 +38,12 @@ pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};
 pub use documents::DeviceCard;
 pub(super) use documents::{Presence, catalog, state};
+
+/// The payload of an entry, for tests of other rooms.
+#[cfg(test)]
+pub(crate) fn payload(entry: &crate::measure::Entry) -> String {
+    Batch::new(entry, crate::journal::Lane::History, "v2g/site/gw").payload
+}
 
 /// The version of this contract, in the catalog.
 pub const WIRE_VERSION: u32 = 1;

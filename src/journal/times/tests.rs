@@ -1,0 +1,307 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const S: i64 = 1_000_000_000;
+/// 2026-06-01 12:00 UTC.
+const NOON: i64 = 1_780_315_200 * S;
+/// 2001-01-01 UTC.
+const Y2001: i64 = 978_307_200 * S;
+
+fn boot(n: u8) -> BootId {
+    BootId([n; 16])
+}
+
+fn at(mono_s: u64, utc: i64, trust: ClockTrust) -> Stamp {
+    Stamp { mono: Mono(mono_s * 1_000_000_000), utc: Utc(utc), trust }
+}
+
+fn times(n: u8) -> Times {
+    Times::open(None, None, 1, boot(n))
+}
+
+/// What is on disk is all that a restart finds.
+fn reopened(times: &mut Times, n: u8) -> Times {
+    times.saved();
+    Times::open(times.write().as_deref(), None, 1, boot(n))
+}
+
+fn told(times: &Times, n: u8, end: Stamp) -> (i64, ClockTrust) {
+    match times.label(boot(n), end) {
+        Label::Told(stamp) => (stamp.utc.0, stamp.trust),
+        Label::Open => panic!("not decided: {end:?}"),
+    }
+}
+
+fn close_to(label: i64, truth: i64) -> bool {
+    (label - truth).abs() < 2 * MS
+}
+
+#[test]
+fn what_came_before_the_anchor_of_its_boot_is_resolved_through_it() {
+    let mut times = times(1);
+    let mut early = at(10, Y2001, ClockTrust::Unsynced);
+    assert_eq!(times.capture(boot(1), &mut early, 1), None);
+    assert_eq!((times.label(boot(1), early), times.held_from()), (Label::Open, Some(1)));
+    let mut synced = at(70, NOON, ClockTrust::Synced);
+    times.capture(boot(1), &mut synced, 2);
+    assert_eq!(synced.utc.0, NOON);
+    let (label, trust) = told(&times, 1, early);
+    assert!(close_to(label, NOON - 60 * S), "{label}");
+    assert_eq!((trust, times.held_from()), (ClockTrust::Resolved, None));
+    // Also in the next boot, and whatever the clock does later.
+    let mut later = reopened(&mut times, 2);
+    later.capture(boot(2), &mut at(5, NOON + 7_000 * S, ClockTrust::Synced), 3);
+    assert_eq!(told(&later, 1, early), (label, trust));
+}
+
+#[test]
+fn an_anchor_is_seen_in_a_window_that_is_not_kept() {
+    let mut times = times(1);
+    let mut early = at(10, Y2001, ClockTrust::Unsynced);
+    times.capture(boot(1), &mut early, 1);
+    times.witness(boot(1), at(70, NOON, ClockTrust::Synced));
+    assert!(times.held_from().is_none() && times.unsaved().is_some());
+    assert_eq!(told(&times, 1, early).1, ClockTrust::Resolved);
+}
+
+#[test]
+fn what_an_agent_before_this_one_captured_in_the_same_boot_stays_as_it_told_it() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, Y2001, ClockTrust::Unsynced), 1);
+    times.capture(boot(1), &mut at(20, NOON, ClockTrust::Synced), 2);
+    let older = at(9, Y2001 - S, ClockTrust::Unsynced);
+    assert_eq!(times.label(boot(1), older), Label::Told(older));
+}
+
+#[test]
+fn a_boot_without_a_clock_is_placed_between_its_neighbours() {
+    let mut first = times(1);
+    first.capture(boot(1), &mut at(100, NOON, ClockTrust::Synced), 1);
+    let mut second = reopened(&mut first, 2);
+    let ends: Vec<Stamp> = (10..40).map(|s| at(s, Y2001, ClockTrust::Unsynced)).collect();
+    for (mut end, seq) in ends.iter().copied().zip(2..) {
+        second.capture(boot(2), &mut end, seq);
+    }
+    let mut third = reopened(&mut second, 3);
+    assert!(third.lacks_end());
+    third.note_end(boot(2), ends[29]);
+    assert_eq!(third.held_from(), Some(2), "the third boot may tell when it began");
+    third.capture(boot(3), &mut at(10, NOON + 1_000 * S, ClockTrust::Synced), 40);
+    let labels: Vec<i64> = ends.iter().map(|end| told(&third, 2, *end).0).collect();
+    assert!(labels.iter().all(|label| (NOON + 1..NOON + 990 * S).contains(label)), "{labels:?}");
+    assert!(labels.windows(2).all(|pair| pair[1] - pair[0] == S), "{labels:?}");
+    assert_eq!(told(&third, 2, ends[0]).1, ClockTrust::Estimated);
+}
+
+#[test]
+fn boots_without_a_clock_in_a_row_keep_their_order() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(100, NOON, ClockTrust::Synced), 1);
+    let mut ends = Vec::new();
+    for n in 2..6 {
+        times = reopened(&mut times, n);
+        for s in 10..20 {
+            let mut end = at(s, Y2001, ClockTrust::Unsynced);
+            times.capture(boot(n), &mut end, u64::from(n) * 100 + s);
+            ends.push((n, end));
+        }
+        // A restart within the boot is not another boot.
+        times = reopened(&mut times, n);
+    }
+    let mut times = reopened(&mut times, 6);
+    times.capture(boot(6), &mut at(10, NOON + 1_000 * S, ClockTrust::Synced), 900);
+    let labels: Vec<i64> = ends.iter().map(|(n, end)| told(&times, *n, *end).0).collect();
+    assert!(labels.is_sorted_by(|a, b| a < b), "{labels:?}");
+    assert!(labels[0] > NOON && labels[39] < NOON + 990 * S);
+}
+
+#[test]
+fn an_estimate_that_was_told_stays_and_an_anchor_helps_the_rest() {
+    let mut times = times(1);
+    let ends: Vec<Stamp> = (1..=3).map(|n| at(n * 400, Y2001, ClockTrust::Unsynced)).collect();
+    for (mut end, seq) in ends.iter().copied().zip(1..) {
+        times.capture(boot(1), &mut end, seq);
+    }
+    times.decide(boot(1), ends[0].mono);
+    assert!(times.unsaved().is_some(), "durable before it is told");
+    times.saved();
+    let estimated = told(&times, 1, ends[0]);
+    assert_eq!(estimated.1, ClockTrust::Estimated);
+    let mut times = reopened(&mut times, 1);
+    times.capture(boot(1), &mut at(1_600, NOON, ClockTrust::Synced), 4);
+    assert_eq!(told(&times, 1, ends[0]), estimated);
+    let (label, trust) = told(&times, 1, ends[1]);
+    assert!(close_to(label, NOON - 800 * S) && trust == ClockTrust::Resolved);
+}
+
+#[test]
+fn a_clock_that_is_set_by_hand_moves_the_estimates_that_follow() {
+    let mut times = times(1);
+    let mut end = at(10, Y2001, ClockTrust::Unsynced);
+    times.capture(boot(1), &mut end, 1);
+    times.decide(boot(1), end.mono);
+    let mut set = at(900, NOON, ClockTrust::Unsynced);
+    times.capture(boot(1), &mut set, 2);
+    times.decide(boot(1), set.mono);
+    let (label, trust) = told(&times, 1, set);
+    assert!(close_to(label, NOON) && trust == ClockTrust::Estimated, "{label}");
+}
+
+#[test]
+fn a_plausible_clock_does_not_wait_and_one_behind_the_past_does() {
+    let mut first = times(1);
+    first.capture(boot(1), &mut at(100, NOON, ClockTrust::Synced), 1);
+    let mut second = reopened(&mut first, 2);
+    second.capture(boot(2), &mut at(10, NOON - S, ClockTrust::Unsynced), 2);
+    assert_eq!(second.held_from(), Some(2));
+    let mut third = reopened(&mut second, 3);
+    let mut end = at(10, NOON + 500 * S, ClockTrust::Unsynced);
+    third.capture(boot(3), &mut end, 3);
+    assert_eq!(third.held_from(), None);
+    third.decide(boot(3), end.mono);
+    assert!(close_to(told(&third, 3, end).0, NOON + 500 * S));
+}
+
+#[test]
+fn a_clock_that_was_just_set_may_be_called_synced_in_a_moment() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, Y2001, ClockTrust::Unsynced), 1);
+    times.capture(boot(1), &mut at(11, NOON, ClockTrust::Unsynced), 2);
+    assert_eq!(times.held_from(), Some(1));
+    times.capture(boot(1), &mut at(21, NOON + 10 * S, ClockTrust::Unsynced), 3);
+    assert_eq!(times.held_from(), None, "nobody calls it synced");
+}
+
+#[test]
+fn a_process_that_is_younger_than_the_boot_trusts_the_anchor_of_the_boot() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, NOON, ClockTrust::Synced), 1);
+    let mut times = reopened(&mut times, 1);
+    let mut end = at(20, NOON + 10 * S, ClockTrust::Unsynced);
+    times.capture(boot(1), &mut end, 2);
+    assert_eq!((end.trust, end.utc.0), (ClockTrust::Holdover, NOON + 10 * S));
+}
+
+#[test]
+fn a_clock_that_is_set_back_repeats_no_label_and_says_so() {
+    let mut times = times(1);
+    let mut labels = BTreeSet::new();
+    let mut steps = Vec::new();
+    for s in 0..20_000_u64 {
+        // An hour back after 5000 s, and again after 9000 s and 13000 s.
+        let back = [5_000, 9_000, 13_000].iter().filter(|at| s >= **at).count() as i64 * 3_600;
+        let mut end = at(s, NOON + (s as i64 - back) * S, ClockTrust::Synced);
+        let truth = end.utc.0;
+        steps.extend(times.capture(boot(1), &mut end, s + 1));
+        assert!(close_to(end.utc.0, truth));
+        assert!(labels.insert(end.utc.0), "{end:?} has a label that was given before");
+    }
+    assert_eq!(steps, [-3_599 * S; 3]);
+    assert_eq!(told(&times, 1, at(1, NOON + 19_999 * S, ClockTrust::Synced)).0, NOON + 19_999 * S);
+}
+
+#[test]
+fn a_record_of_a_later_format_or_a_damaged_one_is_none() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, Y2001, ClockTrust::Unsynced), 1);
+    let mut bytes = times.write().expect("it can be written");
+    bytes[14] ^= 1;
+    times.kept.format += 1;
+    for bytes in [bytes, times.write().expect("it can be written")] {
+        let after = Times::open(Some(&bytes), None, 1, boot(1));
+        let early = at(10, Y2001, ClockTrust::Unsynced);
+        assert_eq!(after.label(boot(1), early), Label::Told(early), "as it was captured");
+    }
+}
+
+#[test]
+fn hundreds_of_boots_leave_a_bounded_record() {
+    let mut times = times(0);
+    for n in 0..200_u8 {
+        times = Times::open(times.write().as_deref(), None, u64::from(n) * 10, boot(n));
+        times.capture(boot(n), &mut at(10, Y2001, ClockTrust::Unsynced), u64::from(n) * 10 + 1);
+        times.decide(boot(n), Mono(10_000_000_000));
+    }
+    let bytes = times.write().expect("it can be written").len();
+    println!("{} stretches in {bytes} bytes", times.kept.stretches.len());
+    assert!(bytes < 8_000);
+}
+
+/// What may happen to a box.
+#[derive(Debug, Clone)]
+enum Step {
+    Window(u64),
+    Sync,
+    Lose,
+    Set(i64),
+    Reboot(u64),
+    Restart,
+    Tell,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (1_u64..100_000).prop_map(Step::Window),
+        2 => Just(Step::Sync),
+        1 => Just(Step::Lose),
+        1 => (-7_200_i64..7_200).prop_map(Step::Set),
+        2 => (1_u64..100_000).prop_map(Step::Reboot),
+        1 => Just(Step::Restart),
+        3 => Just(Step::Tell),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_label_changes_and_no_two_windows_share_one(steps in prop::collection::vec(any_step(), 1..120)) {
+        let (mut n, mut mono_ms, mut wall, mut trust) = (1_u8, 10_000_u64, Y2001, ClockTrust::Unsynced);
+        let mut truth = NOON;
+        let mut times = times(n);
+        let mut windows: Vec<(u8, Stamp)> = Vec::new();
+        let mut seen: Vec<Option<Stamp>> = Vec::new();
+        for step in &steps {
+            match *step {
+                Step::Window(ms) => {
+                    mono_ms += ms;
+                    wall += i64::try_from(ms).expect("small") * MS;
+                    truth += i64::try_from(ms).expect("small") * MS;
+                    let mut end = Stamp { mono: Mono(mono_ms * 1_000_000), utc: Utc(wall), trust };
+                    times.capture(boot(n), &mut end, windows.len() as u64 + 1);
+                    windows.push((n, end));
+                    seen.push(None);
+                }
+                Step::Sync => (wall, trust) = (truth, ClockTrust::Synced),
+                Step::Lose if trust == ClockTrust::Synced => trust = ClockTrust::Holdover,
+                Step::Lose => {}
+                Step::Set(s) => wall += s * S,
+                Step::Reboot(ms) => {
+                    n += 1;
+                    truth += i64::try_from(ms).expect("small") * MS;
+                    (mono_ms, wall, trust) = (5_000, Y2001, ClockTrust::Unsynced);
+                    times = reopened(&mut times, n);
+                    if let Some((before, end)) = windows.last() && *before < n {
+                        times.note_end(boot(*before), *end);
+                    }
+                }
+                Step::Restart => times = reopened(&mut times, n),
+                Step::Tell => for ((window, end), seen) in windows.iter().zip(&mut seen) {
+                    if times.label(boot(*window), *end) == Label::Open {
+                        times.decide(boot(*window), end.mono);
+                    }
+                    let Label::Told(stamp) = times.label(boot(*window), *end) else { panic!("still open") };
+                    prop_assert!(seen.is_none_or(|before| before == stamp), "{seen:?} became {stamp:?}");
+                    *seen = Some(stamp);
+                },
+            }
+        }
+        let mut labels = BTreeSet::new();
+        for (window, end) in &windows {
+            if let Label::Told(stamp) = times.label(boot(*window), *end) {
+                prop_assert!(labels.insert(stamp.utc), "{stamp:?} is told twice");
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The heart's dealings with time: entries that wait for the clock, and labels that are sealed before they leave.
+
+use std::time::Duration;
+
+use super::heart::Heart;
+use super::reader::Fetched;
+use super::store::{Durably, Record, Store, StoreError};
+use super::times::Label;
+use crate::measure::{ClockTrust, Entry, Event, EventKind, Stamp, Window};
+
+/// How long the wait for the clock has lasted. A clock is synced over the same network by which entries leave, so it
+/// counts from the first connection of a life.
+#[derive(Debug, Default)]
+pub(super) struct ClockWait {
+    connected: bool,
+    since: Option<Duration>,
+    newest: Option<Stamp>,
+}
+
+impl ClockWait {
+    /// A connection was made.
+    pub(super) fn connected(&mut self) {
+        self.connected = true;
+    }
+}
+
+impl<S: Store> Heart<S> {
+    /// If the boot before ended without a clock: when that was, as its last entry says.
+    pub(super) fn look_for_end(&mut self, last: u64) {
+        if last > 0
+            && self.times.lacks_end()
+            && let Fetched::Entry(entry) = self.fetch(last)
+        {
+            self.times.note_end(entry.window.boot, entry.window.end);
+        }
+    }
+
+    /// Gives a window's time its final form before it is written as `seq`. A clock that was set back is told, if the
+    /// window does not tell it already.
+    pub(super) fn capture_time(&mut self, window: &mut Window, seq: u64) {
+        self.clock_wait.newest = Some(window.end);
+        let back = self.times.capture(window.boot, &mut window.end, seq);
+        if let Some(by_ns) = back {
+            tracing::warn!(by_ns, seq, "the wall clock went back: it shows times that were given before");
+            if !window.events.iter().any(|event| matches!(event.kind, EventKind::ClockStepped(by) if by < 0)) {
+                window.events.push(Event { device: None, kind: EventKind::ClockStepped(by_ns) });
+            }
+        }
+    }
+
+    /// Labels an entry that is about to be leased. Answers whether it may leave: not if its label depends on something
+    /// that cannot be made durable now, unless the entry itself is not durable either.
+    pub(super) fn seal_time(&mut self, entry: &mut Entry) -> bool {
+        let window = &mut entry.window;
+        if window.end.trust != ClockTrust::Unsynced {
+            return true;
+        }
+        let label = match self.times.label(window.boot, window.end) {
+            Label::Told(stamp) => Label::Told(stamp),
+            Label::Open => {
+                self.times.decide(window.boot, window.end.mono);
+                self.times.label(window.boot, window.end)
+            }
+        };
+        if let Label::Told(stamp) = label {
+            window.end = stamp;
+        }
+        match self.save_times() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "the times of entries cannot be saved");
+                entry.identity.seq.0 > self.durable
+            }
+        }
+    }
+
+    /// Decides from which number on entries wait for the clock.
+    pub(super) fn mind_the_clock(&mut self, now: Duration) {
+        // An anchor may have been seen in a window that was not kept.
+        if self.tail.open_count() == 0
+            && let Err(error) = self.save_times()
+        {
+            tracing::debug!(%error, "the times of entries cannot be saved");
+        }
+        if self.clock_wait.connected {
+            self.clock_wait.since.get_or_insert(now);
+        }
+        let over = self.clock_wait.since.is_some_and(|since| now >= since + self.limits.time_wait);
+        self.lanes.hold(if over { None } else { self.times.held_from() });
+    }
+
+    /// How many entries wait for the clock, and in words why and what to do.
+    pub(super) fn held(&self) -> (u64, Option<String>) {
+        let held = self.lanes.held();
+        let shows = self.clock_wait.newest.map_or_else(|| "nothing yet".to_owned(), |stamp| stamp.utc.rfc3339());
+        let why = format!(
+            "their time is not known: the wall clock was not synced in this boot and shows {shows}; they are sent when \
+             it is, or with estimated times {} s after the first connection (journal.time_wait). Check NTP and the way \
+             to its server (timedatectl, chronyc sources)",
+            self.limits.time_wait.as_secs()
+        );
+        (held, (held > 0).then_some(why))
+    }
+
+    /// Makes durable what the times of entries depend on.
+    pub(super) fn save_times(&mut self) -> Result<(), StoreError> {
+        self.save_as(self.times.unsaved())
+    }
+
+    /// The same, before the newest entries may go.
+    pub(super) fn save_times_behind(&mut self) -> Result<(), StoreError> {
+        self.save_as(self.times.behind())
+    }
+
+    fn save_as(&mut self, bytes: Option<Vec<u8>>) -> Result<(), StoreError> {
+        let Some(bytes) = bytes else { return Ok(()) };
+        if let Some(store) = self.store.as_mut() {
+            store.save(Record::Times, &bytes, Durably::Yes)?;
+        }
+        self.times.saved();
+        Ok(())
+    }
+}
