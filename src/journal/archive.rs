@@ -1,9 +1,9 @@
 //! The journal as its files say: read without the database, and without changing a byte.
 //!
-//! In: a directory. Out: an [`Inventory`], a [`Verdict`](super::Verdict), or one [`Entry`] after the other. It takes the
-//! journal's lock, shared with other readers, so that no agent changes what is read; where an agent runs already, only
-//! complete segments are trusted, and what was meanwhile delivered and removed is passed over. Memory: one segment's
-//! list of chunks, and one chunk.
+//! In: a directory. Out: an [`Inventory`], a [`Verdict`](super::Verdict), or one [`Entry`] after the other. Whether an agent
+//! holds the journal is asked of its lock, before and after; the lock is not kept, because nobody who looks may keep an
+//! agent from starting. Beside an agent only complete segments are read, which nobody changes, and what was meanwhile
+//! delivered and removed is passed over. Memory: one segment's list of chunks, and one chunk.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -34,7 +34,7 @@ pub enum View {
     /// The agent was asked.
     #[serde(rename = "as the running agent says")]
     Agent,
-    /// The files were read, and nobody could change them meanwhile.
+    /// The files were read, and no agent was there, neither before nor after.
     #[serde(rename = "as the files are; no agent runs")]
     Files,
     /// The files were read while an agent, or a repair, holds the journal.
@@ -96,8 +96,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Archive {
     pub(super) dir: PathBuf,
-    /// Shared, until this goes.
-    _lock: Option<File>,
+    /// When it was opened.
     view: View,
     pub(super) life: Option<Life>,
     pub(super) cursor: Option<Cursor>,
@@ -157,7 +156,7 @@ impl Archive {
         if !dir.is_dir() {
             return Err(ArchiveError::Absent(dir.to_owned()));
         }
-        let (lock, view) = lock(dir)?;
+        let view = view(dir)?;
         // The list before the cursor: what is removed between the two is settled in the cursor.
         let folders = list(dir, view)?;
         let record = |name| files::read(&dir.join(name)).map_err(failed(&dir.join(name)));
@@ -171,7 +170,7 @@ impl Archive {
         let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
         let times = times.filter(|_| !times_damaged);
         let times = Times::open(times.as_deref(), None, 1, BootId([0; 16]));
-        Ok(Self { dir: dir.to_owned(), _lock: lock, view, life, cursor, settled, times, times_damaged, folders })
+        Ok(Self { dir: dir.to_owned(), view, life, cursor, settled, times, times_damaged, folders })
     }
 
     /// Looks at a directory that the caller holds.
@@ -180,13 +179,16 @@ impl Archive {
         let (settled, view) = (Ranges::default(), View::Files);
         let (times, times_damaged) = (Times::open(None, None, 1, BootId([0; 16])), false);
         let dir = dir.to_owned();
-        Ok(Self { dir, _lock: None, view, life: None, cursor: None, settled, times, times_damaged, folders })
+        Ok(Self { dir, view, life: None, cursor: None, settled, times, times_damaged, folders })
     }
 
-    /// Whose view this is.
+    /// Whose view this is: also of what was read until now, should an agent have started meanwhile.
     #[must_use]
     pub fn view(&self) -> View {
-        self.view
+        match self.view {
+            View::Files => view(&self.dir).unwrap_or(View::Files),
+            known => known,
+        }
     }
 
     /// What is there. Reads small files, and the newest segment if it was not completed.
@@ -266,7 +268,7 @@ impl Archive {
 
     /// Whether a running agent has removed it meanwhile.
     pub(super) fn gone(&self, folder: &Folder) -> bool {
-        self.view == View::FilesBesideAgent && !folder.path.exists()
+        self.view() == View::FilesBesideAgent && !folder.path.exists()
     }
 
     fn hole(&self, from: u64, to: u64, take: &mut impl FnMut(Place) -> ControlFlow<()>) -> ControlFlow<()> {
@@ -372,17 +374,17 @@ pub(super) fn walk(
     })
 }
 
-/// Shared with other readers. A copy of a journal has no lock, or one that nobody holds.
-fn lock(dir: &Path) -> Result<(Option<File>, View), ArchiveError> {
+/// Whether somebody holds it. A copy of a journal has no lock, or one that nobody holds.
+fn view(dir: &Path) -> Result<View, ArchiveError> {
     let path = dir.join("lock");
     let lock = match File::open(&path) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, View::Files)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(View::Files),
         Err(source) => return Err(ArchiveError::Io { path, source }),
     };
     match lock.try_lock_shared() {
-        Ok(()) => Ok((Some(lock), View::Files)),
-        Err(TryLockError::WouldBlock) => Ok((None, View::FilesBesideAgent)),
+        Ok(()) => Ok(View::Files),
+        Err(TryLockError::WouldBlock) => Ok(View::FilesBesideAgent),
         Err(TryLockError::Error(source)) => Err(ArchiveError::Io { path, source }),
     }
 }

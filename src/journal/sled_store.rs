@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::chunk::{self, Chunk, Damage};
 use super::files;
@@ -28,6 +29,9 @@ const SLED_SEGMENT_BYTES: usize = 512 * 1024;
 const SLED_CACHE_BYTES: u64 = 256 * 1024;
 /// Damaged segments that are kept for a person to look at: the newest.
 const QUARANTINED_MAX: usize = 2;
+/// Who only looks whether an agent runs holds the lock for an instant (see `archive`): a start outlasts that.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Where damaged segments are put.
 pub(super) const QUARANTINE: &str = "quarantine";
 /// The ending of a segment that is written anew, until it takes the place of the damaged one.
@@ -102,10 +106,13 @@ impl SledStore {
         let path = dir.join("lock");
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let lock = open.map_err(|source| io_error("open", &path, source))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
-            Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+        for tries_left in (0..LOCK_TRIES).rev() {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::park_timeout(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
+                Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+            }
         }
         let salvaged = BTreeSet::new();
         Ok(Self { dir: dir.to_owned(), _lock: lock, active: None, reading: None, salvaged })

@@ -66,7 +66,11 @@ impl Archive {
         let mut expected = None;
         for folder in &self.folders {
             let found = match self.verify_folder(folder, &mut verdict) {
-                Err(_) if self.gone(folder) => continue,
+                Err(_) if self.gone(folder) => {
+                    // Delivered: what is before the next one is none of ours.
+                    expected = Some(u64::MAX);
+                    continue;
+                }
                 found => found?,
             };
             verdict.segments += 1;
@@ -74,6 +78,7 @@ impl Archive {
             self.between(begins, folder, &mut verdict);
             expected = Some(found.last + 1);
         }
+        verdict.view = self.view();
         Ok(verdict)
     }
 

@@ -8,6 +8,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a measurement"
 )]
 

@@ -58,6 +58,9 @@ pub(super) fn run(target: &Target, arguments: &Arguments) -> Result<Exit> {
     let mut out = BufWriter::new(io::stdout().lock());
     match export(&archive, target, arguments, format, &mut out) {
         Ok(tally) => {
+            if archive.view() != view {
+                eprintln!("an agent has started meanwhile: {}", archive.view().as_str());
+            }
             eprintln!("{} entries", tally.entries);
             if tally.newer > 0 {
                 eprintln!("{} entries of a newer agent cannot be read by this one", tally.newer);
