@@ -12,8 +12,13 @@ use super::chunk::{BODY_BYTES_MAX, Damage, PARTS_MAX};
 
 /// What fits into a chunk uncompressed, and so what a lying header can make us allocate: 504 KiB.
 const RAW_BYTES_MAX: usize = BODY_BYTES_MAX * PARTS_MAX;
-/// The fastest of the plain ones: it is half of the journal's work already.
+/// The fastest of the plain ones: in a burst it is half of the journal's work already. Of 24 KB of a typical depot it
+/// leaves 1.86 bytes a point, level 9 1.69.
 const LEVEL: i32 = 1;
+/// A commit of a window or a few is small and comes some times a second: there it pays to look closer. 3.95 bytes a point
+/// instead of 4.04, of a single window.
+const LEVEL_SMALL: i32 = 6;
+const SMALL_BYTES: usize = 8 * 1024;
 /// Below, nothing repeats.
 const WORTH_BYTES: usize = 96;
 const LENGTH_BYTES: usize = 4;
@@ -34,8 +39,11 @@ pub(super) fn squeeze(body: &[u8]) -> Option<Vec<u8>> {
         if compressor.is_none() {
             *compressor = zstd::bulk::Compressor::new(LEVEL).ok();
         }
+        let compressor = compressor.as_mut()?;
+        let level = if body.len() < SMALL_BYTES { LEVEL_SMALL } else { LEVEL };
+        compressor.set_compression_level(level).ok()?;
         // An error is a result that would not be shorter.
-        compressor.as_mut()?.compress_to_buffer(body, &mut squeezed[LENGTH_BYTES..]).ok()
+        compressor.compress_to_buffer(body, &mut squeezed[LENGTH_BYTES..]).ok()
     })?;
     squeezed.truncate(LENGTH_BYTES + length);
     Some(squeezed)

@@ -27,6 +27,7 @@ pub(super) fn part(arguments: &[String]) -> Value {
     let (dir, bytes) = (Path::new(dir), bytes.parse::<u64>().expect("a number"));
     let mut told = match part.as_str() {
         "append" => append(store, dir, bytes, records()),
+        "points" => return points(dir),
         "noise" => append(store, dir, bytes, noise()),
         "drain" => drain(store, dir),
         "churn" => churn(store, dir, bytes),
