@@ -30,13 +30,15 @@ const TABLE: [(&str, Reach); 12] = [
 ];
 
 /// Heavy crates and the paths below `src/` in which they may be named.
-const HEAVY: [(&str, &[&str]); 12] = [
+const HEAVY: [(&str, &[&str]); 14] = [
     ("tokio_serial", &[]),
     ("tokio_modbus", &[]),
     ("socketcan", &[]),
     ("iso15118", &["source/iso15118"]),
     ("sled", &["journal/sled_store.rs"]),
     ("postcard", &["journal/"]),
+    ("zstd", &["journal/squeeze.rs"]),
+    ("redb", &[]),
     ("rumqttc", &["uplink/"]),
     ("rustls", &["uplink/"]),
     ("toml", &["config/"]),

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::pipeline::{self, Pipeline};
 use crate::config::{BrokerUrl, Parity, Plan, Reach, WhenFull};
 use crate::health::{Facts, Pulses};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Stamp};
 use crate::source::modbus;
 use crate::uplink;
@@ -108,6 +108,11 @@ impl Life {
         Ok(Self { journal, sources, pipeline, uplink, stop_sources, stop_uplink })
     }
 
+    /// A door of its journal.
+    pub(super) fn journal(&self) -> JournalHandle {
+        self.journal.handle()
+    }
+
     /// Waits until a task ends that was not told to. Cancel-safe.
     pub(super) async fn fallen(&mut self) -> Fallen {
         let ended = tokio::select! {
@@ -137,7 +142,8 @@ impl Life {
     }
 }
 
-fn journal_settings(plan: &Plan) -> journal::Settings {
+/// What the plan says of the journal.
+pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
     let journal = &plan.journal;
     journal::Settings {
         dir: plan.gateway.state_dir.join("journal"),
@@ -145,6 +151,7 @@ fn journal_settings(plan: &Plan) -> journal::Settings {
         free_min: journal.free_min,
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
+        bytes_per_day_max: journal.bytes_per_day_max,
         time_wait: journal.time_wait,
         when_full: match journal.when_full {
             WhenFull::Thin => journal::WhenFull::Thin,

@@ -64,6 +64,12 @@ pub enum AgentError {
     },
 }
 
+/// What a plan says of the journal: where it is, and its bounds.
+#[must_use]
+pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
+    life::journal_settings(plan)
+}
+
 /// The configuration, or the reason why a running agent goes on with the one it has.
 fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
     let next = crate::config::load(path).map_err(|faults| faults.to_string())?;

@@ -14,6 +14,7 @@ use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
 use crate::api::{Door, Report};
 use crate::config::{self, Plan, WatchdogPlan};
 use crate::health::{Facts, Pulses, init_log};
+use crate::journal::JournalHandle;
 use crate::measure::{BootId, Stamp};
 
 /// A failed life is followed by a breath, so that a broken device cannot make the journal's epochs run.
@@ -58,7 +59,7 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
     loop {
         let mut life = Life::begin(&plan, &world)?;
         let (close_door, door_closed) = watch::channel(false);
-        let door = open_door(&plan, &world, door_closed);
+        let door = open_door(&plan, &world, life.journal(), door_closed);
         systemd.ready();
         let end = tokio::select! {
             end = live(&mut life, &mut signals, &systemd, &plan, options) => end,
@@ -174,11 +175,16 @@ fn disarm(watchdog: Option<KernelWatchdog>) {
 }
 
 /// Opens the local door for as long as this life lasts; without it the agent runs on, and says so.
-fn open_door(plan: &Plan, world: &World, closed: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+fn open_door(
+    plan: &Plan,
+    world: &World,
+    journal: JournalHandle,
+    closed: watch::Receiver<bool>,
+) -> Option<JoinHandle<()>> {
     match Door::open(&plan.api.socket) {
         Ok(door) => {
             let report = reporter(plan, world);
-            Some(tokio::spawn(door.serve(report, closed)))
+            Some(tokio::spawn(door.serve(report, journal, closed)))
         }
         Err(error) => {
             tracing::error!(%error, "no local status");

@@ -1,7 +1,8 @@
 //! The local door: what the running agent tells to people on the box.
 //!
 //! In: one JSON object per line on a unix socket ([`Request`]). Out: one JSON object per line ([`Response`]),
-//! in the order asked. Read-only: nothing that is asked here changes a value, the journal or the plan.
+//! in the order asked. Nothing that is asked here changes a value or the plan. One request changes the journal:
+//! [`Request::Forget`], from root or the agent's own user only, as the kernel tells who asks.
 //!
 //! Limits: 8 callers at once, 4 KiB for a request, 10 s of silence and the line is closed. The socket is
 //! readable and writable by owner and group (0660); nothing here listens on a network.
@@ -17,6 +18,7 @@ pub use task::{Door, DoorError};
 use serde::{Deserialize, Serialize};
 
 use crate::health::Status;
+use crate::journal::{Forgotten, Inventory};
 use crate::measure::{ClockTrust, GatewayId, SiteId};
 
 /// What can be asked.
@@ -25,6 +27,13 @@ use crate::measure::{ClockTrust, GatewayId, SiteId};
 pub enum Request {
     /// How the agent is.
     Status,
+    /// What is in the journal, segment by segment.
+    Journal,
+    /// Give up what is older.
+    Forget {
+        /// Older than this before the newest entry, s.
+        older_than_s: u64,
+    },
 }
 
 /// What is answered.
@@ -33,7 +42,11 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<Report>),
-    /// The request could not be understood.
+    /// To [`Request::Journal`].
+    Journal(Box<Inventory>),
+    /// To [`Request::Forget`]: what was given up. The next window tells it.
+    Forgotten(Forgotten),
+    /// The request could not be understood, is not for who asked, or cannot be answered now.
     Refused {
         /// Why, and what can be asked.
         why: String,

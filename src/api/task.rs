@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::{Report, Request, Response};
+use crate::journal::JournalHandle;
 
 /// A technician, a scraper and a few scripts; more than that is a loop gone wild.
 const CALLERS_MAX: usize = 8;
@@ -20,6 +21,10 @@ const CALLERS_MAX: usize = 8;
 const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 /// Silence after which a caller is hung up on.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The caller waits 3 s; the journal's thread may wait for its disk for longer.
+const BUSY_MAX: Duration = Duration::from_secs(2);
+const BUSY: &str = "the journal is busy with its disk; ask again";
 
 /// The door could not be opened. The agent runs on without it.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +73,13 @@ impl Door {
     }
 
     /// Answers callers until `stop` turns true. `report` must be quick and must not block.
-    pub async fn serve<F>(self, report: F, mut stop: watch::Receiver<bool>)
+    pub async fn serve<F>(self, report: F, journal: JournalHandle, mut stop: watch::Receiver<bool>)
     where
         F: Fn() -> Report + Send + Sync + 'static,
     {
-        let report = Arc::new(report);
+        // The socket is the agent's: so is whoever else has its owner.
+        let owner = fs::metadata(&self.path).map_or(0, |metadata| metadata.uid());
+        let desk = Arc::new(Desk { report, journal, owner });
         let seats = Arc::new(Semaphore::new(CALLERS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -82,10 +89,10 @@ impl Door {
             let (Ok((caller, _)), Ok(seat)) = (accepted, Arc::clone(&seats).try_acquire_owned()) else {
                 continue; // Too many callers: this one sees its line closed.
             };
-            let report = Arc::clone(&report);
+            let desk = Arc::clone(&desk);
             tokio::spawn(async move {
                 let _seat = seat;
-                if let Err(error) = answer(caller, report.as_ref()).await {
+                if let Err(error) = answer(caller, &desk).await {
                     tracing::debug!(%error, "local caller hung up");
                 }
             });
@@ -100,7 +107,34 @@ impl Drop for Door {
     }
 }
 
-async fn answer(mut caller: UnixStream, report: &(impl Fn() -> Report + Sync)) -> io::Result<()> {
+struct Desk<F> {
+    report: F,
+    journal: JournalHandle,
+    /// The user who, beside root, may order something.
+    owner: u32,
+}
+
+impl<F: Fn() -> Report + Sync> Desk<F> {
+    async fn answer(&self, request: Request, caller: Option<u32>) -> Response {
+        match request {
+            Request::Status => Response::Status(Box::new((self.report)())),
+            Request::Journal => match timeout(BUSY_MAX, self.journal.inventory()).await {
+                Ok(Some(inventory)) => Response::Journal(Box::new(inventory)),
+                _ => Response::Refused { why: BUSY.to_owned() },
+            },
+            Request::Forget { .. } if caller.is_none_or(|uid| uid != 0 && uid != self.owner) => {
+                Response::Refused { why: "only root and the agent's own user may give up entries; use sudo".to_owned() }
+            }
+            Request::Forget { older_than_s } => match self.journal.forget(Duration::from_secs(older_than_s)).await {
+                Some(forgotten) => Response::Forgotten(forgotten),
+                None => Response::Refused { why: BUSY.to_owned() },
+            },
+        }
+    }
+}
+
+async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, desk: &Desk<F>) -> io::Result<()> {
+    let uid = caller.peer_cred().ok().map(|who| who.uid());
     let (reading, mut writing) = caller.split();
     let mut reading = BufReader::new(reading);
     loop {
@@ -110,7 +144,7 @@ async fn answer(mut caller: UnixStream, report: &(impl Fn() -> Report + Sync)) -
             return Ok(());
         }
         let response = match serde_json::from_slice(&line) {
-            Ok(Request::Status) => Response::Status(Box::new(report())),
+            Ok(request) => desk.answer(request, uid).await,
             Err(error) => Response::Refused { why: format!("{error}; ask for example {{\"ask\":\"status\"}}") },
         };
         let mut bytes = serde_json::to_vec(&response)?;
@@ -122,7 +156,25 @@ async fn answer(mut caller: UnixStream, report: &(impl Fn() -> Report + Sync)) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::ClockTrust;
+    use crate::journal::{Journal, Settings, WhenFull};
+    use crate::measure::{BootId, ClockTrust, Mono, Schema, Stamp, Utc};
+
+    fn journal(dir: &Path) -> Journal {
+        let settings = Settings {
+            dir: dir.join("journal"),
+            bytes_max: 16 << 20,
+            free_min: 0,
+            age_max: Duration::from_secs(3600),
+            commit_interval: Duration::from_millis(20),
+            bytes_per_day_max: None,
+            time_wait: Duration::ZERO,
+            when_full: WhenFull::DropOldest,
+        };
+        let gateway = "gw-01".try_into().expect("a name");
+        let schema = Schema { gateway, site: "depot-a".try_into().expect("a name"), series: Vec::new() };
+        let now = Stamp { mono: Mono(0), utc: Utc(0), trust: ClockTrust::Unsynced };
+        Journal::open(settings, schema, BootId([1; 16]), now, Arc::default()).expect("a journal")
+    }
 
     fn report() -> Report {
         Report {
@@ -146,11 +198,17 @@ mod tests {
         let door = Door::open(&path).expect("a door");
         assert!(matches!(Door::open(&path), Err(DoorError::Taken(_))));
         let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(door.serve(report, stopped));
+        let journal = journal(dir.path());
+        tokio::spawn(door.serve(report, journal.handle(), stopped));
 
         let asked = path.clone();
         let response = tokio::task::spawn_blocking(move || super::super::ask(&asked, Request::Status)).await;
         assert_eq!(response.expect("joined").expect("answered"), Response::Status(Box::new(report())));
+
+        let asked = path.clone();
+        let response = tokio::task::spawn_blocking(move || super::super::ask(&asked, Request::Journal)).await;
+        let response = response.expect("joined").expect("answered");
+        assert!(matches!(response, Response::Journal(inventory) if inventory.waiting == 0 && inventory.next.is_some()));
 
         let mut caller = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
         caller.write_all(b"{\"ask\":\"reboot\"}\n").await.expect("written");

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod journal;
 mod run;
 mod show;
 mod status;
@@ -59,6 +60,8 @@ enum Command {
     Check(check::Arguments),
     /// Ask the running agent how it is
     Status(status::Arguments),
+    /// Look into the journal: what waits, whether it is whole, what it says; repair it, make it forget
+    Journal(journal::Arguments),
     /// Listen at the broker and judge: gaps, duplicates, order, latency
     Audit(audit::Arguments),
     /// Show the whole product in half a minute: a simulated depot, a WAN outage, a killed agent, an audit
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),

@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         let report = match api::ask(&socket, Request::Status)? {
             Response::Status(report) => report,
             Response::Refused { why } => bail!("the agent refused the question: {why}"),
+            _ => bail!("the agent answered something else; is another version running?"),
         };
         let told =
             if arguments.json { serde_json::to_string(&report)? + "\n" } else { text(&report, Paint::for_stdout()) };
@@ -124,6 +125,19 @@ fn text(report: &Report, paint: Paint) -> String {
             milliseconds(journal.commit_ms),
         ),
     );
+    if let Some(written) = journal.written_bytes_per_day {
+        let device = journal
+            .device_bytes_per_day
+            .map_or_else(String::new, |all| format!("; all that goes to its disk: {} a day", show::bytes(all)));
+        let kept = journal.kept_bytes_per_day.map_or_else(|| "–".to_owned(), show::bytes);
+        line("", format!("{} a day written for {kept} of entries{device}", show::bytes(written)));
+    }
+    if journal.commit_interval_ms > journal.commit_interval_planned_ms {
+        let (now, planned) = (journal.commit_interval_ms / 1e3, journal.commit_interval_planned_ms / 1e3);
+        let max = journal.bytes_per_day_max.map_or_else(String::new, show::bytes);
+        let text = format!("commits every {now:.2} s instead of {planned:.2} s, to keep below {max} a day");
+        line("", paint.odd(&text));
+    }
     if journal.entries_lost > 0 {
         let lost =
             format!("{} given up since the start, told by {} gap entries", entries(journal.entries_lost), journal.gaps);

@@ -21,6 +21,7 @@ pub(super) const JOURNAL: Form = Form {
         ("free_min", "\"64MiB\""),
         ("age_max", "\"72h\""),
         ("commit_interval", "\"100ms\""),
+        ("bytes_per_day_max", "\"4GiB\""),
         ("when_full", "\"thin\""),
         ("time_wait", "\"5m\""),
     ],
@@ -39,6 +40,8 @@ const JOURNAL_FREE: RangeInclusive<u64> = 0..=(16 << 40);
 const JOURNAL_AGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 /// Below, the medium does nothing but sync; above, a power cut takes more than anyone expects.
 const COMMIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
+/// Below, a depot's record has no room even at one commit in 10 s; above, no flash of a small box lasts.
+const JOURNAL_BYTES_PER_DAY: RangeInclusive<u64> = (64 << 20)..=(16 << 40);
 /// An NTP client asks again within minutes; longer is a live view that stays dark.
 const TIME_WAIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// Below, a busy box is reset for nothing; above, a depot is without its record for long.
@@ -70,6 +73,7 @@ pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
         commit_interval: section
             .optional("commit_interval", duration_within(COMMIT))
             .unwrap_or(Duration::from_millis(100)),
+        bytes_per_day_max: section.optional("bytes_per_day_max", size_within(JOURNAL_BYTES_PER_DAY)),
         when_full: section.optional("when_full", one_of(&when_full)).unwrap_or(WhenFull::Thin),
         time_wait: section.optional("time_wait", duration_within(TIME_WAIT)).unwrap_or(Duration::from_secs(300)),
     }

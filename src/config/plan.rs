@@ -82,6 +82,8 @@ pub struct JournalPlan {
     pub age_max: Duration,
     /// What a power cut can take: 20 ms to 10 s.
     pub commit_interval: Duration,
+    /// What the agent may write in a day before its commits come rarer: 64 MiB to 16 TiB.
+    pub bytes_per_day_max: Option<u64>,
     /// What gives when a bound is reached.
     pub when_full: WhenFull,
     /// How long after the first connection entries wait for a clock that cannot be right: 0 s to 1 h.

@@ -160,6 +160,18 @@ pub struct JournalFacts {
     pub bytes_written: u64,
     /// Duration of the last commit with its sync, ms.
     pub commit_ms: Option<f64>,
+    /// The shortest time between two commits, ms: as planned, or longer to spare the flash.
+    pub commit_interval_ms: f64,
+    /// The same, as planned.
+    pub commit_interval_planned_ms: f64,
+    /// Payload bytes a day, at the rate of the last hour; `None` in the first minute.
+    pub kept_bytes_per_day: Option<u64>,
+    /// Bytes that the agent causes to be written a day, as the kernel counts them for its process.
+    pub written_bytes_per_day: Option<u64>,
+    /// Bytes written a day to the disk under the journal, by the agent, its file system, and all others.
+    pub device_bytes_per_day: Option<u64>,
+    /// What `written_bytes_per_day` is held below by rarer commits, if a ceiling is set.
+    pub bytes_per_day_max: Option<u64>,
     /// Gap entries written since the start, and the entries they stand for.
     pub gaps: u64,
     /// Entries lost to any reason since the start; each is covered by a gap entry.

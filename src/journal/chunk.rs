@@ -14,10 +14,11 @@
 //!     40     8  newest wall time that can be believed, ns UTC; i64::MIN: none
 //!     48     4  points: measured values in the entries
 //!     52     1  kind: 0 entries, 1 header of a segment
-//!     53     1  flags: bit 0: an entry tells of a loss; the others are zero (bit 1 is meant for a compressed body)
+//!     53     1  flags: bit 0: an entry tells of a loss; bit 1: the body is compressed (see `squeeze`); others are zero
 //!     54     1  part: a chunk too long for one frame is cut into parts, from 0; each repeats this head
 //!     55     1  parts: how many; at least 1
-//!     56     -  body: for entries, each a length (4) and an encoded window (see `entry`)
+//!     56     -  body: for entries, each a length (4) and an encoded window (see `entry`); the CRC is over what lies
+//!               here, compressed or not, and a body is cut into parts after it was compressed
 //! ```
 //!
 //! Who reads checks two things: the CRC, and that `first - skipped` follows the chunk before. A store that loses a
@@ -25,6 +26,7 @@
 
 use std::ops::Range;
 
+use super::squeeze;
 use crate::measure::{Epoch, Seq};
 
 /// "V2GJ".
@@ -38,6 +40,11 @@ pub(super) const BODY_BYTES_MAX: usize = 56 * 1024;
 pub(super) const PARTS_MAX: usize = 9;
 /// The longest encoded entry, with its length before it: 504 KiB, some 100,000 points.
 pub(super) const ENTRY_BYTES_MAX: usize = BODY_BYTES_MAX * PARTS_MAX - 4;
+
+/// An entry tells of a loss.
+const FLAG_TELLS_LOSS: u8 = 1;
+/// The body is compressed.
+const FLAG_SQUEEZED: u8 = 2;
 
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,18 +138,23 @@ impl Chunk {
     }
 
     /// The frames that carry it, in order; one unless the body is longer than [`BODY_BYTES_MAX`].
+    /// The body is compressed where that makes it shorter.
     pub(super) fn frames(&self) -> Vec<Vec<u8>> {
-        let bodies: Vec<&[u8]> =
-            if self.body.is_empty() { vec![&[]] } else { self.body.chunks(BODY_BYTES_MAX).collect() };
+        let squeezed = squeeze::squeeze(&self.body);
+        let flags = u8::from(self.tells_loss) * FLAG_TELLS_LOSS + u8::from(squeezed.is_some()) * FLAG_SQUEEZED;
+        let body = squeezed.as_ref().unwrap_or(&self.body);
+        let bodies: Vec<&[u8]> = if body.is_empty() { vec![&[]] } else { body.chunks(BODY_BYTES_MAX).collect() };
         let parts = u8::try_from(bodies.len()).unwrap_or(u8::MAX);
-        bodies.iter().zip(0_u8..).map(|(body, part)| self.frame(body, part, parts)).collect()
+        bodies.iter().zip(0_u8..).map(|(body, part)| self.frame(body, flags, part, parts)).collect()
     }
 
     /// Puts the frames of one chunk together again.
     pub(super) fn join(frames: &[Vec<u8>]) -> Result<Self, Damage> {
         let mut whole: Option<Self> = None;
+        let mut flags = 0;
         for (frame, wanted) in frames.iter().zip(0_u8..) {
             let (chunk, part, parts) = parse(frame)?;
+            flags = frame[53];
             if part != wanted || usize::from(parts) != frames.len() {
                 return Err(Damage::Parts);
             }
@@ -154,10 +166,14 @@ impl Chunk {
                 Some(_) => return Err(Damage::Parts),
             }
         }
-        whole.ok_or(Damage::Torn)
+        let mut whole = whole.ok_or(Damage::Torn)?;
+        if flags & FLAG_SQUEEZED != 0 {
+            whole.body = squeeze::unsqueeze(&whole.body)?;
+        }
+        Ok(whole)
     }
 
-    fn frame(&self, body: &[u8], part: u8, parts: u8) -> Vec<u8> {
+    fn frame(&self, body: &[u8], flags: u8, part: u8, parts: u8) -> Vec<u8> {
         let mut frame = Vec::with_capacity(HEAD_BYTES + body.len());
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         frame.extend_from_slice(&MAGIC);
@@ -173,7 +189,7 @@ impl Chunk {
             Kind::Entries => 0,
             Kind::Header => 1,
         };
-        frame.extend_from_slice(&[kind, u8::from(self.tells_loss), part, parts]);
+        frame.extend_from_slice(&[kind, flags, part, parts]);
         frame.extend_from_slice(body);
         let crc = checksum(&frame);
         frame[8..12].copy_from_slice(&crc.to_le_bytes());
@@ -181,7 +197,7 @@ impl Chunk {
     }
 }
 
-/// One checked frame: its share of the chunk, which part it is, and of how many.
+/// One checked frame: its share of the chunk, its body as it lies there; which part it is, and of how many.
 pub(super) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage> {
     if frame_length(frame) != Some(frame.len()) {
         return Err(Damage::Torn);
@@ -194,7 +210,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage> {
         1 => Kind::Header,
         _ => return Err(Damage::Content),
     };
-    if frame[53] > 1 {
+    if frame[53] > FLAG_TELLS_LOSS | FLAG_SQUEEZED {
         return Err(Damage::Content);
     }
     let newest_utc = i64::from_le_bytes(array(frame, 40));
@@ -206,7 +222,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage> {
         newest_utc: (newest_utc != i64::MIN).then_some(newest_utc),
         points: u32::from_le_bytes(array(frame, 48)),
         kind,
-        tells_loss: frame[53] == 1,
+        tells_loss: frame[53] & FLAG_TELLS_LOSS != 0,
         body: frame[HEAD_BYTES..].to_vec(),
     };
     Ok((chunk, frame[54], frame[55]))
@@ -219,6 +235,16 @@ pub(super) fn frame_length(bytes: &[u8]) -> Option<usize> {
     }
     let body = usize::try_from(u32::from_le_bytes(array(bytes, 4))).ok()?;
     (body <= BODY_BYTES_MAX).then_some(HEAD_BYTES + body)
+}
+
+/// The frames that lie one behind the other in `bytes`.
+pub(super) fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((frame, rest)) = frame_length(bytes).and_then(|length| bytes.split_at_checked(length)) {
+        frames.push(frame.to_vec());
+        bytes = rest;
+    }
+    frames
 }
 
 fn checksum(frame: &[u8]) -> u32 {
@@ -243,6 +269,41 @@ mod tests {
         chunk.push(b"abc");
         chunk.push(b"");
         chunk
+    }
+
+    /// Bytes that nothing makes shorter (xorshift64, Marsaglia 2003).
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 88_172_645_463_325_252_u64;
+        let next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        };
+        std::iter::repeat_with(next).take(length).collect()
+    }
+
+    #[test]
+    fn what_repeats_itself_is_kept_short_and_what_does_not_as_it_is() {
+        let mut chunk = Chunk::new(Epoch(1), Seq(1), 0);
+        chunk.push(&vec![7; BODY_BYTES_MAX * 2]);
+        let frames = chunk.frames();
+        assert_eq!((frames.len(), frames[0][53]), (1, 2));
+        assert_eq!(Chunk::join(&frames), Ok(chunk));
+        let mut chunk = Chunk::new(Epoch(1), Seq(1), 0);
+        chunk.push(&noise(20_000));
+        let frames = chunk.frames();
+        assert_eq!((frames[0].len(), frames[0][53]), (HEAD_BYTES + 20_004, 0));
+    }
+
+    /// As version 0.1.0 wrote it, before anything was compressed.
+    #[test]
+    fn a_chunk_of_before_is_still_read() {
+        let mut chunk = Chunk::new(Epoch(1), Seq(1), 0);
+        chunk.push(&[7; 1000]);
+        let frame = chunk.frame(&chunk.body, 0, 0, 1);
+        assert_eq!(frame.len(), HEAD_BYTES + 1004);
+        assert_eq!(Chunk::join(&[frame]), Ok(chunk));
     }
 
     #[test]
@@ -279,7 +340,7 @@ mod tests {
     #[test]
     fn a_long_entry_travels_in_parts_and_comes_back_whole() {
         let mut chunk = Chunk::new(Epoch(1), Seq(1), 0);
-        chunk.push(&vec![7; BODY_BYTES_MAX * 2]);
+        chunk.push(&noise(BODY_BYTES_MAX * 2));
         let mut frames = chunk.frames();
         assert_eq!(frames.len(), 3);
         assert_eq!(Chunk::join(&frames), Ok(chunk));

@@ -48,6 +48,31 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
 }
 
+/// The names in a directory, ascending; none if it cannot be read.
+pub(super) fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Bytes that this process has caused to be written (proc_pid_io(5), `write_bytes`); `None` if the kernel does not tell.
+pub(super) fn written_by_process() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/io").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
+}
+
+/// Bytes written to the disk under `path` since the boot, by whomever (Linux, Documentation/block/stat.rst: the seventh
+/// number, in units of 512 bytes); `None` if there is no such disk.
+pub(super) fn written_to_disk(path: &Path) -> Option<u64> {
+    let device = fs::metadata(path).ok()?.dev();
+    // As glibc's gnu_dev_major and gnu_dev_minor take it apart.
+    let major = (device >> 8 & 0xfff) | (device >> 32 & !0xfff);
+    let minor = (device & 0xff) | (device >> 12 & !0xff);
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    text.split_whitespace().nth(6)?.parse::<u64>().ok()?.checked_mul(512)
+}
+
 /// Bytes that a file takes on its file system; 0 if it cannot be told.
 pub(super) fn taken(path: &Path) -> u64 {
     // st_blocks counts 512 bytes, whatever the file system's own block (stat(2)).

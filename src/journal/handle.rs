@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::epoch::Life;
 use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
+use super::inventory::Inventory;
 use super::lanes::Lane;
+use super::mend::Forgotten;
 use super::recovery::{self, Start};
 use super::sled_store::{SledStore, Unusable};
 use super::store::{Record, Store, StoreError};
 use super::task::{self, Command};
+use super::wear::Wear;
 use super::{Settings, Tide};
 use crate::health::Facts;
 use crate::measure::{BootId, Entry, Epoch, GatewayId, Identity, Schema, Seq, SiteId, Stamp, Window};
@@ -25,16 +29,16 @@ const WINDOWS_MAX: usize = 64;
 /// Questions on their way: each caller asks one at a time.
 const REQUESTS_MAX: usize = 16;
 /// A segment is as small as its removal is cheap, and as large as its five small files are not felt.
-const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// 128 trees of 9 chunks. sled rewrites the list of its trees with each new one; at a depot's rate of one small chunk
 /// a commit this bounds that list to a few KiB, and a segment to about five minutes.
-const SEGMENT_CHUNKS: u32 = 128 * 9;
+pub(super) const SEGMENT_CHUNKS: u32 = 128 * 9;
 
 /// The journal cannot be opened, and nothing may take its place. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another agent writes here.
-    #[error("{0} is held by another running agent; stop it first")]
+    #[error("{0} is held by another running agent, or by a `v2g-edge journal` command; stop that first")]
     Held(PathBuf),
     /// It holds the record of another gateway.
     #[error(
@@ -138,6 +142,8 @@ impl Journal {
         let life = life(epoch);
         let words = Words { epoch, boot, schema: Arc::new(schema) };
         let bytes_max = limits.bytes_max;
+        let wear = Wear::new(settings.bytes_per_day_max, settings.commit_interval);
+        let dir = settings.dir.clone();
         let mut heart = Heart::new(store, limits, words, start);
         if let Some(text) = trouble {
             tracing::error!(
@@ -149,6 +155,7 @@ impl Journal {
         facts.journal(|facts| {
             facts.epoch = Some(epoch);
             facts.bytes_max = bytes_max;
+            facts.bytes_per_day_max = settings.bytes_per_day_max;
         });
 
         let (commands, orders) = sync_channel(WINDOWS_MAX + LEASES_MAX + REQUESTS_MAX);
@@ -157,7 +164,7 @@ impl Journal {
         let handle = JournalHandle { line: line.clone(), tide };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || task::run(heart, life, &orders, &line, &tell, &facts))
+            .spawn(move || task::run(heart, life, (wear, dir), &orders, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
         Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
     }
@@ -274,6 +281,23 @@ impl JournalHandle {
         let (reply, done) = oneshot::channel();
         self.ask(Command::Commit(reply));
         let _ = done.await;
+    }
+
+    /// What is there, segment by segment; `None` if the journal is too busy to say or has ended. Reads two small files
+    /// for each segment: some milliseconds. Cancel-safe.
+    pub async fn inventory(&self) -> Option<Inventory> {
+        let (reply, told) = oneshot::channel();
+        self.ask(Command::Inventory(reply));
+        told.await.ok()
+    }
+
+    /// Gives up every complete segment of which all is older than this. The next window tells it as a gap; when that is
+    /// durable it takes place. `None` if the journal is too busy or has ended: then nothing is given up. Cancel-safe in
+    /// that what was ordered takes place, whoever listens.
+    pub async fn forget(&self, older_than: Duration) -> Option<Forgotten> {
+        let (reply, done) = oneshot::channel();
+        self.ask(Command::Forget { older_than, reply });
+        done.await.ok()
     }
 
     /// What waits. Changes whenever something becomes leasable or a verdict comes in.

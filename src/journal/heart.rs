@@ -380,7 +380,7 @@ impl<S: Store> Heart<S> {
         self.segments.get(place + 1).map_or(self.durable, |next| next.first - 1)
     }
 
-    fn keep(&mut self, seq: u64, encoded: Encoded, now: Duration) {
+    pub(super) fn keep(&mut self, seq: u64, encoded: Encoded, now: Duration) {
         self.newest_utc = encoded.utc.or(self.newest_utc);
         self.tail.push(seq, encoded);
         self.open_since.get_or_insert(now);

@@ -48,13 +48,20 @@
 //! A segment is one life and one schema, never reopened for writing, and goes as a whole. Complete, it is read without
 //! sled, by a look at every byte: sled writes over what it takes for damage.
 //!
+//! # Who else may look
+//! A person, by `v2g-edge journal`: [`Archive`] reads the files without the database and without writing, [`repair`] and
+//! [`forget`] are short lives of their own under the same lock. A running agent answers by [`JournalHandle::inventory`].
+//!
 //! # What it does not do
-//! It does not know what a value means, compress, or talk to a broker. When others fill the disk to the last byte before
-//! the next look at it (1 s), no loss can be told and so none takes place: it goes on from memory until there is space.
-//! A medium that lies about a sync cannot be helped; `store` has the fault model.
+//! It does not know what a value means, or talk to a broker. When others fill the disk to the last byte before the next
+//! look at it (1 s), no loss can be told and so none takes place: it goes on from memory until there is space. A medium
+//! that lies about a sync cannot be helped; `store` has the fault model.
 //!
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
+mod archive;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod chunk;
 mod coarse;
 mod cursor;
@@ -63,8 +70,10 @@ mod epoch;
 mod files;
 mod handle;
 mod heart;
+mod inventory;
 mod lanes;
 mod losses;
+mod mend;
 mod number;
 mod ranges;
 mod reader;
@@ -74,12 +83,15 @@ mod retention;
 mod scan;
 mod segment;
 mod sled_store;
+mod squeeze;
 mod store;
 mod tail;
 mod task;
 mod thinning;
 mod times;
+mod verify;
 mod waiting;
+mod wear;
 
 #[cfg(test)]
 mod mem_store;
@@ -93,8 +105,12 @@ mod testing;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use archive::{Archive, ArchiveError, Place, View};
 pub use handle::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
+pub use inventory::{Inventory, SegmentFacts};
 pub use lanes::Lane;
+pub use mend::{Forgotten, MendError, Repaired, forget, repair};
+pub use verify::{Finding, Verdict};
 
 use crate::measure::Seq;
 
@@ -112,6 +128,9 @@ pub struct Settings {
     pub age_max: Duration,
     /// The shortest time between two group commits, and so what a power cut can take.
     pub commit_interval: Duration,
+    /// What this process may cause to be written in a day, by the kernel's count. Above, commits come rarer, every 10 s
+    /// at the least. `None`: they come as often as `commit_interval` says.
+    pub bytes_per_day_max: Option<u64>,
     /// What gives when `bytes_max` or `free_min` is reached.
     pub when_full: WhenFull,
     /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.

@@ -154,7 +154,7 @@ fn read_from(chunk: &Chunk, entries: &[Range<usize>], number: u64, words: &Words
     }
 }
 
-fn read(number: u64, bytes: &[u8], words: &Words) -> Fetched {
+pub(super) fn read(number: u64, bytes: &[u8], words: &Words) -> Fetched {
     match entry::decode(bytes, words.boot) {
         Ok(window) => Fetched::Entry(Box::new(Entry {
             identity: Identity { epoch: words.epoch, seq: Seq(number) },

@@ -21,6 +21,10 @@ const CURSOR_SYNC: Duration = Duration::from_secs(10);
 /// Bounds are looked at this often; and at every removal.
 const RETAIN: Duration = Duration::from_secs(1);
 
+/// A whole segment that was acknowledged goes as soon as this: a replay at full speed would else leave a second of it on
+/// disk. Each costs a durable cursor.
+const SWEEP: Duration = Duration::from_millis(100);
+
 /// Where the cursor stands.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -34,6 +38,7 @@ pub(super) struct Ledger {
     saved_at: Duration,
     synced_at: Duration,
     retained_at: Duration,
+    swept_at: Duration,
     /// Segments of which something was handed out, as the cursor says it.
     published: BTreeSet<u64>,
     /// What was free when somebody last looked.
@@ -69,6 +74,9 @@ impl<S: Store> Heart<S> {
             self.look_at_room();
             self.sweep(now);
             self.give_up_aged();
+        } else if now >= self.ledger.swept_at + SWEEP && self.trouble().is_none() && self.oldest_is_settled() {
+            self.ledger.swept_at = now;
+            self.sweep(now);
         }
         self.make_room(now);
         let Ledger { dirty, unsynced, saved_at, synced_at, .. } = self.ledger;
@@ -163,6 +171,12 @@ impl<S: Store> Heart<S> {
         Ok(())
     }
 
+    fn oldest_is_settled(&self) -> bool {
+        // The last one may be the one that is written.
+        let complete = self.segments.len() > usize::from(self.active.is_some());
+        complete && self.lanes.settled().covers(self.segments[0].first, self.last_of(0))
+    }
+
     fn let_go(&mut self, first: u64) -> Result<(), StoreError> {
         let Some(place) = self.segments.iter().position(|segment| segment.first == first) else { return Ok(()) };
         let Some(store) = self.store.as_mut() else { return Ok(()) };
@@ -218,12 +232,12 @@ impl<S: Store> Heart<S> {
         let kept: u64 = self.segments.iter().filter(|segment| !segment.doomed).map(|segment| segment.bytes).sum();
         let going: u64 = self.segments.iter().filter(|segment| segment.doomed).map(|segment| segment.bytes).sum();
         if kept > bytes_max {
-            return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max + segment_bytes / 2 });
+            return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max.saturating_add(segment_bytes / 2) });
         }
         let room = self.ledger.room?;
         let (free, free_min) = (room.free.saturating_add(going), free_min.min(room.total / 8));
         // The last two segments are ours, whoever fills the disk.
-        let tight = free < free_min && kept > 2 * segment_bytes;
+        let tight = free < free_min && kept > segment_bytes.saturating_mul(2);
         tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
     }
 
@@ -240,7 +254,7 @@ impl<S: Store> Heart<S> {
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.
-    fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
+    pub(super) fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
         self.segments[place].doomed = true;
         let (first, last) = (self.segments[place].first, self.last_of(place));
         if self.lanes.waiting_in(first, last).is_empty() {

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::chunk::{self, Chunk, Damage};
 use super::files;
@@ -23,11 +24,18 @@ use crate::measure::Seq;
 const TREE_KEYS_MAX: usize = 9;
 /// sled's own unit of writing. A value above a quarter of it would become a file that is never synced; frames stay
 /// below 60 KB. Each open database holds two or three buffers of this size.
-const SLED_SEGMENT_BYTES: usize = 256 * 1024;
+const SLED_SEGMENT_BYTES: usize = 512 * 1024;
 /// sled's page cache; nothing is read twice.
 const SLED_CACHE_BYTES: u64 = 256 * 1024;
 /// Damaged segments that are kept for a person to look at: the newest.
 const QUARANTINED_MAX: usize = 2;
+/// Who only looks whether an agent runs holds the lock for an instant (see `archive`): a start outlasts that.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Where damaged segments are put.
+pub(super) const QUARANTINE: &str = "quarantine";
+/// The ending of a segment that is written anew, until it takes the place of the damaged one.
+const AGAIN: &str = "again";
 /// Small files and directories of a segment on a file system with blocks of 4 KiB: conf, ready, seal, blobs/, itself.
 const SEGMENT_OVERHEAD_BYTES: u64 = 20 * 1024;
 /// The tree with the copies of the header begins with this; the others are named by 8 bytes.
@@ -86,10 +94,13 @@ impl SledStore {
         let path = dir.join("lock");
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let lock = open.map_err(|source| io_error("open", &path, source))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
-            Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+        for tries_left in (0..LOCK_TRIES).rev() {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::park_timeout(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
+                Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+            }
         }
         let salvaged = BTreeSet::new();
         Ok(Self { dir: dir.to_owned(), _lock: lock, active: None, reading: None, salvaged })
@@ -187,6 +198,30 @@ impl SledStore {
         from_scan(scan).map_err(|source| io_error("read", &path, source))
     }
 
+    /// Begins a segment anew, beside the damaged one of the same name: what is put goes into it.
+    pub(super) fn begin_again(&mut self, header: &Header) -> Result<(), StoreError> {
+        let path = self.path(header.first).with_extension(AGAIN);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
+        }
+        self.make(header, &path, None)
+    }
+
+    /// The segment that was begun anew is complete: it takes the place of the damaged one, which is put aside.
+    pub(super) fn take_place(&mut self, seal: &Seal) -> Result<(), StoreError> {
+        let (first, failed) = (Seq(seal.first), |path: &Path, source| io_error("replace", path, source));
+        self.sync()?;
+        self.shut();
+        let path = self.path(first);
+        let again = path.with_extension(AGAIN);
+        let bytes = seal.write().ok_or(StoreError::Damaged { segment: seal.first, damage: Damage::Content })?;
+        files::replace(&again.join("seal"), &bytes).map_err(|source| failed(&again, source))?;
+        // A cut between the two: the next start finds a complete segment without a place, and gives it its own.
+        self.quarantine(first)?;
+        fs::rename(&again, &path).map_err(|source| failed(&path, source))?;
+        files::sync_dir(&self.dir).map_err(|source| failed(&path, source))
+    }
+
     fn close_reading(&mut self, segment: Seq) {
         self.reading.take_if(|(first, _)| *first == segment.0);
     }
@@ -202,6 +237,20 @@ impl Store for SledStore {
             if name.ends_with(".del") {
                 fs::remove_dir_all(&path).map_err(|source| failed("remove")(&path, source))?;
             }
+            let name = match name.strip_suffix(AGAIN).and_then(|name| name.strip_suffix('.')) {
+                // The damaged one was put aside, and then came a cut.
+                Some(first) if path.join("seal").exists() && !self.dir.join(first).exists() => {
+                    fs::rename(&path, self.dir.join(first)).map_err(|source| failed("rename")(&path, source))?;
+                    files::sync_dir(&self.dir).map_err(|source| failed("sync")(&path, source))?;
+                    first
+                }
+                Some(_) => {
+                    fs::remove_dir_all(&path).map_err(|source| failed("remove")(&path, source))?;
+                    continue;
+                }
+                None => name,
+            };
+            let path = self.dir.join(name);
             let Some(first) = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten() else {
                 continue;
             };
@@ -254,14 +303,14 @@ impl Store for SledStore {
     }
 
     fn bytes(&mut self, segment: Seq) -> u64 {
-        files::taken(&self.path(segment).join("db")) + SEGMENT_OVERHEAD_BYTES
+        segment_bytes(&self.path(segment))
     }
 
     fn header(&mut self, segment: Seq) -> Result<Header, StoreError> {
         let path = self.path(segment);
         let ready = fs::read(path.join("ready")).map_err(|source| io_error("read", &path, source));
         let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk));
-        if let Ok(header) = ready.map(|ready| read(&split(&ready))).unwrap_or(Err(Damage::Torn)) {
+        if let Ok(header) = ready.map(|ready| read(&chunk::split(&ready))).unwrap_or(Err(Damage::Torn)) {
             return Ok(header);
         }
         let copy = Scan::of(&path.join("db")).and_then(|scan| scan.header());
@@ -302,7 +351,7 @@ impl Store for SledStore {
 
     fn quarantine(&mut self, segment: Seq) -> Result<(), StoreError> {
         self.close_reading(segment);
-        let (path, dir) = (self.path(segment), self.dir.join("quarantine"));
+        let (path, dir) = (self.path(segment), self.dir.join(QUARANTINE));
         let failed = |source| io_error("put aside", &path, source);
         fs::create_dir_all(&dir).map_err(failed)?;
         let mut held: Vec<PathBuf> = fs::read_dir(&dir).map_err(failed)?.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -319,6 +368,10 @@ impl Store for SledStore {
         tracing::warn!(path = %to.display(), "a damaged segment is put aside; what is intact was read from it");
         self.salvaged.remove(&segment.0);
         Ok(())
+    }
+
+    fn quarantined(&mut self) -> Vec<String> {
+        files::names(&self.dir.join(QUARANTINE))
     }
 
     fn load(&mut self, record: Record) -> Result<Option<Vec<u8>>, StoreError> {
@@ -370,6 +423,11 @@ fn close(active: Active) {
     });
 }
 
+/// Bytes that a segment takes on the medium.
+pub(super) fn segment_bytes(path: &Path) -> u64 {
+    files::taken(&path.join("db")) + SEGMENT_OVERHEAD_BYTES
+}
+
 impl Database {
     fn open(path: &Path, segment: Seq) -> Result<Self, StoreError> {
         let config = sled::Config::new()
@@ -419,16 +477,6 @@ fn key(first: Seq, part: u8) -> [u8; 9] {
     let mut key = [part; 9];
     key[..8].copy_from_slice(&first.0.to_be_bytes());
     key
-}
-
-/// The frames that lie one behind the other in `bytes`.
-fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    while let Some((frame, rest)) = chunk::frame_length(bytes).and_then(|length| bytes.split_at_checked(length)) {
-        frames.push(frame.to_vec());
-        bytes = rest;
-    }
-    frames
 }
 
 /// Calls sled, which answers damage with an error or with a panic.

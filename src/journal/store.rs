@@ -56,6 +56,10 @@ pub(super) trait Store {
     fn remove(&mut self, segment: Seq) -> Result<(), StoreError>;
     /// Puts a damaged segment aside for a person to look at, in bounded space; as good as removed.
     fn quarantine(&mut self, segment: Seq) -> Result<(), StoreError>;
+    /// The damaged segments that are put aside, by name.
+    fn quarantined(&mut self) -> Vec<String> {
+        Vec::new()
+    }
     /// A record as it was last saved, and durable from here on; `None` if there is none.
     fn load(&mut self, record: Record) -> Result<Option<Vec<u8>>, StoreError>;
     /// Replaces a record. Life and times are replaced as a whole, durably; a cursor's slot is overwritten in place.

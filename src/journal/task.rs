@@ -1,5 +1,6 @@
 //! The thread that owns the medium: carries commands to the heart, and time.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -9,11 +10,15 @@ use tokio::time::Instant;
 
 use super::Tide;
 use super::epoch::Life;
+use super::files;
 use super::handle::{Lease, Line, in_words};
 use super::heart::{Heart, Verdict};
+use super::inventory::Inventory;
 use super::lanes::Lane;
+use super::mend::Forgotten;
 use super::recovery;
 use super::store::Store;
+use super::wear::{Counts, Rates, Wear};
 use crate::health::Facts;
 use crate::measure::{BootId, Stamp, Window};
 
@@ -32,6 +37,11 @@ pub(super) enum Command {
     },
     GoLive(oneshot::Sender<()>),
     Commit(oneshot::Sender<()>),
+    Inventory(oneshot::Sender<Inventory>),
+    Forget {
+        older_than: Duration,
+        reply: oneshot::Sender<Forgotten>,
+    },
     Close(oneshot::Sender<Result<(), String>>),
     /// The owner was dropped: end as if killed.
     Abandon,
@@ -41,12 +51,13 @@ pub(super) enum Command {
 pub(super) fn run<S: Store>(
     heart: Heart<S>,
     life: Life,
+    (wear, dir): (Wear, PathBuf),
     orders: &Receiver<Command>,
     line: &Line,
     tell: &watch::Sender<Tide>,
     facts: &Facts,
 ) {
-    let mut desk = Desk { heart, life, line, end: None, start: Instant::now(), commit_ms: None };
+    let mut desk = Desk { heart, life, wear, dir, line, end: None, start: Instant::now(), commit_ms: None };
     loop {
         let now = desk.start.elapsed();
         let due = desk.heart.commit_at().map_or(TEND, |at| at.saturating_sub(now));
@@ -66,6 +77,7 @@ pub(super) fn run<S: Store>(
             desk.commit();
         }
         desk.heart.tend(desk.start.elapsed());
+        desk.count();
         desk.note(facts);
         let tide = desk.heart.tide();
         tell.send_if_modified(|known| std::mem::replace(known, tide) != tide);
@@ -75,6 +87,8 @@ pub(super) fn run<S: Store>(
 struct Desk<'a, S> {
     heart: Heart<S>,
     life: Life,
+    wear: Wear,
+    dir: PathBuf,
     line: &'a Line,
     /// The newest window's end: the time of what is told last.
     end: Option<(BootId, Stamp)>,
@@ -105,6 +119,20 @@ impl<S: Store> Desk<'_, S> {
                 self.commit();
                 let _ = reply.send(());
             }
+            Command::Inventory(reply) => {
+                let Rates { kept, written, device } = self.wear.rates();
+                let told = self.heart.inventory();
+                let _ = reply.send(Inventory {
+                    growth_bytes_per_day: told.growth_bytes_per_day.or(kept),
+                    written_bytes_per_day: written,
+                    device_bytes_per_day: device,
+                    ..told
+                });
+            }
+            Command::Forget { older_than, reply } => {
+                // Counted from the newest entry: that is now, unless the clock cannot be believed.
+                let _ = reply.send(self.heart.forget(older_than, None));
+            }
             Command::Close(_) | Command::Abandon => {}
         }
     }
@@ -113,6 +141,20 @@ impl<S: Store> Desk<'_, S> {
         let before = self.start.elapsed();
         self.heart.commit(before);
         self.commit_ms = Some((self.start.elapsed() - before).as_secs_f64() * 1e3);
+    }
+
+    /// Takes what the kernel counts, once a minute: two small files.
+    fn count(&mut self) {
+        let now = self.start.elapsed();
+        if self.wear.is_due(now) {
+            let counts = Counts {
+                kept: self.heart.bytes_written,
+                commits: self.heart.commits,
+                written: files::written_by_process(),
+                device: files::written_to_disk(&self.dir),
+            };
+            self.heart.limits.commit_interval = self.wear.take(now, counts);
+        }
     }
 
     fn close(&mut self) -> Result<(), String> {
@@ -128,6 +170,7 @@ impl<S: Store> Desk<'_, S> {
         let heart = &self.heart;
         let tide = heart.tide();
         let (gaps, entries_lost, entries_thinned) = heart.losses.counts();
+        let (rates, (planned, interval)) = (self.wear.rates(), self.wear.intervals());
         facts.journal(|facts| {
             facts.durable = tide.durable;
             facts.waiting_entries = tide.unacknowledged;
@@ -138,6 +181,11 @@ impl<S: Store> Desk<'_, S> {
             facts.commits = heart.commits;
             facts.bytes_written = heart.bytes_written;
             facts.commit_ms = self.commit_ms;
+            facts.commit_interval_ms = interval.as_secs_f64() * 1e3;
+            facts.commit_interval_planned_ms = planned.as_secs_f64() * 1e3;
+            facts.kept_bytes_per_day = rates.kept;
+            facts.written_bytes_per_day = rates.written;
+            facts.device_bytes_per_day = rates.device;
             facts.gaps = gaps;
             facts.entries_lost = entries_lost;
             facts.entries_thinned = entries_thinned;

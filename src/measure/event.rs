@@ -132,6 +132,8 @@ pub enum GapReason {
     Refused,
     /// Rewritten at a coarser window under new numbers.
     Thinned,
+    /// A person ordered it.
+    Forgotten,
 }
 
 impl GapReason {
@@ -144,6 +146,7 @@ impl GapReason {
             Self::Corrupt => "corrupt",
             Self::Refused => "refused",
             Self::Thinned => "thinned",
+            Self::Forgotten => "forgotten",
         }
     }
 }

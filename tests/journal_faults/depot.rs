@@ -98,6 +98,7 @@ pub(crate) fn settings(dir: &Path, bytes_max: u64, when_full: WhenFull) -> Setti
         free_min: 64 << 20,
         age_max: Duration::from_secs(72 * 3600),
         commit_interval: Duration::from_millis(20),
+        bytes_per_day_max: None,
         when_full,
         time_wait: Duration::from_secs(300),
     }

@@ -91,12 +91,12 @@ fn a_small_file_system_filled_to_the_last_byte_recovers_alone() {
     let disk = place.path().join("disk");
     stage::mount_tmpfs(&disk, "64m");
     // Someone else is there first.
-    fs::write(disk.join("first"), vec![7; 30 << 20]).expect("there is room");
+    fs::write(disk.join("first"), vec![7; 36 << 20]).expect("there is room");
     depot::block_on(async {
         // The byte budget is beyond the disk: what bounds is the free space, an eighth of 64 MiB.
         let (journal, facts) = depot::open(depot::settings(&disk.join("journal"), 1 << 30, WhenFull::Thin), 0);
         let (handle, mut n) = (journal.handle(), 0);
-        hoard(&handle, &mut n, 40_000).await;
+        hoard(&handle, &mut n, 50_000).await;
         let by_itself = facts.status().journal;
         assert_eq!(by_itself.trouble, None);
         assert!(by_itself.entries_thinned > 0, "nothing was thinned");

@@ -68,6 +68,7 @@ impl Gateway {
             free_min: 0,
             age_max: Duration::from_secs(72 * 3600),
             commit_interval: Duration::from_millis(20),
+            bytes_per_day_max: None,
             when_full: WhenFull::DropOldest,
             time_wait: Duration::from_secs(3600),
         };

@@ -155,6 +155,11 @@ impl Times {
         Self { kept, boot, newest: None, pass: None, dirty: false, moved: false }
     }
 
+    /// Whether these bytes can be read as the record of times.
+    pub(super) fn is_whole(bytes: &[u8]) -> bool {
+        record::read::<Kept>(MAGIC, bytes).is_some()
+    }
+
     /// Whether this boot is new and the one before ended without a clock: when that was matters.
     pub(super) fn lacks_end(&self) -> bool {
         let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == self.boot);

@@ -46,6 +46,12 @@ impl Batch {
     }
 }
 
+/// The payload of an entry's message, to the byte.
+#[must_use]
+pub fn payload_of(entry: &Entry) -> String {
+    payload(entry, entry.window.points())
+}
+
 fn payload(entry: &Entry, points: u64) -> String {
     let (window, schema) = (&entry.window, &entry.schema);
     let time = window.end.utc.0;

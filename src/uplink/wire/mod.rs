@@ -36,6 +36,7 @@ mod documents;
 mod line;
 pub mod read;
 
+pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};
 pub use documents::DeviceCard;
 pub(super) use documents::{Presence, catalog, state};

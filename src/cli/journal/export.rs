@@ -1,0 +1,259 @@
+//! Entries as line protocol, JSON lines or CSV.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::super::Exit;
+use super::{Target, Where};
+use crate::journal::{Archive, Place, View};
+use crate::measure::{Entry, IntervalValue, PointColumn, PointInterval, Seq};
+use crate::uplink::wire;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) place: Where,
+    /// lp: what the broker gets, to the byte. json: one object a line. csv: one value a line
+    #[arg(long, value_enum, default_value = "lp", conflicts_with = "json")]
+    format: Format,
+    /// The first number
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    from: u64,
+    /// The last number
+    #[arg(long, value_name = "SEQ", default_value_t = u64::MAX)]
+    to: u64,
+    /// Only what the broker has not acknowledged
+    #[arg(long)]
+    waiting: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Lp,
+    Json,
+    Csv,
+}
+
+const CSV_HEAD: &str = "epoch,seq,time,clock,device,vehicle,point,unit,value,min,max,readings,quality";
+
+/// What was written, and what could not be.
+#[derive(Debug, Default)]
+struct Tally {
+    entries: u64,
+    newer: u64,
+    holes: Vec<(Seq, Seq)>,
+}
+
+pub(super) fn run(target: &Target, arguments: &Arguments) -> Result<Exit> {
+    let archive = Archive::open(&target.dir)?;
+    let view = archive.view();
+    eprintln!("{}, {}", target.dir.display(), view.as_str());
+    if view == View::FilesBesideAgent {
+        eprintln!("the segment that the agent writes is left out");
+    }
+    let format = if arguments.place.json { Format::Json } else { arguments.format };
+    let mut out = BufWriter::new(io::stdout().lock());
+    match export(&archive, target, arguments, format, &mut out) {
+        Ok(tally) => {
+            if archive.view() != view {
+                eprintln!("an agent has started meanwhile: {}", archive.view().as_str());
+            }
+            eprintln!("{} entries", tally.entries);
+            if tally.newer > 0 {
+                eprintln!("{} entries of a newer agent cannot be read by this one", tally.newer);
+            }
+            for (from, to) in &tally.holes {
+                eprintln!("{from} to {to} are damaged or missing");
+            }
+            Ok(if tally.holes.is_empty() { Exit::Fine } else { Exit::Wrong })
+        }
+        // Whoever read has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Fine),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn export(
+    archive: &Archive,
+    target: &Target,
+    arguments: &Arguments,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<Tally> {
+    match format {
+        Format::Lp => {}
+        Format::Json => writeln!(out, "{}", json!({ "view": archive.view(), "journal": target.dir }))?,
+        Format::Csv => writeln!(out, "{CSV_HEAD}")?,
+    }
+    let mut tally = Tally::default();
+    let mut failed = None;
+    archive.read((Seq(arguments.from), Seq(arguments.to)), |place| {
+        let written = match place {
+            Place::Entry(_, false) if arguments.waiting => Ok(()),
+            Place::Entry(entry, waits) => {
+                tally.entries += 1;
+                match format {
+                    // A batch ends without a line feed only if it is empty.
+                    Format::Lp => out.write_all(with_line_feed(wire::payload_of(&entry)).as_bytes()),
+                    Format::Json => writeln!(out, "{}", as_json(&entry, waits)),
+                    Format::Csv => as_csv(&entry, out),
+                }
+            }
+            Place::Newer { seq, version } => {
+                tally.newer += 1;
+                if format == Format::Json {
+                    writeln!(out, "{}", json!({ "newer": seq, "version": version }))
+                } else {
+                    Ok(())
+                }
+            }
+            Place::Hole { from, to } => {
+                tally.holes.push((from, to));
+                if format == Format::Json {
+                    writeln!(out, "{}", json!({ "hole": { "from": from, "to": to } }))
+                } else {
+                    Ok(())
+                }
+            }
+        };
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    match failed {
+        Some(error) => return Err(error.into()),
+        None => out.flush()?,
+    }
+    Ok(tally)
+}
+
+fn with_line_feed(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// The points of an interval with their columns; a column that the schema does not have cannot be named.
+fn named(entry: &Entry) -> impl Iterator<Item = (&crate::measure::Interval, Option<&crate::measure::SeriesSpec>)> {
+    entry.window.intervals.iter().map(|i| (i, entry.schema.series.get(usize::from(i.device.0))))
+}
+
+fn column<'a>(series: Option<&'a crate::measure::SeriesSpec>, point: &PointInterval) -> Option<&'a PointColumn> {
+    series?.points.get(usize::from(point.point.0))
+}
+
+fn as_json(entry: &Entry, waits: bool) -> Value {
+    let window = &entry.window;
+    let points = |series, points: &[PointInterval]| -> Vec<Value> {
+        points.iter().map(|point| point_json(column(series, point), point)).collect()
+    };
+    let devices: Vec<Value> = named(entry)
+        .map(|(interval, series)| {
+            json!({
+                "device": series.map(|series| series.device.as_str()),
+                "kind": series.map(|series| series.kind.as_str()),
+                "vehicle": interval.vehicle,
+                "direction": interval.direction,
+                "points": points(series, &interval.points),
+            })
+        })
+        .collect();
+    let event = |event: &crate::measure::Event| {
+        // What an event says is behind its name, if it says anything.
+        let detail = match serde_json::to_value(&event.kind) {
+            Ok(Value::Object(named)) => named.into_iter().next().map(|(_, detail)| detail),
+            _ => None,
+        };
+        json!({ "kind": event.kind.name(), "device": event.device, "detail": detail })
+    };
+    json!({
+        "gateway": entry.schema.gateway,
+        "site": entry.schema.site,
+        "epoch": entry.identity.epoch,
+        "seq": entry.identity.seq,
+        "time": window.end.utc.rfc3339(),
+        "time_ns": window.end.utc,
+        "clock": window.end.trust,
+        "length_s": window.length.as_secs_f64(),
+        "waiting": waits,
+        "devices": devices,
+        "rollup": window.site,
+        "events": window.events.iter().map(event).collect::<Vec<_>>(),
+    })
+}
+
+fn point_json(column: Option<&PointColumn>, point: &PointInterval) -> Value {
+    let mut told = json!({
+        "point": column.map(|column| column.field.as_str()),
+        "unit": column.map(|column| column.unit.symbol()),
+    });
+    let more = match &point.value {
+        IntervalValue::Float(s) => json!({ "value": s.value, "min": s.min, "max": s.max, "readings": s.count }),
+        IntervalValue::Integer(code) => json!({ "value": code }),
+        IntervalValue::Text(word) => json!({ "value": word }),
+        IntervalValue::Missing(why) => json!({ "missing": why.as_str() }),
+    };
+    if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
+        told.extend(more);
+        if let Some(suspicion) = point.suspicion {
+            told.insert("suspect".to_owned(), json!(suspicion.as_str()));
+        }
+    }
+    told
+}
+
+fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
+    let window = &entry.window;
+    let identity = entry.identity;
+    let head =
+        format!("{},{},{},{}", identity.epoch, identity.seq, window.end.utc.rfc3339(), window.end.trust.as_str());
+    for (interval, series) in named(entry) {
+        let device = series.map_or("", |series| series.device.as_str());
+        let vehicle = interval.vehicle.as_ref().map_or("", |vehicle| vehicle.as_str());
+        for point in &interval.points {
+            let column = column(series, point);
+            let (name, unit) = column.map_or(("", ""), |column| (column.field.as_str(), column.unit.symbol()));
+            let quality = point.suspicion.map_or("good", |suspicion| suspicion.as_str());
+            let rest = match &point.value {
+                IntervalValue::Float(s) => format!("{},{},{},{},{quality}", s.value, s.min, s.max, s.count),
+                IntervalValue::Integer(code) => format!("{code},,,,{quality}"),
+                IntervalValue::Text(word) => format!("{},,,,{quality}", quoted(word)),
+                IntervalValue::Missing(why) => format!(",,,,{}", why.as_str()),
+            };
+            writeln!(out, "{head},{device},{vehicle},{name},{unit},{rest}")?;
+        }
+    }
+    for event in &window.events {
+        let device = event.device.as_ref().map_or("", |device| device.as_str());
+        writeln!(out, "{head},{device},,event,,{},,,,", event.kind.name())?;
+    }
+    Ok(())
+}
+
+/// RFC 4180, 2.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_with_a_comma_stays_one_column() {
+        assert_eq!(quoted("charging"), "charging");
+        assert_eq!(quoted("a, \"b\""), "\"a, \"\"b\"\"\"");
+    }
+}
