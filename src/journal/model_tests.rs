@@ -563,6 +563,27 @@ fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
     assert_eq!(world.heart.lanes.ready(), (0, 0));
 }
 
+/// Found by a random history: a start learns the newest time from the newest segment; all of that is acknowledged and goes
+/// before anything is captured; the next boot has no clock, and its estimates began before that time.
+#[test]
+fn the_newest_time_is_known_after_the_segment_that_told_it_is_gone() {
+    let mut world = World::new(WhenFull::DropOldest, u64::MAX);
+    for step in [Step::Append, Step::Stop, Step::Append, Step::Commit, Step::CutAfter(1, 0), Step::Append, Step::Commit]
+    {
+        world.step(&step);
+    }
+    for step in [Step::Lease(Lane::History, 9), Step::Acknowledge(0), Step::Acknowledge(0), Step::Tend(1_000)] {
+        world.step(&step);
+    }
+    assert_eq!(world.store().segments_left(), 0);
+    for step in [Step::CutAfter(1, 0), Step::Append, Step::Commit, Step::Append] {
+        world.step(&step);
+    }
+    world.drain();
+    let labels = world.oracle.labels_in_order();
+    assert!(labels.is_sorted() && labels.len() > 2, "labels out of order: {labels:?}");
+}
+
 #[test]
 fn a_damaged_chunk_is_a_gap_and_everything_else_arrives() {
     for pick in 0..200_u64 {

@@ -152,7 +152,9 @@ impl Times {
         while kept.stretches.len() > STRETCHES_KEPT && kept.stretches.get(1).is_some_and(|next| next.from <= oldest) {
             kept.stretches.remove(0);
         }
-        Self { kept, boot, newest: None, pass: None, dirty: false, moved: false }
+        // What only a segment tells must be in the record before that segment goes.
+        let moved = newest_utc.is_some();
+        Self { kept, boot, newest: None, pass: None, dirty: false, moved }
     }
 
     /// Whether these bytes can be read as the record of times.
