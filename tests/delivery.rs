@@ -246,12 +246,7 @@ impl Rig {
 
     /// All device lines so far, in order of their arrival.
     fn lines(&self) -> Vec<Line> {
-        let lanes = |message: &&Message| message.topic.ends_with("/telemetry") || message.topic.ends_with("/history");
-        self.consumer.look(|messages| {
-            let payloads = messages.iter().filter(lanes).map(|message| String::from_utf8_lossy(&message.payload));
-            let lines = payloads.flat_map(|text| text.lines().filter_map(|l| Line::parse(l).ok()).collect::<Vec<_>>());
-            lines.filter(|line| line.measurement != "event" && line.tag("device").is_some()).collect()
-        })
+        self.consumer.look(|messages| messages.iter().flat_map(Message::device_lines).collect())
     }
 
     /// Waits until all is delivered, stops the agent in order, and lets the oracle speak: from the first number to the

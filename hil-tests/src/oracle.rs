@@ -50,6 +50,19 @@ pub struct Message {
     pub received_ns: i64,
 }
 
+impl Message {
+    /// What its devices say, line by line; nothing if it is no batch.
+    #[must_use]
+    pub fn device_lines(&self) -> Vec<Line> {
+        if !self.topic.ends_with("/telemetry") && !self.topic.ends_with("/history") {
+            return Vec::new();
+        }
+        let text = String::from_utf8_lossy(&self.payload);
+        let lines = text.lines().filter_map(|line| Line::parse(line).ok());
+        lines.filter(|line| line.measurement != "event" && line.tag("device").is_some()).collect()
+    }
+}
+
 /// Collects, and judges at the end. One for all gateways.
 #[derive(Debug, Default)]
 pub struct Oracle {

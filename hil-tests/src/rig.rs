@@ -109,15 +109,15 @@ pub struct Options {
     /// What the box's clock says when its power comes on: `utc`, or a date as `2001-01-01T00:00:00`.
     /// With `utc` it counts as synced.
     pub rtc: &'static str,
-    /// More TOML for the agent.
-    pub extra: String,
+    /// The agent feeds the rig's watchdog, which waits so long for it; `None`: the watchdog sleeps.
+    pub watchdog: Option<&'static str>,
     /// What is wrong with the disk from the beginning.
     pub disk: Defects,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rtc: "utc", extra: String::new(), disk: Defects::default() }
+        Self { rtc: "utc", watchdog: None, disk: Defects::default() }
     }
 }
 
@@ -340,13 +340,16 @@ impl Rig {
         let from = self.consumer.look(<[Message]>::len);
         for device in [METER_TCP, METER_RTU] {
             let look = || {
-                let lines = self.consumer.look(|messages| lines_of(&messages[from..], "/telemetry"));
                 let fits = |line: &WireLine| line.tag("device") == Some(device) && line.field("power_flow").is_some();
+                let live = |message: &&Message| message.topic.ends_with("/telemetry");
+                let came = self.consumer.look(|messages| {
+                    messages[from..].iter().filter(live).flat_map(Message::device_lines).any(|line| fits(&line))
+                });
                 let mut lacking = || match self.status() {
                     Some(status) => format!("the agent says {status:?}"),
                     None => format!("the agent says nothing; console:\n{}", self.console_tail()),
                 };
-                if lines.iter().any(fits) { Ok(()) } else { Err(lacking()) }
+                if came { Ok(()) } else { Err(lacking()) }
             };
             wait_for(SOON, &format!("live values of {device}"), look)?;
         }
@@ -363,11 +366,7 @@ impl Rig {
     /// All device lines so far, in order of their arrival.
     #[must_use]
     pub fn lines(&self) -> Vec<WireLine> {
-        self.consumer.look(|messages| {
-            let mut lines = lines_of(messages, "/telemetry");
-            lines.extend(lines_of(messages, "/history"));
-            lines
-        })
+        self.consumer.look(|messages| messages.iter().flat_map(Message::device_lines).collect())
     }
 
     /// How many messages so far came on topics that end like this.
@@ -470,15 +469,9 @@ impl Drop for Rig {
     }
 }
 
-fn lines_of(messages: &[Message], lane: &str) -> Vec<WireLine> {
-    let of_lane = messages.iter().filter(|message| message.topic.ends_with(lane));
-    let payloads = of_lane.map(|message| String::from_utf8_lossy(&message.payload));
-    let lines = payloads.flat_map(|text| text.lines().filter_map(|l| WireLine::parse(l).ok()).collect::<Vec<_>>());
-    lines.filter(|line| line.measurement != "event" && line.tag("device").is_some()).collect()
-}
-
 fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter) -> Setup {
     let host = settings.host();
+    let watchdog = |timeout| format!("[watchdog]\ndevice = {:?}\ntimeout = {timeout:?}\n", settings.watchdog());
     let tls = |name: &str| PathBuf::from("/etc/v2g-edge/tls").join(name);
     Setup {
         gateway: GATEWAY.to_owned(),
@@ -491,7 +484,7 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
         ],
         line: Some(settings.serial_port().to_owned()),
         keep_alive: "5s",
-        extra: options.extra.clone(),
+        extra: options.watchdog.map(watchdog).unwrap_or_default(),
     }
 }
 

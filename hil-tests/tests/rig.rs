@@ -183,8 +183,7 @@ fn power_cut_with_a_disk_that_ignores_flush_is_caught() -> Result<(), RigError> 
 
 #[test]
 fn watchdog() -> Result<(), RigError> {
-    let extra = "[watchdog]\ndevice = \"/dev/watchdog\"\ntimeout = \"6s\"\n".to_owned();
-    let mut rig = Rig::start(Options { extra, ..Options::default() })?;
+    let mut rig = Rig::start(Options { watchdog: Some("6s"), ..Options::default() })?;
     rig.wait_until_live()?;
     assert!(rig.console()?.contains("the kernel's watchdog is armed"), "{}", rig.console()?);
     let_pass(Duration::from_secs(9));

@@ -51,8 +51,7 @@ impl Settings {
     }
 
     /// The box's watchdog.
-    #[must_use]
-    pub fn watchdog(&self) -> &str {
+    pub(super) fn watchdog(&self) -> &str {
         match self {
             Self::Qemu(qemu) => &qemu.watchdog,
             Self::Bench(bench) => &bench.watchdog,
