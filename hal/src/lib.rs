@@ -14,16 +14,16 @@
 mod clock;
 mod process;
 mod register_bus;
-mod rtu_bus;
+pub mod reply;
+mod rtu;
 #[cfg(feature = "sim")]
 pub mod sim;
-mod tcp_bus;
-mod transaction;
+mod tcp;
 mod watchdog;
 
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use process::{rss_bytes, terminate, trim_heap};
 pub use register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId, exception_name};
-pub use rtu_bus::{Parity, RtuBus, SerialLine, StopBits};
-pub use tcp_bus::TcpBus;
+pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
+pub use tcp::TcpBus;
 pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

@@ -65,8 +65,7 @@ pub enum BusError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// No answer in time. The connection was dropped, or the line is heard out before it is used again, so that a late
-    /// answer is never taken for another's.
+    /// No answer in time. A late one is recognised as such when it comes.
     #[error(
         "no answer from unit {unit} within {ms} ms; check unit id and wiring, on a serial line also baud rate, parity \
          and stop bits"
@@ -77,6 +76,47 @@ pub enum BusError {
         /// The deadline.
         ms: u128,
     },
+    /// The answer came, but after its deadline. It was dropped; the bus is free.
+    #[error("unit {unit} answers late, after {after_ms} ms instead of {ms} ms; give it a longer timeout")]
+    Late {
+        /// Who was asked.
+        unit: UnitId,
+        /// When it came.
+        after_ms: u128,
+        /// When it should have.
+        ms: u128,
+    },
+    /// Bytes came that are no frame, or one whose CRC is wrong. They were dropped.
+    #[error(
+        "{heard} bytes came from unit {unit} of which none make a right frame (CRC): noise; check termination, shield, \
+         ground and the length of the line, and that no other unit has this id"
+    )]
+    Noise {
+        /// Who was asked.
+        unit: UnitId,
+        /// How many bytes.
+        heard: usize,
+    },
+    /// An answer began and did not end. It was dropped.
+    #[error(
+        "the answer of unit {unit} breaks off: {heard} of {expected} bytes; check baud rate, wiring and the adapter"
+    )]
+    Short {
+        /// Who was asked.
+        unit: UnitId,
+        /// Bytes that came.
+        heard: usize,
+        /// Bytes of a whole answer.
+        expected: usize,
+    },
+    /// Another unit spoke, which had not been asked. It was not listened to.
+    #[error("unit {by} answers when unit {unit} is asked; is another master on the line, or a unit id given twice?")]
+    WrongUnit {
+        /// Who was asked.
+        unit: UnitId,
+        /// Who spoke.
+        by: u8,
+    },
     /// The device refused. The connection is good.
     #[error("unit {unit} refuses: {} (exception {code})", exception_name(*code))]
     Exception {
@@ -85,8 +125,7 @@ pub enum BusError {
         /// Modbus exception code.
         code: u8,
     },
-    /// Something else than the answer came. The connection was dropped, or the line is heard out before it is used
-    /// again.
+    /// A whole reply came, but not to what was asked. It was dropped, on TCP with its connection.
     #[error("unit {unit} gave an answer that is not one: {why}")]
     Malformed {
         /// Who was asked.
@@ -111,6 +150,10 @@ impl BusError {
         match self {
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::Late { .. } => "late",
+            Self::Noise { .. } => "noise",
+            Self::Short { .. } => "short",
+            Self::WrongUnit { .. } => "wrong_unit",
             Self::Exception { .. } => "exception",
             Self::Malformed { .. } => "malformed",
             Self::Gone { .. } => "gone",
@@ -139,8 +182,7 @@ pub fn exception_name(code: u8) -> &'static str {
 pub trait RegisterBus: Send {
     /// Reads `request.count` registers; the answer has exactly that many.
     ///
-    /// Cancel-safe in the sense that counts: the answer to a read that is dropped is never taken for another's. A
-    /// connection goes with it; a line is heard out before the next request.
+    /// Cancel-safe in the sense that counts: the answer to a read that is dropped is never taken for another's.
     ///
     /// # Errors
     /// See [`BusError`].

@@ -1,10 +1,11 @@
 //! Over real pseudo-terminals, with a real server or with bytes written by hand at the far end.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
-use tokio_serial::SerialPort;
+use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
 use crate::register_bus::Table;
@@ -14,7 +15,7 @@ const DEADLINE: Duration = Duration::from_millis(150);
 const REQUEST_BYTES: usize = 8;
 
 fn settings(path: &Path) -> SerialLine {
-    SerialLine { path: path.to_owned(), baud: 19_200, parity: Parity::Even, stop_bits: StopBits::One }
+    SerialLine { path: path.to_owned(), baud: 19_200, parity: Parity::Even, stop_bits: StopBits::One, rs485: false }
 }
 
 fn request(start: u16, count: u16) -> ReadRequest {
@@ -77,14 +78,6 @@ async fn answers(far: &mut SerialStream, answers: &[&[u8]]) {
     }
 }
 
-#[test]
-fn the_silence_between_frames_is_the_standards() {
-    let silence = |baud| SerialLine { baud, ..settings(Path::new("/dev/null")) }.silence();
-    assert_eq!(silence(115_200), Duration::from_micros(1_750));
-    assert_eq!(silence(9_600).as_micros(), 4_010);
-    assert!(silence(19_200) >= Duration::from_micros(1_750));
-}
-
 #[tokio::test]
 async fn registers_arrive_as_they_are_served() {
     let (_line, mut bus) = served();
@@ -98,7 +91,7 @@ async fn an_exception_is_named_and_leaves_the_port_open() {
     let (_line, mut bus) = served();
     let error = bus.read(unit(1), request(1000, 2)).await.expect_err("refused");
     assert!(error.to_string().contains("illegal data address"), "{error}");
-    assert!(bus.line.is_some() && bus.quiet_at < Instant::now() + DEADLINE);
+    assert!(bus.wire.is_some() && bus.quiet_at < Instant::now() + DEADLINE);
     bus.read(unit(1), request(52, 2)).await.expect("read");
 }
 
@@ -116,8 +109,8 @@ async fn a_silent_unit_times_out_and_answers_again_later() {
 async fn a_late_answer_is_never_taken_for_the_answer_of_another_unit() {
     let (line, mut bus) = served();
     line.put(unit(2), image(1.0));
-    line.behave(unit(1), Behaviour::Late(DEADLINE + DEADLINE / 2));
-    assert!(matches!(bus.read(unit(1), request(52, 2)).await, Err(BusError::Timeout { .. })));
+    line.behave(unit(1), Behaviour::Late(DEADLINE + DEADLINE / 4));
+    assert!(matches!(bus.read(unit(1), request(52, 2)).await, Err(BusError::Late { .. })));
     let words = bus.read(unit(2), request(52, 2)).await.expect("read");
     assert_eq!(words, [0x3f80, 0x0000], "unit 2 must be heard, not the late unit 1");
 }
@@ -127,11 +120,11 @@ async fn a_late_answer_is_never_taken_for_the_answer_to_another_request_to_the_s
     let (mut far, _near, mut bus) = by_hand();
     let device = tokio::spawn(async move {
         heard(&mut far).await;
-        sleep(DEADLINE + DEADLINE / 2).await;
+        sleep(DEADLINE + DEADLINE / 4).await;
         answers_after(&mut far, &one_word(1, 0x1111), &one_word(1, 0x2222)).await;
         far
     });
-    assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Timeout { .. })));
+    assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Late { .. })));
     assert_eq!(bus.read(unit(1), request(2, 1)).await.expect("read"), [0x2222]);
     device.await.expect("the device");
 }
@@ -190,39 +183,124 @@ async fn what_is_not_the_answer_is_refused_and_the_next_read_is_right() {
     ] {
         let (mut far, _near, mut bus) = by_hand();
         let device = tokio::spawn(async move {
-            answers(&mut far, &[&wrong, &one_word(1, 0x2222)]).await;
-            far
+            answers(&mut far, &[&wrong]).await;
+            loop {
+                let asked = heard(&mut far).await;
+                far.write_all(&by_address(asked)).await.expect("answered");
+            }
         });
         let error = bus.read(unit(1), request(1, 1)).await.expect_err(name);
-        assert!(matches!(error, BusError::Malformed { .. } | BusError::Timeout { .. }), "{name}: {error}");
-        assert_eq!(bus.read(unit(1), request(1, 1)).await.expect(name), [0x2222], "after {name}");
-        device.await.expect("the device");
+        assert!(!matches!(error, BusError::Exception { .. }), "{name}: {error}");
+        assert_eq!(bus.read(unit(1), request(0x2222, 1)).await.expect(name), [0x2222], "after {name}");
+        device.abort();
     }
 }
 
 #[tokio::test]
-async fn an_answer_later_than_the_line_is_heard_out_is_refused_by_another_unit() {
+async fn an_answer_later_than_the_line_is_heard_out_is_not_taken_for_another_units() {
     let (mut far, _near, mut bus) = by_hand();
     let device = tokio::spawn(async move {
         heard(&mut far).await;
-        answers(&mut far, &[&one_word(1, 0x1111), &one_word(2, 0x2222)]).await;
+        heard(&mut far).await;
+        far.write_all(&one_word(1, 0x1111)).await.expect("late");
+        far.write_all(&one_word(2, 0x2222)).await.expect("answered");
         far
     });
     assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Timeout { .. })));
-    assert!(matches!(bus.read(unit(2), request(1, 1)).await, Err(BusError::Malformed { .. })));
     assert_eq!(bus.read(unit(2), request(1, 1)).await.expect("read"), [0x2222]);
+    assert_eq!(bus.late_replies(), 1);
+    device.await.expect("the device");
+}
+
+/// Answers what it is asked, by the address asked for, so that a mistaken answer shows.
+fn by_address(asked: [u8; REQUEST_BYTES]) -> Vec<u8> {
+    let (start, count) = (u16::from_be_bytes([asked[2], asked[3]]), u16::from_be_bytes([asked[4], asked[5]]));
+    let words: Vec<u8> = (start..start + count).flat_map(u16::to_be_bytes).collect();
+    framed(&[&[asked[0], asked[1], u8::try_from(words.len()).expect("short")], words.as_slice()].concat())
+}
+
+#[tokio::test]
+async fn however_late_an_answer_is_it_never_passes_as_that_to_a_like_request_of_the_same_unit() {
+    let (mut far, _near, mut bus) = by_hand();
+    let device = tokio::spawn(async move {
+        let first = heard(&mut far).await;
+        // What comes next must differ from the first in its shape; it is answered after the first, and what was wanted
+        // in the end after that.
+        let second = heard(&mut far).await;
+        assert_ne!((first[1], first[4..6].to_vec()), (second[1], second[4..6].to_vec()));
+        far.write_all(&by_address(first)).await.expect("very late");
+        far.write_all(&by_address(second)).await.expect("answered");
+        let third = heard(&mut far).await;
+        far.write_all(&by_address(third)).await.expect("answered");
+        far
+    });
+    assert!(matches!(bus.read(unit(1), request(100, 2)).await, Err(BusError::Timeout { .. })));
+    assert_eq!(bus.read(unit(1), request(200, 2)).await.expect("read"), [200, 201]);
     device.await.expect("the device");
 }
 
 #[tokio::test]
-async fn the_wrong_unit_is_malformed() {
+async fn a_late_answer_is_told_as_late_and_frees_the_line_at_once() {
     let (mut far, _near, mut bus) = by_hand();
     let device = tokio::spawn(async move {
-        answers(&mut far, &[&one_word(2, 0x1111)]).await;
+        let asked = heard(&mut far).await;
+        sleep(DEADLINE + DEADLINE / 4).await;
+        far.write_all(&by_address(asked)).await.expect("late");
+        let asked = heard(&mut far).await;
+        far.write_all(&by_address(asked)).await.expect("answered");
+        (asked, far)
+    });
+    let late = bus.read(unit(1), request(100, 2)).await.expect_err("late");
+    assert!(matches!(late, BusError::Late { .. }) && late.to_string().contains("longer timeout"), "{late}");
+    assert_eq!(bus.read(unit(1), request(200, 2)).await.expect("read"), [200, 201]);
+    let (asked, _far) = device.await.expect("the device");
+    assert_eq!(asked[3], 200, "nothing had to be told apart");
+}
+
+#[tokio::test]
+async fn serial_frames_through_a_gateway_are_read_and_told_apart_as_on_a_line() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let mut bus = RtuBus::over_tcp("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+    let device = tokio::spawn(async move {
+        let (mut far, _) = listener.accept().await.expect("accepted");
+        let mut asked = [0; REQUEST_BYTES];
+        far.read_exact(&mut asked).await.expect("a request");
+        let first = asked;
+        far.read_exact(&mut asked).await.expect("a request");
+        far.write_all(&by_address(first)).await.expect("very late");
+        far.write_all(&by_address(asked)).await.expect("answered");
         far
     });
-    assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Malformed { .. })));
+    assert!(matches!(bus.read(unit(1), request(100, 2)).await, Err(BusError::Timeout { .. })));
+    assert_eq!(bus.read(unit(1), request(200, 3)).await.expect("read"), [200, 201, 202]);
     device.await.expect("the device");
+}
+
+#[tokio::test]
+async fn each_trouble_of_a_line_has_its_own_name() {
+    let damaged = {
+        let mut answer = one_word(1, 0x1111);
+        answer[3] ^= 0x40;
+        answer
+    };
+    for (name, wrong) in [
+        ("wrong_unit", one_word(2, 0x1111)),
+        ("malformed", framed(&[1, 4, 4, 0x11, 0x11, 0x11, 0x11])),
+        ("short", one_word(1, 0x1111)[..4].to_vec()),
+        ("noise", damaged),
+        ("noise", vec![0xa5; 64]),
+        ("timeout", vec![]),
+        ("exception", framed(&[1, 0x84, 2])),
+    ] {
+        let (mut far, _near, mut bus) = by_hand();
+        let device = tokio::spawn(async move {
+            answers(&mut far, &[&wrong]).await;
+            far
+        });
+        let error = bus.read(unit(1), request(1, 1)).await.expect_err(name);
+        assert_eq!(error.name(), name, "{error}");
+        device.await.expect("the device");
+    }
 }
 
 #[tokio::test]
@@ -235,10 +313,7 @@ async fn noise_around_an_answer_never_becomes_a_value() {
         far
     });
     assert_eq!(bus.read(unit(1), request(1, 1)).await.expect("read"), [0x1111]);
-    match bus.read(unit(1), request(1, 1)).await {
-        Ok(words) => assert_eq!(words, [0x2222]),
-        Err(error) => assert!(matches!(error, BusError::Malformed { .. } | BusError::Timeout { .. }), "{error}"),
-    }
+    assert_eq!(bus.read(unit(1), request(1, 1)).await.expect("read"), [0x2222]);
     assert_eq!(bus.read(unit(1), request(1, 1)).await.expect("read"), [0x3333]);
     device.await.expect("the device");
 }
@@ -259,8 +334,9 @@ async fn a_line_that_never_falls_silent_is_given_up_and_told() {
 
 #[tokio::test]
 async fn frames_are_apart_by_the_silence() {
-    let (mut far, _near, mut bus) = by_hand();
-    bus.settings.baud = 1_200;
+    let (mut far, near) = SerialStream::pair().expect("a pseudo-terminal");
+    let line = SerialLine { baud: 1_200, ..settings(Path::new(&near.name().expect("a path"))) };
+    let mut bus = RtuBus::new(line, DEADLINE);
     let device = tokio::spawn(async move {
         heard(&mut far).await;
         far.write_all(&one_word(1, 1)).await.expect("answered");

@@ -1,0 +1,313 @@
+//! Modbus RTU: on a serial line, or through a TCP gateway that hands its bytes through.
+//!
+//! In: one read at a time. Out: its words, or an error that says what went wrong and with whom.
+//!
+//! - A request goes out only on a quiet line: what was received is looked at and dropped, and nothing more comes for
+//!   the silence between frames, t3.5 (Modbus over Serial Line 1.02, 2.5.1.1).
+//! - From the moment a request is sent, a reply is **owed**. A late one is known as what it is: by its unit, or because
+//!   no request goes out while a reply of its shape is owed by the unit (`owed.rs`, which states the rule and why it
+//!   holds). So silence is not what safety rests on; it only keeps a late reply from running into another request.
+//! - After a deadline the line is heard out for [`grace`]: half the deadline, and three times what the exchange takes
+//!   on the wire. A reply that comes in that time is told as late ([`BusError::Late`]), and ends it.
+//! - What cannot be read is heard until nothing has come for [`HUSH`], and refused.
+//! - Closing a port does not unsay a request, and it may reset an adapter: the port stays open through all of this, and
+//!   is opened anew, by its path or by the name of its adapter that stays, only when it went away. After opening the line
+//!   is heard out: whoever had the port before may have asked something.
+
+mod owed;
+mod rs485;
+mod wire;
+
+pub use wire::{Parity, SerialLine, StopBits};
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
+use crate::reply::{Content, Head, Reply, Shape, serial_head, serial_request};
+use owed::{Owed, Whose};
+use wire::{Place, Wire};
+
+/// Unit, function, start, count and CRC.
+const REQUEST_BYTES: u32 = 8;
+/// Unit, function, byte count and CRC, around the words.
+const REPLY_BYTES: u32 = 5;
+/// So long must nothing come on a line on which something came that is no whole reply. USB adapters hand bytes over in
+/// lumps up to 16 ms apart.
+const HUSH: Duration = Duration::from_millis(40);
+/// A line that still talks so long after it should be quiet is given up for this request.
+const BABBLE_MAX: Duration = Duration::from_secs(1);
+/// The most that is kept of what cannot be read: longer than any frame with noise around it.
+const EAR_BYTES_MAX: usize = 1024;
+/// Requests of another shape that are tried before one whose reply is still owed.
+const SETTLING_MAX: usize = 3;
+
+/// How long the line is heard after a deadline has passed: "later than the slowest reply".
+fn grace(deadline: Duration, on_wire: Duration) -> Duration {
+    deadline / 2 + 3 * on_wire
+}
+
+/// One line with the units on it, opened when it is needed. Unit 0 is broadcast and never answers.
+pub struct RtuBus {
+    place: Place,
+    deadline: Duration,
+    wire: Option<Wire>,
+    owed: Owed,
+    /// What was received and not yet understood.
+    ear: Vec<u8>,
+    /// Before this nothing may be sent.
+    quiet_at: Instant,
+    /// Late replies that were recognised, and dropped.
+    late: u64,
+}
+
+/// What became of one request on the wire.
+enum Said {
+    Words(Vec<u16>),
+    Refusal(u8),
+}
+
+impl RtuBus {
+    /// A bus on this port whose units have `deadline` to answer, besides the time on the wire. Opens at the first read.
+    #[must_use]
+    pub fn new(line: SerialLine, deadline: Duration) -> Self {
+        Self::at(Place::serial(line), deadline)
+    }
+
+    /// A bus behind `host:port`, a gateway that hands the bytes of serial frames through as they are.
+    #[must_use]
+    pub fn over_tcp(host: impl Into<String>, port: u16, deadline: Duration) -> Self {
+        Self::at(Place::Tcp { host: host.into(), port }, deadline)
+    }
+
+    fn at(place: Place, deadline: Duration) -> Self {
+        let quiet_at = Instant::now();
+        Self { place, deadline, wire: None, owed: Owed::default(), ear: Vec::new(), quiet_at, late: 0 }
+    }
+
+    /// The deadline of the reads that follow: units on one line may differ.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// Replies to earlier requests that came while another was waited for, since the bus was made. None of them was
+    /// taken for an answer.
+    #[must_use]
+    pub fn late_replies(&self) -> u64 {
+        self.late
+    }
+
+    /// What request and answer take on the wire.
+    fn on_wire(&self, count: u16) -> Duration {
+        self.place.characters(REQUEST_BYTES + REPLY_BYTES + 2 * u32::from(count))
+    }
+
+    fn gone(&mut self, source: io::Error) -> BusError {
+        self.wire = None;
+        self.ear.clear();
+        BusError::Gone { address: self.place.to_string(), source }
+    }
+
+    async fn open(&mut self, patience: Duration) -> Result<(), BusError> {
+        if self.wire.is_none() {
+            let opened = self.place.open(self.deadline).await;
+            let wire = opened.map_err(|source| BusError::Unreachable { address: self.place.to_string(), source })?;
+            self.ear.clear();
+            self.quiet_at = Instant::now() + patience;
+            self.wire = Some(wire);
+        }
+        Ok(())
+    }
+
+    /// Waits until the line is quiet, and drops what came meanwhile; late replies settle what is owed. Cancel-safe: what
+    /// was heard is remembered.
+    async fn hear_out(&mut self, unit: UnitId) -> Result<(), BusError> {
+        let give_up = self.quiet_at.max(Instant::now()) + BABBLE_MAX;
+        loop {
+            sleep_until(self.quiet_at).await;
+            let mut lump = [0; 256];
+            let Some(wire) = &mut self.wire else { return Ok(()) };
+            match wire.read_now(&mut lump) {
+                Ok(None) => {
+                    self.understand_to_the_end(None);
+                    return Ok(());
+                }
+                Ok(Some(count)) => {
+                    let now = Instant::now();
+                    self.hear(&lump[..count]);
+                    while let Some((reply, ..)) = self.understand(false) {
+                        self.settle(None, &reply, now);
+                    }
+                    if now > give_up {
+                        let why = "the line does not fall silent; is there another master on it, or noise?".to_owned();
+                        return Err(BusError::Malformed { unit, why });
+                    }
+                    // What ended with a whole reply needs no longer silence than any frame.
+                    let silence = self.place.silence();
+                    self.quiet_at = now + if self.ear.is_empty() { silence } else { HUSH.max(silence) };
+                }
+                Err(source) => return Err(self.gone(source)),
+            }
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.ear.extend_from_slice(bytes);
+        let surplus = self.ear.len().saturating_sub(EAR_BYTES_MAX);
+        self.ear.drain(..surplus);
+    }
+
+    /// The next whole reply in what was heard, and the bytes before it that are none. Unless nothing more will come
+    /// (`ended`), the beginning of a reply is waited for.
+    fn understand(&mut self, ended: bool) -> Option<(Reply, usize)> {
+        for skipped in 0..self.ear.len() {
+            match serial_head(&self.ear[skipped..]) {
+                Head::Reply(reply, length) => {
+                    self.ear.drain(..skipped + length);
+                    return Some((reply, skipped));
+                }
+                Head::Unfinished if !ended => return None,
+                Head::Unfinished | Head::Noise => {}
+            }
+        }
+        None
+    }
+
+    /// All whole replies in what was heard and will not go on; the rest is dropped.
+    fn understand_to_the_end(&mut self, asked: Option<u8>) {
+        while let Some((reply, _)) = self.understand(true) {
+            self.settle(asked, &reply, Instant::now());
+        }
+        self.ear.clear();
+    }
+
+    fn settle(&mut self, asked: Option<u8>, reply: &Reply, now: Instant) -> Whose {
+        let whose = self.owed.heard(asked, reply, now);
+        if let Whose::Late(ago) = whose {
+            self.late += 1;
+            tracing::debug!(unit = reply.unit, late_ms = ago.as_millis(), "a late reply was recognised and dropped");
+        }
+        whose
+    }
+
+    /// One request whose shape is not owed, and what comes of it.
+    async fn exchange(&mut self, unit: UnitId, request: ReadRequest) -> Result<Said, BusError> {
+        self.hear_out(unit).await?;
+        let on_wire = self.on_wire(request.count);
+        let asked = Instant::now();
+        let deadline = asked + self.deadline + on_wire;
+        let end = deadline + grace(self.deadline, on_wire);
+        // Written down before the request goes out, so that it stands also if this future is dropped.
+        self.owed.asked(unit.get(), Shape::from(request), asked);
+        self.quiet_at = end;
+        let frame = serial_request(unit, request);
+        if let Some(wire) = &mut self.wire
+            && let Err(source) = wire.write(&frame).await
+        {
+            return Err(self.gone(source));
+        }
+        let mut stranger = None;
+        let mut heard_bytes = 0;
+        let mut last = asked;
+        loop {
+            let is_garbage = !self.ear.is_empty() || stranger.is_some();
+            let until = if is_garbage { end.min(last + HUSH.max(self.place.silence())) } else { end };
+            let mut lump = [0; 256];
+            let Some(wire) = &mut self.wire else { return Err(BusError::Timeout { unit, ms: 0 }) };
+            let (read, ended) = match timeout_at(until, wire.read(&mut lump)).await {
+                Ok(Ok(count)) => (count, false),
+                Ok(Err(source)) => return Err(self.gone(source)),
+                Err(_) => (0, true),
+            };
+            let now = Instant::now();
+            if read > 0 {
+                last = now;
+                heard_bytes += read;
+                self.hear(&lump[..read]);
+            }
+            while let Some((reply, _)) = self.understand(ended) {
+                match self.settle(Some(unit.get()), &reply, now) {
+                    Whose::Newest | Whose::Unclear => {
+                        self.quiet_at = now + self.place.silence();
+                        self.ear.clear();
+                        return said(unit, reply, now.duration_since(asked), self.deadline + on_wire);
+                    }
+                    Whose::Late(_) => {}
+                    Whose::Nobodys => stranger = Some(reply),
+                }
+            }
+            if ended {
+                self.quiet_at = now;
+                self.ear.clear();
+                return Err(self.nothing(unit, request, stranger, heard_bytes));
+            }
+        }
+    }
+
+    /// Why there was no answer.
+    fn nothing(&self, unit: UnitId, request: ReadRequest, stranger: Option<Reply>, heard: usize) -> BusError {
+        let expected = usize::from(request.count) * 2 + REPLY_BYTES as usize;
+        match stranger {
+            Some(Reply { unit: by, .. }) if by != unit.get() => BusError::WrongUnit { unit, by },
+            Some(Reply { content: Content::Words(words), function, .. }) => BusError::Malformed {
+                unit,
+                why: format!("{} registers by function {function} instead of {}", words.len(), request.count),
+            },
+            Some(Reply { content: Content::Exception(code), function, .. }) => {
+                let why = format!("a refusal ({code}) of function {function}, which was not asked");
+                BusError::Malformed { unit, why }
+            }
+            None if heard == 0 => BusError::Timeout { unit, ms: self.deadline.as_millis() },
+            None if heard < expected => BusError::Short { unit, heard, expected },
+            None => BusError::Noise { unit, heard },
+        }
+    }
+}
+
+fn said(unit: UnitId, reply: Reply, after: Duration, patience: Duration) -> Result<Said, BusError> {
+    if after > patience {
+        return Err(BusError::Late { unit, after_ms: after.as_millis(), ms: patience.as_millis() });
+    }
+    Ok(match reply.content {
+        Content::Words(words) => Said::Words(words),
+        Content::Exception(code) => Said::Refusal(code),
+    })
+}
+
+impl fmt::Debug for RtuBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, deadline, wire, late, .. } = self;
+        write!(f, "RtuBus {{ {place}, deadline: {deadline:?}, open: {}, late: {late} }}", wire.is_some())
+    }
+}
+
+impl RegisterBus for RtuBus {
+    async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
+        self.open(self.deadline + self.on_wire(request.count)).await?;
+        let shape = Shape::from(request);
+        for _ in 0..SETTLING_MAX {
+            // What is late may have come by now.
+            self.hear_out(unit).await?;
+            if !self.owed.is_owed(unit.get(), shape, Instant::now()) {
+                break;
+            }
+            let Some(another) = self.owed.another(unit.get(), request, Instant::now()) else { break };
+            // Its words are not wanted; whatever it says tells the older replies apart from what follows.
+            self.exchange(unit, another).await?;
+        }
+        if self.owed.is_owed(unit.get(), shape, Instant::now()) {
+            let why = "it still owes answers to earlier requests, and refuses all by which they could be told apart";
+            return Err(BusError::Malformed { unit, why: why.to_owned() });
+        }
+        match self.exchange(unit, request).await? {
+            Said::Words(words) => Ok(words),
+            Said::Refusal(code) => Err(BusError::Exception { unit, code }),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

@@ -1,0 +1,261 @@
+//! Modbus TCP.
+//!
+//! A reply names the transaction it belongs to: a late one is told from the answer that is waited for, and dropped. So a
+//! connection survives a silence; a second one in a row without a single byte may be a link that is half dead, and the
+//! connection is made anew.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
+use crate::reply::{Content, Head, Reply, Shape, tcp_head, tcp_request};
+
+/// Silences in a row after which a connection is not believed any more.
+const SILENCES_MAX: u32 = 2;
+
+/// One TCP connection to one server, made when it is needed.
+pub struct TcpBus {
+    host: String,
+    port: u16,
+    deadline: Duration,
+    connection: Option<Connection>,
+    transaction: u16,
+    late: u64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// Received, and no whole reply yet.
+    ear: Vec<u8>,
+    silences: u32,
+}
+
+impl TcpBus {
+    /// A bus to `host:port` that gives each connect and each answer `deadline`. Connects at the first read.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16, deadline: Duration) -> Self {
+        Self { host: host.into(), port, deadline, connection: None, transaction: 0, late: 0 }
+    }
+
+    /// The deadline of the reads that follow: units behind one gateway may differ.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// Replies to earlier requests that came while another was waited for. None of them was taken for an answer.
+    #[must_use]
+    pub fn late_replies(&self) -> u64 {
+        self.late
+    }
+
+    fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let connect = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = timeout(self.deadline, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        // A request is one small segment that must not wait for another.
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, ear: Vec::new(), silences: 0 })
+    }
+
+    /// Asks over this connection. The connection is good afterwards if, and only if, it is handed back.
+    async fn ask(
+        &mut self,
+        mut connection: Connection,
+        unit: UnitId,
+        request: ReadRequest,
+    ) -> (Option<Connection>, Result<Vec<u16>, BusError>) {
+        self.transaction = self.transaction.wrapping_add(1);
+        let asked = self.transaction;
+        let address = self.address();
+        let gone = |source| Err(BusError::Gone { address: address.clone(), source });
+        if let Err(source) = connection.stream.write_all(&tcp_request(asked, unit, request)).await {
+            return (None, gone(source));
+        }
+        let deadline = Instant::now() + self.deadline;
+        loop {
+            let (head, transaction) = tcp_head(&connection.ear);
+            match head {
+                Head::Noise => {
+                    let why = "the stream is not Modbus TCP; if this is a gateway that hands serial frames through, \
+                               use modbus-rtu-tcp";
+                    return (None, Err(BusError::Malformed { unit, why: why.to_owned() }));
+                }
+                Head::Reply(reply, length) => {
+                    connection.ear.drain(..length);
+                    connection.silences = 0;
+                    if transaction == asked {
+                        let answer = judged(unit, request, reply);
+                        let is_good = matches!(answer, Ok(_) | Err(BusError::Exception { .. }));
+                        return (is_good.then_some(connection), answer);
+                    }
+                    self.late += 1;
+                    tracing::debug!(%unit, transaction, "a late reply was recognised and dropped");
+                }
+                Head::Unfinished => {
+                    let mut lump = [0; 512];
+                    match timeout_at(deadline, connection.stream.read(&mut lump)).await {
+                        Ok(Ok(0)) => return (None, gone(io::ErrorKind::UnexpectedEof.into())),
+                        Ok(Ok(count)) => connection.ear.extend_from_slice(&lump[..count]),
+                        Ok(Err(source)) => return (None, gone(source)),
+                        Err(_) => {
+                            connection.silences += 1;
+                            let kept = (connection.silences < SILENCES_MAX).then_some(connection);
+                            return (kept, Err(BusError::Timeout { unit, ms: self.deadline.as_millis() }));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a reply of the right transaction is the answer.
+fn judged(unit: UnitId, request: ReadRequest, reply: Reply) -> Result<Vec<u16>, BusError> {
+    let asked = Shape::from(request);
+    if reply.unit != unit.get() {
+        return Err(BusError::WrongUnit { unit, by: reply.unit });
+    }
+    if reply.function != asked.function {
+        return Err(BusError::Malformed {
+            unit,
+            why: format!("function {} instead of {}", reply.function, asked.function),
+        });
+    }
+    match reply.content {
+        Content::Exception(code) => Err(BusError::Exception { unit, code }),
+        Content::Words(words) if words.len() == usize::from(request.count) => Ok(words),
+        Content::Words(words) => {
+            Err(BusError::Malformed { unit, why: format!("{} registers instead of {}", words.len(), request.count) })
+        }
+    }
+}
+
+impl fmt::Debug for TcpBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deadline, connection, late, .. } = self;
+        let connected = connection.is_some();
+        write!(f, "TcpBus {{ {}, deadline: {deadline:?}, connected: {connected}, late: {late} }}", self.address())
+    }
+}
+
+impl RegisterBus for TcpBus {
+    async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
+        // Taken, and put back only when it is good: if this future is dropped, the connection goes with it.
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(|source| BusError::Unreachable { address: self.address(), source })?,
+        };
+        let (connection, answer) = self.ask(connection, unit, request).await;
+        self.connection = connection;
+        answer
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::register_bus::Table;
+    use crate::sim::{Behaviour, ModbusServer, RegisterImage};
+
+    const UNIT: u8 = 1;
+    const DEADLINE: Duration = Duration::from_millis(200);
+
+    fn request(start: u16, count: u16) -> ReadRequest {
+        ReadRequest { table: Table::Input, start, count }
+    }
+
+    fn unit(id: u8) -> UnitId {
+        UnitId::try_from(id).expect("a unit")
+    }
+
+    async fn served() -> (ModbusServer, TcpBus) {
+        let server = ModbusServer::start().await.expect("started");
+        let mut image = RegisterImage::default();
+        image.set_f32(Table::Input, 52, -7200.5);
+        server.put(unit(UNIT), image);
+        let bus = TcpBus::new("127.0.0.1", server.address().port(), DEADLINE);
+        (server, bus)
+    }
+
+    #[tokio::test]
+    async fn registers_arrive_as_they_are_served() {
+        let (_server, mut bus) = served().await;
+        let words = bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+        let bits = u32::from(words[0]) << 16 | u32::from(words[1]);
+        assert_eq!(f32::from_bits(bits), -7200.5);
+    }
+
+    #[tokio::test]
+    async fn an_exception_is_named_and_leaves_the_connection_good() {
+        let (_server, mut bus) = served().await;
+        let error = bus.read(unit(UNIT), request(1000, 2)).await.expect_err("refused");
+        assert!(error.to_string().contains("illegal data address"), "{error}");
+        assert!(matches!(bus.read(unit(9), request(52, 2)).await, Err(BusError::Exception { code: 11, .. })));
+        bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+    }
+
+    #[tokio::test]
+    async fn a_silent_unit_times_out_and_answers_again_later() {
+        let (server, mut bus) = served().await;
+        server.behave(unit(UNIT), Behaviour::Silent);
+        assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
+        server.behave(unit(UNIT), Behaviour::Prompt);
+        bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_is_never_taken_for_the_answer_to_another_request() {
+        let (server, mut bus) = served().await;
+        let mut other = RegisterImage::default();
+        other.set_f32(Table::Input, 52, 1.0);
+        server.put(unit(2), other);
+        server.behave(unit(UNIT), Behaviour::Late(DEADLINE + DEADLINE / 2));
+        assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
+        let words = bus.read(unit(2), request(52, 2)).await.expect("read");
+        assert_eq!(words, [0x3f80, 0x0000], "unit 2 must be heard, not the late unit 1");
+    }
+
+    #[tokio::test]
+    async fn a_reply_of_the_wrong_length_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.expect("accepted");
+            let mut asked = [0; 12];
+            peer.read_exact(&mut asked).await.expect("a request");
+            let answer = [asked[0], asked[1], 0, 0, 0, 5, asked[6], 4, 2, 0x12, 0x34];
+            peer.write_all(&answer).await.expect("answered");
+        });
+        assert!(matches!(bus.read(unit(UNIT), request(0, 2)).await, Err(BusError::Malformed { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_vanished_is_found_again() {
+        let (server, mut bus) = served().await;
+        bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+        let address = server.address();
+        drop(server);
+        assert!(bus.read(unit(UNIT), request(52, 2)).await.is_err());
+        assert!(bus.read(unit(UNIT), request(52, 2)).await.is_err());
+        let server = ModbusServer::start_at(address).await.expect("the port is free again");
+        let mut image = RegisterImage::default();
+        image.set_f32(Table::Input, 52, 3.0);
+        server.put(unit(UNIT), image);
+        bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+    }
+}
