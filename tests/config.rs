@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use v2g_edge::config::{
-    self, Faults, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire, known_keys,
+    self, Faults, Framing, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire,
+    known_keys,
 };
 use v2g_edge::measure::{
     Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, Shape, Unit,
@@ -128,7 +129,7 @@ files = ["a.ev.bin", "a.se.bin"]
     ));
     let kinds: Vec<&str> = plan.buses.iter().map(|bus| bus.wire.kind()).collect();
     assert_eq!(kinds, ["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
-    assert_eq!(plan.buses[0].wire, Wire::ModbusTcp { timeout: Duration::from_secs(1) });
+    assert_eq!(plan.buses[0].wire, Wire::ModbusTcp { timeout: Duration::from_secs(1), framing: Framing::Tcp });
 }
 
 #[test]
@@ -465,7 +466,7 @@ fn serial() -> String {
 #[test]
 fn a_device_on_a_serial_line_needs_no_address() {
     let plan = plan(&serial());
-    let line = SerialLine { port: "/dev/ttyS1".into(), baud: 9600, parity: Parity::Even, stop_bits: 1 };
+    let line = SerialLine { port: "/dev/ttyS1".into(), baud: 9600, parity: Parity::Even, stop_bits: 1, rs485: false };
     assert_eq!(plan.devices[0].reach, Reach::Serial { line, unit: UnitId::try_from(1).expect("a unit") });
     assert_eq!(plan.devices[0].timeout, Duration::from_secs(1));
     assert_eq!(plan.summary().devices[0].address, "/dev/ttyS1 (9600 baud, even parity, 1 stop bit)");

@@ -23,7 +23,7 @@ mod watchdog;
 
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use process::{rss_bytes, terminate, trim_heap};
-pub use register_bus::{BusError, ReadRequest, RegisterBus, Table, UnitId, exception_name};
+pub use register_bus::{BusError, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
 pub use tcp::TcpBus;
 pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

@@ -178,6 +178,15 @@ pub fn exception_name(code: u8) -> &'static str {
     }
 }
 
+/// A reply that came too late for its request, and was recognised as that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateReply {
+    /// Whose.
+    pub unit: u8,
+    /// How long after its request.
+    pub after: std::time::Duration,
+}
+
 /// A bus that reads registers of the units on it, one request at a time.
 pub trait RegisterBus: Send {
     /// Reads `request.count` registers; the answer has exactly that many.

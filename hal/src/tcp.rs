@@ -12,11 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
+use crate::register_bus::{BusError, LateReply, ReadRequest, RegisterBus, UnitId};
 use crate::reply::{Content, Head, Reply, Shape, tcp_head, tcp_request};
 
 /// Silences in a row after which a connection is not believed any more.
 const SILENCES_MAX: u32 = 2;
+
+/// Late replies, and requests without an answer, that are remembered.
+const LATE_MAX: usize = 16;
 
 /// One TCP connection to one server, made when it is needed.
 pub struct TcpBus {
@@ -25,7 +28,9 @@ pub struct TcpBus {
     deadline: Duration,
     connection: Option<Connection>,
     transaction: u16,
-    late: u64,
+    /// Requests that were not answered in time, with the moment of asking.
+    unanswered: Vec<(u16, Instant)>,
+    late: Vec<LateReply>,
 }
 
 struct Connection {
@@ -39,7 +44,15 @@ impl TcpBus {
     /// A bus to `host:port` that gives each connect and each answer `deadline`. Connects at the first read.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16, deadline: Duration) -> Self {
-        Self { host: host.into(), port, deadline, connection: None, transaction: 0, late: 0 }
+        Self {
+            host: host.into(),
+            port,
+            deadline,
+            connection: None,
+            transaction: 0,
+            unanswered: Vec::new(),
+            late: Vec::new(),
+        }
     }
 
     /// The deadline of the reads that follow: units behind one gateway may differ.
@@ -47,10 +60,10 @@ impl TcpBus {
         self.deadline = deadline;
     }
 
-    /// Replies to earlier requests that came while another was waited for. None of them was taken for an answer.
-    #[must_use]
-    pub fn late_replies(&self) -> u64 {
-        self.late
+    /// Replies to earlier requests that came while another was waited for, since the last time. None of them was taken
+    /// for an answer.
+    pub fn take_late(&mut self) -> Vec<LateReply> {
+        std::mem::take(&mut self.late)
     }
 
     fn address(&self) -> String {
@@ -83,7 +96,8 @@ impl TcpBus {
         if let Err(source) = connection.stream.write_all(&tcp_request(asked, unit, request)).await {
             return (None, gone(source));
         }
-        let deadline = Instant::now() + self.deadline;
+        let asked_at = Instant::now();
+        let deadline = asked_at + self.deadline;
         loop {
             let (head, transaction) = tcp_head(&connection.ear);
             match head {
@@ -100,8 +114,12 @@ impl TcpBus {
                         let is_good = matches!(answer, Ok(_) | Err(BusError::Exception { .. }));
                         return (is_good.then_some(connection), answer);
                     }
-                    self.late += 1;
-                    tracing::debug!(%unit, transaction, "a late reply was recognised and dropped");
+                    let of_it = self.unanswered.iter().position(|(of, _)| *of == transaction);
+                    if let Some((_, asked)) = of_it.map(|at| self.unanswered.remove(at))
+                        && self.late.len() < LATE_MAX
+                    {
+                        self.late.push(LateReply { unit: reply.unit, after: asked.elapsed() });
+                    }
                 }
                 Head::Unfinished => {
                     let mut lump = [0; 512];
@@ -111,6 +129,9 @@ impl TcpBus {
                         Ok(Err(source)) => return (None, gone(source)),
                         Err(_) => {
                             connection.silences += 1;
+                            self.unanswered.push((asked, asked_at));
+                            let surplus = self.unanswered.len().saturating_sub(LATE_MAX);
+                            self.unanswered.drain(..surplus);
                             let kept = (connection.silences < SILENCES_MAX).then_some(connection);
                             return (kept, Err(BusError::Timeout { unit, ms: self.deadline.as_millis() }));
                         }
@@ -144,9 +165,9 @@ fn judged(unit: UnitId, request: ReadRequest, reply: Reply) -> Result<Vec<u16>, 
 
 impl fmt::Debug for TcpBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { deadline, connection, late, .. } = self;
+        let Self { deadline, connection, .. } = self;
         let connected = connection.is_some();
-        write!(f, "TcpBus {{ {}, deadline: {deadline:?}, connected: {connected}, late: {late} }}", self.address())
+        write!(f, "TcpBus {{ {}, deadline: {deadline:?}, connected: {connected} }}", self.address())
     }
 }
 

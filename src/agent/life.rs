@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, Parity, Plan, Reach, WhenFull};
+use crate::config::{BrokerUrl, DevicePlan, Framing, Parity, Plan, Reach, WhenFull, Wire};
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
@@ -189,8 +189,9 @@ fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
 fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     let mut ports: Vec<modbus::Port> = Vec::new();
     for (ix, device) in (0..).map(DeviceIx).zip(&plan.devices) {
-        let Some((address, unit)) = modbus_place(&device.reach) else { continue };
-        let target = modbus::Target { ix, unit, spec: device.spec.clone(), timeout: device.timeout };
+        let Some((address, unit)) = modbus_place(plan, device) else { continue };
+        let target =
+            modbus::Target { ix, unit, spec: device.spec.clone(), timeout: device.timeout, pause: device.pause };
         match ports.iter_mut().find(|port| port.address == address) {
             Some(port) => port.devices.push(target),
             None => ports.push(modbus::Port {
@@ -199,16 +200,22 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
                 devices: vec![target],
                 window: plan.aggregate.window,
                 window_end,
+                learned: Some(plan.gateway.state_dir.join("learned")),
             }),
         }
     }
     ports
 }
 
-fn modbus_place(reach: &Reach) -> Option<(modbus::Address, hal::UnitId)> {
-    match reach {
+fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, hal::UnitId)> {
+    match &device.reach {
         Reach::Tcp { endpoint, unit } => {
-            let address = modbus::Address::Tcp { host: endpoint.host.clone(), port: endpoint.port };
+            let (host, port) = (endpoint.host.clone(), endpoint.port);
+            let bus = plan.buses.iter().find(|bus| bus.id == device.bus);
+            let address = match bus.map(|bus| &bus.wire) {
+                Some(Wire::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
+                _ => modbus::Address::Tcp { host, port },
+            };
             Some((address, unit_on_bus(*unit)))
         }
         Reach::Serial { line, unit } => {
@@ -221,6 +228,7 @@ fn modbus_place(reach: &Reach) -> Option<(modbus::Address, hal::UnitId)> {
                     Parity::Odd => hal::Parity::Odd,
                 },
                 stop_bits: if line.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
+                rs485: line.rs485,
             };
             Some((modbus::Address::Serial(line), unit_on_bus(*unit)))
         }
@@ -294,6 +302,7 @@ mod tests {
             baud: 9600,
             parity: hal::Parity::Odd,
             stop_bits: hal::StopBits::Two,
+            rs485: false,
         };
         assert_eq!(ports[0].address, modbus::Address::Serial(line));
     }

@@ -73,6 +73,8 @@ fn troubles(report: &Report) -> Vec<String> {
     for (id, device) in &report.status.devices {
         if let (DeviceState::Silent(why), last) = (device.state, &device.last_failure) {
             found.push(format!("{id} is silent ({}): {}", why.as_str(), last.as_deref().unwrap_or("no detail")));
+        } else if let Some(trouble) = &device.trouble {
+            found.push(format!("{id} answers, but {trouble}"));
         }
     }
     let uplink = &report.status.uplink;

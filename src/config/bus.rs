@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, Endpoint, Parity, SerialLine, Tap, Wire};
-use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
+use super::plan::{BusPlan, Endpoint, Framing, Parity, SerialLine, Tap, Wire};
+use super::section::{Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -20,7 +20,8 @@ pub(super) const BUS: Form = Form {
         ("iso15118", "{ tap = \"eth1\" }"),
     ],
 };
-pub(super) const MODBUS_TCP: Form = Form { table: "bus.*.modbus-tcp", keys: &[("timeout", "\"1s\"")] };
+pub(super) const MODBUS_TCP: Form =
+    Form { table: "bus.*.modbus-tcp", keys: &[("timeout", "\"1s\""), ("framing", "\"rtu\"")] };
 pub(super) const MODBUS_RTU: Form = Form {
     table: "bus.*.modbus-rtu",
     keys: &[
@@ -28,6 +29,7 @@ pub(super) const MODBUS_RTU: Form = Form {
         ("baud", "19200"),
         ("parity", "\"even\""),
         ("stop_bits", "1"),
+        ("rs485", "true"),
         ("timeout", "\"1s\""),
     ],
 };
@@ -100,7 +102,8 @@ pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
 
 fn modbus_tcp(section: &Section<'_>) -> Wire {
     let timeout = section.optional("timeout", duration_within(TIMEOUT));
-    Wire::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT) }
+    let framing = section.optional("framing", one_of(&[("tcp", Framing::Tcp), ("rtu", Framing::Rtu)]));
+    Wire::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT), framing: framing.unwrap_or(Framing::Tcp) }
 }
 
 fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
@@ -110,7 +113,8 @@ fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
     let parity = section.required("parity", one_of(&parities));
     let stop_bits = section.optional("stop_bits", integer(1..=2_u8)).unwrap_or(1);
     let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
-    let line = SerialLine { port: port?, baud: baud?, parity: parity?, stop_bits };
+    let rs485 = section.optional("rs485", boolean).unwrap_or(false);
+    let line = SerialLine { port: port?, baud: baud?, parity: parity?, stop_bits, rs485 };
     Some(Wire::ModbusRtu { line, timeout })
 }
 

@@ -1,5 +1,6 @@
 //! `[device.*]`: a meter or a charger, joined with its bus and its profile.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::bus::TIMEOUT;
@@ -22,9 +23,12 @@ pub(super) const DEVICE: Form = Form {
         ("profile", "\"eastron-sdm630\""),
         ("poll", "\"500ms\""),
         ("timeout", "\"1s\""),
+        ("pause", "\"50ms\""),
     ],
 };
 
+/// Between a reply and the next request. A device that needs more wants a longer poll.
+const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Registered for Modbus TCP.
 const MODBUS_PORT: u16 = 502;
 
@@ -46,6 +50,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let bus = bus_id.as_ref().and_then(|id| around.buses.iter().find(|bus| bus.id == *id));
     let poll = section.optional("poll", duration_within(INTERVAL));
     let own_timeout = section.optional("timeout", duration_within(TIMEOUT));
+    let pause = section.optional("pause", duration_within(PAUSE)).unwrap_or_default();
     let reached = reached(&section, bus);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
@@ -76,7 +81,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     };
     let Reached { reach, bus_timeout } = reached?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
-    Some(DevicePlan { spec, bus: bus_id?, reach, timeout, line: section.header().line() })
+    Some(DevicePlan { spec, bus: bus_id?, reach, timeout, pause, line: section.header().line() })
 }
 
 struct Reached {
@@ -93,7 +98,7 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
         return None;
     };
     match wire {
-        Wire::ModbusTcp { timeout } => {
+        Wire::ModbusTcp { timeout, .. } => {
             let unit = section.required("unit", unit);
             let endpoint = section.required("address", address)?;
             Some(Reached { reach: Reach::Tcp { endpoint, unit: unit? }, bus_timeout: *timeout })

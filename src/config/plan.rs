@@ -175,6 +175,8 @@ pub enum Wire {
     ModbusTcp {
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
+        /// What the bytes on the connection look like.
+        framing: Framing,
     },
     /// A serial line; its devices are told apart by their unit alone.
     ModbusRtu {
@@ -192,6 +194,15 @@ pub enum Wire {
     },
     /// A tap on ISO 15118 sessions. Read and checked, not driven by this version.
     Iso15118(Tap),
+}
+
+/// What the bytes on a TCP connection look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Modbus TCP.
+    Tcp,
+    /// Serial frames: a gateway that hands them through as they are.
+    Rtu,
 }
 
 impl Wire {
@@ -218,11 +229,13 @@ pub struct SerialLine {
     pub parity: Parity,
     /// 1 or 2.
     pub stop_bits: u8,
+    /// Whether the driver is told to switch the direction of an RS-485 transceiver.
+    pub rs485: bool,
 }
 
 impl fmt::Display for SerialLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, baud, parity, stop_bits } = self;
+        let Self { port, baud, parity, stop_bits, rs485: _ } = self;
         let plural = if *stop_bits == 1 { "" } else { "s" };
         write!(f, "{} ({baud} baud, {} parity, {stop_bits} stop bit{plural})", port.display(), parity.as_str())
     }
@@ -273,6 +286,8 @@ pub struct DevicePlan {
     pub reach: Reach,
     /// How long to wait for a reply, where it is asked. 50 ms to 30 s.
     pub timeout: Duration,
+    /// What passes at least between a reply and the next request. 0 to 10 s.
+    pub pause: Duration,
     /// The line of its header in the file.
     pub line: usize,
 }

@@ -97,6 +97,9 @@ pub struct DeviceFacts {
     pub failures: BTreeMap<String, u64>,
     /// The last failure in words, with what to do; kept when the device answers again.
     pub last_failure: Option<String>,
+    /// What is wrong with it though it answers, with what to do; `None` when all is well.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// Round trip of the last answer, ms.
     pub reply_ms: Option<f64>,
     /// The last known power, kW, positive towards the vehicle or the site.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
+use crate::register_bus::{BusError, LateReply, ReadRequest, RegisterBus, UnitId};
 use crate::reply::{Content, Head, Reply, Shape, serial_head, serial_request};
 use owed::{Owed, Whose};
 use wire::{Place, Wire};
@@ -45,6 +45,9 @@ const EAR_BYTES_MAX: usize = 1024;
 /// Requests of another shape that are tried before one whose reply is still owed.
 const SETTLING_MAX: usize = 3;
 
+/// Late replies that are remembered until somebody takes them.
+const LATE_MAX: usize = 16;
+
 /// How long the line is heard after a deadline has passed: "later than the slowest reply".
 fn grace(deadline: Duration, on_wire: Duration) -> Duration {
     deadline / 2 + 3 * on_wire
@@ -54,14 +57,16 @@ fn grace(deadline: Duration, on_wire: Duration) -> Duration {
 pub struct RtuBus {
     place: Place,
     deadline: Duration,
+    /// An answer that comes after the deadline, while the line is heard out, is still good before this.
+    limit: Duration,
     wire: Option<Wire>,
     owed: Owed,
     /// What was received and not yet understood.
     ear: Vec<u8>,
     /// Before this nothing may be sent.
     quiet_at: Instant,
-    /// Late replies that were recognised, and dropped.
-    late: u64,
+    /// Late replies that were recognised and dropped, not yet taken.
+    late: Vec<LateReply>,
 }
 
 /// What became of one request on the wire.
@@ -85,19 +90,29 @@ impl RtuBus {
 
     fn at(place: Place, deadline: Duration) -> Self {
         let quiet_at = Instant::now();
-        Self { place, deadline, wire: None, owed: Owed::default(), ear: Vec::new(), quiet_at, late: 0 }
+        Self {
+            place,
+            deadline,
+            limit: deadline,
+            wire: None,
+            owed: Owed::default(),
+            ear: Vec::new(),
+            quiet_at,
+            late: Vec::new(),
+        }
     }
 
-    /// The deadline of the reads that follow: units on one line may differ.
-    pub fn set_deadline(&mut self, deadline: Duration) {
+    /// Of the reads that follow: after `deadline` the line is only heard out; what is heard of the answer then is taken
+    /// until `limit`, and late after it. Units on one line may differ.
+    pub fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         self.deadline = deadline;
+        self.limit = limit.max(deadline);
     }
 
-    /// Replies to earlier requests that came while another was waited for, since the bus was made. None of them was
-    /// taken for an answer.
-    #[must_use]
-    pub fn late_replies(&self) -> u64 {
-        self.late
+    /// Replies to earlier requests that came while the line was heard for something else, since the last time. None of
+    /// them was taken for an answer.
+    pub fn take_late(&mut self) -> Vec<LateReply> {
+        std::mem::take(&mut self.late)
     }
 
     /// What request and answer take on the wire.
@@ -187,8 +202,9 @@ impl RtuBus {
     fn settle(&mut self, asked: Option<u8>, reply: &Reply, now: Instant) -> Whose {
         let whose = self.owed.heard(asked, reply, now);
         if let Whose::Late(ago) = whose {
-            self.late += 1;
-            tracing::debug!(unit = reply.unit, late_ms = ago.as_millis(), "a late reply was recognised and dropped");
+            if self.late.len() < LATE_MAX {
+                self.late.push(LateReply { unit: reply.unit, after: ago });
+            }
         }
         whose
     }
@@ -233,7 +249,7 @@ impl RtuBus {
                     Whose::Newest | Whose::Unclear => {
                         self.quiet_at = now + self.place.silence();
                         self.ear.clear();
-                        return said(unit, reply, now.duration_since(asked), self.deadline + on_wire);
+                        return said(unit, reply, now.duration_since(asked), self.limit + on_wire);
                     }
                     Whose::Late(_) => {}
                     Whose::Nobodys => stranger = Some(reply),
@@ -279,8 +295,8 @@ fn said(unit: UnitId, reply: Reply, after: Duration, patience: Duration) -> Resu
 
 impl fmt::Debug for RtuBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, deadline, wire, late, .. } = self;
-        write!(f, "RtuBus {{ {place}, deadline: {deadline:?}, open: {}, late: {late} }}", wire.is_some())
+        let Self { place, deadline, wire, .. } = self;
+        write!(f, "RtuBus {{ {place}, deadline: {deadline:?}, open: {} }}", wire.is_some())
     }
 }
 

@@ -208,7 +208,7 @@ async fn an_answer_later_than_the_line_is_heard_out_is_not_taken_for_another_uni
     });
     assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Timeout { .. })));
     assert_eq!(bus.read(unit(2), request(1, 1)).await.expect("read"), [0x2222]);
-    assert_eq!(bus.late_replies(), 1);
+    assert_eq!(bus.take_late().len(), 1);
     device.await.expect("the device");
 }
 

@@ -1,5 +1,7 @@
 //! Modbus: registers that are read on a schedule.
 
+mod limits;
+mod record;
 mod schedule;
 mod task;
 
@@ -22,6 +24,8 @@ pub struct Port {
     pub window: Duration,
     /// The monotonic time at which some window ends.
     pub window_end: crate::measure::Mono,
+    /// Where what is learned of the devices is kept; `None` keeps it in memory.
+    pub learned: Option<std::path::PathBuf>,
 }
 
 /// Where a port is.
@@ -29,6 +33,13 @@ pub struct Port {
 pub enum Address {
     /// A server of Modbus TCP.
     Tcp {
+        /// A name or an address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// A gateway that hands the bytes of serial frames through.
+    RtuOverTcp {
         /// A name or an address.
         host: String,
         /// TCP port.
@@ -47,6 +58,8 @@ pub struct Target {
     pub unit: hal::UnitId,
     /// What is read of it.
     pub spec: DeviceSpec,
-    /// How long it may take to answer.
+    /// The longest that it may take to answer.
     pub timeout: Duration,
+    /// What passes at least between its answer and the next request to it.
+    pub pause: Duration,
 }

@@ -1,27 +1,60 @@
 //! When to read what, on one port. Pure: `now` is an argument.
 //!
-//! Every poll group of every device is due on its own grid of the monotonic clock. All grids have their points in the
-//! middle of the aggregation windows, so that a group whose interval is a multiple of the window is read exactly once
-//! in each of its windows. A grid point that was missed is skipped.
-//!
-//! A device that does not answer is left alone for a time that doubles with each failure, up to
-//! [`RETREAT_MAX`], and is then asked for one block only. Meanwhile its groups stay due: each becomes a sample that
-//! says "missing", without a request.
+//! - **Due.** Every poll group of every device is due on its own grid of the monotonic clock. All grids have their points in
+//!   the middle of the aggregation windows, so that a group whose interval is a multiple of the window is read exactly once
+//!   in each of its windows. A grid point that was missed is skipped. What is due of a group that is still being read is
+//!   skipped, too: a bus that is too slow for its plan is read back to back, and never catches up in a burst.
+//! - **Turns.** Of the devices that have something due, the one that has had the least time of the bus is read; of its blocks
+//!   the one that must be done first. So fast groups go before slow ones, and no device takes another's turn.
+//! - **Patience.** A device is waited for [`PATIENCE_FACTOR`] times as long as the slowest answer it has given, at least
+//!   [`PATIENCE_MIN`] and at most its timeout. Each silence doubles that. So one lost frame costs little, and the timeout is
+//!   what it is called: the longest time that a device may take.
+//! - **Silence.** One failure is tried again at once; after [`MISSES_MAX`] in a row a device is silent: its groups stay due
+//!   and each becomes "missing" without a request, but for a probe now and then, rarer each time up to [`RETREAT_MAX`]. All
+//!   silent devices together get [`SILENT_SHARE`] of the bus, as long as there is one that answers. A device that answers its
+//!   probe is read in full at once.
+//! - **Budget.** A device that answers, but so slowly that it takes others' polls away, gets its equal share of the time and no
+//!   more. Between two requests to a device passes at least its pause.
 
 use std::time::Duration;
 
 use crate::measure::{Mono, RegisterBlock};
 
-/// The longest time between two probes of a silent device: what a device that comes back waits at the most.
+/// The longest time between two probes of a silent device, unless the bus has no more time for it.
 const RETREAT_MAX: Duration = Duration::from_secs(8);
-/// The first. Short, because most silences are one lost packet.
+/// The first. Short, because most silences are.
 const RETREAT_FIRST: Duration = Duration::from_millis(500);
+/// One lost request and one lost answer are noise; three in a row are silence.
+const MISSES_MAX: u32 = 3;
+/// What all silent devices together may cost the others: one twelfth, with what is spent on being quick about it below a tenth.
+const SILENT_SHARE: u32 = 12;
+/// A device that was never heard is first asked for this long, so that those that are there begin soon.
+const PATIENCE_FIRST: Duration = Duration::from_millis(300);
+/// Below, a scheduler's hiccup would look like a silence.
+const PATIENCE_MIN: Duration = Duration::from_millis(150);
+/// Devices answer within a spread of about two; twice that, and half of it for luck.
+const PATIENCE_FACTOR: u32 = 6;
+/// Every so many probes a device that was never heard is given its whole timeout.
+const FULL_PROBE_EVERY: u32 = 3;
+
+/// What a schedule must know of a device.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    /// Its poll groups: how often, and which blocks.
+    pub(super) groups: Vec<(Duration, Vec<RegisterBlock>)>,
+    /// The longest that it may take to answer.
+    pub(super) timeout: Duration,
+    /// Between its answer and the next request to it.
+    pub(super) pause: Duration,
+    /// Whether others wait while it is waited for. If not, it is given its whole timeout.
+    pub(super) is_shared: bool,
+}
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Read this block of this device, and tell with [`Schedule::done`].
-    Read(Job),
+    /// Read this block of this device, wait so long, and tell with [`Schedule::done`].
+    Read(Job, Duration),
     /// Do not read it; it is missing, because the device is silent.
     Missing(Job),
     /// Nothing is due before this.
@@ -32,7 +65,12 @@ pub(super) enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) device: usize,
+    pub(super) group: usize,
     pub(super) block: RegisterBlock,
+    /// When the group is due again.
+    until: Mono,
+    /// Whether it has been tried before.
+    again: bool,
 }
 
 /// How a read ended, as far as the schedule cares.
@@ -40,23 +78,56 @@ pub(super) struct Job {
 pub(super) enum Ended {
     /// The device spoke, be it to refuse.
     Answered,
-    /// It did not.
+    /// What came could not be used: noise, a part, somebody else.
+    Broken,
+    /// It did not answer, or cannot be reached.
     Silent,
+}
+
+/// What becomes of a job that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is over: tell what came of it.
+    Over,
+    /// It is tried again; nothing is to be told yet.
+    Again,
 }
 
 /// One port's plan of reads.
 #[derive(Debug)]
 pub(super) struct Schedule {
     devices: Vec<Device>,
-    /// Blocks of the groups that have come due, in order.
+    /// Blocks of the groups that have come due.
     ready: Vec<Job>,
+    /// Before this no silent device is probed while others answer.
+    probes_from: Mono,
+    /// The bus time of the device whose turn it was last.
+    turn: u64,
 }
 
 #[derive(Debug)]
 struct Device {
     groups: Vec<Group>,
-    /// Failures in a row, and when the next probe may go out.
-    silent: Option<(u32, Mono)>,
+    timeout: Duration,
+    pause: Duration,
+    is_shared: bool,
+    health: Health,
+    /// The slowest answer it has given of late.
+    slowest: Option<Duration>,
+    /// Bus time it has had, ns; forgotten while it wants none.
+    used: u64,
+    /// Before this it is not asked.
+    free_at: Mono,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// Never heard: so many tries.
+    Unknown(u32),
+    /// Heard; failures in a row since.
+    Good(u32),
+    /// Failures in a row, whether it was ever heard, and when the next probe may go out.
+    Silent { failures: u32, probe: Mono },
 }
 
 #[derive(Debug)]
@@ -67,63 +138,176 @@ struct Group {
 }
 
 impl Schedule {
-    /// The groups of each device with their blocks. `window_end` is any moment at which a window ends.
-    pub(super) fn new(
-        devices: &[Vec<(Duration, Vec<RegisterBlock>)>],
-        window: Duration,
-        window_end: Mono,
-        now: Mono,
-    ) -> Self {
+    /// `window_end` is any moment at which a window ends.
+    pub(super) fn new(devices: Vec<Setting>, window: Duration, window_end: Mono, now: Mono) -> Self {
         let middle = Mono(window_end.0 + nanos(window) / 2);
-        let group = |(interval, blocks): &(Duration, Vec<RegisterBlock>)| Group {
-            interval: *interval,
-            due: grid_point_after(now, middle, *interval),
-            blocks: blocks.clone(),
+        let group = |(interval, blocks): (Duration, Vec<RegisterBlock>)| Group {
+            interval,
+            due: grid_point_after(now, middle, interval),
+            blocks,
         };
-        let device = |groups: &Vec<_>| Device { groups: groups.iter().map(group).collect(), silent: None };
-        Self { devices: devices.iter().map(device).collect(), ready: Vec::new() }
+        let device = |setting: Setting| Device {
+            groups: setting.groups.into_iter().map(group).collect(),
+            timeout: setting.timeout,
+            pause: setting.pause,
+            is_shared: setting.is_shared,
+            health: Health::Unknown(0),
+            slowest: None,
+            used: 0,
+            free_at: Mono(0),
+        };
+        Self { devices: devices.into_iter().map(device).collect(), ready: Vec::new(), probes_from: Mono(0), turn: 0 }
     }
 
     /// What to do at `now`.
     pub(super) fn next(&mut self, now: Mono) -> Next {
-        if self.ready.is_empty() {
-            self.collect(now);
+        self.collect(now);
+        let anyone_answers = self.devices.iter().any(|device| matches!(device.health, Health::Good(_)));
+        let gate = if anyone_answers { self.probes_from } else { Mono(0) };
+        // What is missing is told first: it costs no time.
+        let is_missing = |job: &Job| match self.devices[job.device].health {
+            Health::Silent { probe, .. } => now < probe.max(gate),
+            Health::Unknown(tries) => tries > 0 && now < gate,
+            Health::Good(_) => false,
+        };
+        if let Some(at) = self.ready.iter().position(is_missing) {
+            return Next::Missing(self.ready.remove(at));
         }
-        if self.ready.is_empty() {
-            let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due).min();
-            return Next::Wait(due.unwrap_or(Mono(u64::MAX)));
-        }
-        let job = self.ready.remove(0);
-        match &mut self.devices[job.device].silent {
-            Some((_, probe)) if now < *probe => Next::Missing(job),
-            Some((_, probe)) => {
+        let free = |job: &Job| self.devices[job.device].free_at <= now;
+        let order = |job: &Job| (self.devices[job.device].used, !job.again, job.until);
+        let chosen = (0..self.ready.len()).filter(|at| free(&self.ready[*at])).min_by_key(|at| order(&self.ready[*at]));
+        if let Some(at) = chosen {
+            let job = self.ready.remove(at);
+            let device = &mut self.devices[job.device];
+            self.turn = self.turn.max(device.used);
+            if let Health::Silent { probe, .. } = &mut device.health {
                 // This one block is the probe; what else is due of the device now waits for its outcome.
                 *probe = Mono(u64::MAX);
-                Next::Read(job)
             }
-            None => Next::Read(job),
+            return Next::Read(job, device.patience());
         }
+        let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due);
+        let free = self.ready.iter().map(|job| self.devices[job.device].free_at);
+        Next::Wait(due.chain(free).min().unwrap_or(Mono(u64::MAX)))
     }
 
     fn collect(&mut self, now: Mono) {
-        for (device, Device { groups, .. }) in self.devices.iter_mut().enumerate() {
-            for group in groups.iter_mut().filter(|group| group.due <= now) {
-                self.ready.extend(group.blocks.iter().map(|block| Job { device, block: *block }));
+        for (at, device) in self.devices.iter_mut().enumerate() {
+            let mut waits = self.ready.iter().any(|job| job.device == at);
+            for (g, group) in device.groups.iter_mut().enumerate() {
+                if group.due > now {
+                    continue;
+                }
                 group.due = grid_point_after(now, group.due, group.interval);
+                if self.ready.iter().any(|job| job.device == at && job.group == g) {
+                    continue;
+                }
+                if !waits {
+                    // Who wanted nothing has saved nothing up.
+                    device.used = device.used.max(self.turn);
+                    waits = true;
+                }
+                let (until, again) = (group.due, false);
+                self.ready.extend(group.blocks.iter().map(|block| Job {
+                    device: at,
+                    group: g,
+                    block: *block,
+                    until,
+                    again,
+                }));
             }
         }
     }
 
-    /// The read of `job` ended at `now`.
-    pub(super) fn done(&mut self, job: Job, ended: Ended, now: Mono) {
+    /// The read of `job`, begun at `started`, ended at `now`.
+    pub(super) fn done(&mut self, job: Job, ended: Ended, started: Mono, now: Mono) -> Verdict {
+        let cost = now.since(started);
+        let others = || (0..).zip(&self.devices).filter(|(at, _)| *at != job.device);
+        let live_others = others().filter(|(_, other)| matches!(other.health, Health::Good(_)));
+        let (count, shortest) = live_others.fold((0, Duration::MAX), |(count, shortest), (_, other)| {
+            (count + 1, other.groups.iter().map(|group| group.interval).min().unwrap_or(Duration::MAX).min(shortest))
+        });
         let device = &mut self.devices[job.device];
-        device.silent = match ended {
-            Ended::Answered => None,
-            Ended::Silent => {
-                let failures = device.silent.map_or(0, |(failures, _)| failures) + 1;
-                Some((failures, Mono(now.0 + nanos(retreat(failures)))))
+        device.used += nanos(cost);
+        device.free_at = Mono(now.0 + nanos(device.pause));
+        if ended == Ended::Answered {
+            device.heard_after(cost);
+            if cost > shortest {
+                device.free_at = Mono(now.0 + nanos(cost.saturating_mul(count).max(device.pause)));
+            }
+            if matches!(device.health, Health::Silent { .. }) {
+                device.groups.iter_mut().for_each(|group| group.due = now);
+            }
+            device.health = Health::Good(0);
+            return Verdict::Over;
+        }
+        let was_silent = !matches!(device.health, Health::Good(_));
+        device.health = match device.health {
+            Health::Good(misses) if misses + 1 < MISSES_MAX => Health::Good(misses + 1),
+            // Noise is not silence: the device is asked on, unless it never gets through.
+            Health::Good(misses) if ended == Ended::Broken && misses + 1 < 4 * MISSES_MAX => Health::Good(misses + 1),
+            Health::Good(_) => Health::Silent { failures: 1, probe: Mono(now.0 + nanos(retreat(1))) },
+            Health::Unknown(tries) => Health::Unknown(tries + 1),
+            Health::Silent { failures, .. } => {
+                let failures = failures.saturating_add(1);
+                Health::Silent { failures, probe: Mono(now.0 + nanos(retreat(failures))) }
             }
         };
+        if let Health::Unknown(tries) = device.health
+            && tries >= 2
+        {
+            device.health = Health::Silent { failures: tries, probe: Mono(now.0 + nanos(retreat(tries))) };
+        }
+        if was_silent {
+            self.probes_from = Mono(now.0.max(self.probes_from.0) + nanos(cost) * u64::from(SILENT_SHARE - 1));
+        }
+        if matches!(device.health, Health::Good(_)) && !job.again {
+            self.ready.push(Job { again: true, ..job });
+            return Verdict::Again;
+        }
+        Verdict::Over
+    }
+
+    /// An answer of this device came, after so long, too late to be used.
+    pub(super) fn late(&mut self, device: usize, after: Duration) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.heard_after(after);
+        }
+    }
+
+    /// From now on this group is read in these blocks.
+    pub(super) fn replan(&mut self, device: usize, group: usize, blocks: Vec<RegisterBlock>) {
+        self.ready.retain(|job| job.device != device || job.group != group);
+        self.devices[device].groups[group].blocks = blocks;
+    }
+
+    /// Whether the device has answered lately.
+    #[cfg(test)]
+    fn is_good(&self, device: usize) -> bool {
+        matches!(self.devices[device].health, Health::Good(_))
+    }
+}
+
+impl Device {
+    fn patience(&self) -> Duration {
+        if !self.is_shared {
+            return self.timeout;
+        }
+        let doubled = |patience: Duration, times: u32| patience.saturating_mul(1 << times.min(8)).min(self.timeout);
+        let learned = self.slowest.map(|slowest| slowest.saturating_mul(PATIENCE_FACTOR).max(PATIENCE_MIN));
+        match (self.health, learned) {
+            (Health::Good(misses), Some(learned)) => doubled(learned, misses),
+            (Health::Silent { failures, .. }, None) if failures % FULL_PROBE_EVERY == 0 => self.timeout,
+            (Health::Silent { failures, .. }, Some(learned)) if failures % FULL_PROBE_EVERY == 0 => doubled(learned, 3),
+            (_, Some(learned)) => doubled(learned, 0),
+            (_, None) => PATIENCE_FIRST.min(self.timeout),
+        }
+    }
+
+    fn heard_after(&mut self, after: Duration) {
+        // What was slow once is forgotten by an eighth with each answer that is quicker.
+        let slowest = self.slowest.map_or(after, |slowest| after.max(slowest - slowest / 8));
+        self.slowest = Some(slowest.min(self.timeout));
     }
 }
 
@@ -145,92 +329,5 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::measure::RegisterTable;
-
-    const MS: u64 = 1_000_000;
-    const WINDOW: Duration = Duration::from_millis(250);
-
-    fn block(start: u16) -> RegisterBlock {
-        RegisterBlock { table: RegisterTable::Input, start, count: 2 }
-    }
-
-    fn group(interval_ms: u64, starts: &[u16]) -> (Duration, Vec<RegisterBlock>) {
-        (Duration::from_millis(interval_ms), starts.iter().map(|start| block(*start)).collect())
-    }
-
-    /// Runs the schedule over `length_ms`; a read takes 1 ms, or the timeout if the device is dead.
-    fn reads(devices: &[Vec<(Duration, Vec<RegisterBlock>)>], dead: &[usize], length_ms: u64) -> Vec<(u64, Next)> {
-        let mut schedule = Schedule::new(devices, WINDOW, Mono(100 * MS), Mono(0));
-        let (mut now, mut log) = (Mono(0), Vec::new());
-        while now.0 < length_ms * MS {
-            let next = schedule.next(now);
-            match next {
-                Next::Wait(until) => now = until,
-                Next::Missing(_) => log.push((now.0 / MS, next)),
-                Next::Read(job) => {
-                    log.push((now.0 / MS, next));
-                    let silent = dead.contains(&job.device);
-                    now.0 += if silent { 300 * MS } else { MS };
-                    schedule.done(job, if silent { Ended::Silent } else { Ended::Answered }, now);
-                }
-            }
-        }
-        log
-    }
-
-    #[test]
-    fn a_group_at_the_windows_pace_is_read_once_in_the_middle_of_every_window() {
-        let log = reads(&[vec![group(250, &[0])]], &[], 2_500);
-        // Windows end at 100, 350, 600 …: their middles are 225, 475, …
-        let times: Vec<u64> = log.iter().map(|(at, _)| *at).collect();
-        assert_eq!(times, (0..10).map(|k| 225 + 250 * k).filter(|t| *t < 2_500).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_late_schedule_skips_what_it_missed() {
-        let mut schedule = Schedule::new(&[vec![group(100, &[0])]], WINDOW, Mono(0), Mono(0));
-        assert!(matches!(schedule.next(Mono(1_000 * MS)), Next::Read(_)));
-        assert!(matches!(schedule.next(Mono(1_000 * MS)), Next::Wait(_)));
-    }
-
-    #[test]
-    fn a_dead_device_is_missing_at_its_rate_and_hardly_asked() {
-        let log = reads(&[vec![group(250, &[0, 10])], vec![group(250, &[0])]], &[0], 60_000);
-        let count = |device: usize, read: bool| {
-            log.iter()
-                .filter(|(_, next)| match next {
-                    Next::Read(job) => read && job.device == device,
-                    Next::Missing(job) => !read && job.device == device,
-                    Next::Wait(_) => false,
-                })
-                .count()
-        };
-        assert!(count(0, true) <= 12, "{} probes", count(0, true));
-        assert!(count(0, true) + count(0, false) >= 2 * 220, "the silence must be told at the poll's rate");
-        assert!(count(1, true) >= 220, "{} reads of the healthy neighbour", count(1, true));
-    }
-
-    #[test]
-    fn a_device_that_answers_its_probe_is_read_in_full_at_once() {
-        let mut schedule = Schedule::new(&[vec![group(250, &[0, 10])]], WINDOW, Mono(0), Mono(0));
-        let Next::Read(job) = schedule.next(Mono(200 * MS)) else { panic!("due") };
-        schedule.done(job, Ended::Silent, Mono(200 * MS));
-        assert!(matches!(schedule.next(Mono(201 * MS)), Next::Missing(_)));
-        let Next::Read(probe) = schedule.next(Mono(900 * MS)) else { panic!("the probe is due") };
-        schedule.done(probe, Ended::Answered, Mono(901 * MS));
-        assert!(matches!(schedule.next(Mono(902 * MS)), Next::Read(_)));
-    }
-
-    proptest! {
-        #[test]
-        fn the_grid_never_drifts(now in 0_u64..1 << 60, phase in 0_u64..1 << 50, interval in 1_u64..1 << 40) {
-            let next = grid_point_after(Mono(now), Mono(phase), Duration::from_nanos(interval));
-            prop_assert!(next.0 > now && next.0 - now <= interval);
-            prop_assert_eq!(next.0 % interval, phase % interval);
-        }
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

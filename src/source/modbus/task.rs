@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{BusError, Clock, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
+use hal::{BusError, Clock, LateReply, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::schedule::{Ended, Job, Next, Schedule};
+use super::limits::Limits;
+use super::record::Record;
+use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse};
 use crate::measure::{Missing, Payload, RegisterTable, Sample, Stamp};
@@ -26,17 +28,9 @@ pub async fn run<C: Clock>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut bus = Bus::of(&port);
-    let groups: Vec<_> = port
-        .devices
-        .iter()
-        .map(|target| target.spec.groups.iter().map(|g| (g.interval, g.blocks.clone())).collect())
-        .collect();
     let now = || -> Stamp { clock.now().into() };
-    let mut schedule = Schedule::new(&groups, port.window, port.window_end, now().mono);
-    let desk = Desk { port: &port, samples, facts };
-    for target in &port.devices {
-        desk.introduce(target);
-    }
+    let mut desk = Desk::new(&port, samples, facts);
+    let mut schedule = Schedule::new(desk.settings(), port.window, port.window_end, now().mono);
     loop {
         let started = now();
         pulse.beat(started.mono);
@@ -46,17 +40,24 @@ pub async fn run<C: Clock>(
                 _ = stop.wait_for(|stop| *stop) => return,
             },
             Next::Missing(job) => desk.hand_over(job, started, Err(Missing::Timeout)),
-            Next::Read(job) => {
+            Next::Read(job, patience) => {
                 let target = &port.devices[job.device];
-                bus.set_deadline(target.timeout);
+                bus.set_deadline(patience, target.timeout);
                 let answer = tokio::select! {
                     answer = bus.read(target.unit, request(job)) => answer,
                     _ = stop.wait_for(|stop| *stop) => return,
                 };
                 let ended = now();
-                schedule.done(job, judged(&answer), ended.mono);
-                desk.note(target, &answer, started, ended);
-                desk.hand_over(job, ended, answer.map_err(|error| missing(&error)));
+                desk.late(bus.take_late(), &mut schedule);
+                let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
+                if let Err(BusError::Late { after_ms, .. }) = &answer {
+                    schedule.late(job.device, Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX)));
+                }
+                desk.note(job.device, &answer, started, ended);
+                desk.learn(job, &answer, &mut schedule);
+                if verdict == Verdict::Over {
+                    desk.hand_over(job, ended, answer.map_err(|error| missing(&error)));
+                }
             }
         }
     }
@@ -73,14 +74,22 @@ impl Bus {
         let timeout = port.devices.iter().map(|target| target.timeout).max().unwrap_or_default();
         match port.address.clone() {
             Address::Tcp { host, port } => Self::Tcp(TcpBus::new(host, port, timeout)),
+            Address::RtuOverTcp { host, port } => Self::Rtu(RtuBus::over_tcp(host, port, timeout)),
             Address::Serial(line) => Self::Rtu(RtuBus::new(line, timeout)),
         }
     }
 
-    fn set_deadline(&mut self, deadline: Duration) {
+    fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         match self {
             Self::Tcp(bus) => bus.set_deadline(deadline),
-            Self::Rtu(bus) => bus.set_deadline(deadline),
+            Self::Rtu(bus) => bus.set_deadline(deadline, limit),
+        }
+    }
+
+    fn take_late(&mut self) -> Vec<LateReply> {
+        match self {
+            Self::Tcp(bus) => bus.take_late(),
+            Self::Rtu(bus) => bus.take_late(),
         }
     }
 }
@@ -107,6 +116,9 @@ fn judged(answer: &Result<Vec<u16>, BusError>) -> Ended {
     match answer {
         Ok(_) => Ended::Answered,
         Err(error) if missing(error) == Missing::Exception => Ended::Answered,
+        Err(
+            BusError::Noise { .. } | BusError::Short { .. } | BusError::WrongUnit { .. } | BusError::Malformed { .. },
+        ) => Ended::Broken,
         Err(_) => Ended::Silent,
     }
 }
@@ -116,8 +128,12 @@ fn missing(error: &BusError) -> Missing {
         // Gateway path unavailable, gateway target failed to respond: the device itself is silent.
         BusError::Exception { code: 10 | 11, .. } => Missing::Timeout,
         BusError::Exception { .. } => Missing::Exception,
-        BusError::Malformed { .. } => Missing::Decode,
-        BusError::Unreachable { .. } | BusError::Timeout { .. } | BusError::Gone { .. } => Missing::Timeout,
+        BusError::Malformed { .. } | BusError::Noise { .. } | BusError::Short { .. } | BusError::WrongUnit { .. } => {
+            Missing::Decode
+        }
+        BusError::Unreachable { .. } | BusError::Timeout { .. } | BusError::Late { .. } | BusError::Gone { .. } => {
+            Missing::Timeout
+        }
     }
 }
 
@@ -126,14 +142,33 @@ struct Desk<'a> {
     port: &'a Port,
     samples: mpsc::Sender<Sample>,
     facts: Arc<Facts>,
+    limits: Vec<Limits>,
+    records: Vec<Record>,
 }
 
-impl Desk<'_> {
-    fn introduce(&self, target: &Target) {
-        self.facts.device(&target.spec.id, |facts| {
-            *facts =
-                DeviceFacts { bus: Some(self.port.bus.clone()), kind: Some(target.spec.kind), ..Default::default() };
-        });
+impl<'a> Desk<'a> {
+    fn new(port: &'a Port, samples: mpsc::Sender<Sample>, facts: Arc<Facts>) -> Self {
+        for target in &port.devices {
+            facts.device(&target.spec.id, |facts| {
+                *facts =
+                    DeviceFacts { bus: Some(port.bus.clone()), kind: Some(target.spec.kind), ..Default::default() };
+            });
+        }
+        let limits = port.devices.iter().map(|target| Limits::of(&target.spec, port.learned.as_deref())).collect();
+        let records = port.devices.iter().map(|_| Record::default()).collect();
+        Self { port, samples, facts, limits, records }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        // Who is alone on a connection of its own takes nobody's time.
+        let is_shared = self.port.devices.len() > 1 || !matches!(self.port.address, Address::Tcp { .. });
+        let setting = |(target, limits): (&Target, &Limits)| Setting {
+            groups: target.spec.groups.iter().map(|group| (group.interval, limits.blocks(group))).collect(),
+            timeout: target.timeout,
+            is_shared,
+            pause: target.pause,
+        };
+        self.port.devices.iter().zip(&self.limits).map(setting).collect()
     }
 
     /// Never waits: a bus must not feel what is behind it.
@@ -145,7 +180,42 @@ impl Desk<'_> {
         }
     }
 
-    fn note(&self, target: &Target, answer: &Result<Vec<u16>, BusError>, started: Stamp, ended: Stamp) {
+    /// What a refusal teaches about the requests that a device takes.
+    fn learn(&mut self, job: Job, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) {
+        let limits = &mut self.limits[job.device];
+        match answer {
+            Ok(_) => limits.allowed(job.block),
+            Err(BusError::Exception { code, .. }) if limits.refused(job.block, *code) => {
+                let Target { spec, .. } = &self.port.devices[job.device];
+                tracing::info!(device = %spec.id, bus = %self.port.bus, start = job.block.start, count = job.block.count,
+                    "device refuses a merged request; it is read in two from now on");
+                for (at, group) in spec.groups.iter().enumerate() {
+                    schedule.replan(job.device, at, limits.blocks(group));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Late replies that were heard while something else was asked: they teach patience, and are told.
+    fn late(&mut self, replies: Vec<LateReply>, schedule: &mut Schedule) {
+        for LateReply { unit, after } in replies {
+            let Some(at) = self.port.devices.iter().position(|target| target.unit.get() == unit) else { continue };
+            schedule.late(at, after);
+            let target = &self.port.devices[at];
+            let (after_ms, ms) = (after.as_millis(), target.timeout.as_millis());
+            let error = BusError::Late { unit: target.unit, after_ms, ms };
+            let trouble = self.records[at].add(Some(&error));
+            self.facts.device(&target.spec.id, |facts| {
+                *facts.failures.entry(error.name().to_owned()).or_default() += 1;
+                facts.last_failure = Some(error.to_string());
+                facts.trouble = trouble;
+            });
+        }
+    }
+
+    fn note(&mut self, device: usize, answer: &Result<Vec<u16>, BusError>, started: Stamp, ended: Stamp) {
+        let target = &self.port.devices[device];
         let id = &target.spec.id;
         let mut changed = false;
         let state = match answer {
@@ -155,10 +225,13 @@ impl Desk<'_> {
                 why => DeviceState::Silent(why),
             },
         };
+        let trouble = self.records[device].add(answer.as_ref().err());
+        let was_late = self.records[device].is_mostly_late();
         self.facts.device(id, |facts| {
             facts.requests += 1;
             changed = std::mem::discriminant(&facts.state) != std::mem::discriminant(&state);
             facts.state = state;
+            facts.trouble = trouble;
             match answer {
                 Ok(_) => {
                     facts.answers += 1;
@@ -166,7 +239,10 @@ impl Desk<'_> {
                 }
                 Err(error) => {
                     *facts.failures.entry(error.name().to_owned()).or_default() += 1;
-                    facts.last_failure = Some(error.to_string());
+                    // Who is known to be late is not reported as absent.
+                    if !(was_late && matches!(error, BusError::Timeout { .. })) {
+                        facts.last_failure = Some(error.to_string());
+                    }
                     if state != DeviceState::Answering {
                         facts.power_flow_kw = None;
                     }
@@ -204,6 +280,7 @@ mod tests {
                 groups: vec![PollGroup { name: "fast".to_owned(), interval, blocks: vec![block] }],
             },
             timeout: Duration::from_millis(100),
+            pause: Duration::ZERO,
         }
     }
 
@@ -235,6 +312,7 @@ mod tests {
                 devices: vec![target(0, first), target(1, second)],
                 window: Duration::from_millis(50),
                 window_end: Mono(0),
+                learned: None,
             };
             let (sender, samples) = mpsc::channel(256);
             let (stop, stopped) = watch::channel(false);
@@ -282,8 +360,13 @@ mod tests {
         let line = ModbusLine::start().expect("a pseudo-terminal");
         units().into_iter().for_each(|unit| line.put(unit, image(unit)));
         let path = line.path().to_owned();
-        let address =
-            Address::Serial(SerialLine { path, baud: 115_200, parity: Parity::None, stop_bits: StopBits::One });
+        let address = Address::Serial(SerialLine {
+            path,
+            baud: 115_200,
+            parity: Parity::None,
+            stop_bits: StopBits::One,
+            rs485: false,
+        });
         (line, address)
     }
 

@@ -1,0 +1,299 @@
+//! What a device allows: learned from its refusals, and kept.
+//!
+//! Requests are merged over small holes, and hope that the device reads over them. Some do not, and some read no long blocks.
+//! A block that is refused twice in a row as an illegal address or an illegal value is cut in two: at its widest hole, or in the
+//! middle. What was cut is never merged again, as long as the device's register list is the same. A block of one point that is
+//! refused stays: it is the point that is not there, and its refusal is told.
+//!
+//! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{DeviceSpec, PollGroup, RegisterBlock, RegisterTable};
+
+/// The refusals that say something about the block: illegal data address, illegal data value.
+const REFUSALS: [u8; 2] = [2, 3];
+/// One refusal may be a mood, or the late one of another request.
+const TIMES: u32 = 2;
+
+/// What one device has taught.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// Of each point, in ascending order: table, first register, number of registers that must be read together.
+    extents: Vec<(RegisterTable, u16, u16)>,
+    lesson: Lesson,
+    /// The block that was refused last, and how often in a row.
+    refused: Option<(RegisterBlock, u32)>,
+    file: Option<PathBuf>,
+}
+
+/// As it is kept.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Lesson {
+    /// The register list it was learned with.
+    profile: String,
+    registers: u64,
+    /// Registers at which a block must begin: function code and address.
+    cuts: Vec<(u8, u16)>,
+}
+
+impl Limits {
+    /// What is known of this device; from its file, if it has one that fits.
+    pub(super) fn of(spec: &DeviceSpec, directory: Option<&std::path::Path>) -> Self {
+        let mut extents: Vec<_> = spec
+            .points
+            .iter()
+            .filter_map(|point| point.register())
+            .map(|register| (register.table, register.address, register.width()))
+            .collect();
+        extents.sort_unstable();
+        let fresh = Lesson { profile: spec.profile.clone(), registers: print(&extents), cuts: Vec::new() };
+        let file = directory.map(|directory| directory.join(format!("{}.json", spec.id)));
+        let kept = file.as_ref().and_then(|file| serde_json::from_slice::<Lesson>(&fs::read(file).ok()?).ok());
+        let lesson =
+            kept.filter(|kept| (&kept.profile, kept.registers) == (&fresh.profile, fresh.registers)).unwrap_or(fresh);
+        Self { extents, lesson, refused: None, file }
+    }
+
+    /// The blocks of a group, cut where the device wants them cut.
+    pub(super) fn blocks(&self, group: &PollGroup) -> Vec<RegisterBlock> {
+        group.blocks.iter().flat_map(|block| self.cut(*block)).collect()
+    }
+
+    /// The parts of a block.
+    fn cut(&self, block: RegisterBlock) -> Vec<RegisterBlock> {
+        let code = code(block.table);
+        let end = u32::from(block.start) + u32::from(block.count);
+        let inside = |cut: &u16| u32::from(*cut) > u32::from(block.start) && u32::from(*cut) < end;
+        let mut cuts: Vec<u16> =
+            self.lesson.cuts.iter().filter(|(of, cut)| *of == code && inside(cut)).map(|(_, cut)| *cut).collect();
+        if cuts.is_empty() {
+            return vec![block];
+        }
+        cuts.sort_unstable();
+        let mut parts = Vec::new();
+        let mut from = block.start;
+        for to in cuts.into_iter().map(u32::from).chain([end]) {
+            parts.extend(self.trimmed(block, from, to));
+            from = u16::try_from(to).unwrap_or(u16::MAX);
+        }
+        parts
+    }
+
+    /// The run of whole points within `from..to` of a block; `None` if there is none.
+    fn trimmed(&self, block: RegisterBlock, from: u16, to: u32) -> Option<RegisterBlock> {
+        let within = self.within(block).filter(|(start, end)| *start >= u32::from(from) && *end <= to);
+        let (start, end) = within.fold(None, |run: Option<(u32, u32)>, (start, end)| {
+            Some(run.map_or((start, end), |(first, last)| (first.min(start), last.max(end))))
+        })?;
+        let (start, count) = (u16::try_from(start).ok()?, u16::try_from(end - start).ok()?);
+        Some(RegisterBlock { start, count, ..block })
+    }
+
+    /// First register and end of the points that lie whole in a block, ascending.
+    fn within(&self, block: RegisterBlock) -> impl Iterator<Item = (u32, u32)> {
+        let (from, to) = (u32::from(block.start), u32::from(block.start) + u32::from(block.count));
+        self.extents
+            .iter()
+            .filter(move |(table, ..)| *table == block.table)
+            .map(|(_, start, width)| (u32::from(*start), u32::from(*start) + u32::from(*width)))
+            .filter(move |(start, end)| *start >= from && *end <= to)
+    }
+
+    /// The device has answered this block with words.
+    pub(super) fn allowed(&mut self, block: RegisterBlock) {
+        if self.refused.is_some_and(|(refused, _)| refused == block) {
+            self.refused = None;
+        }
+    }
+
+    /// The device has refused this block. Whether that taught something: its groups must be planned anew.
+    pub(super) fn refused(&mut self, block: RegisterBlock, exception: u8) -> bool {
+        if !REFUSALS.contains(&exception) {
+            return false;
+        }
+        let times = match self.refused {
+            Some((same, times)) if same == block => times + 1,
+            _ => 1,
+        };
+        self.refused = Some((block, times));
+        if times < TIMES {
+            return false;
+        }
+        self.refused = None;
+        let Some(cut) = self.best_cut(block) else { return false };
+        self.lesson.cuts.push((code(block.table), cut));
+        if let Err(error) = self.keep() {
+            tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
+        }
+        true
+    }
+
+    /// Where to cut a block: before the point behind the widest hole, of equal ones the one nearest to the middle. `None` if
+    /// no point begins where another has ended.
+    fn best_cut(&self, block: RegisterBlock) -> Option<u16> {
+        let middle = u32::from(block.start) + u32::from(block.count) / 2;
+        let mut covered: Option<u32> = None;
+        let mut cuts = Vec::new();
+        for (start, end) in self.within(block) {
+            if let Some(covered) = covered
+                && start >= covered
+            {
+                cuts.push((start - covered, start));
+            }
+            covered = Some(covered.map_or(end, |covered| covered.max(end)));
+        }
+        let best = cuts.into_iter().min_by_key(|(hole, start)| (u32::MAX - hole, start.abs_diff(middle)))?;
+        u16::try_from(best.1).ok()
+    }
+
+    /// Written beside and moved into place, so that a power cut leaves the old one or the new one.
+    fn keep(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let beside = file.with_extension("new");
+        let mut out = fs::File::create(&beside)?;
+        out.write_all(&serde_json::to_vec(&self.lesson)?)?;
+        out.sync_all()?;
+        fs::rename(&beside, file)
+    }
+}
+
+fn code(table: RegisterTable) -> u8 {
+    match table {
+        RegisterTable::Holding => 3,
+        RegisterTable::Input => 4,
+    }
+}
+
+/// A fingerprint of a register list (FNV-1a); the same on every machine.
+fn print(extents: &[(RegisterTable, u16, u16)]) -> u64 {
+    let bytes = extents.iter().flat_map(|(table, start, width)| {
+        [[code(*table), 0], start.to_be_bytes(), width.to_be_bytes()].into_iter().flatten()
+    });
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::measure::{
+        DeviceKind, Fold, Meaning, Origin, PointSpec, RawKind, RegisterPoint, Shape, Unit, WordOrder,
+    };
+
+    fn point(address: u16) -> PointSpec {
+        PointSpec {
+            field: format!("p{address}").as_str().try_into().expect("a field"),
+            unit: Unit::One,
+            shape: Shape::Float,
+            fold: Fold::Mean,
+            valid: None,
+            frozen_after: None,
+            meaning: Meaning::default(),
+            origin: Origin::Register(RegisterPoint {
+                table: RegisterTable::Input,
+                address,
+                raw: RawKind::U32,
+                word_order: WordOrder::MswFirst,
+                not_available: vec![],
+            }),
+        }
+    }
+
+    fn block(start: u16, count: u16) -> RegisterBlock {
+        RegisterBlock { table: RegisterTable::Input, start, count }
+    }
+
+    fn spec(addresses: &[u16]) -> DeviceSpec {
+        let last = addresses.iter().max().expect("some");
+        DeviceSpec {
+            id: "meter".try_into().expect("a name"),
+            kind: DeviceKind::Meter,
+            profile: "test".to_owned(),
+            points: addresses.iter().map(|address| point(*address)).collect(),
+            groups: vec![PollGroup {
+                name: "fast".to_owned(),
+                interval: Duration::from_secs(1),
+                blocks: vec![block(addresses[0], last + 2 - addresses[0])],
+            }],
+        }
+    }
+
+    /// Asks a device that has these registers until nothing more is learned; the blocks in the end.
+    fn learn(limits: &mut Limits, spec: &DeviceSpec, has: impl Fn(u16) -> bool, longest: u16) -> Vec<RegisterBlock> {
+        for _ in 0..100 {
+            let blocks = limits.blocks(&spec.groups[0]);
+            let refused =
+                |block: &RegisterBlock| block.count > longest || !(block.start..block.start + block.count).all(&has);
+            let learned: Vec<bool> = blocks
+                .iter()
+                .filter(|block| refused(block))
+                .map(|block| !limits.refused(*block, 2) && limits.refused(*block, 2))
+                .collect();
+            if !learned.contains(&true) {
+                return blocks;
+            }
+        }
+        panic!("it never ends");
+    }
+
+    #[test]
+    fn a_block_over_a_hole_that_the_device_does_not_read_over_is_cut_at_it() {
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let mut limits = Limits::of(&spec, None);
+        let blocks = learn(&mut limits, &spec, |register| !(6..10).contains(&register), 125);
+        assert_eq!(blocks, [block(0, 6), block(10, 4)]);
+    }
+
+    #[test]
+    fn a_point_that_is_not_there_costs_its_neighbours_nothing() {
+        let spec = spec(&[0, 2, 4, 6, 8]);
+        let mut limits = Limits::of(&spec, None);
+        let blocks = learn(&mut limits, &spec, |register| !(4..6).contains(&register), 125);
+        assert!(blocks.contains(&block(4, 2)), "alone: {blocks:?}");
+        let read: u16 = blocks.iter().filter(|b| **b != block(4, 2)).map(|b| b.count).sum();
+        assert_eq!(read, 8, "all others: {blocks:?}");
+    }
+
+    #[test]
+    fn the_longest_block_of_a_device_is_found() {
+        let spec = spec(&(0..60).map(|n| n * 2).collect::<Vec<_>>());
+        let mut limits = Limits::of(&spec, None);
+        let blocks = learn(&mut limits, &spec, |_| true, 32);
+        assert!(blocks.iter().all(|b| b.count <= 32) && blocks.len() <= 4, "{blocks:?}");
+        assert_eq!(blocks.iter().map(|b| b.count).sum::<u16>(), 120);
+    }
+
+    #[test]
+    fn one_refusal_teaches_nothing_and_a_busy_device_never_does() {
+        let spec = spec(&[0, 10]);
+        let mut limits = Limits::of(&spec, None);
+        let whole = spec.groups[0].blocks[0];
+        assert!(!limits.refused(whole, 2));
+        limits.allowed(whole);
+        assert!(!limits.refused(whole, 2));
+        assert!((0..10).all(|_| !limits.refused(whole, 6)));
+    }
+
+    #[test]
+    fn what_was_learned_is_there_after_a_restart_and_not_for_another_register_list() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let learned = directory.path().join("learned");
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let mut limits = Limits::of(&spec, Some(&learned));
+        let blocks = learn(&mut limits, &spec, |register| !(6..10).contains(&register), 125);
+        assert_eq!(Limits::of(&spec, Some(&learned)).blocks(&spec.groups[0]), blocks);
+        let other = self::spec(&[0, 2, 4, 12]);
+        assert_eq!(Limits::of(&other, Some(&learned)).blocks(&other.groups[0]), other.groups[0].blocks);
+        fs::write(learned.join("meter.json"), "{").expect("damaged");
+        assert_eq!(Limits::of(&spec, Some(&learned)).blocks(&spec.groups[0]), spec.groups[0].blocks);
+    }
+}

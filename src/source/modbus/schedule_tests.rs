@@ -1,0 +1,208 @@
+//! The schedule on a simulated bus.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::measure::RegisterTable;
+
+const MS: u64 = 1_000_000;
+const WINDOW: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+fn block(start: u16) -> RegisterBlock {
+    RegisterBlock { table: RegisterTable::Input, start, count: 2 }
+}
+
+fn group(interval_ms: u64, starts: &[u16]) -> (Duration, Vec<RegisterBlock>) {
+    (Duration::from_millis(interval_ms), starts.iter().map(|start| block(*start)).collect())
+}
+
+fn device(groups: &[(Duration, Vec<RegisterBlock>)]) -> Setting {
+    Setting { groups: groups.to_vec(), timeout: TIMEOUT, pause: Duration::ZERO, is_shared: true }
+}
+
+/// How a simulated device answers.
+#[derive(Debug, Clone, Copy)]
+enum Is {
+    /// After so many ms.
+    Prompt(u64),
+    Dead,
+    /// Every so many frames of it are noise.
+    Noisy(u64),
+    /// Dead before, prompt after.
+    BackAt(u64),
+}
+
+/// What was asked, when, and with what success.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    at_ms: u64,
+    device: usize,
+    block: RegisterBlock,
+    /// Whether a request went out, and whether it was answered.
+    asked: bool,
+    answered: bool,
+}
+
+/// Runs a schedule over `length_ms`. A silence costs one and a half patiences, as on a line that is heard out.
+fn run(settings: Vec<Setting>, devices: &[Is], length_ms: u64) -> Vec<Line> {
+    let mut schedule = Schedule::new(settings, WINDOW, Mono(100 * MS), Mono(0));
+    let (mut now, mut log, mut frames) = (Mono(0), Vec::new(), 0);
+    while now.0 < length_ms * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => {
+                assert!(until > now, "waits for the past");
+                now = until;
+            }
+            Next::Missing(job) => {
+                let Job { device, block, .. } = job;
+                log.push(Line { at_ms: now.0 / MS, device, block, asked: false, answered: false });
+            }
+            Next::Read(job, patience) => {
+                frames += 1;
+                let started = now;
+                let (took, ended) = match devices[job.device] {
+                    Is::Prompt(ms) => (ms * MS, Ended::Answered),
+                    Is::Noisy(every) if frames % every == 0 => (60 * MS, Ended::Broken),
+                    Is::BackAt(ms) if now.0 < ms * MS => (nanos(patience) * 3 / 2, Ended::Silent),
+                    Is::Noisy(_) | Is::BackAt(_) => (20 * MS, Ended::Answered),
+                    Is::Dead => (nanos(patience) * 3 / 2, Ended::Silent),
+                };
+                now.0 += took;
+                let Job { device, block, .. } = job;
+                let answered = ended == Ended::Answered;
+                log.push(Line { at_ms: started.0 / MS, device, block, asked: true, answered });
+                schedule.done(job, ended, started, now);
+            }
+        }
+    }
+    log
+}
+
+fn answers(log: &[Line], device: usize) -> usize {
+    log.iter().filter(|line| line.device == device && line.answered).count()
+}
+
+#[test]
+fn a_group_at_the_windows_pace_is_read_once_in_the_middle_of_every_window() {
+    let log = run(vec![device(&[group(250, &[0])])], &[Is::Prompt(1)], 2_500);
+    // Windows end at 100, 350, 600 …: their middles are 225, 475, …
+    let times: Vec<u64> = log.iter().map(|line| line.at_ms).collect();
+    assert_eq!(times, (0..10).map(|k| 225 + 250 * k).filter(|t| *t < 2_500).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_late_schedule_skips_what_it_missed() {
+    let mut schedule = Schedule::new(vec![device(&[group(100, &[0])])], WINDOW, Mono(0), Mono(0));
+    let Next::Read(job, _) = schedule.next(Mono(1_000 * MS)) else { panic!("due") };
+    schedule.done(job, Ended::Answered, Mono(1_000 * MS), Mono(1_001 * MS));
+    assert!(matches!(schedule.next(Mono(1_001 * MS)), Next::Wait(_)));
+}
+
+#[test]
+fn a_bus_too_slow_for_its_plan_is_read_back_to_back_and_in_turns() {
+    let log =
+        run(vec![device(&[group(10, &[0])]), device(&[group(10, &[0])])], &[Is::Prompt(13), Is::Prompt(13)], 10_000);
+    assert!(log.len() >= 10_000 / 13 - 5, "{} reads", log.len());
+    let (first, second) = (answers(&log, 0), answers(&log, 1));
+    assert!(first.abs_diff(second) <= 1, "{first} and {second}");
+}
+
+#[test]
+fn a_fast_group_goes_before_a_slow_one_of_the_same_device() {
+    let mut schedule =
+        Schedule::new(vec![device(&[group(10_000, &[100, 200]), group(250, &[0])])], WINDOW, Mono(0), Mono(0));
+    let at = Mono(11_000 * MS);
+    let Next::Read(first, _) = schedule.next(at) else { panic!("due") };
+    assert_eq!(first.block.start, 0);
+}
+
+#[test]
+fn dead_devices_cost_the_others_less_than_a_tenth_of_their_rate() {
+    let settings = |count| (0..count).map(|_| device(&[group(250, &[0])])).collect::<Vec<_>>();
+    for seconds in [60, 600] {
+        let alone = run(settings(6), &[Is::Prompt(20); 6], seconds * 1000);
+        let devices = [[Is::Prompt(20); 6].as_slice(), &[Is::Dead; 3]].concat();
+        let beside = run(settings(9), &devices, seconds * 1000);
+        for healthy in 0..6 {
+            let (with, without) = (answers(&beside, healthy), answers(&alone, healthy));
+            assert!(with * 10 >= without * 9, "device {healthy}: {with} of {without} in {seconds} s");
+        }
+        let told = beside.iter().filter(|line| line.device == 8 && !line.answered).count();
+        assert!(
+            told * 10 >= usize::try_from(seconds).expect("few") * 4 * 9,
+            "the silence is told at the poll's rate: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_bus_of_dead_devices_alone_is_probed_at_the_pace_of_their_retreat() {
+    let log = run(vec![device(&[group(250, &[0])])], &[Is::Dead], 120_000);
+    let probes = log.iter().filter(|line| line.asked).count();
+    assert!((10..=25).contains(&probes), "{probes} probes");
+}
+
+#[test]
+fn a_device_that_returns_is_found_soon_and_read_in_full_at_once() {
+    let settings = vec![device(&[group(250, &[0])]), device(&[group(250, &[0]), group(60_000, &[10])])];
+    let log = run(settings, &[Is::Prompt(20), Is::BackAt(30_000)], 60_000);
+    let back: Vec<&Line> = log.iter().filter(|line| line.device == 1 && line.answered).collect();
+    assert!(back[0].at_ms <= 30_000 + 16_000, "found after {} ms", back[0].at_ms - 30_000);
+    let first_second: Vec<_> = back.iter().filter(|line| line.at_ms < back[0].at_ms + 1_000).collect();
+    assert!(first_second.len() >= 4, "full rate: {first_second:?}");
+    assert!(first_second.iter().any(|line| line.block.start == 10), "the slow group, too: {first_second:?}");
+}
+
+#[test]
+fn noise_is_tried_again_at_once_and_is_not_silence() {
+    let log = run(vec![device(&[group(250, &[0])])], &[Is::Noisy(20)], 60_000);
+    assert!(answers(&log, 0) >= 238, "{} of 239", answers(&log, 0));
+    assert!(log.iter().all(|line| line.asked), "never told as silent");
+}
+
+#[test]
+fn a_slow_device_gets_its_share_and_no_more() {
+    let settings = vec![device(&[group(250, &[0])]), device(&[group(250, &[0])]), device(&[group(250, &[0])])];
+    let log = run(settings, &[Is::Prompt(20), Is::Prompt(20), Is::Prompt(800)], 60_000);
+    let slow = answers(&log, 2);
+    assert!((20..=26).contains(&slow), "a third of 60 s at 0.8 s each, but {slow}");
+}
+
+#[test]
+fn patience_is_learned_and_never_beyond_the_timeout() {
+    let mut schedule = Schedule::new(vec![device(&[group(250, &[0])])], WINDOW, Mono(0), Mono(0));
+    let read = |schedule: &mut Schedule, at: u64| match schedule.next(Mono(at * MS)) {
+        Next::Read(job, patience) => (job, patience),
+        other => panic!("{other:?} at {at}"),
+    };
+    let (job, patience) = read(&mut schedule, 200);
+    assert_eq!(patience, PATIENCE_FIRST);
+    schedule.done(job, Ended::Answered, Mono(200 * MS), Mono(240 * MS));
+    let (job, patience) = read(&mut schedule, 400);
+    assert_eq!(patience, Duration::from_millis(240));
+    assert_eq!(schedule.done(job, Ended::Silent, Mono(400 * MS), Mono(700 * MS)), Verdict::Again);
+    let (job, patience) = read(&mut schedule, 700);
+    assert_eq!(patience, Duration::from_millis(480));
+    schedule.late(0, Duration::from_millis(600));
+    assert_eq!(schedule.done(job, Ended::Silent, Mono(700 * MS), Mono(1_300 * MS)), Verdict::Over);
+    assert!(schedule.is_good(0));
+    assert_eq!(read(&mut schedule, 1_400).1, TIMEOUT);
+}
+
+#[test]
+fn a_pause_is_kept_between_two_requests_to_a_device() {
+    let setting = Setting { pause: Duration::from_millis(50), ..device(&[group(250, &[0, 10, 20])]) };
+    let log = run(vec![setting], &[Is::Prompt(5)], 5_000);
+    assert!(log.windows(2).all(|pair| pair[1].at_ms - pair[0].at_ms >= 55), "{log:?}");
+    assert!(answers(&log, 0) >= 55);
+}
+
+proptest! {
+    #[test]
+    fn the_grid_never_drifts(now in 0_u64..1 << 60, phase in 0_u64..1 << 50, interval in 1_u64..1 << 40) {
+        let next = grid_point_after(Mono(now), Mono(phase), Duration::from_nanos(interval));
+        prop_assert!(next.0 > now && next.0 - now <= interval);
+        prop_assert_eq!(next.0 % interval, phase % interval);
+    }
+}
