@@ -13,18 +13,21 @@ use super::profile::{Draft, Profile};
 use super::section::{Scope, nearest};
 
 /// The profiles of this build: name, file in the repository, text.
-const BUILT_IN: [(&str, &str, &str); 2] = [
-    (
-        "eastron-sdm630",
-        "configs/devices/eastron-sdm630.toml",
-        include_str!("../../configs/devices/eastron-sdm630.toml"),
-    ),
-    (
-        "sim-bidirectional-dc",
-        "configs/devices/sim-bidirectional-dc.toml",
-        include_str!("../../configs/devices/sim-bidirectional-dc.toml"),
-    ),
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$((
+            $name,
+            concat!("configs/devices/", $name, ".toml"),
+            include_str!(concat!("../../configs/devices/", $name, ".toml")),
+        )),*]
+    };
+}
+
+/// Every file in `configs/devices/`: a test compares.
+const BUILT_IN: &[(&str, &str, &str)] = built_in! {
+    "eastron-sdm630"
+    "sim-bidirectional-dc"
+};
 
 /// Where to look for profiles.
 #[derive(Debug, Clone, Default)]
@@ -194,6 +197,19 @@ impl<'a> Library<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_built_in() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/devices")).expect("it is there");
+        let names = folder.map(|entry| entry.expect("it can be read").file_name().into_string().expect("a plain name"));
+        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect();
+        names.sort();
+        assert_eq!(
+            names,
+            BUILT_IN.iter().map(|(name, ..)| *name).collect::<Vec<_>>(),
+            "the list in this file is sorted"
+        );
+    }
 
     #[test]
     fn every_built_in_profile_is_complete() {
