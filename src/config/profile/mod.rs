@@ -274,4 +274,17 @@ mod tests {
         assert_eq!(scaled(0.3, Conversion::IDENTITY), Conversion { multiply: 0.3, divide: 1.0 });
         assert_eq!(scaled(-0.1, Conversion::IDENTITY).apply(5.0).to_bits(), (-0.5_f64).to_bits());
     }
+
+    #[test]
+    fn the_manual_of_profiles_mentions_every_key() {
+        let manual = include_str!("../../../configs/devices/eastron-sdm630.toml");
+        let manual = manual.split("this meter").next().expect("its beginning");
+        let is_key_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT] {
+            for (key, _) in form.keys {
+                let is_mentioned = manual.split(|c| !is_key_part(c)).any(|word| word == *key);
+                assert!(is_mentioned, "the manual does not mention {} {key}", form.table);
+            }
+        }
+    }
 }

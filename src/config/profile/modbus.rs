@@ -37,7 +37,7 @@ pub(in crate::config) const MODBUS: Form = Form {
         ("connector_stride", "1000"),
     ],
 };
-const SCALE_REGISTER: Form = Form {
+pub(super) const SCALE_REGISTER: Form = Form {
     table: "point.*.scale_register",
     keys: &[("register", "70"), ("type", "\"i16\""), ("holds", "\"exponent\""), ("not_available", "[0x8000]")],
 };
