@@ -30,7 +30,8 @@ pub struct PollGroup {
     pub name: String,
     /// Time between two reads of each point in it. 10 ms to 1 h.
     pub interval: Duration,
-    /// The reads that cover all its points, each within the device's limit.
+    /// The reads that cover all its points, each within the device's limit; each point's [`RegisterPoint::extent`] is whole
+    /// in one of them, and must stay so when they are split.
     pub blocks: Vec<RegisterBlock>,
 }
 
@@ -162,6 +163,15 @@ pub struct RegisterBlock {
     pub start: u16,
     /// 1 to 125 (Modbus Application Protocol 1.1b3, 6.3).
     pub count: u16,
+}
+
+impl RegisterBlock {
+    /// Whether its reply brings all of the other.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let end = |block: &Self| u32::from(block.start) + u32::from(block.count);
+        (self.unit, self.table) == (other.unit, other.table) && self.start <= other.start && end(other) <= end(self)
+    }
 }
 
 /// Where a point stands in a Modbus device and how its registers become a raw number.

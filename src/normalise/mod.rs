@@ -150,10 +150,8 @@ impl Point {
     fn place_in(&self, block: &RegisterBlock) -> Option<(&RegisterPoint, Range<usize>)> {
         let register = self.spec.register()?;
         let extent = register.extent();
-        let offset = extent.start.checked_sub(block.start)?;
-        let inside = u32::from(offset) + u32::from(extent.count) <= u32::from(block.count);
-        let is_there = (extent.unit, extent.table) == (block.unit, block.table) && inside;
-        is_there.then_some((register, usize::from(offset)..usize::from(offset) + usize::from(extent.count)))
+        let first = usize::from(extent.start.checked_sub(block.start)?);
+        block.covers(&extent).then_some((register, first..first + usize::from(extent.count)))
     }
 
     /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
