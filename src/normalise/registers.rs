@@ -33,14 +33,14 @@ fn span(start: u16, address: u16, width: u16) -> Range<usize> {
 }
 
 fn decoded(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
-    let words: Vec<u16> = words.iter().map(|word| ordered(register.byte_order, *word)).collect();
+    let mut ordered = words.iter().map(|word| ordered(register.byte_order, *word));
     match register.raw {
-        RawKind::Text(_) => text(words.iter().flat_map(|word| word.to_be_bytes()).map(u16::from)),
-        RawKind::WideText(_) => text(words.into_iter()),
-        RawKind::Bytes(_) => bytes(&words),
-        RawKind::DateTimePacked => date_time_packed(words.first_chunk()?).map(|s| Raw::Integer(s.into())),
-        RawKind::DateTimeParts => date_time_parts(words.first_chunk()?).map(|s| Raw::Integer(s.into())),
-        kind => number(kind, register, &words),
+        RawKind::Text(_) => text(ordered.flat_map(u16::to_be_bytes).map(u16::from)),
+        RawKind::WideText(_) => text(ordered),
+        RawKind::Bytes(_) => bytes(ordered),
+        RawKind::DateTimePacked => date_time_packed(chunk(&mut ordered)?).map(|s| Raw::Integer(s.into())),
+        RawKind::DateTimeParts => date_time_parts(chunk(&mut ordered)?).map(|s| Raw::Integer(s.into())),
+        kind => number(kind, register, words),
     }
 }
 
@@ -51,17 +51,25 @@ fn ordered(order: ByteOrder, word: u16) -> u16 {
     }
 }
 
-/// The words as one unsigned number, most significant first. At most four.
-fn joined(order: WordOrder, words: &[u16]) -> u64 {
-    let join = |bits: u64, word: &u16| bits << 16 | u64::from(*word);
-    match order {
+fn chunk<const N: usize>(words: &mut impl Iterator<Item = u16>) -> Option<[u16; N]> {
+    let mut chunk = [0; N];
+    for place in &mut chunk {
+        *place = words.next()?;
+    }
+    Some(chunk)
+}
+
+/// The words as one unsigned number. At most four.
+fn joined(register: &RegisterPoint, words: &[u16]) -> u64 {
+    let join = |bits: u64, word: &u16| bits << 16 | u64::from(ordered(register.byte_order, *word));
+    match register.word_order {
         WordOrder::MswFirst => words.iter().fold(0, join),
         WordOrder::LswFirst => words.iter().rev().fold(0, join),
     }
 }
 
 fn number(kind: RawKind, register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
-    let whole = joined(register.word_order, words);
+    let whole = joined(register, words);
     let width = 16 * u32::from(kind.width());
     let (bits, width) = match register.mask {
         Some(mask) if mask != 0 => ((whole & mask) >> mask.trailing_zeros(), mask.count_ones()),
@@ -106,21 +114,19 @@ fn text(characters: impl Iterator<Item = u16>) -> Option<Raw> {
 }
 
 /// Hexadecimal digits; `None` if all bits are the same, which is nobody's identifier.
-fn bytes(words: &[u16]) -> Option<Raw> {
-    if words.iter().all(|word| *word == 0) || words.iter().all(|word| *word == u16::MAX) {
-        return None;
-    }
-    let mut digits = String::with_capacity(words.len() * 4);
+fn bytes(words: impl Iterator<Item = u16>) -> Option<Raw> {
+    let mut digits = String::new();
     for word in words {
         // Into a string: cannot fail.
         let _ = write!(digits, "{word:04x}");
     }
-    Some(Raw::Text(digits.into()))
+    let is_blank = digits.bytes().all(|digit| digit == b'0') || digits.bytes().all(|digit| digit == b'f');
+    (!is_blank).then(|| Raw::Text(digits.into()))
 }
 
 /// Word 1 bits 0 to 6: year after 2000; word 2 bits 8 to 11: month, bits 0 to 4: day; word 3 bits 8 to 12: hour, bits 0 to
 /// 5: minute, bit 7: invalid; word 4: milliseconds of the minute.
-fn date_time_packed(words: &[u16; 4]) -> Option<i64> {
+fn date_time_packed(words: [u16; 4]) -> Option<i64> {
     let [year, date, time, ms] = words.map(i64::from);
     let is_valid = time >> 7 & 1 == 0;
     let second = ms / 1000;
@@ -128,7 +134,7 @@ fn date_time_packed(words: &[u16; 4]) -> Option<i64> {
         .then(|| seconds(2000 + (year & 0x7F), date >> 8 & 0xF, date & 0x1F, time >> 8 & 0x1F, time & 0x3F, second))?
 }
 
-fn date_time_parts(words: &[u16; 6]) -> Option<i64> {
+fn date_time_parts(words: [u16; 6]) -> Option<i64> {
     let [year, month, day, hour, minute, second] = words.map(i64::from);
     seconds(if year < 100 { 2000 + year } else { year }, month, day, hour, minute, second)
 }
@@ -155,8 +161,7 @@ fn seconds(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64)
 
 /// The number in a scale register; `None` if it is none to scale by.
 fn factor(register: &RegisterPoint, scale: &ScaleRegister, words: &[u16]) -> Option<Raw> {
-    let words: Vec<u16> = words.iter().map(|word| ordered(register.byte_order, *word)).collect();
-    let bits = joined(register.word_order, &words);
+    let bits = joined(register, words);
     let is_there = !scale.not_available.contains(&bits);
     is_there.then(|| interpreted(scale.raw, bits, 16 * u32::from(scale.raw.width()))).flatten()
 }
