@@ -23,8 +23,8 @@ const TIMES: u32 = 2;
 /// What one device has taught.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// Of each point, in ascending order: table, first register, number of registers that must be read together.
-    extents: Vec<(RegisterTable, u16, u16)>,
+    /// Of each point, in ascending order, the registers that must be read together.
+    extents: Vec<RegisterBlock>,
     lesson: Lesson,
     /// The block that was refused last, and how often in a row.
     refused: Option<(RegisterBlock, u32)>,
@@ -37,8 +37,8 @@ struct Lesson {
     /// The register list it was learned with.
     profile: String,
     registers: u64,
-    /// Registers at which a block must begin: function code and address.
-    cuts: Vec<(u8, u16)>,
+    /// Registers at which a block must begin: unit (0 for the device's own), function code and address.
+    cuts: Vec<(u8, u8, u16)>,
 }
 
 impl Limits {
@@ -48,7 +48,7 @@ impl Limits {
             .points
             .iter()
             .filter_map(|point| point.register())
-            .map(|register| (register.table, register.address, register.width()))
+            .map(crate::measure::RegisterPoint::extent)
             .collect();
         extents.sort_unstable();
         let fresh = Lesson { profile: spec.profile.clone(), registers: print(&extents), cuts: Vec::new() };
@@ -66,11 +66,11 @@ impl Limits {
 
     /// The parts of a block.
     fn cut(&self, block: RegisterBlock) -> Vec<RegisterBlock> {
-        let code = code(block.table);
+        let (unit, code) = (block.unit.unwrap_or(0), code(block.table));
         let end = u32::from(block.start) + u32::from(block.count);
         let inside = |cut: &u16| u32::from(*cut) > u32::from(block.start) && u32::from(*cut) < end;
         let mut cuts: Vec<u16> =
-            self.lesson.cuts.iter().filter(|(of, cut)| *of == code && inside(cut)).map(|(_, cut)| *cut).collect();
+            self.lesson.cuts.iter().filter(|(u, c, cut)| (*u, *c) == (unit, code) && inside(cut)).map(|(.., cut)| *cut).collect();
         if cuts.is_empty() {
             return vec![block];
         }
@@ -99,8 +99,8 @@ impl Limits {
         let (from, to) = (u32::from(block.start), u32::from(block.start) + u32::from(block.count));
         self.extents
             .iter()
-            .filter(move |(table, ..)| *table == block.table)
-            .map(|(_, start, width)| (u32::from(*start), u32::from(*start) + u32::from(*width)))
+            .filter(move |extent| (extent.unit, extent.table) == (block.unit, block.table))
+            .map(|extent| (u32::from(extent.start), u32::from(extent.start) + u32::from(extent.count)))
             .filter(move |(start, end)| *start >= from && *end <= to)
     }
 
@@ -126,7 +126,7 @@ impl Limits {
         }
         self.refused = None;
         let Some(cut) = self.best_cut(block) else { return false };
-        self.lesson.cuts.push((code(block.table), cut));
+        self.lesson.cuts.push((block.unit.unwrap_or(0), code(block.table), cut));
         if let Err(error) = self.keep() {
             tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
         }
@@ -173,9 +173,10 @@ fn code(table: RegisterTable) -> u8 {
 }
 
 /// A fingerprint of a register list (FNV-1a); the same on every machine.
-fn print(extents: &[(RegisterTable, u16, u16)]) -> u64 {
-    let bytes = extents.iter().flat_map(|(table, start, width)| {
-        [[code(*table), 0], start.to_be_bytes(), width.to_be_bytes()].into_iter().flatten()
+fn print(extents: &[RegisterBlock]) -> u64 {
+    let bytes = extents.iter().flat_map(|extent| {
+        let head = [code(extent.table), extent.unit.unwrap_or(0)];
+        [head, extent.start.to_be_bytes(), extent.count.to_be_bytes()].into_iter().flatten()
     });
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -186,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::measure::{
-        DeviceKind, Fold, Meaning, Origin, PointSpec, RawKind, RegisterPoint, Shape, Unit, WordOrder,
+        ByteOrder, DeviceKind, Fold, Meaning, Origin, PointSpec, RawKind, RegisterPoint, Shape, Unit, WordOrder,
     };
 
     fn point(address: u16) -> PointSpec {
@@ -199,17 +200,21 @@ mod tests {
             frozen_after: None,
             meaning: Meaning::default(),
             origin: Origin::Register(RegisterPoint {
+                unit: None,
                 table: RegisterTable::Input,
                 address,
                 raw: RawKind::U32,
+                byte_order: ByteOrder::Big,
                 word_order: WordOrder::MswFirst,
+                mask: None,
                 not_available: vec![],
+                scale: None,
             }),
         }
     }
 
     fn block(start: u16, count: u16) -> RegisterBlock {
-        RegisterBlock { table: RegisterTable::Input, start, count }
+        RegisterBlock { unit: None, table: RegisterTable::Input, start, count }
     }
 
     fn spec(addresses: &[u16]) -> DeviceSpec {

@@ -9,7 +9,7 @@ pub use task::run;
 
 use std::time::Duration;
 
-use crate::measure::{BusId, DeviceIx, DeviceSpec};
+use crate::measure::{BusId, DeviceIx, DeviceSpec, RegisterBlock};
 
 /// One port with all that is read through it.
 #[derive(Debug, Clone)]
@@ -62,4 +62,12 @@ pub struct Target {
     pub timeout: Duration,
     /// What passes at least between its answer and the next request to it.
     pub pause: Duration,
+}
+
+impl Target {
+    /// Who is asked for a block.
+    fn unit_of(&self, block: RegisterBlock) -> hal::UnitId {
+        // A plan has no unit that is none.
+        block.unit.and_then(|unit| hal::UnitId::try_from(unit).ok()).unwrap_or(self.unit)
+    }
 }
