@@ -404,7 +404,7 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
             "profile = \"eastron-sdm630\"",
         ),
         ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "profile = \"keba-p30\""),
-        ("eastron-sdm630", "x", 14, "there is no profile \"x\"", "socomec-countis-e24, webasto-unite"),
+        ("eastron-sdm630", "x", 14, "there is no profile \"x\"", "sunspec-evse, webasto-unite"),
         ("unit = 1", "unit = 1\nconnector = 2", 14, "has one connector only", "delete this line"),
         ("kind = \"meter\"", "kind = \"evse\"", 10, "of kind meter, not evse", "kind = \"meter\""),
         ("bus = \"lan\"", "bus = \"nowhere\"", 11, "not in this file", "[bus.nowhere]"),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::document::read;
 use super::fault::{Collector, Source};
-use super::profile::{Draft, Profile};
+use super::profile::{Draft, Profile, sunspec};
 use super::section::{Scope, nearest};
 
 /// The profiles of this build: name, file in the repository, text.
@@ -82,6 +82,7 @@ impl ProfileSource {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        names.extend(sunspec::NAMES.iter().map(|(name, _)| (*name).to_owned()));
         names.extend(self.given.keys().cloned());
         let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
         let files = entries.filter_map(Result::ok).map(|entry| entry.file_name());
@@ -141,6 +142,7 @@ impl<'a> Library<'a> {
             return known.clone().map_or(Found::Broken, Found::Profile);
         }
         let profile = match self.text(name, Layer::Own) {
+            None if sunspec::profile(name).is_some() => sunspec::profile(name).map(Rc::new),
             None => return Found::Unknown(self.suggestion("profile", name)),
             Some(Err(error)) => return Found::Unreadable(error),
             Some(Ok((layer, file, text))) => {
@@ -238,7 +240,7 @@ mod tests {
         let library = Library::new(&source, &faults);
         let usable = source.names().iter().filter(|name| matches!(library.find(name), Found::Profile(_))).count();
         assert_eq!(faults.into_faults("").to_string(), "0 mistakes");
-        assert_eq!(usable, BUILT_IN.len());
+        assert_eq!(usable, BUILT_IN.len() + sunspec::NAMES.len());
     }
 
     /// A database refuses a line whose field has another type than the same field of another device.

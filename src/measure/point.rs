@@ -62,7 +62,7 @@ impl PointSpec {
     pub fn register(&self) -> Option<&RegisterPoint> {
         match &self.origin {
             Origin::Register(register) => Some(register),
-            Origin::Signal(_) | Origin::Session(_) => None,
+            Origin::SunSpec(_) | Origin::Signal(_) | Origin::Session(_) => None,
         }
     }
 }
@@ -92,10 +92,32 @@ impl Default for Meaning {
 pub enum Origin {
     /// Registers of a Modbus device.
     Register(RegisterPoint),
+    /// A model of a SunSpec device, wherever it stands in its registers.
+    SunSpec(SunSpecPoint),
     /// A signal in the frames of a CAN bus.
     Signal(SignalPoint),
     /// A value of an ISO 15118 session.
     Session(SessionPoint),
+}
+
+/// A quantity of a SunSpec device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SunSpecPoint {
+    /// The models' points that may carry it: the first that the device has is taken.
+    pub from: Vec<SunSpecSource>,
+}
+
+/// A point of one of these SunSpec models.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SunSpecSource {
+    /// Numbers of models that have it in the same meaning.
+    pub models: RangeInclusive<u16>,
+    /// Its name there.
+    pub point: Arc<str>,
+    /// Turn the sign: these models count what leaves the device as positive.
+    pub invert: bool,
+    /// From the models' unit to the point's: 100 for a ratio in percent.
+    pub divide: f64,
 }
 
 /// A signal on a CAN bus.

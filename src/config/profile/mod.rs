@@ -7,6 +7,7 @@
 mod blocks;
 mod draft;
 mod modbus;
+pub(in crate::config) mod sunspec;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,8 +69,13 @@ impl Limits {
         let (unit, code) = (block.unit.unwrap_or(0), code(block.table));
         let end = u32::from(block.start) + u32::from(block.count);
         let inside = |cut: &u16| u32::from(*cut) > u32::from(block.start) && u32::from(*cut) < end;
-        let mut cuts: Vec<u16> =
-            self.lesson.cuts.iter().filter(|(u, c, cut)| (*u, *c) == (unit, code) && inside(cut)).map(|(.., cut)| *cut).collect();
+        let mut cuts: Vec<u16> = self
+            .lesson
+            .cuts
+            .iter()
+            .filter(|(u, c, cut)| (*u, *c) == (unit, code) && inside(cut))
+            .map(|(.., cut)| *cut)
+            .collect();
         if cuts.is_empty() {
             return vec![block];
         }

@@ -3,6 +3,7 @@
 mod limits;
 mod record;
 mod schedule;
+pub mod sunspec;
 mod task;
 
 pub use task::run;

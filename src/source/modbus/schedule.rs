@@ -133,6 +133,8 @@ enum Health {
 #[derive(Debug)]
 struct Group {
     interval: Duration,
+    /// Some point of its grid.
+    phase: Mono,
     due: Mono,
     blocks: Vec<RegisterBlock>,
 }
@@ -143,6 +145,7 @@ impl Schedule {
         let middle = Mono(window_end.0 + nanos(window) / 2);
         let group = |(interval, blocks): (Duration, Vec<RegisterBlock>)| Group {
             interval,
+            phase: middle,
             due: grid_point_after(now, middle, interval),
             blocks,
         };
@@ -198,7 +201,7 @@ impl Schedule {
                 if group.due > now {
                     continue;
                 }
-                group.due = grid_point_after(now, group.due, group.interval);
+                group.due = grid_point_after(now, group.phase, group.interval);
                 if self.ready.iter().any(|job| job.device == at && job.group == g) {
                     continue;
                 }
@@ -279,6 +282,11 @@ impl Schedule {
     pub(super) fn replan(&mut self, device: usize, group: usize, blocks: Vec<RegisterBlock>) {
         self.ready.retain(|job| job.device != device || job.group != group);
         self.devices[device].groups[group].blocks = blocks;
+    }
+
+    /// Everything of this device is due now.
+    pub(super) fn hurry(&mut self, device: usize) {
+        self.devices[device].groups.iter_mut().for_each(|group| group.due = Mono(0));
     }
 
     /// Whether the device has answered lately.

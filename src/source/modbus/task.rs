@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::limits::Limits;
 use super::record::Record;
 use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
+use super::sunspec::{Survey, Told};
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse};
-use crate::measure::{Missing, Payload, RegisterTable, Sample, Stamp};
+use crate::measure::{Missing, Origin, Payload, RegisterBlock, RegisterTable, Sample, Stamp};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub async fn run<C: Clock>(
                 () = sleep_until(Instant::now() + until.since(started.mono).min(BEAT)) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             },
-            Next::Missing(job) => desk.hand_over(job, started, Err(Missing::Timeout)),
+            Next::Missing(job) => desk.hand_over(job, started, Err(Missing::Timeout), &mut schedule),
             Next::Read(job, patience) => {
                 let target = &port.devices[job.device];
                 bus.set_deadline(patience, target.timeout);
@@ -56,7 +57,7 @@ pub async fn run<C: Clock>(
                 desk.note(job.device, &answer, started, ended);
                 desk.learn(job, &answer, &mut schedule);
                 if verdict == Verdict::Over {
-                    desk.hand_over(job, ended, answer.map_err(|error| missing(&error)));
+                    desk.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
                 }
             }
         }
@@ -137,12 +138,37 @@ fn missing(error: &BusError) -> Missing {
     }
 }
 
+/// How a device's registers are found.
+enum Reader {
+    /// Its profile says where they stand; what it allows is learned.
+    Registers(Limits),
+    /// It says so itself.
+    SunSpec(Box<Survey>),
+}
+
+impl Reader {
+    fn of(target: &Target, port: &Port) -> Self {
+        if target.spec.points.iter().any(|point| matches!(point.origin, Origin::SunSpec(_))) {
+            return Self::SunSpec(Box::new(Survey::new(&target.spec.points)));
+        }
+        Self::Registers(Limits::of(&target.spec, port.learned.as_deref()))
+    }
+
+    /// What is read of each of the device's groups.
+    fn blocks(&self, target: &Target) -> Vec<Vec<RegisterBlock>> {
+        match self {
+            Self::Registers(limits) => target.spec.groups.iter().map(|group| limits.blocks(group)).collect(),
+            Self::SunSpec(survey) => survey.blocks().into(),
+        }
+    }
+}
+
 /// Where answers are handed over and written down.
 struct Desk<'a> {
     port: &'a Port,
     samples: mpsc::Sender<Sample>,
     facts: Arc<Facts>,
-    limits: Vec<Limits>,
+    readers: Vec<Reader>,
     records: Vec<Record>,
 }
 
@@ -154,35 +180,84 @@ impl<'a> Desk<'a> {
                     DeviceFacts { bus: Some(port.bus.clone()), kind: Some(target.spec.kind), ..Default::default() };
             });
         }
-        let limits = port.devices.iter().map(|target| Limits::of(&target.spec, port.learned.as_deref())).collect();
+        let readers = port.devices.iter().map(|target| Reader::of(target, port)).collect();
         let records = port.devices.iter().map(|_| Record::default()).collect();
-        Self { port, samples, facts, limits, records }
+        Self { port, samples, facts, readers, records }
     }
 
     fn settings(&self) -> Vec<Setting> {
         // Who is alone on a connection of its own takes nobody's time.
         let is_shared = self.port.devices.len() > 1 || !matches!(self.port.address, Address::Tcp { .. });
-        let setting = |(target, limits): (&Target, &Limits)| Setting {
-            groups: target.spec.groups.iter().map(|group| (group.interval, limits.blocks(group))).collect(),
+        let setting = |(target, reader): (&Target, &Reader)| Setting {
+            groups: target.spec.groups.iter().map(|group| group.interval).zip(reader.blocks(target)).collect(),
             timeout: target.timeout,
             is_shared,
             pause: target.pause,
         };
-        self.port.devices.iter().zip(&self.limits).map(setting).collect()
+        self.port.devices.iter().zip(&self.readers).map(setting).collect()
+    }
+
+    fn hand_over(&mut self, job: Job, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
+        let target = &self.port.devices[job.device];
+        let payload = match &mut self.readers[job.device] {
+            Reader::Registers(_) => Payload::Registers { block: job.block, words },
+            Reader::SunSpec(survey) => match words {
+                Ok(words) => match survey.answered(job.block, &words) {
+                    Told::Values(mut values) => {
+                        values.sort_by_key(|(ix, _)| *ix);
+                        Payload::Values(values)
+                    }
+                    told => return self.surveyed(job.device, &told, schedule),
+                },
+                Err(Missing::Exception) => {
+                    let told = survey.refused(job.block);
+                    return self.surveyed(job.device, &told, schedule);
+                }
+                Err(why) => Payload::Silent(why),
+            },
+        };
+        self.send(Sample { device: target.ix, at, payload });
     }
 
     /// Never waits: a bus must not feel what is behind it.
-    fn hand_over(&self, job: Job, at: Stamp, words: Result<Vec<u16>, Missing>) {
-        let device = self.port.devices[job.device].ix;
-        let sample = Sample { device, at, payload: Payload::Registers { block: job.block, words } };
+    fn send(&self, sample: Sample) {
         if self.samples.try_send(sample).is_err() {
             self.facts.pipeline(|facts| facts.samples_shed += 1);
         }
     }
 
+    /// What became known of a device that says itself what it offers.
+    fn surveyed(&mut self, device: usize, told: &Told, schedule: &mut Schedule) {
+        let target = &self.port.devices[device];
+        let (id, bus) = (&target.spec.id, &self.port.bus);
+        let Reader::SunSpec(survey) = &self.readers[device] else { return };
+        match told {
+            Told::Step => {
+                if survey.is_known() {
+                    let models: Vec<u16> = survey.chain().iter().map(|model| model.id).collect();
+                    tracing::info!(device = %id, %bus, ?models, "SunSpec device surveyed");
+                    self.facts.device(id, |facts| facts.trouble = None);
+                }
+                for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
+                    schedule.replan(device, group, blocks);
+                }
+                schedule.hurry(device);
+            }
+            Told::NoSunSpec => {
+                let trouble = "it has no SunSpec mark at register 40000, 50000 or 0: it is no SunSpec device, or SunSpec is \
+                               switched off in its settings; see: v2g-edge probe sunspec";
+                self.facts.device(id, |facts| facts.trouble = Some(trouble.to_owned()));
+                for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
+                    schedule.replan(device, group, blocks);
+                }
+            }
+            Told::Values(_) | Told::Part => {}
+        }
+    }
+
     /// What a refusal teaches about the requests that a device takes.
     fn learn(&mut self, job: Job, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) {
-        let limits = &mut self.limits[job.device];
+        let Reader::Registers(limits) = &mut self.readers[job.device] else { return };
         match answer {
             Ok(_) => limits.allowed(job.block),
             Err(BusError::Exception { code, .. }) if limits.refused(job.block, *code) => {
@@ -264,7 +339,7 @@ mod tests {
 
     use super::*;
     use crate::health::Pulses;
-    use crate::measure::{DeviceIx, DeviceKind, DeviceSpec, Mono, PollGroup, RegisterBlock};
+    use crate::measure::{DeviceIx, DeviceKind, DeviceSpec, Mono, PollGroup};
 
     fn target(ix: u16, unit: UnitId) -> Target {
         let block = RegisterBlock { unit: None, table: RegisterTable::Input, start: 0, count: 2 };

@@ -1,0 +1,315 @@
+//! The walk along a device's chain, and what is read of it afterwards. Pure.
+
+use std::collections::HashSet;
+
+use super::BASES;
+use super::models::{Place, supported};
+use crate::measure::{Missing, Origin, PointIx, PointSpec, Raw, RegisterBlock, RegisterTable};
+
+/// `SunS`, the mark at the beginning of a chain.
+pub const MARK: [u16; 2] = [0x5375, 0x6e53];
+/// The number that ends a chain.
+const END: u16 = 0xffff;
+/// A chain that is longer goes round in a circle.
+const MODELS_MAX: usize = 64;
+/// Modbus Application Protocol 1.1b3, 6.3.
+const REQUEST_REGISTERS_MAX: u16 = 125;
+/// Below, a device that refuses a read does not refuse it for its length.
+const REQUEST_REGISTERS_MIN: u16 = 16;
+/// Models of storage and ratings change slowly.
+const SLOW: [u16; 6] = [702, 713, 802, 803, 804, 805];
+
+/// A model in a device's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelAt {
+    /// Its number.
+    pub id: u16,
+    /// The register of its number, as on the wire.
+    pub address: u16,
+    /// Registers behind number and length.
+    pub length: u16,
+}
+
+/// What an answer meant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// Something was learned: other blocks are to be read now ([`Survey::blocks`]).
+    Step,
+    /// Values of points; `Err` for one that had a value and has none now.
+    Values(Vec<(PointIx, Result<Raw, Missing>)>),
+    /// A part of a model; the rest of it is to come.
+    Part,
+    /// There is no chain at any of the places where one can begin.
+    NoSunSpec,
+}
+
+/// What is known of one device.
+#[derive(Debug)]
+pub struct Survey {
+    wanted: Vec<Wanted>,
+    state: State,
+    request_max: u16,
+}
+
+/// A point of the plan: the models' points that may carry it, best first.
+#[derive(Debug)]
+struct Wanted {
+    from: Vec<crate::measure::SunSpecSource>,
+    /// Whether it ever had a value.
+    seen: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Looking for the mark at this base.
+    Base(usize),
+    /// Reading the number and length of the model here.
+    Walk { at: u16, chain: Vec<ModelAt> },
+    /// Reading models.
+    Known { chain: Vec<ModelAt>, reads: Vec<ModelRead> },
+}
+
+/// A model from which values are taken.
+#[derive(Debug)]
+struct ModelRead {
+    model: ModelAt,
+    points: Vec<(usize, Place, Turn)>,
+    /// From its number as far as is needed.
+    image: Vec<u16>,
+    /// Registers of the image that are of this round.
+    fresh: u16,
+}
+
+/// What is done to a value on the way to the point's unit and sign.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    invert: bool,
+    divide: f64,
+}
+
+impl Survey {
+    /// Nothing is known yet of a device of which these points are wanted. Those of another origin are not looked for.
+    #[must_use]
+    pub fn new(points: &[PointSpec]) -> Self {
+        let from = |point: &PointSpec| match &point.origin {
+            Origin::SunSpec(point) => point.from.clone(),
+            _ => Vec::new(),
+        };
+        let wanted = points.iter().map(|point| Wanted { from: from(point), seen: false }).collect();
+        Self { wanted, state: State::Base(0), request_max: REQUEST_REGISTERS_MAX }
+    }
+
+    /// Whether the chain is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        matches!(self.state, State::Known { .. })
+    }
+
+    /// The models, as far as they are known.
+    #[must_use]
+    pub fn chain(&self) -> &[ModelAt] {
+        match &self.state {
+            State::Base(_) => &[],
+            State::Walk { chain, .. } | State::Known { chain, .. } => chain,
+        }
+    }
+
+    /// What is to be read, often and seldom.
+    #[must_use]
+    pub fn blocks(&self) -> [Vec<RegisterBlock>; 2] {
+        match &self.state {
+            State::Base(base) => [vec![block(BASES[*base], 2)], vec![]],
+            State::Walk { at, .. } => [vec![block(*at, 2)], vec![]],
+            State::Known { reads, .. } => {
+                let of = |slow: bool| {
+                    let of_pace = reads.iter().filter(|read| SLOW.contains(&read.model.id) == slow);
+                    of_pace.flat_map(|read| read.blocks(self.request_max)).collect()
+                };
+                [of(false), of(true)]
+            }
+        }
+    }
+
+    /// A block was answered.
+    pub fn answered(&mut self, asked: RegisterBlock, words: &[u16]) -> Told {
+        match &mut self.state {
+            State::Base(base) if asked.start == BASES[*base] => {
+                if *words == MARK {
+                    // Bases are far below the end of the registers.
+                    self.state = State::Walk { at: BASES[*base].saturating_add(2), chain: Vec::new() };
+                    return Told::Step;
+                }
+                self.next_base()
+            }
+            State::Walk { at, chain } if asked.start == *at => {
+                let &[id, length] = words else { return Told::Part };
+                if id == END || chain.len() == MODELS_MAX {
+                    return self.chain_ended();
+                }
+                chain.push(ModelAt { id, address: *at, length });
+                match at.checked_add(2).and_then(|at| at.checked_add(length)) {
+                    Some(next) if next < u16::MAX => {
+                        *at = next;
+                        Told::Step
+                    }
+                    _ => self.chain_ended(),
+                }
+            }
+            State::Known { reads, .. } => {
+                let holds = |read: &&mut ModelRead| {
+                    let from = read.model.address;
+                    asked.start >= from && usize::from(asked.start - from) + words.len() <= read.image.len()
+                };
+                let Some(read) = reads.iter_mut().find(holds) else { return Told::Part };
+                let offset = asked.start - read.model.address;
+                if offset == 0 && words.get(..2) != Some(&[read.model.id, read.model.length]) {
+                    // Another firmware, or another device: nothing of this is where it was.
+                    self.state = State::Base(0);
+                    return Told::Step;
+                }
+                if !read.take(offset, words) {
+                    return Told::Part;
+                }
+                Told::Values(read.values(&mut self.wanted))
+            }
+            // The answer to a request of an earlier step.
+            State::Base(_) | State::Walk { .. } => Told::Part,
+        }
+    }
+
+    /// A block was refused as an illegal address, value or function.
+    pub fn refused(&mut self, asked: RegisterBlock) -> Told {
+        match &self.state {
+            State::Base(base) if asked.start == BASES[*base] => self.next_base(),
+            // Some devices end without an end.
+            State::Walk { at, chain } if asked.start == *at && !chain.is_empty() => self.chain_ended(),
+            State::Known { .. }
+                if asked.count == self.request_max.min(asked.count) && asked.count > REQUEST_REGISTERS_MIN =>
+            {
+                self.request_max = (asked.count / 2).max(REQUEST_REGISTERS_MIN);
+                Told::Step
+            }
+            _ => Told::Part,
+        }
+    }
+
+    /// The points that this device has been found to have.
+    pub fn known_points(&self) -> impl Iterator<Item = PointIx> {
+        (0..).map(PointIx).zip(&self.wanted).filter(|(_, wanted)| wanted.seen).map(|(ix, _)| ix)
+    }
+
+    fn next_base(&mut self) -> Told {
+        let State::Base(base) = self.state else { return Told::Part };
+        if base + 1 < BASES.len() {
+            self.state = State::Base(base + 1);
+            Told::Step
+        } else {
+            self.state = State::Base(0);
+            Told::NoSunSpec
+        }
+    }
+
+    fn chain_ended(&mut self) -> Told {
+        let chain = match std::mem::replace(&mut self.state, State::Base(0)) {
+            State::Walk { chain, .. } | State::Known { chain, .. } => chain,
+            State::Base(_) => Vec::new(),
+        };
+        let reads = plan(&chain, &self.wanted);
+        self.state = State::Known { chain, reads };
+        Told::Step
+    }
+}
+
+/// Which model carries which point. Each value of a device is told once: under the first name that can have it.
+fn plan(chain: &[ModelAt], wanted: &[Wanted]) -> Vec<ModelRead> {
+    let mut reads: Vec<ModelRead> = Vec::new();
+    let mut taken: HashSet<(u16, &str)> = HashSet::new();
+    for (ix, wanted) in wanted.iter().enumerate() {
+        let found = wanted.from.iter().find_map(|source| {
+            let model = chain.iter().find(|model| source.models.contains(&model.id) && supported(model.id))?;
+            let place = Place::of(model.id, &source.point)?;
+            let fits = place.span() <= model.length.saturating_add(2) && !taken.contains(&(model.id, &*source.point));
+            fits.then_some((source, *model, place))
+        });
+        let Some((source, model, place)) = found else { continue };
+        taken.insert((model.id, &source.point));
+        let at = reads.iter().position(|read| read.model == model).unwrap_or_else(|| {
+            reads.push(ModelRead { model, points: Vec::new(), image: Vec::new(), fresh: 0 });
+            reads.len() - 1
+        });
+        let span = usize::from(place.span()).max(reads[at].image.len());
+        reads[at].image.resize(span, 0);
+        reads[at].points.push((ix, place, Turn { invert: source.invert, divide: source.divide }));
+    }
+    reads
+}
+
+impl ModelRead {
+    /// The requests that read it, in order.
+    fn blocks(&self, request_max: u16) -> Vec<RegisterBlock> {
+        let span = u16::try_from(self.image.len()).unwrap_or(u16::MAX);
+        let mut blocks = Vec::new();
+        let mut from = 0;
+        while from < span {
+            let count = request_max.min(span - from);
+            blocks.push(block(self.model.address + from, count));
+            from += count;
+        }
+        blocks
+    }
+
+    /// Takes a part; whether the model is whole. A part that does not continue the ones before begins anew or is dropped.
+    fn take(&mut self, offset: u16, words: &[u16]) -> bool {
+        if offset == 0 {
+            self.fresh = 0;
+        }
+        if offset != self.fresh {
+            return false;
+        }
+        let from = usize::from(offset);
+        self.image[from..from + words.len()].copy_from_slice(words);
+        self.fresh = u16::try_from(from + words.len()).unwrap_or(u16::MAX);
+        usize::from(self.fresh) == self.image.len()
+    }
+
+    fn values(&self, wanted: &mut [Wanted]) -> Vec<(PointIx, Result<Raw, Missing>)> {
+        let mut values = Vec::new();
+        for (ix, place, turn) in &self.points {
+            let known = &mut wanted[*ix].seen;
+            let value = match place.read(&self.image) {
+                Some(raw) => {
+                    *known = true;
+                    Ok(turned(raw, *turn))
+                }
+                // Had one, has none.
+                None if *known => Err(Missing::Decode),
+                None => continue,
+            };
+            values.push((PointIx(u16::try_from(*ix).unwrap_or(u16::MAX)), value));
+        }
+        values
+    }
+}
+
+fn turned(raw: Raw, turn: Turn) -> Raw {
+    #[allow(clippy::cast_precision_loss, reason = "a counter beyond 2^53 loses less than its own resolution")]
+    let raw = match raw {
+        Raw::Integer(integer) if turn.divide != 1.0 => Raw::Float(integer as f64 / turn.divide),
+        Raw::Float(float) if turn.divide != 1.0 => Raw::Float(float / turn.divide),
+        raw => raw,
+    };
+    match raw {
+        Raw::Integer(integer) if turn.invert => Raw::Integer(-integer),
+        Raw::Float(float) if turn.invert => Raw::Float(-float),
+        raw => raw,
+    }
+}
+
+/// SunSpec is read from the holding registers.
+fn block(start: u16, count: u16) -> RegisterBlock {
+    RegisterBlock { unit: None, table: RegisterTable::Holding, start, count }
+}
+
+#[cfg(test)]
+#[path = "survey_tests.rs"]
+mod tests;
