@@ -24,7 +24,7 @@ const TABLE: [(&str, Reach); 12] = [
     ("uplink", Only(&["measure", "health", "journal"])),
     ("api", Only(&["measure", "health", "journal", "config"])),
     ("agent", Everything),
-    ("cli", Only(&["agent", "config", "journal", "health", "hal", "api", "uplink", "measure"])),
+    ("cli", Only(&["agent", "config", "journal", "health", "hal", "api", "uplink", "measure", "source", "normalise"])),
     // The crate's front page and the binary name rooms, and nothing else.
     ("", Everything),
 ];

@@ -45,7 +45,7 @@ pub use plan::{
     InvalidUnitId, JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan,
     WatchdogPlan, WhenFull, Wire,
 };
-pub use profiles::ProfileSource;
+pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
 
 /// 256 devices with a paragraph of remarks each are 200 KiB.

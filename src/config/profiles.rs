@@ -105,6 +105,43 @@ impl ProfileSource {
     }
 }
 
+/// A profile as the probe needs it: whatever may be at an address.
+#[derive(Debug, Clone)]
+pub struct ProfileView {
+    /// Its name.
+    pub name: String,
+    /// As a device of it, at its first connector and its own poll.
+    pub spec: crate::measure::DeviceSpec,
+    /// What its register list calls the first register on the wire; `None` for one without registers.
+    pub address_base: Option<u32>,
+}
+
+/// Every profile that can be used, and what is wrong with the others.
+///
+/// # Panics
+/// Never: the name of the device that each becomes is a name.
+#[must_use]
+pub fn profile_views(source: &ProfileSource) -> (Vec<ProfileView>, super::Faults) {
+    let faults = Collector::default();
+    let library = Library::new(source, &faults);
+    let view = |name: String| match library.find(&name) {
+        Found::Profile(profile) => Some(ProfileView {
+            spec: crate::measure::DeviceSpec {
+                id: "probed".try_into().expect("\"probed\" is a name"),
+                kind: profile.kind,
+                profile: name.clone(),
+                points: profile.points(1),
+                groups: profile.groups(1, profile.poll),
+            },
+            address_base: profile.address_base,
+            name,
+        }),
+        Found::Broken | Found::Unknown(_) | Found::Unreadable(_) => None,
+    };
+    let views = source.names().into_iter().filter_map(view).collect();
+    (views, faults.into_faults("the profiles"))
+}
+
 /// What asking for a profile gives.
 #[derive(Debug)]
 pub(super) enum Found {

@@ -31,6 +31,8 @@ pub(super) struct Profile {
     pub poll: Duration,
     /// Of a station that has several in one map.
     pub connectors: Option<Connectors>,
+    /// What its register list calls the first register on the wire.
+    pub address_base: Option<u32>,
     /// Of the first connector, if there are several.
     points: Arc<[PointSpec]>,
     /// The points that are the same at every connector.
@@ -99,6 +101,7 @@ impl Draft {
         Some(Profile {
             kind: self.kind?,
             poll: self.modbus.poll(),
+            address_base: self.modbus.address_base,
             connectors: self.modbus.connectors(&self.modbus_header, faults),
             groups: self.modbus.groups(&self.groups, &points),
             of_station: points.iter().map(|(group, _)| is_of_station(group)).collect(),

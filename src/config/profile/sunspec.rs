@@ -94,6 +94,7 @@ pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
         kind,
         poll: POLL_DEFAULT,
         connectors: None,
+        address_base: None,
         of_station: vec![false; points.len()],
         points,
         groups: vec![group("fast", Pace::Poll), group("slow", Pace::Every(SLOW))],

@@ -1,0 +1,32 @@
+//! `v2g-edge probe`: what is on a wire, without a configuration. Nothing is written to a device or sent on a bus but
+//! the reads that are asked for.
+
+mod guess;
+mod link;
+mod modbus;
+mod sunspec;
+
+use anyhow::Result;
+
+use super::Exit;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    wire: Wire,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Wire {
+    /// Which units are on a Modbus line or server, what they are, and every point with its raw words
+    Modbus(modbus::Arguments),
+    /// What a SunSpec device says of itself: its chain of models, and every point of them
+    Sunspec(sunspec::Arguments),
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
+    match &arguments.wire {
+        Wire::Modbus(arguments) => modbus::run(arguments),
+        Wire::Sunspec(arguments) => sunspec::run(arguments),
+    }
+}
