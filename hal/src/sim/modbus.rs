@@ -72,19 +72,23 @@ impl RegisterImage {
         self.set_bytes(table, address, &value.to_be_bytes());
     }
 
-    fn read(&self, request: &Request<'_>) -> Result<Response, ExceptionCode> {
-        let run = |table: &BTreeMap<u16, u16>, start: u16, count: u16| -> Result<Vec<u16>, ExceptionCode> {
-            (0..count)
-                .map(|i| start.checked_add(i).and_then(|address| table.get(&address).copied()))
-                .collect::<Option<_>>()
-                .ok_or(ExceptionCode::IllegalDataAddress)
+    /// A run of words; `None` if one of them does not exist.
+    pub(super) fn words(&self, table: Table, start: u16, count: u16) -> Option<Vec<u16>> {
+        let table = match table {
+            Table::Holding => &self.holding,
+            Table::Input => &self.input,
         };
+        (0..count).map(|i| start.checked_add(i).and_then(|address| table.get(&address).copied())).collect()
+    }
+
+    fn read(&self, request: &Request<'_>) -> Result<Response, ExceptionCode> {
+        let run = |table, start, count| self.words(table, start, count).ok_or(ExceptionCode::IllegalDataAddress);
         match *request {
             Request::ReadInputRegisters(start, count) => {
-                run(&self.input, start, count).map(Response::ReadInputRegisters)
+                run(Table::Input, start, count).map(Response::ReadInputRegisters)
             }
             Request::ReadHoldingRegisters(start, count) => {
-                run(&self.holding, start, count).map(Response::ReadHoldingRegisters)
+                run(Table::Holding, start, count).map(Response::ReadHoldingRegisters)
             }
             _ => Err(ExceptionCode::IllegalFunction),
         }
