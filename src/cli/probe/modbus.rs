@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     block_on(async {
         let mut bus = arguments.link.open()?;
         let progress = Progress::new();
-        let there = find(&mut bus, &wanted, &progress).await?;
+        let there = find(&mut bus, &wanted, &profiles, &progress).await?;
         let mut findings = Vec::new();
         for unit in there {
             findings.push(examine(&mut bus, unit, &profiles, arguments, &progress).await?);
@@ -101,31 +101,58 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
 }
 
 /// The units that answer, be it to refuse.
-async fn find(bus: &mut Bus, wanted: &[UnitId], progress: &Progress) -> Result<Vec<UnitId>> {
+async fn find(bus: &mut Bus, wanted: &[UnitId], profiles: &[ProfileView], progress: &Progress) -> Result<Vec<UnitId>> {
     let mut there = Vec::new();
     for (n, unit) in wanted.iter().enumerate() {
         progress.step(&format!("looking for unit {unit} ({} of {}), {} found", n + 1, wanted.len(), there.len()));
-        // Whoever is there answers one of these, or refuses it.
-        for table in [RegisterTable::Holding, RegisterTable::Input] {
-            let answer = bus.read(*unit, RegisterBlock { unit: None, table, start: 0, count: 1 }).await;
-            match &answer {
-                Err(error) if is_hopeless(error) => bail!("{error}"),
-                Err(error) if !is_heard(&answer) && !matches!(error, hal::BusError::Timeout { .. }) => {
-                    progress.tell(&format!("unit {unit}: {error}"));
-                }
-                _ => {}
-            }
-            if is_heard(&answer) {
+        match look(bus, *unit, profiles, progress).await? {
+            Presence::There => {
                 there.push(*unit);
                 progress.tell(&format!("unit {unit} answers"));
-                break;
             }
-            if matches!(answer, Err(hal::BusError::Timeout { .. })) {
-                break;
+            Presence::Failing => {
+                progress.tell(&format!(
+                    "unit {unit} answers everything with a failure (exception 4): not counted as a unit"
+                ));
             }
+            Presence::Absent => {}
         }
     }
     Ok(there)
+}
+
+/// What is known of a unit after a look.
+enum Presence {
+    There,
+    /// It says "server device failure" to everything: so do servers for units that they do not have.
+    Failing,
+    Absent,
+}
+
+async fn look(bus: &mut Bus, unit: UnitId, profiles: &[ProfileView], progress: &Progress) -> Result<Presence> {
+    let firsts = profiles.iter().filter_map(|profile| profile.spec.groups.first()?.blocks.first().copied());
+    // Whoever is there answers one of the first two, or refuses it.
+    let tables = [RegisterTable::Holding, RegisterTable::Input];
+    let blocks = tables.map(|table| RegisterBlock { unit: None, table, start: 0, count: 1 });
+    let mut failing = false;
+    for block in blocks.into_iter().chain(firsts) {
+        let answer = bus.read(unit, block).await;
+        match &answer {
+            Err(error) if is_hopeless(error) => bail!("{error}"),
+            Err(hal::BusError::Exception { code: 4, .. }) => failing = true,
+            Err(hal::BusError::Timeout { .. }) => {
+                return Ok(if failing { Presence::Failing } else { Presence::Absent });
+            }
+            _ if is_heard(&answer) => return Ok(Presence::There),
+            Err(hal::BusError::Exception { .. }) => return Ok(Presence::Absent),
+            Err(error) => progress.tell(&format!("unit {unit}: {error}")),
+            Ok(_) => return Ok(Presence::There),
+        }
+        if !failing && block.start != 0 {
+            break;
+        }
+    }
+    Ok(if failing { Presence::Failing } else { Presence::Absent })
 }
 
 async fn fill(bus: &mut Bus, unit: UnitId, blocks: &[RegisterBlock], image: &mut Image) -> Result<()> {

@@ -28,8 +28,9 @@ const RETREAT_FIRST: Duration = Duration::from_millis(500);
 const MISSES_MAX: u32 = 3;
 /// What all silent devices together may cost the others: one twelfth, with what is spent on being quick about it below a tenth.
 const SILENT_SHARE: u32 = 12;
-/// A device that was never heard is first asked for this long, so that those that are there begin soon.
-const PATIENCE_FIRST: Duration = Duration::from_millis(300);
+/// A device that was never heard is first asked for this long, so that those that are there begin soon. On a line that is
+/// heard out, an answer within half as long again is heard, too.
+const PATIENCE_FIRST: Duration = Duration::from_millis(150);
 /// Below, a scheduler's hiccup would look like a silence.
 const PATIENCE_MIN: Duration = Duration::from_millis(150);
 /// Devices answer within a spread of about two; twice that, and half of it for luck.

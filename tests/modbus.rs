@@ -1,0 +1,11 @@
+//! Modbus against peers: a serial line at the speed of the wire whose units are dead, late and noisy, and pymodbus with
+//! register images of its own.
+
+#![cfg(feature = "demo")]
+
+#[path = "modbus/line.rs"]
+mod line;
+#[path = "modbus/peer.rs"]
+mod peer;
+#[path = "modbus/probe.rs"]
+mod probe;

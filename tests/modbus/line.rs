@@ -1,0 +1,189 @@
+//! Ten units on one serial line: three dead, one late, one with noise on every twentieth answer, in the midst of six that are
+//! to keep their rate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hal::sim::{Manner, RegisterImage, WireLine};
+use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use v2g_edge::health::{DeviceState, Facts, Pulses, Status};
+use v2g_edge::measure::{
+    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Mono, Origin, Payload, PointSpec, PollGroup, RawKind,
+    RegisterBlock, RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
+};
+use v2g_edge::source::modbus::{Address, Port, Target, run};
+
+const DEAD: [u8; 3] = [2, 5, 9];
+const LATE: u8 = 7;
+const NOISY: u8 = 4;
+/// Two blocks of one shape, so that one could pass for the other if anything could.
+const STARTS: [u16; 2] = [0, 100];
+const COUNT: u16 = 20;
+const LENGTH: Duration = Duration::from_secs(24);
+
+fn settings() -> SerialLine {
+    SerialLine { path: "".into(), baud: 19_200, parity: Parity::Even, stop_bits: StopBits::One, rs485: false }
+}
+
+/// Every register of every unit has a word of its own.
+fn word(unit: u8, register: u16) -> u16 {
+    u16::from(unit) << 8 | register
+}
+
+fn unit(id: u8) -> UnitId {
+    UnitId::try_from(id).expect("a unit")
+}
+
+fn point(address: u16) -> PointSpec {
+    PointSpec {
+        field: format!("p{address}").as_str().try_into().expect("a field"),
+        unit: Unit::One,
+        shape: Shape::Integer,
+        fold: Fold::Last,
+        valid: None,
+        frozen_after: None,
+        meaning: Meaning::default(),
+        origin: Origin::Register(RegisterPoint {
+            unit: None,
+            table: RegisterTable::Holding,
+            address,
+            raw: RawKind::U16,
+            byte_order: ByteOrder::Big,
+            word_order: WordOrder::MswFirst,
+            mask: None,
+            not_available: vec![],
+            scale: None,
+        }),
+    }
+}
+
+fn target(id: u8, poll: Duration, timeout: Duration) -> Target {
+    let block = |start| RegisterBlock { unit: None, table: RegisterTable::Holding, start, count: COUNT };
+    let registers = STARTS.into_iter().flat_map(|start| start..start + COUNT);
+    Target {
+        ix: DeviceIx(id.into()),
+        unit: unit(id),
+        spec: DeviceSpec {
+            id: format!("unit-{id}").as_str().try_into().expect("a name"),
+            kind: DeviceKind::Meter,
+            profile: "test".to_owned(),
+            points: registers.map(point).collect(),
+            groups: vec![PollGroup { name: "fast".to_owned(), interval: poll, blocks: STARTS.map(block).to_vec() }],
+        },
+        timeout,
+        pause: Duration::ZERO,
+    }
+}
+
+/// What came in [`LENGTH`].
+struct Heard {
+    /// Answers of each unit.
+    answers: BTreeMap<u8, u32>,
+    /// Words that were not those of the unit and register.
+    wrong: Vec<String>,
+    status: Status,
+}
+
+async fn listen(wire: &WireLine, targets: Vec<Target>) -> Heard {
+    let port = Port {
+        bus: "meters".try_into().expect("a name"),
+        address: Address::Serial(SerialLine { path: wire.path().to_owned(), ..settings() }),
+        devices: targets,
+        window: Duration::from_millis(250),
+        window_end: Mono(0),
+        learned: None,
+    };
+    let (sender, mut samples) = mpsc::channel(4096);
+    let (stop, stopped) = watch::channel(false);
+    let facts = Arc::new(Facts::default());
+    let pulse = Pulses::default().watch("source", Duration::from_secs(90), Mono(0));
+    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), pulse, stopped));
+    let end = Instant::now() + LENGTH;
+    let (mut answers, mut wrong) = (BTreeMap::new(), Vec::new());
+    while let Ok(Some(sample)) = timeout_at(end, samples.recv()).await {
+        let Payload::Registers { block, words: Ok(words) } = sample.payload else { continue };
+        let id = u8::try_from(sample.device.0).expect("a unit");
+        *answers.entry(id).or_default() += 1;
+        for (at, heard) in (block.start..).zip(&words) {
+            if *heard != word(id, at) {
+                wrong.push(format!("unit {id} register {at}: {heard:#06x}"));
+            }
+        }
+    }
+    stop.send_replace(true);
+    task.await.expect("ended");
+    Heard { answers, wrong, status: facts.status() }
+}
+
+fn depot() -> WireLine {
+    let wire = WireLine::start(settings()).expect("a pseudo-terminal");
+    // A request and its answer, with the silences, take 34 ms.
+    let request_time = settings().characters(8 + 5 + 2 * u32::from(COUNT)) + 2 * settings().silence();
+    for id in 1..=10 {
+        let mut image = RegisterImage::default();
+        for start in STARTS {
+            let words: Vec<u16> = (start..start + COUNT).map(|register| word(id, register)).collect();
+            image.set_words(Table::Holding, start, &words);
+        }
+        let manner = match id {
+            id if DEAD.contains(&id) => Manner::Dead,
+            LATE => Manner::Late(2 * request_time),
+            NOISY => Manner::Noisy(20),
+            _ => Manner::Prompt,
+        };
+        wire.put(unit(id), image, manner);
+    }
+    wire
+}
+
+/// Runs the depot and holds it to the six healthy ones' rate and to every single word.
+async fn six_keep_their_rate(poll: Duration, timeout: Duration) -> Status {
+    let wire = depot();
+    let Heard { answers, wrong, status } = listen(&wire, (1..=10).map(|id| target(id, poll, timeout)).collect()).await;
+    assert_eq!(wrong, Vec::<String>::new(), "a value of another unit or register");
+    let polls = u32::try_from(LENGTH.as_millis() / poll.as_millis()).expect("few");
+    for id in (1..=10).filter(|id| !DEAD.contains(id) && *id != LATE) {
+        let (got, due) = (answers.get(&id).copied().unwrap_or(0), polls * 2);
+        println!("unit {id}: {got} of {due} answers at a poll of {poll:?}");
+        assert!(got * 10 >= due * 9, "unit {id}: {got} of {due}; all: {answers:?}");
+    }
+    for id in DEAD {
+        assert_eq!(answers.get(&id), None);
+    }
+    status
+}
+
+fn device(status: &Status, id: u8) -> (DeviceState, String) {
+    let device = &status.devices[&format!("unit-{id}").as_str().try_into().expect("a name")];
+    (
+        device.state,
+        format!("{} {}", device.trouble.as_deref().unwrap_or(""), device.last_failure.as_deref().unwrap_or("")),
+    )
+}
+
+#[tokio::test]
+async fn six_of_ten_units_keep_their_rate_beside_dead_late_and_noisy_ones_and_each_trouble_is_named() {
+    // The late one is later than its timeout allows.
+    let status = six_keep_their_rate(Duration::from_secs(1), Duration::from_millis(50)).await;
+    for id in DEAD {
+        let (state, told) = device(&status, id);
+        assert!(matches!(state, DeviceState::Silent(_)) && told.contains("no answer from unit"), "{id}: {told}");
+    }
+    let (_, late) = device(&status, LATE);
+    assert!(late.contains("answers late, after") && late.contains("longer timeout"), "{late}");
+    let (_, noise) = device(&status, NOISY);
+    assert!(noise.contains("noise") || noise.contains("breaks off"), "{noise}");
+    let well = &status.devices[&"unit-1".try_into().expect("a name")];
+    assert_eq!((well.state, &well.trouble), (DeviceState::Answering, &None));
+}
+
+#[tokio::test]
+async fn a_bus_that_is_three_quarters_full_has_room_for_its_troubles() {
+    // Two fifths of the time are the six's, a quarter the slow one's, a twelfth the dead ones'.
+    let status = six_keep_their_rate(Duration::from_secs(1), Duration::from_secs(1)).await;
+    // Given a second, the late one is in time.
+    assert_eq!(device(&status, LATE).0, DeviceState::Answering);
+}
