@@ -373,3 +373,31 @@ async fn a_port_that_vanished_and_came_back_under_its_path_is_found_again() {
     symlink(second.path(), &path).expect("linked");
     assert_eq!(bus.read(unit(1), request(52, 2)).await.expect("read"), [0x4000, 0]);
 }
+
+#[tokio::test]
+async fn an_adapter_that_came_back_under_another_path_is_found_by_the_name_that_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, by_id) = (directory.path().join("ttyUSB0"), directory.path().join("by-id"));
+    std::fs::create_dir(&by_id).expect("made");
+    let name = by_id.join("usb-FTDI_RS485_A1B2-if00-port0");
+    let first = ModbusLine::start().expect("a pseudo-terminal");
+    first.put(unit(1), image(1.0));
+    symlink(first.path(), &path).expect("linked");
+    symlink(first.path(), &name).expect("linked");
+    let mut bus = RtuBus::new(settings(&path), DEADLINE);
+    bus.place = Place::Serial { line: settings(&path), by_id, stays: None };
+    bus.read(unit(1), request(52, 2)).await.expect("read");
+
+    std::fs::remove_file(&path).expect("unlinked");
+    std::fs::remove_file(&name).expect("unlinked");
+    drop(first);
+    tokio::task::yield_now().await;
+    assert!(matches!(bus.read(unit(1), request(52, 2)).await, Err(BusError::Gone { .. })));
+    assert!(matches!(bus.read(unit(1), request(52, 2)).await, Err(BusError::Unreachable { .. })));
+
+    // It is ttyUSB1 now; only the name by its serial number leads to it.
+    let second = ModbusLine::start().expect("a pseudo-terminal");
+    second.put(unit(1), image(2.0));
+    symlink(second.path(), &name).expect("linked");
+    assert_eq!(bus.read(unit(1), request(52, 2)).await.expect("read"), [0x4000, 0]);
+}
