@@ -91,6 +91,13 @@ fn the_manual_mentions_every_key() {
 }
 
 #[test]
+fn the_manual_names_every_built_in_profile() {
+    for name in ProfileSource::built_in().names() {
+        assert!(MANUAL.contains(&format!("\"{name}\"")), "configs/gateway.toml does not name the profile {name}");
+    }
+}
+
+#[test]
 fn the_manual_shows_the_defaults() {
     let bare = plan(&format!("{HEAD}{METER}"));
     let shown = plan(MANUAL);
