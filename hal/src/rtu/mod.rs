@@ -201,10 +201,10 @@ impl RtuBus {
 
     fn settle(&mut self, asked: Option<u8>, reply: &Reply, now: Instant) -> Whose {
         let whose = self.owed.heard(asked, reply, now);
-        if let Whose::Late(ago) = whose {
-            if self.late.len() < LATE_MAX {
-                self.late.push(LateReply { unit: reply.unit, after: ago });
-            }
+        if let Whose::Late(after) = whose
+            && self.late.len() < LATE_MAX
+        {
+            self.late.push(LateReply { unit: reply.unit, after });
         }
         whose
     }

@@ -96,13 +96,13 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
         }
     };
     let mut all: Vec<Shown> = spec.points.iter().map(shown).collect();
-    for at_point in 0..all.len() {
-        let Some(block) = all[at_point].spec.register().map(crate::measure::RegisterPoint::extent) else { continue };
-        let Some(words) = all[at_point].words.clone() else { continue };
+    for (at_point, shown) in all.iter_mut().enumerate() {
+        let Some(block) = shown.spec.register().map(crate::measure::RegisterPoint::extent) else { continue };
+        let Some(words) = shown.words.clone() else { continue };
         let sample = Sample { device: DeviceIx(0), at, payload: Payload::Registers { block, words: Ok(words) } };
         normaliser.readings(&sample, |reading| {
             if usize::from(reading.point.0) == at_point {
-                all[at_point].outcome = reading.outcome;
+                shown.outcome = reading.outcome;
             }
         });
     }
