@@ -3,6 +3,8 @@
 
 #![cfg(feature = "demo")]
 
+#[path = "modbus/learn.rs"]
+mod learn;
 #[path = "modbus/line.rs"]
 mod line;
 #[path = "modbus/peer.rs"]

@@ -183,6 +183,10 @@ fn every_point_of_every_modbus_profile_is_in_its_image() {
     for name in ProfileSource::built_in().names() {
         // A profile of another wire cannot stand on this bus.
         let Ok(plan) = plan(&name, "") else { continue };
+        // A SunSpec device says itself where its points are.
+        if plan.devices[0].spec.points.iter().all(|point| point.register().is_none()) {
+            continue;
+        }
         let points: BTreeSet<String> = plan.devices[0].spec.points.iter().map(|p| p.field.to_string()).collect();
         for section in ["importing", "exporting"] {
             let image = image(&name);

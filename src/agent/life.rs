@@ -17,9 +17,10 @@ use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
-/// A source waits at most for its slowest device; then it has beaten again. On a serial line that is twice the longest
-/// timeout of 30 s, once to hear the line out, with 2.4 s each for the longest frame at 1200 baud, and 1 s of babble.
-const SOURCE_ALLOWANCE: Duration = Duration::from_secs(90);
+/// A source waits at most for its slowest device; then it has beaten again. On a serial line that is three exchanges (two to
+/// tell a late answer from the one that is asked for), each of one and a half times the longest timeout of 30 s and four times
+/// the 2.4 s of the longest frame at 1200 baud, and 1 s of babble before each: 167 s.
+const SOURCE_ALLOWANCE: Duration = Duration::from_secs(180);
 /// The pipeline wakes at every window; the longest is 60 s.
 const PIPELINE_ALLOWANCE: Duration = Duration::from_secs(150);
 /// The uplink wakes at least every few seconds.

@@ -4,7 +4,7 @@
 //! every read that was due, also when nothing came.
 //!
 //! - One task owns one port. A dead device costs the others on its port a bounded part of their time, and those on
-//!   other ports nothing. On a serial line it costs twice its timeout at each probe: the line is heard out.
+//!   other ports nothing: all silent ones together get a twelfth of a port's time while another answers.
 //! - Nothing waits for the queue: when it is full, samples are shed and counted. A bus never feels what is behind.
 //! - Polls follow a grid of the monotonic clock; a missed one is skipped, never caught up in a burst.
 //! - Nothing is ever written to a device.

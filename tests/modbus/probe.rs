@@ -108,9 +108,10 @@ fn value<'j>(probed: &'j Json, id: u16, name: &str) -> &'j Json {
 
 #[test]
 fn probe_sunspec_prints_the_chain_and_every_value_scaled() {
-    for (how, base) in [("tcp", 40_000), ("tcp", 0), ("rtu", 40_000)] {
+    for (how, base) in [("tcp", 40_000), ("tcp", 0), ("tcp", 50_000), ("rtu", 40_000), ("rtu-tcp", 40_000)] {
         let peer = Peer::start(how, &BTreeMap::from([(1, sunspec(base))]));
-        let (code, probed) = probe(&["sunspec", &peer.at, "--parity", "none"]);
+        let framing: &[&str] = if how == "rtu-tcp" { &["--rtu"] } else { &[] };
+        let (code, probed) = probe(&[["sunspec", &peer.at, "--parity", "none"].as_slice(), framing].concat());
         assert_eq!(code, Some(0));
         let ids: Vec<u64> =
             probed["models"].as_array().expect("models").iter().filter_map(|m| m["id"].as_u64()).collect();

@@ -43,7 +43,7 @@ const BABBLE_MAX: Duration = Duration::from_secs(1);
 /// The most that is kept of what cannot be read: longer than any frame with noise around it.
 const EAR_BYTES_MAX: usize = 1024;
 /// Requests of another shape that are tried before one whose reply is still owed.
-const SETTLING_MAX: usize = 3;
+const SETTLING_MAX: usize = 2;
 
 /// Late replies that are remembered until somebody takes them.
 const LATE_MAX: usize = 16;

@@ -170,6 +170,8 @@ struct Desk<'a> {
     facts: Arc<Facts>,
     readers: Vec<Reader>,
     records: Vec<Record>,
+    /// What is wrong with a device whatever its last requests came to.
+    standing: Vec<Option<String>>,
 }
 
 impl<'a> Desk<'a> {
@@ -182,7 +184,8 @@ impl<'a> Desk<'a> {
         }
         let readers = port.devices.iter().map(|target| Reader::of(target, port)).collect();
         let records = port.devices.iter().map(|_| Record::default()).collect();
-        Self { port, samples, facts, readers, records }
+        let standing = port.devices.iter().map(|_| None).collect();
+        Self { port, samples, facts, readers, records, standing }
     }
 
     fn settings(&self) -> Vec<Setting> {
@@ -207,11 +210,11 @@ impl<'a> Desk<'a> {
                         values.sort_by_key(|(ix, _)| *ix);
                         Payload::Values(values)
                     }
-                    told => return self.surveyed(job.device, &told, schedule),
+                    told => return self.surveyed(job.device, at, &told, schedule),
                 },
                 Err(Missing::Exception) => {
                     let told = survey.refused(job.block);
-                    return self.surveyed(job.device, &told, schedule);
+                    return self.surveyed(job.device, at, &told, schedule);
                 }
                 Err(why) => Payload::Silent(why),
             },
@@ -227,7 +230,7 @@ impl<'a> Desk<'a> {
     }
 
     /// What became known of a device that says itself what it offers.
-    fn surveyed(&mut self, device: usize, told: &Told, schedule: &mut Schedule) {
+    fn surveyed(&mut self, device: usize, at: Stamp, told: &Told, schedule: &mut Schedule) {
         let target = &self.port.devices[device];
         let (id, bus) = (&target.spec.id, &self.port.bus);
         let Reader::SunSpec(survey) = &self.readers[device] else { return };
@@ -236,7 +239,7 @@ impl<'a> Desk<'a> {
                 if survey.is_known() {
                     let models: Vec<u16> = survey.chain().iter().map(|model| model.id).collect();
                     tracing::info!(device = %id, %bus, ?models, "SunSpec device surveyed");
-                    self.facts.device(id, |facts| facts.trouble = None);
+                    self.standing[device] = None;
                 }
                 for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
                     schedule.replan(device, group, blocks);
@@ -246,7 +249,10 @@ impl<'a> Desk<'a> {
             Told::NoSunSpec => {
                 let trouble = "it has no SunSpec mark at register 40000, 50000 or 0: it is no SunSpec device, or SunSpec is \
                                switched off in its settings; see: v2g-edge probe sunspec";
+                self.standing[device] = Some(trouble.to_owned());
                 self.facts.device(id, |facts| facts.trouble = Some(trouble.to_owned()));
+                // It answers, and nothing of it can be read.
+                self.send(Sample { device: target.ix, at, payload: Payload::Silent(Missing::Decode) });
                 for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
                     schedule.replan(device, group, blocks);
                 }
@@ -300,7 +306,7 @@ impl<'a> Desk<'a> {
                 why => DeviceState::Silent(why),
             },
         };
-        let trouble = self.records[device].add(answer.as_ref().err());
+        let trouble = self.records[device].add(answer.as_ref().err()).or_else(|| self.standing[device].clone());
         let was_late = self.records[device].is_mostly_late();
         self.facts.device(id, |facts| {
             facts.requests += 1;
