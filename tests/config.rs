@@ -7,9 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use v2g_edge::config::{
-    self, Faults, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, WhenFull, Wire, known_keys,
+    self, Faults, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire, known_keys,
 };
-use v2g_edge::measure::{Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterTable, Shape, Unit};
+use v2g_edge::measure::{
+    Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, Shape, Unit,
+};
 
 const MANUAL: &str = include_str!("../configs/gateway.toml");
 
@@ -57,6 +59,10 @@ fn assert_faults(faults: &Faults, expected: &[(usize, &str, &str)]) {
 
 fn point<'s>(spec: &'s DeviceSpec, field: &str) -> &'s PointSpec {
     spec.points.iter().find(|point| point.field.as_str() == field).unwrap_or_else(|| panic!("no point {field}"))
+}
+
+fn register(point: &PointSpec) -> &RegisterPoint {
+    point.register().unwrap_or_else(|| panic!("{} is in no register", point.field.as_str()))
 }
 
 // ---------------------------------------------------------------- what is right
@@ -460,7 +466,7 @@ fn serial() -> String {
 fn a_device_on_a_serial_line_needs_no_address() {
     let plan = plan(&serial());
     let line = SerialLine { port: "/dev/ttyS1".into(), baud: 9600, parity: Parity::Even, stop_bits: 1 };
-    assert_eq!(plan.devices[0].reach, Reach::Serial(line));
+    assert_eq!(plan.devices[0].reach, Reach::Serial { line, unit: UnitId::try_from(1).expect("a unit") });
     assert_eq!(plan.devices[0].timeout, Duration::from_secs(1));
     assert_eq!(plan.summary().devices[0].address, "/dev/ttyS1 (9600 baud, even parity, 1 stop bit)");
 }
@@ -546,14 +552,14 @@ fn the_sdm630_is_read_in_few_requests_and_in_the_wires_units() {
     let power = point(spec, "power_flow");
     assert_eq!((power.unit, power.shape, power.fold), (Unit::Kilowatt, Shape::Float, Fold::Mean));
     assert_eq!(
-        (power.register.table, power.register.address, power.register.raw),
+        (register(power).table, register(power).address, register(power).raw),
         (RegisterTable::Input, 52, RawKind::F32)
     );
-    assert_eq!(power.register.conversion, Conversion { multiply: 1.0, divide: 1000.0 });
+    assert_eq!(power.meaning.conversion, Conversion { multiply: 1.0, divide: 1000.0 });
     assert_eq!(power.valid, Some(-10_000.0..=10_000.0));
     assert_eq!(point(spec, "energy_import").fold, Fold::Last);
-    assert_eq!(point(spec, "voltage").register.address, 42);
-    assert_eq!(point(spec, "current").register.address, 46);
+    assert_eq!(register(point(spec, "voltage")).address, 42);
+    assert_eq!(register(point(spec, "current")).address, 46);
 }
 
 #[test]
@@ -571,8 +577,8 @@ fn the_simulated_charger_is_read_in_two_requests() {
     let blocks: Vec<(u16, u16)> = spec.groups.iter().flat_map(|g| &g.blocks).map(|b| (b.start, b.count)).collect();
     assert_eq!(blocks, [(0, 10), (10, 8)]);
     let state = point(spec, "state");
-    assert_eq!((state.shape, state.fold, state.register.texts.len()), (Shape::Text, Fold::Last, 6));
-    assert_eq!(point(spec, "soc").register.not_available, [0xFFFF]);
+    assert_eq!((state.shape, state.fold, state.meaning.texts.len()), (Shape::Text, Fold::Last, 6));
+    assert_eq!(register(point(spec, "soc")).not_available, [0xFFFF]);
     assert_eq!(point(spec, "fault").shape, Shape::Integer);
     let summary = plan.summary();
     assert_eq!((summary.points, summary.devices[0].requests_per_second), (11, 3.0));
@@ -606,9 +612,9 @@ power_flow = { register = 30053, unit = "W", scale = 0.1, sign = "export-positiv
 fn an_own_profile_turns_sign_scale_and_base() {
     let plan = with_profile(MINE).unwrap_or_else(|faults| panic!("{faults}"));
     let power = point(&plan.devices[0].spec, "power_flow");
-    assert_eq!(power.register.address, 52);
-    assert!(power.register.invert);
-    assert_eq!(power.register.conversion, Conversion { multiply: 1.0, divide: 10_000.0 });
+    assert_eq!(register(power).address, 52);
+    assert!(power.meaning.invert);
+    assert_eq!(power.meaning.conversion, Conversion { multiply: 1.0, divide: 10_000.0 });
     assert_eq!(power.valid, Some(-5.0..=1.0));
 }
 
@@ -627,9 +633,9 @@ relay = { register = 500, type = "u16", shape = "integer", group = "detail" }
     let spec = &plan.devices[0].spec;
     assert_eq!(spec.points.len(), 56);
     let power = point(spec, "power_flow");
-    assert!(power.register.invert);
-    assert_eq!(power.register.address, 52);
-    assert_eq!(power.register.word_order, v2g_edge::measure::WordOrder::LswFirst);
+    assert!(power.meaning.invert);
+    assert_eq!(register(power).address, 52);
+    assert_eq!(register(power).word_order, v2g_edge::measure::WordOrder::LswFirst);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
 use crate::config::{BrokerUrl, Parity, Plan, Reach, WhenFull};
-use crate::health::{Facts, Pulses};
+use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
-use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Stamp};
+use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
 use crate::source::modbus;
 use crate::uplink;
 
@@ -78,12 +78,12 @@ impl Life {
         let heart = Pipeline::new(plan, world, now, Event { device: None, kind: started });
 
         let mut sources = Tasks::new();
-        for port in ports(plan, heart.next_end()) {
+        for source in sources_of(plan, heart.next_end()) {
             let pulse = world.pulses.watch("source", SOURCE_ALLOWANCE, mono);
             let (clock, facts) = (Arc::clone(&world.clock), Arc::clone(&world.facts));
             let (samples, stopped) = (samples.clone(), sources_stopped.clone());
             sources.spawn(async move {
-                modbus::run(port, clock, samples, facts, pulse, stopped).await;
+                source.run(clock, samples, facts, pulse, stopped).await;
                 "source"
             });
         }
@@ -161,12 +161,36 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
     }
 }
 
+/// A port of any kind, with all that is on it.
+enum Source {
+    Modbus(modbus::Port),
+}
+
+impl Source {
+    async fn run<C: Clock>(
+        self,
+        clock: Arc<C>,
+        samples: mpsc::Sender<Sample>,
+        facts: Arc<Facts>,
+        pulse: Pulse,
+        stop: watch::Receiver<bool>,
+    ) {
+        match self {
+            Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
+        }
+    }
+}
+
+fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
+    modbus_ports(plan, window_end).into_iter().map(Source::Modbus).collect()
+}
+
 /// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.
-fn ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
+fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     let mut ports: Vec<modbus::Port> = Vec::new();
     for (ix, device) in (0..).map(DeviceIx).zip(&plan.devices) {
-        let target = modbus::Target { ix, unit: unit(device.unit), spec: device.spec.clone(), timeout: device.timeout };
-        let address = address(&device.reach);
+        let Some((address, unit)) = modbus_place(&device.reach) else { continue };
+        let target = modbus::Target { ix, unit, spec: device.spec.clone(), timeout: device.timeout };
         match ports.iter_mut().find(|port| port.address == address) {
             Some(port) => port.devices.push(target),
             None => ports.push(modbus::Port {
@@ -181,19 +205,26 @@ fn ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     ports
 }
 
-fn address(reach: &Reach) -> modbus::Address {
+fn modbus_place(reach: &Reach) -> Option<(modbus::Address, hal::UnitId)> {
     match reach {
-        Reach::Tcp(endpoint) => modbus::Address::Tcp { host: endpoint.host.clone(), port: endpoint.port },
-        Reach::Serial(line) => modbus::Address::Serial(hal::SerialLine {
-            path: line.port.clone(),
-            baud: line.baud,
-            parity: match line.parity {
-                Parity::None => hal::Parity::None,
-                Parity::Even => hal::Parity::Even,
-                Parity::Odd => hal::Parity::Odd,
-            },
-            stop_bits: if line.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
-        }),
+        Reach::Tcp { endpoint, unit } => {
+            let address = modbus::Address::Tcp { host: endpoint.host.clone(), port: endpoint.port };
+            Some((address, unit_on_bus(*unit)))
+        }
+        Reach::Serial { line, unit } => {
+            let line = hal::SerialLine {
+                path: line.port.clone(),
+                baud: line.baud,
+                parity: match line.parity {
+                    Parity::None => hal::Parity::None,
+                    Parity::Even => hal::Parity::Even,
+                    Parity::Odd => hal::Parity::Odd,
+                },
+                stop_bits: if line.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
+            };
+            Some((modbus::Address::Serial(line), unit_on_bus(*unit)))
+        }
+        Reach::Can { .. } | Reach::Session { .. } => None,
     }
 }
 
@@ -226,7 +257,7 @@ fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Sett
 }
 
 /// The plan's unit ids obey the same rule as the bus's.
-fn unit(unit: crate::config::UnitId) -> hal::UnitId {
+fn unit_on_bus(unit: crate::config::UnitId) -> hal::UnitId {
     hal::UnitId::try_from(unit.get()).expect("config::UnitId has no value that hal::UnitId refuses")
 }
 
@@ -255,7 +286,7 @@ mod tests {
         ]
         .concat();
         let plan = config::parse(&text, "gateway.toml", &Surroundings::none()).expect("a plan");
-        let ports = ports(&plan, Mono(0));
+        let ports = modbus_ports(&plan, Mono(0));
         let devices = |port: &modbus::Port| port.devices.iter().map(|target| target.ix.0).collect::<Vec<_>>();
         assert_eq!(ports.iter().map(devices).collect::<Vec<_>>(), [vec![0, 2], vec![1], vec![3], vec![4]]);
         let line = hal::SerialLine {
@@ -270,7 +301,7 @@ mod tests {
     #[test]
     fn every_unit_of_a_plan_can_be_asked_on_a_bus() {
         for id in (0..=255).filter_map(|id| config::UnitId::try_from(id).ok()) {
-            assert_eq!(unit(id).get(), id.get());
+            assert_eq!(unit_on_bus(id).get(), id.get());
         }
     }
 }

@@ -25,7 +25,7 @@ use rollup::Rollup;
 
 use crate::measure::{
     BootId, DeviceIx, DeviceSpec, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, PointIx,
-    Reading, Stamp, Utc, Window,
+    Reading, Stamp, Utc, VehicleId, Window,
 };
 
 /// The wall clock has been stepped if it is off the held offset by more than this. Above the time between the two
@@ -53,6 +53,9 @@ struct Device {
     power: Option<PointIx>,
     /// Whether anything was added in the open window.
     touched: bool,
+    vehicle: Option<VehicleId>,
+    /// The vehicle that left in the open window: what was read in it is still of that one.
+    left: Option<VehicleId>,
 }
 
 impl Aggregator {
@@ -67,6 +70,8 @@ impl Aggregator {
                 .find(|(_, p)| p.field.as_str() == "power_flow")
                 .map(|(ix, _)| ix),
             touched: false,
+            vehicle: None,
+            left: None,
         };
         Self {
             boot,
@@ -94,6 +99,13 @@ impl Aggregator {
         device.touched = true;
         self.rollup.add(&reading);
         cell.add(reading.outcome);
+    }
+
+    /// The vehicle at a device from now on: the tag of its windows. A window in which it leaves still has it.
+    pub fn set_vehicle(&mut self, device: DeviceIx, vehicle: Option<VehicleId>) {
+        let Some(device) = self.devices.get_mut(usize::from(device.0)) else { return };
+        device.left = device.vehicle.take().or(device.left.take());
+        device.vehicle = vehicle;
     }
 
     /// Tells an event in the open window.
@@ -135,8 +147,7 @@ impl Aggregator {
         let intervals = (0..)
             .map(DeviceIx)
             .zip(&mut self.devices)
-            .filter(|(_, device)| device.touched)
-            .map(|(ix, device)| device.cut(ix, dead_band_kw))
+            .filter_map(|(ix, device)| device.cut(ix, dead_band_kw))
             .collect();
         Window {
             boot: self.boot,
@@ -150,8 +161,12 @@ impl Aggregator {
 }
 
 impl Device {
-    fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Interval {
-        self.touched = false;
+    fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Option<Interval> {
+        let left = self.left.take();
+        if !std::mem::take(&mut self.touched) {
+            return None;
+        }
+        let vehicle = self.vehicle.clone().or(left);
         let points: Vec<PointInterval> =
             (0..).map(PointIx).zip(&mut self.cells).filter_map(|(point, cell)| cell.cut(point)).collect();
         let power = points.iter().find(|p| Some(p.point) == self.power).and_then(|p| match &p.value {
@@ -159,7 +174,7 @@ impl Device {
             _ => None,
         });
         let direction = power.map(|kw| Direction::of(kw, dead_band_kw));
-        Interval { device: ix, direction, vehicle: None, points }
+        Some(Interval { device: ix, direction, vehicle, points })
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::measure::{
-    ClockTrust, Conversion, DeviceKind, Fold, Missing, Outcome, PointSpec, PollGroup, RawKind, RegisterPoint,
+    ClockTrust, DeviceKind, Fold, Meaning, Missing, Origin, Outcome, PointSpec, PollGroup, RawKind, RegisterPoint,
     RegisterTable, Shape, Suspicion, Unit, Value, WordOrder,
 };
 
@@ -19,17 +19,14 @@ fn point(field: &str, fold: Fold) -> PointSpec {
         fold,
         valid: None,
         frozen_after: None,
-        register: RegisterPoint {
+        meaning: Meaning::default(),
+        origin: Origin::Register(RegisterPoint {
             table: RegisterTable::Input,
             address: 0,
             raw: RawKind::F32,
             word_order: WordOrder::MswFirst,
             not_available: vec![],
-            conversion: Conversion::IDENTITY,
-            offset: 0.0,
-            invert: false,
-            texts: vec![],
-        },
+        }),
     }
 }
 
@@ -106,6 +103,24 @@ fn a_point_is_missing_only_if_nothing_came_in_the_whole_window() {
     assert_eq!(window.intervals[0].points[1].suspicion, Some(Suspicion::OutOfRange));
     assert_eq!(window.points(), 1);
     assert!(aggregator.close(at(1_461)).expect("ended").intervals.is_empty(), "nothing is repeated");
+}
+
+#[test]
+fn a_window_has_the_vehicle_that_stands_there_or_has_just_left() {
+    let mut aggregator = aggregator();
+    let mut window_with = |vehicles: &[Option<&str>], end| {
+        for vehicle in vehicles {
+            aggregator.set_vehicle(DeviceIx(0), vehicle.map(|id| id.try_into().expect("a name")));
+        }
+        aggregator.add(reading(0, 0, 1_010, good(1.0)));
+        let window = aggregator.close(at(end)).expect("ended");
+        window.intervals[0].vehicle.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(window_with(&[], 1_211), None);
+    assert_eq!(window_with(&[Some("EV001")], 1_461).as_deref(), Some("EV001"));
+    assert_eq!(window_with(&[None], 1_711).as_deref(), Some("EV001"));
+    assert_eq!(window_with(&[], 1_961), None);
+    assert_eq!(window_with(&[Some("EV002"), None, Some("EV003")], 2_211).as_deref(), Some("EV003"));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
-use super::draft::{INTERVAL, KINDS};
 use super::fault::{Fault, Place};
 use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
+use super::profile::{INTERVAL, KINDS};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
@@ -74,14 +74,13 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         groups: profile.groups(poll.unwrap_or(profile.poll)),
         points: profile.points.clone(),
     };
-    let Reached { reach, unit, bus_timeout } = reached?;
+    let Reached { reach, bus_timeout } = reached?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
-    Some(DevicePlan { spec, bus: bus_id?, reach, unit, timeout, line: section.header().line() })
+    Some(DevicePlan { spec, bus: bus_id?, reach, timeout, line: section.header().line() })
 }
 
 struct Reached {
     reach: Reach,
-    unit: UnitId,
     bus_timeout: Duration,
 }
 
@@ -96,8 +95,8 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
     match wire {
         Wire::ModbusTcp { timeout } => {
             let unit = section.required("unit", unit);
-            let reach = Reach::Tcp(section.required("address", address)?);
-            Some(Reached { reach, unit: unit?, bus_timeout: *timeout })
+            let endpoint = section.required("address", address)?;
+            Some(Reached { reach: Reach::Tcp { endpoint, unit: unit? }, bus_timeout: *timeout })
         }
         Wire::ModbusRtu { line, timeout } => {
             let unit = section.required("unit", serial_unit);
@@ -106,7 +105,7 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
                 section.blame("address", problem, "delete this line");
                 return None;
             }
-            Some(Reached { reach: Reach::Serial(line.clone()), unit: unit?, bus_timeout: *timeout })
+            Some(Reached { reach: Reach::Serial { line: line.clone(), unit: unit? }, bus_timeout: *timeout })
         }
         Wire::Can { .. } | Wire::Iso15118(_) => {
             let problem = format!("this version reads Modbus TCP and RTU only; the bus {id} is {}", wire.kind());
@@ -121,21 +120,18 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
 pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, (device, place)) in devices.iter().enumerate() {
-        let is_same = |(other, _): &&(DevicePlan, Place)| {
-            other.bus == device.bus && other.reach.is_same_as(&device.reach) && other.unit == device.unit
-        };
+        let is_same =
+            |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && other.reach.is_same_as(&device.reach);
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
         let (at, own) = match &device.reach {
-            Reach::Tcp(endpoint) => (format!("address {endpoint}, "), "address or unit"),
-            Reach::Serial(_) => (String::new(), "unit"),
+            Reach::Tcp { endpoint, unit } => (format!(", address {endpoint}, unit {unit}"), "address or unit"),
+            Reach::Serial { unit, .. } => (format!(", unit {unit}"), "unit"),
+            Reach::Can { .. } => (String::new(), "frames"),
+            Reach::Session { connector } => (format!(", connector {connector}"), "connector"),
         };
-        let problem = format!(
-            "{id} is the same device as {first_id} at line {}: bus {}, {at}unit {}",
-            first_place.line(),
-            device.bus,
-            device.unit
-        );
+        let problem =
+            format!("{id} is the same device as {first_id} at line {}: bus {}{at}", first_place.line(), device.bus);
         let remedy = format!("its own {own} for {id}, or delete one of the two");
         faults.push(place.fault(format!("device.{id}"), problem, remedy).also(first_place));
     }

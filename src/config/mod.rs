@@ -16,11 +16,9 @@
 //!
 //! It runs at start, at a reload and in `check`; nothing here is kept, and nothing runs in the background.
 
-mod blocks;
 mod bus;
 mod device;
 mod document;
-mod draft;
 mod fault;
 mod gateway;
 mod plan;

@@ -271,9 +271,7 @@ pub struct DevicePlan {
     pub bus: BusId,
     /// Where it listens.
     pub reach: Reach,
-    /// Its number there. On a serial line 1 to 247.
-    pub unit: UnitId,
-    /// How long to wait for a reply. 50 ms to 30 s.
+    /// How long to wait for a reply, where it is asked. 50 ms to 30 s.
     pub timeout: Duration,
     /// The line of its header in the file.
     pub line: usize,
@@ -283,21 +281,54 @@ pub struct DevicePlan {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// At an address of its own, or of the gateway before it.
-    Tcp(Endpoint),
+    Tcp {
+        /// Where a server of Modbus TCP listens.
+        endpoint: Endpoint,
+        /// Its number there.
+        unit: UnitId,
+    },
     /// On the line of its bus.
-    Serial(SerialLine),
+    Serial {
+        /// The line.
+        line: SerialLine,
+        /// Its number there, 1 to 247.
+        unit: UnitId,
+    },
+    /// It speaks by itself on a CAN bus.
+    Can {
+        /// The bus's interface.
+        interface: String,
+    },
+    /// Sessions of one connector, seen on an ISO 15118 bus.
+    Session {
+        /// As the charger counts its connectors.
+        connector: u16,
+    },
 }
 
 impl Reach {
-    /// Whether what is sent here and there arrives at the same place. Names of hosts have no case.
+    /// Whether both are one device under two names, on the same bus. Names of hosts have no case.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Tcp(here), Self::Tcp(there)) => {
-                here.host.eq_ignore_ascii_case(&there.host) && here.port == there.port
+            (Self::Tcp { endpoint: here, unit }, Self::Tcp { endpoint: there, unit: other }) => {
+                here.host.eq_ignore_ascii_case(&there.host) && here.port == there.port && unit == other
             }
-            (Self::Serial(here), Self::Serial(there)) => here.port == there.port,
-            (Self::Tcp(_), Self::Serial(_)) | (Self::Serial(_), Self::Tcp(_)) => false,
+            (Self::Serial { line: here, unit }, Self::Serial { line: there, unit: other }) => {
+                here.port == there.port && unit == other
+            }
+            (Self::Session { connector: here }, Self::Session { connector: there }) => here == there,
+            // Several devices may speak on one CAN bus; their frames tell them apart.
+            _ => false,
+        }
+    }
+
+    /// The Modbus unit, where there is one.
+    #[must_use]
+    pub fn unit(&self) -> Option<UnitId> {
+        match self {
+            Self::Tcp { unit, .. } | Self::Serial { unit, .. } => Some(*unit),
+            Self::Can { .. } | Self::Session { .. } => None,
         }
     }
 }
@@ -305,8 +336,10 @@ impl Reach {
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(endpoint) => endpoint.fmt(f),
-            Self::Serial(line) => line.fmt(f),
+            Self::Tcp { endpoint, .. } => endpoint.fmt(f),
+            Self::Serial { line, .. } => line.fmt(f),
+            Self::Can { interface } => interface.fmt(f),
+            Self::Session { connector } => write!(f, "connector {connector}"),
         }
     }
 }

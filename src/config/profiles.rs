@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::document::read;
-use super::draft::Draft;
 use super::fault::{Collector, Source};
-use super::profile::Profile;
+use super::profile::{Draft, Profile};
 use super::section::{Scope, nearest};
 
 /// The profiles of this build: name, file in the repository, text.

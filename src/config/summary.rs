@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::plan::{DevicePlan, Plan};
+use super::plan::{DevicePlan, Plan, UnitId};
 use crate::measure::{BusId, DeviceId, DeviceKind, GatewayId, PointSpec, RegisterBlock, SiteId};
 
 /// A plan in numbers. The form is stable: keys are added, never changed.
@@ -56,8 +56,8 @@ pub struct DeviceSummary {
     pub bus: BusId,
     /// `host:port`, or the serial port and how it is set.
     pub address: String,
-    /// Its Modbus unit.
-    pub unit: u8,
+    /// Its Modbus unit, where there is one.
+    pub unit: Option<u8>,
     /// Its profile.
     pub profile: String,
     /// Measured points.
@@ -120,7 +120,7 @@ impl DeviceSummary {
             kind: spec.kind,
             bus: device.bus.clone(),
             address: device.reach.to_string(),
-            unit: device.unit.get(),
+            unit: device.reach.unit().map(UnitId::get),
             profile: spec.profile.clone(),
             points: spec.points.len(),
             poll_ms: spec.groups.iter().map(|group| millis(group.interval)).min().unwrap_or(0),
@@ -134,7 +134,7 @@ impl DeviceSummary {
 
 /// Whether a reply to this request brings the point, of whatever group it is.
 fn lies_in(block: &RegisterBlock, point: &PointSpec) -> bool {
-    let register = &point.register;
+    let Some(register) = point.register() else { return false };
     let end = |start: u16, count: u16| u32::from(start) + u32::from(count);
     register.table == block.table
         && block.start <= register.address

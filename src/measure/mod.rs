@@ -24,9 +24,10 @@ mod window;
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
 pub use id::{BusId, DeviceId, Epoch, FieldName, GatewayId, Identity, InvalidName, Seq, SiteId, VehicleId};
 pub use point::{
-    DeviceSpec, Fold, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable, Shape, WordOrder,
+    DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable,
+    SessionPoint, Shape, SignalPoint, WordOrder,
 };
-pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Reading, Sample, Suspicion, Value};
+pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
 pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use unit::{Conversion, Unit};

@@ -19,7 +19,7 @@ pub struct DeviceSpec {
     pub profile: String,
     /// What it offers. A point's index in this list is its [`super::PointIx`].
     pub points: Arc<[PointSpec]>,
-    /// How often each group of points is read. Not empty.
+    /// How often each group of points is read; empty for a device that speaks by itself.
     pub groups: Vec<PollGroup>,
 }
 
@@ -49,8 +49,66 @@ pub struct PointSpec {
     pub valid: Option<RangeInclusive<f64>>,
     /// Bit-identical for longer than this while the device's other points move: `Suspect(Frozen)`.
     pub frozen_after: Option<Duration>,
-    /// Where it stands in the device.
-    pub register: RegisterPoint,
+    /// From what the device says to what the wire carries.
+    pub meaning: Meaning,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl PointSpec {
+    /// Where it stands in a Modbus device; `None` for a point of another wire.
+    #[must_use]
+    pub fn register(&self) -> Option<&RegisterPoint> {
+        match &self.origin {
+            Origin::Register(register) => Some(register),
+            Origin::Signal(_) | Origin::Session(_) => None,
+        }
+    }
+}
+
+/// What a device's number means, whatever wire it came over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meaning {
+    /// From the device's number to the wire's unit: its scale and the conversion of the unit in one.
+    pub conversion: Conversion,
+    /// Added after the conversion, in the wire's unit.
+    pub offset: f64,
+    /// Turn the sign, because the device counts export as positive.
+    pub invert: bool,
+    /// For [`Shape::Text`]: what each code means. A code not listed is written as its number.
+    pub texts: Vec<(i64, Arc<str>)>,
+}
+
+impl Default for Meaning {
+    /// The number as it came.
+    fn default() -> Self {
+        Self { conversion: Conversion::IDENTITY, offset: 0.0, invert: false, texts: Vec::new() }
+    }
+}
+
+/// Where a point comes from, by kind of wire.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Registers of a Modbus device.
+    Register(RegisterPoint),
+    /// A signal in the frames of a CAN bus.
+    Signal(SignalPoint),
+    /// A value of an ISO 15118 session.
+    Session(SessionPoint),
+}
+
+/// A signal on a CAN bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalPoint {
+    /// Its name in the DBC file.
+    pub signal: Arc<str>,
+}
+
+/// A value of an ISO 15118 session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPoint {
+    /// The session tracker's name for it.
+    pub value: Arc<str>,
 }
 
 /// The type of a value on the wire.
@@ -104,7 +162,7 @@ pub struct RegisterBlock {
     pub count: u16,
 }
 
-/// Where a point stands in a Modbus device and how its registers become a number.
+/// Where a point stands in a Modbus device and how its registers become a raw number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterPoint {
     /// Which table.
@@ -117,14 +175,6 @@ pub struct RegisterPoint {
     pub word_order: WordOrder,
     /// Raw values, as unsigned integers of the point's width, by which the device says "not available".
     pub not_available: Vec<u64>,
-    /// From the raw number to the wire's unit: scale of the register and conversion of the unit in one.
-    pub conversion: Conversion,
-    /// Added after the conversion, in the wire's unit.
-    pub offset: f64,
-    /// Turn the sign, because the device counts export as positive.
-    pub invert: bool,
-    /// For [`Shape::Text`]: what each code means. A code not listed is written as its number.
-    pub texts: Vec<(i64, Arc<str>)>,
 }
 
 impl RegisterPoint {

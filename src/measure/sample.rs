@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::EventKind;
+use super::id::VehicleId;
 use super::point::RegisterBlock;
 use super::time::Stamp;
 
@@ -38,6 +40,25 @@ pub enum Payload {
         /// What came.
         words: Result<Vec<u16>, Missing>,
     },
+    /// What the source has taken out of a frame or a message; ascending by point, and only points that it was to carry.
+    Values(Vec<(PointIx, Result<Raw, Missing>)>),
+    /// Nothing is heard of the device: every point of it is missing.
+    Silent(Missing),
+    /// The source noticed something about the device.
+    Noticed(EventKind),
+    /// The vehicle at the device from now on; `None` when it has left.
+    Vehicle(Option<VehicleId>),
+}
+
+/// A value as the device means it, before scale, unit and sign.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Raw {
+    /// A whole number: a count or a code.
+    Integer(i128),
+    /// A floating-point number; it need not be finite.
+    Float(f64),
+    /// Words.
+    Text(Arc<str>),
 }
 
 /// A value of a point at a time, in the wire's unit and sign.

@@ -7,11 +7,12 @@
 //! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
+mod meaning;
 mod registers;
 
 use crate::measure::{
-    DeviceId, DeviceIx, DeviceSpec, Event, EventKind, Mono, Outcome, Payload, PointIx, PointSpec, Reading,
-    RegisterBlock, Sample, Suspicion,
+    DeviceId, DeviceIx, DeviceSpec, Event, EventKind, Missing, Mono, Outcome, Payload, PointIx, PointSpec, Raw,
+    Reading, RegisterBlock, RegisterPoint, Sample, Suspicion,
 };
 
 /// The state of the room: what is remembered of each device.
@@ -54,23 +55,47 @@ impl Normaliser {
     pub fn readings(&mut self, sample: &Sample, mut out: impl FnMut(Reading)) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(device) = self.devices.get_mut(usize::from(sample.device.0)) else { return events };
-        device.notice_answer(sample, &mut events);
-        let Payload::Registers { block, words } = &sample.payload;
+        device.notice_answer(&sample.payload, &mut events);
         let mut moved = false;
-        for (ix, point) in (0..).map(PointIx).zip(&mut device.points) {
-            let Some(at) = point.place_in(block) else { continue };
-            let outcome = match words {
-                Err(why) => Outcome::Missing(*why),
-                Ok(words) => match words.get(at..at + usize::from(point.spec.register.width())) {
-                    None => continue,
-                    Some(words) => {
-                        moved |= point.hold(registers::bits(&point.spec.register, words), sample.at.mono);
-                        registers::outcome(&point.spec, words)
-                    }
-                },
-            };
-            let outcome = if point.frozen { suspected(outcome) } else { outcome };
-            out(Reading { device: sample.device, point: ix, at: sample.at, outcome });
+        let mut tell =
+            |point, outcome| out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome });
+        match &sample.payload {
+            Payload::Registers { block, words } => {
+                for (ix, point) in (0..).zip(&mut device.points) {
+                    let Some((register, at)) = point.place_in(block) else { continue };
+                    let outcome = match words {
+                        Err(why) => Outcome::Missing(*why),
+                        Ok(words) => match words.get(at..at + usize::from(register.width())) {
+                            None => continue,
+                            Some(words) => {
+                                let (bits, raw) = (registers::bits(register, words), registers::raw(register, words));
+                                moved |= point.hold(bits, sample.at.mono);
+                                point.read(raw.as_ref())
+                            }
+                        },
+                    };
+                    tell(ix, outcome);
+                }
+            }
+            Payload::Values(values) => {
+                for (PointIx(ix), value) in values {
+                    let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
+                    let outcome = match value {
+                        Err(why) => Outcome::Missing(*why),
+                        Ok(raw) => {
+                            moved |= point.hold(meaning::print(raw), sample.at.mono);
+                            point.read(Some(raw))
+                        }
+                    };
+                    tell(*ix, outcome);
+                }
+            }
+            Payload::Silent(why) => {
+                (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, Outcome::Missing(*why)));
+            }
+            Payload::Noticed(kind) => events.push(Event { device: Some(device.id.clone()), kind: kind.clone() }),
+            // Who stands there is the aggregator's affair.
+            Payload::Vehicle(_) => {}
         }
         device.notice_frozen(sample.at.mono, moved, &mut events);
         events
@@ -83,26 +108,20 @@ impl Normaliser {
     }
 }
 
-/// A value of a frozen point is kept, and doubted.
-fn suspected(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Good(value) => Outcome::Suspect(value, Suspicion::Frozen),
-        other => other,
-    }
-}
-
 impl Device {
-    fn notice_answer(&mut self, sample: &Sample, events: &mut Vec<Event>) {
-        let Payload::Registers { words, .. } = &sample.payload;
-        let kind = match words {
-            Ok(_) => EventKind::DeviceAnswering,
+    fn notice_answer(&mut self, payload: &Payload, events: &mut Vec<Event>) {
+        let silent = match payload {
             // A refused block is an answer: the device is there.
-            Err(crate::measure::Missing::Exception) => return,
-            Err(why) => EventKind::DeviceSilent(*why),
+            Payload::Registers { words: Err(Missing::Exception), .. } => return,
+            Payload::Registers { words: Err(why), .. } | Payload::Silent(why) => Some(*why),
+            Payload::Registers { words: Ok(_), .. } => None,
+            Payload::Values(values) if values.iter().any(|(_, value)| value.is_ok()) => None,
+            // One part of it may be silent while the others speak.
+            Payload::Values(_) | Payload::Noticed(_) | Payload::Vehicle(_) => return,
         };
-        let answering = words.is_ok();
-        if self.answering != Some(answering) {
-            self.answering = Some(answering);
+        if self.answering != Some(silent.is_none()) {
+            self.answering = Some(silent.is_none());
+            let kind = silent.map_or(EventKind::DeviceAnswering, EventKind::DeviceSilent);
             events.push(Event { device: Some(self.id.clone()), kind });
         }
     }
@@ -124,12 +143,21 @@ impl Device {
 }
 
 impl Point {
-    /// Where the point's first register lies in the block, if all of it does.
-    fn place_in(&self, block: &RegisterBlock) -> Option<usize> {
-        let register = &self.spec.register;
+    /// The point's register and where it lies in the block, if all of it does.
+    fn place_in(&self, block: &RegisterBlock) -> Option<(&RegisterPoint, usize)> {
+        let register = self.spec.register()?;
         let offset = register.address.checked_sub(block.start)?;
         let inside = u32::from(offset) + u32::from(register.width()) <= u32::from(block.count);
-        (register.table == block.table && inside).then_some(usize::from(offset))
+        (register.table == block.table && inside).then_some((register, usize::from(offset)))
+    }
+
+    /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
+    fn read(&self, raw: Option<&Raw>) -> Outcome {
+        let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| meaning::outcome(&self.spec, raw));
+        match outcome {
+            Outcome::Good(value) if self.frozen => Outcome::Suspect(value, Suspicion::Frozen),
+            other => other,
+        }
     }
 
     /// Remembers the raw bits; answers whether they have changed.
@@ -150,8 +178,8 @@ mod tests {
 
     use super::*;
     use crate::measure::{
-        ClockTrust, Conversion, DeviceKind, Fold, Missing, RawKind, RegisterPoint, RegisterTable, Shape, Stamp, Unit,
-        Utc, Value, WordOrder,
+        ClockTrust, Conversion, DeviceKind, Fold, Meaning, Missing, Origin, RawKind, RegisterPoint, RegisterTable,
+        Shape, Stamp, Unit, Utc, Value, WordOrder,
     };
 
     fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {
@@ -162,17 +190,18 @@ mod tests {
             fold: Fold::Mean,
             valid: Some(-100.0..=100.0),
             frozen_after,
-            register: RegisterPoint {
+            meaning: Meaning {
+                conversion: Conversion { multiply: 1.0, divide: 10.0 },
+                invert: true,
+                ..Meaning::default()
+            },
+            origin: Origin::Register(RegisterPoint {
                 table: RegisterTable::Input,
                 address,
                 raw: RawKind::I16,
                 word_order: WordOrder::MswFirst,
                 not_available: vec![0x8000],
-                conversion: Conversion { multiply: 1.0, divide: 10.0 },
-                offset: 0.0,
-                invert: true,
-                texts: vec![],
-            },
+            }),
         }
     }
 
@@ -242,6 +271,30 @@ mod tests {
         let (outcomes, _) = read(&mut normaliser, &sample(5, Ok([7, 0, 4])));
         assert!(matches!(outcomes[0], Outcome::Suspect(Value::Float(_), Suspicion::Frozen)), "{outcomes:?}");
         assert_eq!(read(&mut normaliser, &sample(6, Ok([8, 0, 4]))).1, ["point_moving"]);
+    }
+
+    #[test]
+    fn a_value_that_its_source_has_decoded_gets_the_same_scale_sign_range_and_suspicion() {
+        let mut normaliser = normaliser();
+        let mut payload = |second, payload| {
+            let sample = Sample { payload, ..sample(second, Ok([0, 0, 0])) };
+            read(&mut normaliser, &sample)
+        };
+        let values = |raw: [Raw; 2]| Payload::Values((0..).map(PointIx).zip(raw.map(Ok)).collect());
+        let (outcomes, events) = payload(1, values([Raw::Integer(72), Raw::Float(1001.0)]));
+        assert_eq!(
+            outcomes,
+            [Outcome::Good(Value::Float(-7.2)), Outcome::Suspect(Value::Float(-100.1), Suspicion::OutOfRange)]
+        );
+        assert_eq!(events, ["device_answering"]);
+        payload(2, values([Raw::Integer(72), Raw::Float(1.0)]));
+        payload(3, values([Raw::Integer(72), Raw::Float(2.0)]));
+        assert_eq!(payload(4, values([Raw::Integer(72), Raw::Float(3.0)])).1, ["point_frozen"]);
+        let (outcomes, events) = payload(5, Payload::Silent(Missing::Stale));
+        assert_eq!(outcomes, [const { Outcome::Missing(Missing::Stale) }; 2]);
+        assert_eq!(events, ["device_silent"]);
+        let stale = Payload::Values(vec![(PointIx(1), Err(Missing::Stale)), (PointIx(9), Err(Missing::Stale))]);
+        assert_eq!(payload(6, stale), (vec![Outcome::Missing(Missing::Stale)], vec![]));
     }
 
     #[test]

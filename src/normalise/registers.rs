@@ -1,6 +1,6 @@
-//! Registers become numbers. Every function here is total: no words make it panic.
+//! Registers become raw values. Every function here is total: no words make it panic.
 
-use crate::measure::{Missing, Outcome, PointSpec, RawKind, RegisterPoint, Shape, Suspicion, Value, WordOrder};
+use crate::measure::{Raw, RawKind, RegisterPoint, WordOrder};
 
 /// The words as one unsigned number, most significant first.
 pub(super) fn bits(register: &RegisterPoint, words: &[u16]) -> u64 {
@@ -11,85 +11,25 @@ pub(super) fn bits(register: &RegisterPoint, words: &[u16]) -> u64 {
     }
 }
 
-/// A number as the device means it.
-enum Number {
-    Integer(i128),
-    Float(f64),
-}
-
+/// What the words of a point say, which has their width; `None` if the device says "not available".
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     reason = "the bits of a narrower kind fill only its width, and reinterpreting them is the point"
 )]
-fn number(raw: RawKind, bits: u64) -> Number {
-    match raw {
-        RawKind::U16 | RawKind::U32 | RawKind::U64 => Number::Integer(bits.into()),
-        RawKind::I16 => Number::Integer((bits as u16 as i16).into()),
-        RawKind::I32 => Number::Integer((bits as u32 as i32).into()),
-        RawKind::I64 => Number::Integer((bits as i64).into()),
-        RawKind::F32 => Number::Float(f32::from_bits(bits as u32).into()),
-        RawKind::F64 => Number::Float(f64::from_bits(bits)),
-    }
-}
-
-/// What the words of a point say. `words` has the point's width.
-pub(super) fn outcome(spec: &PointSpec, words: &[u16]) -> Outcome {
-    let register = &spec.register;
+pub(super) fn raw(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
     let bits = bits(register, words);
     if register.not_available.contains(&bits) {
-        return Outcome::Missing(Missing::Decode);
+        return None;
     }
-    let number = number(register.raw, bits);
-    match spec.shape {
-        Shape::Float => float(spec, &number),
-        Shape::Integer => match integer(register, &number) {
-            Some(code) => Outcome::Good(Value::Integer(code)),
-            None => Outcome::Missing(Missing::Decode),
-        },
-        Shape::Text => match integer(register, &number) {
-            Some(code) => Outcome::Good(Value::Text(text(register, code))),
-            None => Outcome::Missing(Missing::Decode),
-        },
-    }
-}
-
-fn float(spec: &PointSpec, number: &Number) -> Outcome {
-    let register = &spec.register;
-    #[allow(clippy::cast_precision_loss, reason = "a 64-bit counter beyond 2^53 loses less than its own resolution")]
-    let raw = match *number {
-        Number::Integer(integer) => integer as f64,
-        Number::Float(float) => float,
-    };
-    let converted = register.conversion.apply(raw) + register.offset;
-    let value = if register.invert { -converted } else { converted };
-    if !value.is_finite() {
-        return Outcome::Missing(Missing::Decode);
-    }
-    // Minus zero would be written as "-0": a sign where there is no direction.
-    let value = Value::Float(if value == 0.0 { 0.0 } else { value });
-    match (&spec.valid, &value) {
-        (Some(valid), Value::Float(v)) if !valid.contains(v) => Outcome::Suspect(value, Suspicion::OutOfRange),
-        _ => Outcome::Good(value),
-    }
-}
-
-/// A code or a count: only a whole number that fits, never a rounded one.
-fn integer(register: &RegisterPoint, number: &Number) -> Option<i64> {
-    let whole = match *number {
-        Number::Integer(integer) => integer,
-        #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
-        Number::Float(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => float as i128,
-        Number::Float(_) => return None,
-    };
-    i64::try_from(if register.invert { -whole } else { whole }).ok()
-}
-
-fn text(register: &RegisterPoint, code: i64) -> std::sync::Arc<str> {
-    match register.texts.iter().find(|(known, _)| *known == code) {
-        Some((_, word)) => std::sync::Arc::clone(word),
-        None => code.to_string().into(),
-    }
+    Some(match register.raw {
+        RawKind::U16 | RawKind::U32 | RawKind::U64 => Raw::Integer(bits.into()),
+        RawKind::I16 => Raw::Integer((bits as u16 as i16).into()),
+        RawKind::I32 => Raw::Integer((bits as u32 as i32).into()),
+        RawKind::I64 => Raw::Integer((bits as i64).into()),
+        RawKind::F32 => Raw::Float(f32::from_bits(bits as u32).into()),
+        RawKind::F64 => Raw::Float(f64::from_bits(bits)),
+    })
 }
 
 #[cfg(test)]
@@ -98,7 +38,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::measure::{Conversion, Fold, RegisterTable, Unit};
+    use crate::measure::{Fold, Meaning, Missing, Origin, Outcome, PointSpec, RegisterTable, Shape, Unit, Value};
+    use crate::normalise::meaning;
+
+    /// The whole way of a point's words.
+    fn outcome(spec: &PointSpec, words: &[u16]) -> Outcome {
+        let register = spec.register().expect("a register");
+        raw(register, words).map_or(Outcome::Missing(Missing::Decode), |raw| meaning::outcome(spec, &raw))
+    }
 
     fn spec(raw: RawKind, word_order: WordOrder, shape: Shape) -> PointSpec {
         PointSpec {
@@ -108,17 +55,14 @@ mod tests {
             fold: Fold::Mean,
             valid: None,
             frozen_after: None,
-            register: RegisterPoint {
+            meaning: Meaning { texts: vec![(2, "charging".into())], ..Meaning::default() },
+            origin: Origin::Register(RegisterPoint {
                 table: RegisterTable::Input,
                 address: 0,
                 raw,
                 word_order,
                 not_available: vec![],
-                conversion: Conversion::IDENTITY,
-                offset: 0.0,
-                invert: false,
-                texts: vec![(2, "charging".into())],
-            },
+            }),
         }
     }
 

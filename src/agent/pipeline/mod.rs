@@ -15,7 +15,7 @@ use crate::aggregate::Aggregator;
 use crate::health::Facts;
 use crate::journal::{Appended, JournalHandle};
 use crate::measure::{
-    DeviceId, DeviceSpec, Event, EventKind, Interval, IntervalValue, Mono, PointIx, Sample, Stamp, Window,
+    DeviceId, DeviceSpec, Event, EventKind, Interval, IntervalValue, Mono, Payload, PointIx, Sample, Stamp, Window,
 };
 use crate::normalise::Normaliser;
 
@@ -58,6 +58,9 @@ impl Pipeline {
     fn take(&mut self, sample: &Sample) {
         self.facts.pipeline(|facts| facts.samples += 1);
         let Self { normaliser, aggregator, .. } = self;
+        if let Payload::Vehicle(vehicle) = &sample.payload {
+            aggregator.set_vehicle(sample.device, vehicle.clone());
+        }
         let noticed = normaliser.readings(sample, |reading| aggregator.add(reading));
         for event in noticed {
             aggregator.add_event(event);

@@ -246,9 +246,9 @@ mod tests {
         }
 
         async fn next(&mut self) -> (DeviceIx, Result<Vec<u16>, Missing>) {
-            let Sample { device, payload: Payload::Registers { words, .. }, .. } =
-                self.samples.recv().await.expect("the source runs");
-            (device, words)
+            let sample = self.samples.recv().await.expect("the source runs");
+            let Payload::Registers { words, .. } = sample.payload else { panic!("no registers: {sample:?}") };
+            (sample.device, words)
         }
 
         async fn end(self) -> Arc<Facts> {

@@ -1,23 +1,26 @@
-//! A device profile, complete and checked: what a make of device offers, and in which requests it is read.
+//! A device profile: what a make of device offers.
+//!
+//! In: files, laid over each other (`draft.rs`). Out: a [`Profile`], complete and checked; what is missing or does not fit is
+//! reported. What all wires share is here: quantity, unit, scale, sign, range, words; where a point comes from is in the
+//! file of its wire (`modbus.rs`).
+
+mod blocks;
+mod draft;
+mod modbus;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::blocks::{Extent, merge};
-use super::draft::{Draft, ModbusDraft, PROFILE, Pace, PointDraft, REQUEST_REGISTERS_MAX};
 use super::fault::Collector;
 use super::section::nearest;
-use crate::measure::{
-    Conversion, DeviceKind, Fold, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable, Shape,
-    Unit, WordOrder,
-};
+use crate::measure::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
+use draft::{PROFILE, Pace, PointDraft};
 
-/// A hole of 8 registers costs 16 bytes; a request of its own costs about 20 and the device's thinking time.
-const REQUEST_GAP_DEFAULT: u16 = 8;
-/// When neither the device table nor the profile says.
-const POLL_DEFAULT: Duration = Duration::from_millis(500);
+pub(super) use draft::{Draft, INTERVAL, KINDS};
+
 /// The most points of a device; [`crate::measure::PointIx`] could hold more, a batch should not.
 const POINTS_MAX: usize = 512;
+
 /// A profile that is complete and checked.
 #[derive(Debug)]
 pub(super) struct Profile {
@@ -50,29 +53,17 @@ impl Profile {
 
 impl Draft {
     /// The profile, if nothing is missing and everything fits together; what does not is reported.
-    pub(super) fn complete(self, faults: &Collector) -> Option<Profile> {
+    pub(super) fn complete(&self, faults: &Collector) -> Option<Profile> {
         self.require_all(faults);
-        let modbus = &self.modbus;
-        let registers_max = modbus.registers_max.unwrap_or(REQUEST_REGISTERS_MAX);
-        let complete = |point: &PointDraft| point.complete(modbus, registers_max, &self.groups, faults);
+        let complete = |point: &PointDraft| point.complete(self, faults);
         let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
         // Through a list first, so that the first wrong point does not end the reading.
         let points: Vec<(String, PointSpec)> = completed.into_iter().collect::<Option<_>>()?;
-        let gap_max = modbus.gap_max.unwrap_or(REQUEST_GAP_DEFAULT);
-        let extent = |(_, point): &(String, PointSpec)| -> Extent {
-            (point.register.table, point.register.address, point.register.width())
-        };
-        let group = |(name, pace): &(String, Pace)| {
-            let extents: Vec<Extent> = points.iter().filter(|(of, _)| of == name).map(extent).collect();
-            Group { name: name.clone(), pace: *pace, blocks: merge(&extents, registers_max, gap_max) }
-        };
-        // A group that a derived profile has emptied is no group.
-        let groups: Vec<Group> = self.groups.iter().map(group).filter(|g| !g.blocks.is_empty()).collect();
         Some(Profile {
             kind: self.kind?,
-            poll: modbus.poll.unwrap_or(POLL_DEFAULT),
+            poll: self.modbus.poll(),
+            groups: self.modbus.groups(&self.groups, &points),
             points: points.into_iter().map(|(_, point)| point).collect(),
-            groups,
         })
     }
 
@@ -126,55 +117,35 @@ impl Critic<'_> {
     }
 }
 
-/// Where a point stands and in what it is counted: all that has no default.
-struct Stand {
-    group: String,
-    table: RegisterTable,
-    address: u16,
-    raw: RawKind,
-    word_order: WordOrder,
-    unit: Unit,
-}
-
 impl PointDraft {
     /// The group and the point, or `None` after reporting why not.
-    fn complete(
-        &self,
-        modbus: &ModbusDraft,
-        registers_max: u16,
-        groups: &[(String, Pace)],
-        faults: &Collector,
-    ) -> Option<(String, PointSpec)> {
+    fn complete(&self, draft: &Draft, faults: &Collector) -> Option<(String, PointSpec)> {
         let critic = Critic { point: self, faults };
         let shape = self.shape.unwrap_or(if self.texts.is_some() { Shape::Text } else { Shape::Float });
-        let Stand { group, table, address, raw, word_order, unit } = self.stand(modbus, shape, critic)?;
-        if !groups.iter().any(|(name, _)| *name == group) {
-            let near = nearest(&group, groups.iter().map(|(name, _)| name.as_str()));
+        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One));
+        // The commonest complaint of all is a power with the wrong sign: it is never assumed.
+        let is_signed = self.invert.is_some() || !self.field.as_str().starts_with("power_flow");
+        for (is_there, key, example) in [
+            (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),
+            (self.group.is_some(), "group", "\"fast\""),
+            (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
+        ] {
+            critic.require(is_there, key, example);
+        }
+        let register = self.register.complete(&draft.modbus, shape, critic);
+        let (group, unit, register) = (self.group.clone()?, unit?, register?);
+        if !draft.groups.iter().any(|(name, _)| *name == group) {
+            let near = nearest(&group, draft.groups.iter().map(|(name, _)| name.as_str()));
             let make = || format!("[group.{group}]\ninterval = \"10s\"");
             let remedy = near.map_or_else(make, |near| format!("group = \"{near}\""));
             critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
         }
-        if raw.width() > registers_max {
-            let remedy = format!("request_registers_max = {}", raw.width());
-            critic.blame("is wider than request_registers_max allows", &remedy);
-        }
-        self.check_meaning(shape, raw, unit, critic);
+        self.check_meaning(shape, unit, critic);
         let (wire_unit, unit_conversion) = unit.wire();
         let invert = self.invert.unwrap_or(false);
         let turned = |(low, high): (f64, f64)| {
             let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
             if invert { -high..=-low } else { low..=high }
-        };
-        let register = RegisterPoint {
-            table,
-            address,
-            raw,
-            word_order,
-            not_available: self.not_available.clone().unwrap_or_default(),
-            conversion: scaled(self.scale.unwrap_or(1.0), unit_conversion),
-            offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
-            invert,
-            texts: self.texts.clone().unwrap_or_default(),
         };
         let point = PointSpec {
             field: self.field.clone(),
@@ -183,63 +154,25 @@ impl PointDraft {
             fold: self.fold.unwrap_or_else(|| Fold::usual(shape, wire_unit)),
             valid: self.valid.map(turned),
             frozen_after: self.frozen_after,
-            register,
+            meaning: Meaning {
+                conversion: scaled(self.scale.unwrap_or(1.0), unit_conversion),
+                offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
+                invert,
+                texts: self.texts.clone().unwrap_or_default(),
+            },
+            origin: Origin::Register(register),
         };
         Some((group, point))
     }
 
-    /// What this point says, or `[modbus]` for all; `None` after reporting what neither says.
-    fn stand(&self, modbus: &ModbusDraft, shape: Shape, critic: Critic<'_>) -> Option<Stand> {
-        let table = self.table.or(modbus.table);
-        let raw = self.raw.or(modbus.raw);
-        let word_order = match raw.map_or(1, RawKind::width) {
-            // The order of one word.
-            1 => Some(WordOrder::MswFirst),
-            _ => self.word_order.or(modbus.word_order),
-        };
-        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One));
-        // The commonest complaint of all is a power with the wrong sign: it is never assumed.
-        let is_signed = self.invert.is_some() || !self.field.as_str().starts_with("power_flow");
-        for (is_there, key, example) in [
-            (self.register.is_some(), "register", "52"),
-            (table.is_some(), "table", "\"input\"   (or \"holding\"; or once for all under [modbus])"),
-            (raw.is_some(), "type", "\"f32\"   (or once for all under [modbus])"),
-            (word_order.is_some(), "word_order", "\"msw-first\"   (or \"lsw-first\"; or once for all under [modbus])"),
-            (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),
-            (self.group.is_some(), "group", "\"fast\""),
-            (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
-        ] {
-            critic.require(is_there, key, example);
-        }
-        let ((number, own_base), raw) = (self.register?, raw?);
-        let first = wire_address(number, own_base.or(modbus.address_base)?);
-        let Some(address) = first.filter(|first| first.checked_add(raw.width() - 1).is_some()) else {
-            critic.blame("is not within the registers 0 to 65535 of the wire", "a register that fits address_base");
-            return None;
-        };
-        let group = self.group.clone()?;
-        Some(Stand { group, table: table?, address, raw, word_order: word_order?, unit: unit? })
-    }
-
     /// What a point says must fit what it is called and how it is stored.
-    fn check_meaning(&self, shape: Shape, raw: RawKind, unit: Unit, critic: Critic<'_>) {
-        let is_integer = !matches!(raw, RawKind::F32 | RawKind::F64);
-        if shape != Shape::Float && !is_integer {
-            critic.blame("is a code and cannot be a floating-point number in the device", "type = \"u16\"");
-        }
+    fn check_meaning(&self, shape: Shape, unit: Unit, critic: Critic<'_>) {
         if shape != Shape::Float && (self.scale.is_some() || self.offset.is_some()) {
             critic.blame("is a code and cannot have a scale or an offset", "it without scale and offset");
         }
         if (shape == Shape::Text) != self.texts.is_some() {
             let remedy = "texts = { 0 = \"available\", 1 = \"charging\" }, and no other shape";
             critic.blame("needs texts if, and only if, it is a text", remedy);
-        }
-        let bits = 16 * u32::from(raw.width());
-        if self.not_available.iter().flatten().any(|code| bits < 64 && *code >> bits != 0) {
-            critic.blame(
-                "has a not_available code wider than its type",
-                "the codes as unsigned numbers of its width: 0x8000",
-            );
         }
         if let Some(expected) = usual_unit(self.field.as_str())
             && expected != unit.wire().0
@@ -250,10 +183,6 @@ impl PointDraft {
             critic.blame(&problem, &format!("unit = \"{}\", or another name", expected.symbol()));
         }
     }
-}
-
-fn wire_address(number: u32, base: u32) -> Option<u16> {
-    number.checked_sub(base).and_then(|address| u16::try_from(address).ok())
 }
 
 /// Scale and unit as one quotient. 0.1 is no binary fraction, but 1/10 is a quotient of exact numbers.
@@ -298,13 +227,5 @@ mod tests {
         assert_eq!(scaled(10.0, Unit::WattHour.wire().1), Conversion { multiply: 10.0, divide: 1000.0 });
         assert_eq!(scaled(0.3, Conversion::IDENTITY), Conversion { multiply: 0.3, divide: 1.0 });
         assert_eq!(scaled(-0.1, Conversion::IDENTITY).apply(5.0).to_bits(), (-0.5_f64).to_bits());
-    }
-
-    #[test]
-    fn a_vendors_register_number_becomes_the_address_on_the_wire() {
-        assert_eq!(wire_address(30_053, 30_001), Some(52));
-        assert_eq!(wire_address(0, 1), None);
-        assert_eq!(wire_address(465_536, 400_001), Some(65_535));
-        assert_eq!(wire_address(465_537, 400_001), None);
     }
 }

@@ -1,0 +1,71 @@
+//! What a device's number means: scale, unit, sign, words, range. The same for every wire. Total: no value makes it panic.
+
+use std::sync::Arc;
+
+use crate::measure::{Meaning, Missing, Outcome, PointSpec, Raw, Shape, Suspicion, Value};
+
+/// What a raw value says of a point.
+pub(super) fn outcome(spec: &PointSpec, raw: &Raw) -> Outcome {
+    let known = match spec.shape {
+        Shape::Float => return float(spec, raw),
+        Shape::Integer => integer(&spec.meaning, raw).map(Value::Integer),
+        Shape::Text => text(&spec.meaning, raw).map(Value::Text),
+    };
+    known.map_or(Outcome::Missing(Missing::Decode), Outcome::Good)
+}
+
+/// Two raw values with the same print are taken to be the same: what a frozen sensor shows.
+pub(super) fn print(raw: &Raw) -> u64 {
+    match raw {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no device counts beyond 64 bits")]
+        Raw::Integer(integer) => *integer as u64,
+        Raw::Float(float) => float.to_bits(),
+        // FNV-1a.
+        Raw::Text(text) => {
+            text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+        }
+    }
+}
+
+fn float(spec: &PointSpec, raw: &Raw) -> Outcome {
+    let Meaning { conversion, offset, invert, .. } = &spec.meaning;
+    #[allow(clippy::cast_precision_loss, reason = "a 64-bit counter beyond 2^53 loses less than its own resolution")]
+    let raw = match raw {
+        Raw::Integer(integer) => *integer as f64,
+        Raw::Float(float) => *float,
+        Raw::Text(_) => return Outcome::Missing(Missing::Decode),
+    };
+    let converted = conversion.apply(raw) + offset;
+    let value = if *invert { -converted } else { converted };
+    if !value.is_finite() {
+        return Outcome::Missing(Missing::Decode);
+    }
+    // Minus zero would be written as "-0": a sign where there is no direction.
+    let value = if value == 0.0 { 0.0 } else { value };
+    match &spec.valid {
+        Some(valid) if !valid.contains(&value) => Outcome::Suspect(Value::Float(value), Suspicion::OutOfRange),
+        _ => Outcome::Good(Value::Float(value)),
+    }
+}
+
+/// A code or a count: only a whole number that fits, never a rounded one.
+fn integer(meaning: &Meaning, raw: &Raw) -> Option<i64> {
+    let whole = match raw {
+        Raw::Integer(integer) => *integer,
+        #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
+        Raw::Float(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => *float as i128,
+        Raw::Float(_) | Raw::Text(_) => return None,
+    };
+    i64::try_from(if meaning.invert { whole.checked_neg()? } else { whole }).ok()
+}
+
+fn text(meaning: &Meaning, raw: &Raw) -> Option<Arc<str>> {
+    if let Raw::Text(text) = raw {
+        return Some(Arc::clone(text));
+    }
+    let code = integer(meaning, raw)?;
+    Some(match meaning.texts.iter().find(|(known, _)| *known == code) {
+        Some((_, word)) => Arc::clone(word),
+        None => code.to_string().into(),
+    })
+}
