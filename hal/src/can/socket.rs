@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
 use socketcan::{CanAddr, CanFdSocket, CanFilter, Socket as _, SocketOptions as _};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -224,7 +225,10 @@ fn open(index: u32, filters: &[FrameFilter]) -> io::Result<AsyncFd<CanFdSocket>>
         socket.set_filters(&filters.iter().map(kernel_filter).collect::<Vec<_>>())?;
     }
     discard(fd);
-    Ok(AsyncFd::register(socket)?)
+    // SAFETY: `socket` owns its descriptor and is moved into the AsyncFd, which deregisters it before it drops it; nothing
+    // takes the descriptor out or closes it meanwhile.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
+    Ok(registered)
 }
 
 /// Between bind and filter the socket took everything.

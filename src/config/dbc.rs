@@ -1,0 +1,349 @@
+//! DBC files: what the frames of a CAN bus carry.
+//!
+//! In: a file as editors write it (UTF-8 or Windows-1252). Out: its messages, each signal with all that it takes to read
+//! it from a frame: bits, kind, factor, offset, multiplexors (simple and extended: `SG_MUL_VAL_`), value table, unit, range; and
+//! the cycle time of its message (`GenMsgCycleTime`). A message of a J1939 file is known by its parameter group.
+//!
+//! A signal that cannot be read is kept with the reason, so that the others can.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use can_dbc::{AttributeValue, MessageId, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueDescription};
+
+use crate::measure::{BitField, ByteOrder, FrameMatch, Gate, Signal, SignalKind};
+
+/// Vector's editors keep signals without a message under this id.
+const NO_MESSAGE: u32 = 0xc000_0000;
+/// How deep multiplexors may stand in each other.
+const GATES_MAX: usize = 8;
+/// The value of the attribute `VFrameFormat` that means a J1939 parameter group, and its name.
+const FORMAT_J1939: (u64, &str) = (3, "J1939PG");
+/// Windows-1252 from 0x80 to 0x9f (unassigned ones as they are in ISO 8859-1).
+const CP1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’', '“',
+    '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// A DBC file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dbc {
+    /// In the order of the file.
+    pub messages: Vec<DbcMessage>,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DbcMessage {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The frames that are it.
+    pub frame: FrameMatch,
+    /// Its id as the file has it.
+    pub id: u32,
+    /// Its payload in bytes.
+    pub length: u64,
+    /// How often it is sent, if the file says so.
+    pub cycle: Option<Duration>,
+    /// In the order of the file.
+    pub signals: Vec<DbcSignal>,
+}
+
+/// A signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DbcSignal {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it is read, or why it cannot be.
+    pub signal: Result<Signal, String>,
+    /// As the file has it.
+    pub unit: Arc<str>,
+    /// Smallest and largest value; `None` if the file leaves it open (`[0|0]`).
+    pub range: Option<RangeInclusive<f64>>,
+    /// What its codes mean.
+    pub texts: Vec<(i64, Arc<str>)>,
+}
+
+/// Why a file is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct DbcFault {
+    /// Counted from 1; `None` if it is not known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Dbc {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is not a DBC file, and where that shows.
+    pub fn read(bytes: &[u8]) -> Result<Self, DbcFault> {
+        let text = decoded(bytes);
+        check_ids(&text)?;
+        let file = can_dbc::Dbc::try_from(text.as_str()).map_err(|error| fault(&error))?;
+        let book = Book::of(&file);
+        let messages = file.messages.iter().filter(|message| message.id.raw() & 0xffff_fff0 != NO_MESSAGE);
+        let mut messages: Vec<DbcMessage> = messages.map(|message| book.message(message)).collect();
+        tell_apart(&mut messages);
+        Ok(Self { messages })
+    }
+
+    /// Every signal, with its message.
+    pub fn signals(&self) -> impl Iterator<Item = (&DbcMessage, &DbcSignal)> {
+        self.messages.iter().flat_map(|message| message.signals.iter().map(move |signal| (message, signal)))
+    }
+}
+
+/// Messages of one parameter group are told apart by their source address.
+fn tell_apart(messages: &mut [DbcMessage]) {
+    let frames: Vec<FrameMatch> = messages.iter().map(|message| message.frame).collect();
+    for message in messages {
+        if frames.iter().filter(|frame| **frame == message.frame).count() > 1 {
+            message.frame = message.frame.with_number(0, 8, message.id & 0xff);
+            message.signals.iter_mut().filter_map(|s| s.signal.as_mut().ok()).for_each(|s| s.frame = message.frame);
+        }
+    }
+}
+
+/// The parser would cut an id of 11 bits that is too large down to another message's.
+fn check_ids(text: &str) -> Result<(), DbcFault> {
+    for (line, words) in (1..).zip(text.lines()) {
+        let id = words.trim_start().strip_prefix("BO_ ").and_then(|rest| rest.trim_start().split(' ').next());
+        if let Some(id) = id.and_then(|id| id.parse::<u64>().ok())
+            && (0x800..0x8000_0000).contains(&id)
+        {
+            let problem =
+                format!("the id {id} has more than 11 bits; an id of 29 bits is written with bit 31: {}", id | 1 << 31);
+            return Err(DbcFault { line: Some(line), problem });
+        }
+    }
+    Ok(())
+}
+
+fn decoded(bytes: &[u8]) -> String {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| cp1252(*byte)).collect(),
+    };
+    text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)
+}
+
+fn cp1252(byte: u8) -> char {
+    match byte {
+        0x80..=0x9f => CP1252[usize::from(byte - 0x80)],
+        other => char::from(other),
+    }
+}
+
+/// The parser tells its place as ` --> line:column`.
+fn fault(error: &can_dbc::DbcError) -> DbcFault {
+    let told = error.to_string();
+    let place = told.split(" --> ").nth(1).and_then(|rest| rest.split(':').next()?.trim().parse().ok());
+    let expected = told.lines().find_map(|line| line.trim().strip_prefix("= "));
+    DbcFault { line: place, problem: format!("this is not DBC: {}", expected.unwrap_or_else(|| told.trim())) }
+}
+
+/// What the file says of messages and signals outside of them, by name.
+struct Book<'f> {
+    /// Cycle times.
+    cycles: HashMap<MessageId, Duration>,
+    cycle_default: Option<Duration>,
+    /// Whether a message is a parameter group, and whether one is that does not say.
+    formats: HashMap<MessageId, bool>,
+    is_j1939: bool,
+    kinds: HashMap<(MessageId, &'f str), SignalExtendedValueType>,
+    texts: HashMap<(MessageId, &'f str), Vec<(i64, Arc<str>)>>,
+    /// Multiplexor and values of a signal, where they are told at length.
+    gates: HashMap<(MessageId, &'f str), (&'f str, Vec<RangeInclusive<u64>>)>,
+}
+
+impl<'f> Book<'f> {
+    fn of(file: &'f can_dbc::Dbc) -> Self {
+        let mut cycles = HashMap::new();
+        let mut formats = HashMap::new();
+        for value in &file.attribute_values_message {
+            match value.name.as_str() {
+                "GenMsgCycleTime" => cycles.extend(cycle(&value.value).map(|cycle| (value.message_id, cycle))),
+                "VFrameFormat" => _ = formats.insert(value.message_id, is_group(&value.value)),
+                _ => {}
+            }
+        }
+        let default = |name: &str| file.attribute_defaults.iter().find(|default| default.name == name);
+        let protocol = file.attribute_values_database.iter().find(|value| value.name == "ProtocolType");
+        let protocol = protocol.map(|value| &value.value).or(default("ProtocolType").map(|default| &default.value));
+        let kinds = file.signal_extended_value_type_list.iter();
+        let mut texts: HashMap<_, Vec<_>> = HashMap::new();
+        for description in &file.value_descriptions {
+            if let ValueDescription::Signal { message_id, name, value_descriptions } = description {
+                let words = value_descriptions.iter().map(|v| (v.id, Arc::from(v.description.as_str()))).collect();
+                texts.insert((*message_id, name.as_str()), words);
+            }
+        }
+        let mut gates: HashMap<_, (&str, Vec<_>)> = HashMap::new();
+        for told in &file.extended_multiplex {
+            let values = told.mappings.iter().map(|mapping| mapping.min_value..=mapping.max_value);
+            let entry = gates.entry((told.message_id, told.signal_name.as_str()));
+            entry.or_insert((told.multiplexor_signal_name.as_str(), vec![])).1.extend(values);
+        }
+        Self {
+            cycles,
+            cycle_default: default("GenMsgCycleTime").and_then(|default| cycle(&default.value)),
+            formats,
+            is_j1939: match default("VFrameFormat") {
+                _ if matches!(protocol, Some(AttributeValue::String(name)) if name.eq_ignore_ascii_case("J1939")) => true,
+                default => default.is_some_and(|default| is_group(&default.value)),
+            },
+            kinds: kinds.map(|k| ((k.message_id, k.signal_name.as_str()), k.signal_extended_value_type)).collect(),
+            texts,
+            gates,
+        }
+    }
+
+    fn message(&self, message: &can_dbc::Message) -> DbcMessage {
+        let (id, extended) = match message.id {
+            MessageId::Standard(id) => (u32::from(id), false),
+            MessageId::Extended(id) => (id, true),
+        };
+        let is_group = self.formats.get(&message.id).copied().unwrap_or(self.is_j1939);
+        let frame = if extended && is_group {
+            FrameMatch::parameter_group(id)
+        } else {
+            FrameMatch::exactly(id, extended)
+        };
+        let name: Arc<str> = message.name.as_str().into();
+        let signal = |signal: &can_dbc::Signal| self.signal(message, frame, &name, signal);
+        DbcMessage {
+            signals: message.signals.iter().map(signal).collect(),
+            frame,
+            id,
+            length: message.size,
+            cycle: self.cycles.get(&message.id).copied().or(self.cycle_default),
+            name,
+        }
+    }
+
+    fn signal(
+        &self,
+        message: &can_dbc::Message,
+        frame: FrameMatch,
+        message_name: &Arc<str>,
+        signal: &can_dbc::Signal,
+    ) -> DbcSignal {
+        let name: Arc<str> = signal.name.as_str().into();
+        let read = || -> Result<Signal, String> {
+            let (field, kind) = (bit_field(signal)?, self.kind(message.id, signal)?);
+            let (factor, offset) = (signal.factor, signal.offset);
+            let finite = factor.is_finite() && offset.is_finite();
+            // Editors leave the factor of a signal that nobody scales at 0.
+            let factor = if factor == 0.0 { 1.0 } else { factor };
+            let gates = self.gates(message, signal)?;
+            if !finite {
+                return Err("its factor or offset is not a number".to_owned());
+            }
+            let (name, message) = (name.clone(), Arc::clone(message_name));
+            Ok(Signal { name, message, frame, field, kind, factor, offset, gates })
+        };
+        let (low, high) = (numeric(signal.min), numeric(signal.max));
+        DbcSignal {
+            signal: read(),
+            unit: signal.unit.as_str().into(),
+            range: (low < high).then_some(low..=high),
+            texts: self.texts.get(&(message.id, signal.name.as_str())).cloned().unwrap_or_default(),
+            name,
+        }
+    }
+
+    fn kind(&self, message: MessageId, signal: &can_dbc::Signal) -> Result<SignalKind, String> {
+        let extended = self.kinds.get(&(message, signal.name.as_str()));
+        match (extended, signal.value_type) {
+            (Some(SignalExtendedValueType::IEEEfloat32Bit | SignalExtendedValueType::IEEEdouble64bit), _) => {
+                match signal.size {
+                    32 => Ok(SignalKind::F32),
+                    64 => Ok(SignalKind::F64),
+                    bits => Err(format!("is a floating-point number of {bits} bits; 32 and 64 can be read")),
+                }
+            }
+            (_, can_dbc::ValueType::Signed) => Ok(SignalKind::Signed),
+            (_, can_dbc::ValueType::Unsigned) => Ok(SignalKind::Unsigned),
+        }
+    }
+
+    /// The multiplexors on which a signal depends, the outermost last.
+    fn gates(&self, message: &can_dbc::Message, signal: &can_dbc::Signal) -> Result<Vec<Gate>, String> {
+        let mut gates = Vec::new();
+        let mut inner = signal;
+        while let Some((name, values)) = self.gate(message, inner)? {
+            let multiplexor = message.signals.iter().find(|other| other.name == name);
+            let multiplexor = multiplexor.ok_or_else(|| format!("depends on the multiplexor {name}, which is not there"))?;
+            gates.push(Gate { field: bit_field(multiplexor)?, values });
+            inner = multiplexor;
+            if gates.len() > GATES_MAX {
+                return Err("depends on multiplexors that depend on each other".to_owned());
+            }
+        }
+        Ok(gates)
+    }
+
+    /// The multiplexor of a signal and the values of it by which the signal is there.
+    fn gate<'m>(
+        &self,
+        message: &'m can_dbc::Message,
+        signal: &'m can_dbc::Signal,
+    ) -> Result<Option<(String, Vec<RangeInclusive<u64>>)>, String> {
+        let value = match signal.multiplexer_indicator {
+            MultiplexIndicator::Plain | MultiplexIndicator::Multiplexor => return Ok(None),
+            MultiplexIndicator::MultiplexedSignal(value)
+            | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => value,
+        };
+        if let Some((name, values)) = self.gates.get(&(message.id, signal.name.as_str())) {
+            return Ok(Some(((*name).to_owned(), values.clone())));
+        }
+        let root = message.signals.iter().find(|s| s.multiplexer_indicator == MultiplexIndicator::Multiplexor);
+        let root = root.ok_or("is multiplexed, and its message has no multiplexor")?;
+        Ok(Some((root.name.clone(), vec![value..=value])))
+    }
+}
+
+fn bit_field(signal: &can_dbc::Signal) -> Result<BitField, String> {
+    let order = match signal.byte_order {
+        can_dbc::ByteOrder::LittleEndian => ByteOrder::Intel,
+        can_dbc::ByteOrder::BigEndian => ByteOrder::Motorola,
+    };
+    BitField::new(order, signal.start_bit, signal.size)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a limit beyond 2^53 is none that anybody meets")]
+fn numeric(value: NumericValue) -> f64 {
+    match value {
+        NumericValue::Uint(number) => number as f64,
+        NumericValue::Int(number) => number as f64,
+        NumericValue::Double(number) => number,
+    }
+}
+
+fn whole(value: &AttributeValue) -> Option<u64> {
+    match value {
+        AttributeValue::Uint(number) => Some(*number),
+        AttributeValue::Int(number) => u64::try_from(*number).ok(),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
+        AttributeValue::Double(number) if number.fract() == 0.0 && (0.0..1e9).contains(number) => Some(*number as u64),
+        AttributeValue::Double(_) | AttributeValue::String(_) => None,
+    }
+}
+
+fn is_group(format: &AttributeValue) -> bool {
+    match format {
+        AttributeValue::String(name) => name == FORMAT_J1939.1,
+        number => whole(number) == Some(FORMAT_J1939.0),
+    }
+}
+
+/// 0 is "not cyclic".
+fn cycle(value: &AttributeValue) -> Option<Duration> {
+    whole(value).filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+

@@ -1,0 +1,5 @@
+//! CAN.
+
+mod decode;
+
+pub use decode::{Decoded, Decoder, Number};
