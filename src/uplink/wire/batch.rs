@@ -183,6 +183,18 @@ fn event(line: Line, event: &Event) -> Line {
         EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
         EventKind::JournalFailing(why) => line.text("reason", why),
         EventKind::JournalWorking => line.text("reason", "it writes again"),
+        EventKind::BusState { bus, state, detail } => {
+            line.text("bus", bus.as_str());
+            line.text("state", state);
+            if !detail.is_empty() {
+                line.text("reason", detail);
+            }
+        }
+        EventKind::BusRestarted(bus) => line.text("bus", bus.as_str()),
+        EventKind::FramesDropped { bus, frames } => {
+            line.text("bus", bus.as_str());
+            line.count("frames", *frames);
+        }
     }
     line
 }
