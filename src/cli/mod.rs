@@ -9,6 +9,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod journal;
+mod probe;
 mod run;
 mod show;
 mod status;
@@ -60,6 +61,8 @@ enum Command {
     Check(check::Arguments),
     /// Ask the running agent how it is
     Status(status::Arguments),
+    /// What is on a wire: ids, rates, values; no configuration needed
+    Probe(probe::Arguments),
     /// Look into the journal: what waits, whether it is whole, what it says; repair it, make it forget
     Journal(journal::Arguments),
     /// Listen at the broker and judge: gaps, duplicates, order, latency
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "demo")]

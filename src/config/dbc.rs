@@ -157,21 +157,26 @@ struct Book<'f> {
     is_j1939: bool,
     kinds: HashMap<(MessageId, &'f str), SignalExtendedValueType>,
     texts: HashMap<(MessageId, &'f str), Vec<(i64, Arc<str>)>>,
+    /// Names of more than 32 characters, which the file itself cuts short.
+    long_messages: HashMap<MessageId, &'f str>,
+    long_signals: HashMap<(MessageId, &'f str), &'f str>,
     /// Multiplexor and values of a signal, where they are told at length.
     gates: HashMap<(MessageId, &'f str), (&'f str, Vec<RangeInclusive<u64>>)>,
 }
 
 impl<'f> Book<'f> {
     fn of(file: &'f can_dbc::Dbc) -> Self {
-        let mut cycles = HashMap::new();
-        let mut formats = HashMap::new();
+        let (mut cycles, mut formats, mut long_messages) = (HashMap::new(), HashMap::new(), HashMap::new());
         for value in &file.attribute_values_message {
             match value.name.as_str() {
                 "GenMsgCycleTime" => cycles.extend(cycle(&value.value).map(|cycle| (value.message_id, cycle))),
                 "VFrameFormat" => _ = formats.insert(value.message_id, is_group(&value.value)),
+                "SystemMessageLongSymbol" => long_messages.extend(long(&value.value).map(|name| (value.message_id, name))),
                 _ => {}
             }
         }
+        let named = file.attribute_values_signal.iter().filter(|value| value.name == "SystemSignalLongSymbol");
+        let long_signals = named.filter_map(|v| Some(((v.message_id, v.signal_name.as_str()), long(&v.value)?)));
         let default = |name: &str| file.attribute_defaults.iter().find(|default| default.name == name);
         let protocol = file.attribute_values_database.iter().find(|value| value.name == "ProtocolType");
         let protocol = protocol.map(|value| &value.value).or(default("ProtocolType").map(|default| &default.value));
@@ -199,6 +204,8 @@ impl<'f> Book<'f> {
             },
             kinds: kinds.map(|k| ((k.message_id, k.signal_name.as_str()), k.signal_extended_value_type)).collect(),
             texts,
+            long_messages,
+            long_signals: long_signals.collect(),
             gates,
         }
     }
@@ -214,7 +221,7 @@ impl<'f> Book<'f> {
         } else {
             FrameMatch::exactly(id, extended)
         };
-        let name: Arc<str> = message.name.as_str().into();
+        let name: Arc<str> = self.long_messages.get(&message.id).copied().unwrap_or(&message.name).into();
         let signal = |signal: &can_dbc::Signal| self.signal(message, frame, &name, signal);
         DbcMessage {
             signals: message.signals.iter().map(signal).collect(),
@@ -233,7 +240,8 @@ impl<'f> Book<'f> {
         message_name: &Arc<str>,
         signal: &can_dbc::Signal,
     ) -> DbcSignal {
-        let name: Arc<str> = signal.name.as_str().into();
+        let long = self.long_signals.get(&(message.id, signal.name.as_str()));
+        let name: Arc<str> = long.copied().unwrap_or(&signal.name).into();
         let read = || -> Result<Signal, String> {
             let (field, kind) = (bit_field(signal)?, self.kind(message.id, signal)?);
             let (factor, offset) = (signal.factor, signal.offset);
@@ -294,14 +302,15 @@ impl<'f> Book<'f> {
         message: &'m can_dbc::Message,
         signal: &'m can_dbc::Signal,
     ) -> Result<Option<(String, Vec<RangeInclusive<u64>>)>, String> {
+        // What is told at length goes before the letter: some tools write `M` for a multiplexor inside of another.
+        if let Some((name, values)) = self.gates.get(&(message.id, signal.name.as_str())) {
+            return Ok(Some(((*name).to_owned(), values.clone())));
+        }
         let value = match signal.multiplexer_indicator {
             MultiplexIndicator::Plain | MultiplexIndicator::Multiplexor => return Ok(None),
             MultiplexIndicator::MultiplexedSignal(value)
             | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => value,
         };
-        if let Some((name, values)) = self.gates.get(&(message.id, signal.name.as_str())) {
-            return Ok(Some(((*name).to_owned(), values.clone())));
-        }
         let root = message.signals.iter().find(|s| s.multiplexer_indicator == MultiplexIndicator::Multiplexor);
         let root = root.ok_or("is multiplexed, and its message has no multiplexor")?;
         Ok(Some((root.name.clone(), vec![value..=value])))
@@ -332,6 +341,13 @@ fn whole(value: &AttributeValue) -> Option<u64> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
         AttributeValue::Double(number) if number.fract() == 0.0 && (0.0..1e9).contains(number) => Some(*number as u64),
         AttributeValue::Double(_) | AttributeValue::String(_) => None,
+    }
+}
+
+fn long(value: &AttributeValue) -> Option<&str> {
+    match value {
+        AttributeValue::String(name) if !name.is_empty() => Some(name),
+        _ => None,
     }
 }
 
