@@ -9,7 +9,9 @@ use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
 use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Parity, SerialLine, Tap, Wire};
-use super::section::{Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text};
+use super::section::{
+    Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
+};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -63,8 +65,7 @@ const BAUDS: [u32; 10] = [1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_20
 const BITRATES: [u32; 11] =
     [10_000, 20_000, 33_333, 50_000, 83_333, 100_000, 125_000, 250_000, 500_000, 800_000, 1_000_000];
 /// Usual in the data phase of CAN FD (CiA 601-3).
-const DATA_BITRATES: [u32; 8] =
-    [500_000, 800_000, 1_000_000, 2_000_000, 2_500_000, 4_000_000, 5_000_000, 8_000_000];
+const DATA_BITRATES: [u32; 8] = [500_000, 800_000, 1_000_000, 2_000_000, 2_500_000, 4_000_000, 5_000_000, 8_000_000];
 /// Of `restart-ms`; zero leaves the controller off the bus until somebody restarts it.
 const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const RESTART_DEFAULT: Duration = Duration::from_secs(1);

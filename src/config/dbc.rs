@@ -23,8 +23,8 @@ const GATES_MAX: usize = 8;
 const FORMAT_J1939: (u64, &str) = (3, "J1939PG");
 /// Windows-1252 from 0x80 to 0x9f (unassigned ones as they are in ISO 8859-1).
 const CP1252: [char; 32] = [
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’', '“',
-    '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
+    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
 /// A DBC file.
@@ -171,7 +171,9 @@ impl<'f> Book<'f> {
             match value.name.as_str() {
                 "GenMsgCycleTime" => cycles.extend(cycle(&value.value).map(|cycle| (value.message_id, cycle))),
                 "VFrameFormat" => _ = formats.insert(value.message_id, is_group(&value.value)),
-                "SystemMessageLongSymbol" => long_messages.extend(long(&value.value).map(|name| (value.message_id, name))),
+                "SystemMessageLongSymbol" => {
+                    long_messages.extend(long(&value.value).map(|name| (value.message_id, name)))
+                }
                 _ => {}
             }
         }
@@ -199,7 +201,9 @@ impl<'f> Book<'f> {
             cycle_default: default("GenMsgCycleTime").and_then(|default| cycle(&default.value)),
             formats,
             is_j1939: match default("VFrameFormat") {
-                _ if matches!(protocol, Some(AttributeValue::String(name)) if name.eq_ignore_ascii_case("J1939")) => true,
+                _ if matches!(protocol, Some(AttributeValue::String(name)) if name.eq_ignore_ascii_case("J1939")) => {
+                    true
+                }
                 default => default.is_some_and(|default| is_group(&default.value)),
             },
             kinds: kinds.map(|k| ((k.message_id, k.signal_name.as_str()), k.signal_extended_value_type)).collect(),
@@ -216,11 +220,8 @@ impl<'f> Book<'f> {
             MessageId::Extended(id) => (id, true),
         };
         let is_group = self.formats.get(&message.id).copied().unwrap_or(self.is_j1939);
-        let frame = if extended && is_group {
-            FrameMatch::parameter_group(id)
-        } else {
-            FrameMatch::exactly(id, extended)
-        };
+        let frame =
+            if extended && is_group { FrameMatch::parameter_group(id) } else { FrameMatch::exactly(id, extended) };
         let name: Arc<str> = self.long_messages.get(&message.id).copied().unwrap_or(&message.name).into();
         let signal = |signal: &can_dbc::Signal| self.signal(message, frame, &name, signal);
         DbcMessage {
@@ -286,7 +287,8 @@ impl<'f> Book<'f> {
         let mut inner = signal;
         while let Some((name, values)) = self.gate(message, inner)? {
             let multiplexor = message.signals.iter().find(|other| other.name == name);
-            let multiplexor = multiplexor.ok_or_else(|| format!("depends on the multiplexor {name}, which is not there"))?;
+            let multiplexor =
+                multiplexor.ok_or_else(|| format!("depends on the multiplexor {name}, which is not there"))?;
             gates.push(Gate { field: bit_field(multiplexor)?, values });
             inner = multiplexor;
             if gates.len() > GATES_MAX {
@@ -362,4 +364,3 @@ fn is_group(format: &AttributeValue) -> bool {
 fn cycle(value: &AttributeValue) -> Option<Duration> {
     whole(value).filter(|ms| *ms > 0).map(Duration::from_millis)
 }
-

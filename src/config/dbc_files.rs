@@ -14,7 +14,11 @@ const DBC_BYTES_MAX: u64 = 8 << 20;
 /// Name, file in the repository, text.
 pub(super) const PROFILES: [(&str, &str, &str); 4] = [
     ("chademo", "configs/devices/chademo.toml", include_str!("../../configs/devices/chademo.toml")),
-    ("infypower-v113", "configs/devices/infypower-v113.toml", include_str!("../../configs/devices/infypower-v113.toml")),
+    (
+        "infypower-v113",
+        "configs/devices/infypower-v113.toml",
+        include_str!("../../configs/devices/infypower-v113.toml"),
+    ),
     (
         "uugreenpower-ur1000x0",
         "configs/devices/uugreenpower-ur1000x0.toml",

@@ -141,7 +141,8 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
         }
         Wire::Can(can) => {
             for key in section.present(&["address", "unit", "poll", "timeout"]) {
-                let problem = format!("a device on the CAN bus {id} speaks by itself: it is neither addressed nor asked");
+                let problem =
+                    format!("a device on the CAN bus {id} speaks by itself: it is neither addressed nor asked");
                 section.blame(key, problem, "delete this line");
             }
             let node = section.optional("node", integer(0..=0xffff_u32));
@@ -160,8 +161,7 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
 pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, (device, place)) in devices.iter().enumerate() {
-        let is_same =
-            |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && is_same_device(other, device);
+        let is_same = |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && is_same_device(other, device);
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
         let (at, own) = match &device.reach {

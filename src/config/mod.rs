@@ -45,9 +45,9 @@ pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
-    AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, GatewayPlan, InvalidAddress, InvalidUnitId,
-    JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
-    Wire,
+    AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, GatewayPlan, InvalidAddress,
+    InvalidUnitId, JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan,
+    WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::ProfileSource;
 pub use summary::{BusSummary, DeviceSummary, Summary};

@@ -106,16 +106,26 @@ pub(super) fn set_up(settings: &LinkSettings) -> Result<SetUp, LinkError> {
     if details.is_up {
         link.bring_down().map_err(refused)?;
     }
-    let quiet = settings.listen_only;
-    let set = match link.set_can_params(&wanted(settings, quiet)) {
-        Err(error) if quiet && is_unsupported(&error) => {
-            link.set_can_params(&wanted(settings, false)).map(|()| SetUp::Acknowledging)
-        }
-        other => other.map(|()| SetUp::AsWanted),
-    };
-    let done = set.map_err(refused)?;
+    let done = set(&link, settings).map_err(refused)?;
     link.bring_up().map_err(refused)?;
     Ok(done)
+}
+
+/// All in one call. What a controller cannot do is left out, so that the rest can be had: first the restart by itself, then
+/// listening only.
+fn set(link: &CanInterface, settings: &LinkSettings) -> socketcan::Result<SetUp> {
+    let quiet = settings.listen_only;
+    let mut tried = Err(io::Error::from(io::ErrorKind::Unsupported).into());
+    for (listen_only, restarts) in [(quiet, true), (quiet, false), (false, true), (false, false)] {
+        tried = link.set_can_params(&wanted(settings, listen_only, restarts));
+        match &tried {
+            Ok(()) if quiet && !listen_only => return Ok(SetUp::Acknowledging),
+            Ok(()) => return Ok(SetUp::AsWanted),
+            Err(error) if is_unsupported(error) => {}
+            Err(_) => break,
+        }
+    }
+    tried.map(|()| SetUp::AsWanted)
 }
 
 fn details(interface: &str) -> Result<InterfaceDetails, LinkError> {
@@ -134,7 +144,7 @@ fn is_virtual(details: &InterfaceDetails) -> bool {
     details.can.clock.is_none() && details.can.bit_timing_const.is_none() && details.can.state.is_none()
 }
 
-fn wanted(settings: &LinkSettings, listen_only: bool) -> InterfaceCanParams {
+fn wanted(settings: &LinkSettings, listen_only: bool, restarts: bool) -> InterfaceCanParams {
     let timing = |timing: Timing| socketcan::nl::CanBitTiming {
         bitrate: timing.bitrate,
         sample_point: timing.sample_point.unwrap_or(0),
@@ -149,7 +159,7 @@ fn wanted(settings: &LinkSettings, listen_only: bool) -> InterfaceCanParams {
     InterfaceCanParams {
         bit_timing: settings.timing.map(timing),
         data_bit_timing: settings.data_timing.filter(|_| settings.fd).map(timing),
-        restart_ms: Some(u32::try_from(restart.as_millis()).unwrap_or(u32::MAX)),
+        restart_ms: restarts.then(|| u32::try_from(restart.as_millis()).unwrap_or(u32::MAX)),
         ctrl_mode: Some(modes),
         ..InterfaceCanParams::default()
     }
@@ -247,7 +257,7 @@ mod tests {
 
     #[test]
     fn all_settings_go_to_the_kernel_in_one_call() {
-        let wanted = wanted(&settings(), true);
+        let wanted = wanted(&settings(), true, true);
         assert_eq!(wanted.bit_timing.map(|t| (t.bitrate, t.sample_point)), Some((500_000, 875)));
         assert_eq!(wanted.data_bit_timing.map(|t| t.bitrate), Some(2_000_000));
         assert_eq!(wanted.restart_ms, Some(100));
@@ -258,12 +268,12 @@ mod tests {
     #[test]
     fn what_was_set_counts_as_wanted_and_what_differs_does_not() {
         let settings = settings();
-        assert!(is_as_wanted(&wanted(&settings, true), &settings));
-        assert!(!is_as_wanted(&wanted(&settings, false), &settings), "it would acknowledge");
+        assert!(is_as_wanted(&wanted(&settings, true, true), &settings));
+        assert!(!is_as_wanted(&wanted(&settings, false, true), &settings), "it would acknowledge");
         let slower = LinkSettings { timing: Some(Timing { bitrate: 250_000, sample_point: None }), ..settings.clone() };
-        assert!(!is_as_wanted(&wanted(&slower, true), &settings));
+        assert!(!is_as_wanted(&wanted(&slower, true, true), &settings));
         let classic = LinkSettings { fd: false, ..settings.clone() };
-        assert!(!is_as_wanted(&wanted(&classic, true), &settings));
+        assert!(!is_as_wanted(&wanted(&classic, true, true), &settings));
     }
 
     #[test]

@@ -364,10 +364,9 @@ impl<'a> View<'a> {
 
     fn tell(&mut self, rates: &Rates, period: Duration, lost: u64) -> io::Result<()> {
         let paint = Paint::for_stdout();
-        let load = rates.load.map_or_else(
-            || "load unknown (say --bitrate)".to_owned(),
-            |load| format!("load {:.1} %", load * 100.0),
-        );
+        let load = rates
+            .load
+            .map_or_else(|| "load unknown (say --bitrate)".to_owned(), |load| format!("load {:.1} %", load * 100.0));
         let head = format!(
             "{}: {} frames in {:.1} s, {:.0}/s, {load}, {} ids",
             self.source(),
@@ -382,7 +381,13 @@ impl<'a> View<'a> {
             let found = self.book.decode(&seen.newest);
             let message = self.book.message(&found).unwrap_or("");
             let data = hex(seen.newest.data());
-            writeln!(self.out, "{:>8}  {:>7} frames  {rate:>7.1}/s  {data}  {}", id.to_string(), seen.frames, paint.bold(message))?;
+            writeln!(
+                self.out,
+                "{:>8}  {:>7} frames  {rate:>7.1}/s  {data}  {}",
+                id.to_string(),
+                seen.frames,
+                paint.bold(message)
+            )?;
             for word in self.book.words(&found) {
                 writeln!(self.out, "{:>10}{word}", "")?;
             }

@@ -172,7 +172,11 @@ impl CanDraft {
 }
 
 fn node_blame(section: &Section<'_>) {
-    section.blame("node", "the number of the device reaches beyond the 29 bits of an id", "node = { shift = 0, bits = 8 }");
+    section.blame(
+        "node",
+        "the number of the device reaches beyond the 29 bits of an id",
+        "node = { shift = 0, bits = 8 }",
+    );
 }
 
 /// A point's signals, as far as they are said.
@@ -204,7 +208,11 @@ impl SignalDraft {
         let sum = section.list("sum", TERMS_MAX, term).map(SourceDraft::Sum);
         let product = section.optional("product", pair).map(SourceDraft::Product);
         if let [_, second, ..] = section.present(&["signal", "sum", "product"]).as_slice() {
-            section.blame(second, "a point comes from a signal, a sum of signals or a product of points", "one of the three");
+            section.blame(
+                second,
+                "a point comes from a signal, a sum of signals or a product of points",
+                "one of the three",
+            );
         }
         Self {
             source: signal.or(sum).or(product),
@@ -256,7 +264,11 @@ impl SignalDraft {
     pub(super) fn complete(&self, draft: &Draft, dbc: &Dbc, shape: Shape, critic: Critic<'_>) -> Option<SignalPoint> {
         let formula = match &self.source {
             None => {
-                critic.require(false, "signal", "\"PackVoltage\"   (or sum = [\"A\", \"-B\"], or product = [\"voltage\", \"current\"])");
+                critic.require(
+                    false,
+                    "signal",
+                    "\"PackVoltage\"   (or sum = [\"A\", \"-B\"], or product = [\"voltage\", \"current\"])",
+                );
                 return None;
             }
             Some(SourceDraft::Signal(name)) => {
@@ -291,7 +303,10 @@ impl SignalDraft {
         let stale_after = self.stale_after(draft, dbc)?;
         let Some(stale_after) = stale_after else {
             let problem = "comes from a message without a cycle time (GenMsgCycleTime) in the DBC file";
-            critic.blame(problem, "stale_after = \"5s\": without news for so long it is not known any more; or once under [can]");
+            critic.blame(
+                problem,
+                "stale_after = \"5s\": without news for so long it is not known any more; or once under [can]",
+            );
             return None;
         };
         Some(SignalPoint { formula, stale_after, optional: self.optional.unwrap_or(false) })
@@ -310,12 +325,14 @@ impl SignalDraft {
         let own: Option<Duration> = match self.source.as_ref()? {
             SourceDraft::Signal(name) => of_signal(name)?,
             SourceDraft::Sum(terms) => {
-                let all: Vec<Option<Duration>> = terms.iter().map(|(_, name, _)| of_signal(name)).collect::<Option<_>>()?;
+                let all: Vec<Option<Duration>> =
+                    terms.iter().map(|(_, name, _)| of_signal(name)).collect::<Option<_>>()?;
                 all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
             }
             SourceDraft::Product(names) => {
                 let points = names.iter().filter_map(|name| draft.points.iter().find(|p| p.field.as_str() == name));
-                let all: Vec<_> = points.filter(|p| !p.signal.is_product()).map(|p| p.signal.stale_after(draft, dbc)).collect();
+                let all: Vec<_> =
+                    points.filter(|p| !p.signal.is_product()).map(|p| p.signal.stale_after(draft, dbc)).collect();
                 let all: Vec<Option<Duration>> = all.into_iter().collect::<Option<_>>()?;
                 all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
             }
@@ -335,7 +352,10 @@ fn factors(draft: &Draft, names: &[String; 2], critic: Critic<'_>) -> Option<[Po
             return None;
         };
         if draft.points.get(at).is_some_and(|point| point.signal.is_product()) {
-            critic.blame(&format!("is a product of {name}, which is a product itself"), "two points that come from signals");
+            critic.blame(
+                &format!("is a product of {name}, which is a product itself"),
+                "two points that come from signals",
+            );
             return None;
         }
         u16::try_from(at).ok().map(PointIx)
@@ -378,7 +398,10 @@ fn resolve(draft: &Draft, dbc: &Dbc, name: &str, key: &str, critic: Critic<'_>) 
         },
         Err(NotFound::Ambiguous(messages)) => {
             let list = messages.iter().map(|m| format!("\"{m}.{name}\"")).collect::<Vec<_>>().join(" or ");
-            critic.blame(&format!("comes from {name}, which {} messages of {file} have", messages.len()), &format!("{key} = {list}"));
+            critic.blame(
+                &format!("comes from {name}, which {} messages of {file} have", messages.len()),
+                &format!("{key} = {list}"),
+            );
             None
         }
         Err(NotFound::Unknown) => {
@@ -390,7 +413,10 @@ fn resolve(draft: &Draft, dbc: &Dbc, name: &str, key: &str, critic: Critic<'_>) 
             };
             let remedy = match near {
                 Some(near) => format!("{key} = \"{near}\""),
-                None => format!("a signal of {file}; it has {}", long.iter().take(12).cloned().collect::<Vec<_>>().join(", ")),
+                None => format!(
+                    "a signal of {file}; it has {}",
+                    long.iter().take(12).cloned().collect::<Vec<_>>().join(", ")
+                ),
             };
             critic.blame(&format!("comes from the signal \"{name}\", which {file} does not have"), &remedy);
             None
@@ -417,7 +443,10 @@ fn term(value: &Value) -> Taken<(f64, String, bool)> {
         None => name.trim().strip_prefix('-').map_or((1.0, name.trim()), |name| (-1.0, name.trim())),
     };
     if name.is_empty() {
-        return Err(Wrong::noted(format!("= \"{given}\" names no signal"), "\"Name\", \"-Name\", \"2 * Name\", \"Name?\""));
+        return Err(Wrong::noted(
+            format!("= \"{given}\" names no signal"),
+            "\"Name\", \"-Name\", \"2 * Name\", \"Name?\"",
+        ));
     }
     Ok((times, name.to_owned(), optional))
 }

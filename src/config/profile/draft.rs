@@ -18,8 +18,10 @@ use crate::measure::{DeviceKind, FieldName, Fold, Shape, Unit};
 pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// Of `frozen_after`: below a second every meter is frozen, beyond a day nobody waits.
 const FROZEN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-pub(super) const FILE: Form =
-    Form { table: "", keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("can", "[can]"), ("group", ""), ("point", "")] };
+pub(super) const FILE: Form = Form {
+    table: "",
+    keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("can", "[can]"), ("group", ""), ("point", "")],
+};
 pub(super) const PROFILE: Form = Form {
     table: "profile",
     keys: &[

@@ -157,7 +157,8 @@ impl PointDraft {
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let field = self.field.as_str();
         let is_signed = self.invert.is_some()
-            || !field.starts_with("power_flow") && !(field.starts_with("current") && SignalDraft::is_factor(draft, field))
+            || !field.starts_with("power_flow")
+                && !(field.starts_with("current") && SignalDraft::is_factor(draft, field))
             || self.signal.is_product();
         for (is_there, key, example) in [
             (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),

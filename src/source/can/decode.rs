@@ -26,8 +26,9 @@ struct Row {
     kind: SignalKind,
     factor: f64,
     offset: f64,
-    /// Factor and offset, if both are whole: then so is the value, and exact.
-    whole: Option<(i128, i128)>,
+    /// The factor of a whole number, and the offset, if they are whole: then so is the value, and exact.
+    whole_factor: Option<i128>,
+    whole_offset: Option<i128>,
     gates: Vec<Gate>,
 }
 
@@ -112,8 +113,15 @@ impl Row {
     fn of(signal: &Signal) -> Self {
         let Signal { field, kind, factor, offset, gates, .. } = signal;
         let is_integer = matches!(kind, SignalKind::Unsigned | SignalKind::Signed);
-        let whole = whole(*factor).zip(whole(*offset)).filter(|_| is_integer);
-        Self { field: *field, kind: *kind, factor: *factor, offset: *offset, whole, gates: gates.clone() }
+        Self {
+            field: *field,
+            kind: *kind,
+            factor: *factor,
+            offset: *offset,
+            whole_factor: whole(*factor).filter(|_| is_integer),
+            whole_offset: whole(*offset),
+            gates: gates.clone(),
+        }
     }
 
     fn is_there(&self, data: &[u8]) -> bool {
@@ -125,9 +133,13 @@ impl Row {
 
     fn read(&self, data: &[u8]) -> Option<Decoded> {
         let bits = number(self.kind, self.field, bits(self.field, data)?);
-        let value = match (bits, self.whole) {
-            (Number::Integer(integer), Some((factor, offset))) => Number::Integer(integer * factor + offset),
-            _ => Number::Float(bits.as_f64() * self.factor + self.offset),
+        let scaled = match (bits, self.whole_factor) {
+            (Number::Integer(integer), Some(factor)) => Number::Integer(integer * factor),
+            _ => Number::Float(bits.as_f64() * self.factor),
+        };
+        let value = match (scaled, self.whole_offset) {
+            (Number::Integer(integer), Some(offset)) => Number::Integer(integer + offset),
+            _ => Number::Float(scaled.as_f64() + self.offset),
         };
         Some(Decoded { bits, value })
     }

@@ -99,7 +99,15 @@ impl Tracker {
             name_dependants(&points, &mut slots);
             let silence = points.iter().map(|point| point.stale_after).max().unwrap_or(MISSING_EVERY);
             points.iter_mut().for_each(|point| point.told_missing = Some(now));
-            tracked.push(Device { ix, points, talking: None, heard: None, silence, told_silent: Some(now), missed: false });
+            tracked.push(Device {
+                ix,
+                points,
+                talking: None,
+                heard: None,
+                silence,
+                told_silent: Some(now),
+                missed: false,
+            });
         }
         Self { decoder: Decoder::new(signals), slots, devices: tracked, changed: Vec::new() }
     }
@@ -206,7 +214,8 @@ impl Device {
     fn update(&mut self, changed: &[usize], slots: &[Slot], now: Mono) -> Vec<(PointIx, Result<Raw, Missing>)> {
         let talking = *self.talking.get_or_insert(now);
         self.heard = Some(now);
-        let mut concerned: Vec<u16> = changed.iter().filter_map(|slot| slots.get(*slot)).flat_map(|s| s.points.clone()).collect();
+        let mut concerned: Vec<u16> =
+            changed.iter().filter_map(|slot| slots.get(*slot)).flat_map(|s| s.points.clone()).collect();
         concerned.sort_unstable();
         concerned.dedup();
         let mut values = Vec::with_capacity(concerned.len());
