@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use can_dbc::{AttributeValue, MessageId, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueDescription};
 
-use crate::measure::{BitField, ByteOrder, FrameMatch, Gate, Signal, SignalKind};
+use crate::measure::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
 
 /// Vector's editors keep signals without a message under this id.
 const NO_MESSAGE: u32 = 0xc000_0000;
@@ -321,8 +321,8 @@ impl<'f> Book<'f> {
 
 fn bit_field(signal: &can_dbc::Signal) -> Result<BitField, String> {
     let order = match signal.byte_order {
-        can_dbc::ByteOrder::LittleEndian => ByteOrder::Intel,
-        can_dbc::ByteOrder::BigEndian => ByteOrder::Motorola,
+        can_dbc::ByteOrder::LittleEndian => BitOrder::Intel,
+        can_dbc::ByteOrder::BigEndian => BitOrder::Motorola,
     };
     BitField::new(order, signal.start_bit, signal.size)
 }

@@ -6,7 +6,7 @@ use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
 use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
-use super::profile::{INTERVAL, KINDS, Medium, Node};
+use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
@@ -20,6 +20,7 @@ pub(super) const DEVICE: Form = Form {
         ("address", "\"10.0.0.17:502\""),
         ("unit", "1"),
         ("node", "3"),
+        ("connector", "2"),
         ("profile", "\"eastron-sdm630\""),
         ("poll", "\"500ms\""),
         ("timeout", "\"1s\""),
@@ -67,26 +68,40 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     {
         blame_kind(&section, kind, profile.kind, name);
     }
-    let profile = profile?;
+    let (profile, profile_name) = (profile?, profile_name?);
+    let connector = connector(&section, &profile, &profile_name);
+    let first = connector.unwrap_or(1);
     let points = match (profile.medium, bus.map(|bus| &bus.wire)) {
         (Medium::Can(place), Some(Wire::Can(_))) => {
-            let node = numbered(&section, place, profile_name.as_deref().unwrap_or_default())?;
+            let node = numbered(&section, place, &profile_name)?;
             profile.points_of(node)
         }
         (Medium::Can(_), Some(other)) => return blame_medium(&section, "a CAN bus", other),
         (Medium::Modbus, Some(wire @ Wire::Can(_))) => return blame_medium(&section, "Modbus", wire),
-        _ => profile.points.clone(),
+        _ => profile.points(first),
     };
     let spec = DeviceSpec {
         id: id?,
         kind: kind?,
-        profile: profile_name?,
-        groups: profile.groups(poll.unwrap_or(profile.poll)),
+        profile: profile_name,
+        groups: profile.groups(first, poll.unwrap_or(profile.poll)),
         points,
     };
     let Reached { reach, bus_timeout } = reached?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
-    Some(DevicePlan { spec, bus: bus_id?, reach, timeout, line: section.header().line() })
+    Some(DevicePlan { spec, bus: bus_id?, reach, connector, timeout, line: section.header().line() })
+}
+
+/// Which of a station's connectors; the first unless it is said. `None` where the profile has one only.
+fn connector(section: &Section<'_>, profile: &Profile, name: &str) -> Option<u16> {
+    let Some(connectors) = profile.connectors else {
+        if section.has("connector") {
+            let problem = format!("the profile {name} has one connector only");
+            section.blame("connector", problem, "delete this line; each device has its own address or unit");
+        }
+        return None;
+    };
+    Some(section.optional("connector", integer(1..=connectors.count)).unwrap_or(1))
 }
 
 /// The number of a device on a CAN bus: `None` after reporting that it must have one and has none, or the other way round.
@@ -171,6 +186,10 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
             Reach::Can { node: None, .. } => (format!(", profile {}", device.spec.profile), "bus or profile"),
             Reach::Session { connector } => (format!(", connector {connector}"), "connector"),
         };
+        let (at, own) = match device.connector {
+            Some(connector) => (format!("{at}, connector {connector}"), "address, unit or connector"),
+            None => (at, own),
+        };
         let problem =
             format!("{id} is the same device as {first_id} at line {}: bus {}{at}", first_place.line(), device.bus);
         let remedy = format!("its own {own} for {id}, or delete one of the two");
@@ -182,7 +201,9 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
 /// On a CAN bus it takes the same frames, which is to say the same profile.
 fn is_same_device(one: &DevicePlan, other: &DevicePlan) -> bool {
     let is_can = matches!(one.reach, Reach::Can { .. });
-    one.reach.is_same_as(&other.reach) && (!is_can || one.spec.profile == other.spec.profile)
+    one.reach.is_same_as(&other.reach)
+        && one.connector == other.connector
+        && (!is_can || one.spec.profile == other.spec.profile)
 }
 
 fn blame_kind(section: &Section<'_>, kind: DeviceKind, of_profile: DeviceKind, profile: &str) {

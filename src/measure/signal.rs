@@ -11,7 +11,7 @@ const PAYLOAD_BITS_MAX: u16 = 512;
 
 /// The order of a signal's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ByteOrder {
+pub enum BitOrder {
     /// Little-endian. The start bit is the least significant one.
     Intel,
     /// Big-endian. The start bit is the most significant one; bits count down within a byte, and go on at bit 7 of the next.
@@ -21,7 +21,7 @@ pub enum ByteOrder {
 /// A run of bits in a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BitField {
-    order: ByteOrder,
+    order: BitOrder,
     start: u16,
     size: u8,
 }
@@ -31,7 +31,7 @@ impl BitField {
     ///
     /// # Errors
     /// It has no bit or more than 64, or does not lie within the 64 bytes of the longest payload.
-    pub fn new(order: ByteOrder, start: u64, size: u64) -> Result<Self, String> {
+    pub fn new(order: BitOrder, start: u64, size: u64) -> Result<Self, String> {
         let outside = || format!("{size} bits from bit {start} on do not lie within a payload of 64 bytes");
         let Some(size @ 1..=64) = u8::try_from(size).ok() else {
             return Err(format!("has {size} bits; 1 to 64 are possible"));
@@ -43,7 +43,7 @@ impl BitField {
 
     /// The order of its bits.
     #[must_use]
-    pub fn order(self) -> ByteOrder {
+    pub fn order(self) -> BitOrder {
         self.order
     }
 
@@ -58,8 +58,8 @@ impl BitField {
     #[must_use]
     pub fn first(self) -> u16 {
         match self.order {
-            ByteOrder::Intel => self.start,
-            ByteOrder::Motorola => self.start - self.start % 8 + 7 - self.start % 8,
+            BitOrder::Intel => self.start,
+            BitOrder::Motorola => self.start - self.start % 8 + 7 - self.start % 8,
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_motorola_start_bit_is_the_most_significant_bit() {
-        let field = |start, size| BitField::new(ByteOrder::Motorola, start, size).expect("fits");
+        let field = |start, size| BitField::new(BitOrder::Motorola, start, size).expect("fits");
         // Byte 0 bit 7 is the very first bit of a payload; byte 1 bit 0 the sixteenth.
         assert_eq!((field(7, 16).first(), field(7, 16).last()), (0, 15));
         assert_eq!((field(0, 2).first(), field(0, 2).last()), (7, 8));
@@ -246,17 +246,17 @@ mod tests {
     #[test]
     fn what_lies_outside_of_every_payload_is_refused() {
         for (order, start, size) in [
-            (ByteOrder::Intel, 0, 0),
-            (ByteOrder::Intel, 0, 65),
-            (ByteOrder::Intel, 505, 8),
-            (ByteOrder::Intel, 512, 1),
-            (ByteOrder::Motorola, 504, 2),
-            (ByteOrder::Motorola, u64::MAX, 1),
+            (BitOrder::Intel, 0, 0),
+            (BitOrder::Intel, 0, 65),
+            (BitOrder::Intel, 505, 8),
+            (BitOrder::Intel, 512, 1),
+            (BitOrder::Motorola, 504, 2),
+            (BitOrder::Motorola, u64::MAX, 1),
         ] {
             assert!(BitField::new(order, start, size).is_err(), "{order:?} {start} {size}");
         }
-        assert!(BitField::new(ByteOrder::Intel, 504, 8).is_ok());
-        assert!(BitField::new(ByteOrder::Motorola, 511, 8).is_ok());
+        assert!(BitField::new(BitOrder::Intel, 504, 8).is_ok());
+        assert!(BitField::new(BitOrder::Motorola, 511, 8).is_ok());
     }
 
     #[test]

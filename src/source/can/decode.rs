@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use hal::can::{Frame, FrameId};
 
-use crate::measure::{BitField, ByteOrder, FrameMatch, Gate, Raw, Signal, SignalKind};
+use crate::measure::{BitField, BitOrder, FrameMatch, Gate, Raw, Signal, SignalKind};
 
 /// Signals by the frames that carry them, ready to be read.
 #[derive(Debug, Default)]
@@ -157,8 +157,8 @@ fn bits(field: BitField, data: &[u8]) -> Option<u64> {
     let bytes = data.get(usize::from(first / 8)..=usize::from(last / 8))?;
     let joined = |joined: u128, byte: &u8| joined << 8 | u128::from(*byte);
     let (joined, shift) = match field.order() {
-        ByteOrder::Intel => (bytes.iter().rev().fold(0, joined), first % 8),
-        ByteOrder::Motorola => (bytes.iter().fold(0, joined), 7 - last % 8),
+        BitOrder::Intel => (bytes.iter().rev().fold(0, joined), first % 8),
+        BitOrder::Motorola => (bytes.iter().fold(0, joined), 7 - last % 8),
     };
     #[allow(clippy::cast_possible_truncation, reason = "the mask leaves at most 64 bits")]
     Some((joined >> shift & ((1_u128 << field.size()) - 1)) as u64)
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn field(order: ByteOrder, start: u64, size: u64) -> BitField {
+    fn field(order: BitOrder, start: u64, size: u64) -> BitField {
         BitField::new(order, start, size).expect("a field")
     }
 
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn big_endian_start_bits_are_those_of_the_dbc_format() {
-        use ByteOrder::Motorola;
+        use BitOrder::Motorola;
         let data = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0];
         for (start, size, expected) in [
             (7, 8, 0x12_u64),
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn little_endian_start_bits_are_those_of_the_dbc_format() {
-        use ByteOrder::Intel;
+        use BitOrder::Intel;
         let data = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0];
         for (start, size, expected) in [
             (0, 8, 0x12_u64),
@@ -256,16 +256,16 @@ mod tests {
 
     #[test]
     fn numbers_of_every_kind_are_read() {
-        let f32_be = signal(field(ByteOrder::Motorola, 7, 32), SignalKind::F32, 1.0, 0.0);
+        let f32_be = signal(field(BitOrder::Motorola, 7, 32), SignalKind::F32, 1.0, 0.0);
         assert_eq!(value(&f32_be, &[0x43, 0xc8, 0x20, 0, 0, 0, 0, 0]).to_bits(), 400.25_f64.to_bits());
-        let f64_le = signal(field(ByteOrder::Intel, 0, 64), SignalKind::F64, 2.0, 1.0);
+        let f64_le = signal(field(BitOrder::Intel, 0, 64), SignalKind::F64, 2.0, 1.0);
         assert_eq!(value(&f64_le, &(-1.5_f64).to_le_bytes()).to_bits(), (-2.0_f64).to_bits());
-        let signed = signal(field(ByteOrder::Intel, 4, 12), SignalKind::Signed, 0.5, 0.0);
+        let signed = signal(field(BitOrder::Intel, 4, 12), SignalKind::Signed, 0.5, 0.0);
         assert_eq!(value(&signed, &[0xf0, 0xff]).to_bits(), (-0.5_f64).to_bits());
-        let inverted = signal(field(ByteOrder::Intel, 0, 8), SignalKind::Unsigned, -1.0, 255.0);
+        let inverted = signal(field(BitOrder::Intel, 0, 8), SignalKind::Unsigned, -1.0, 255.0);
         assert_eq!(read(&inverted, &[0xff])[0].expect("a value").value, Number::Integer(0));
         assert_eq!(read(&inverted, &[0xf1])[0].expect("a value").value, Number::Integer(14));
-        let all = signal(field(ByteOrder::Intel, 0, 64), SignalKind::Unsigned, 3.0, 1.0);
+        let all = signal(field(BitOrder::Intel, 0, 64), SignalKind::Unsigned, 3.0, 1.0);
         let most = read(&all, &[0xff; 8])[0].expect("a value").value;
         assert_eq!(most, Number::Integer(i128::from(u64::MAX) * 3 + 1), "exact beyond 2^53");
     }
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn a_multiplexed_signal_is_there_only_with_its_multiplexor() {
         let gate = |start, values: &[std::ops::RangeInclusive<u64>]| Gate {
-            field: field(ByteOrder::Intel, start, 8),
+            field: field(BitOrder::Intel, start, 8),
             values: values.to_vec(),
         };
-        let mut nested = signal(field(ByteOrder::Intel, 16, 8), SignalKind::Unsigned, 1.0, 0.0);
+        let mut nested = signal(field(BitOrder::Intel, 16, 8), SignalKind::Unsigned, 1.0, 0.0);
         nested.gates = vec![gate(0, &[1..=2, 7..=7]), gate(8, &[5..=5])];
         for (data, there) in [([1, 5, 9], true), ([7, 5, 9], true), ([3, 5, 9], false), ([1, 6, 9], false)] {
             assert_eq!(read(&nested, &data).len(), usize::from(there), "{data:?}");
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_too_short_has_no_value_and_a_remote_one_says_nothing() {
-        let wide = signal(field(ByteOrder::Intel, 8, 16), SignalKind::Unsigned, 1.0, 0.0);
+        let wide = signal(field(BitOrder::Intel, 8, 16), SignalKind::Unsigned, 1.0, 0.0);
         assert_eq!(read(&wide, &[1, 2]), [None]);
         let mut said = 0;
         Decoder::new([&wide]).decode(&Frame::remote(FrameId::Standard(0x123)), |_, _| said += 1);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_signal_of_a_parameter_group_is_read_from_every_id_of_the_group() {
-        let mut speed = signal(field(ByteOrder::Intel, 24, 16), SignalKind::Unsigned, 0.125, 0.0);
+        let mut speed = signal(field(BitOrder::Intel, 24, 16), SignalKind::Unsigned, 0.125, 0.0);
         speed.frame = FrameMatch::parameter_group(0x0cf0_0400);
         let decoder = Decoder::new([&speed]);
         let count = |id| {
@@ -308,19 +308,19 @@ mod tests {
     }
 
     /// Writes bits one by one, as the format's own words have it: an oracle that shares nothing with [`bits`].
-    fn write(order: ByteOrder, start: u16, size: u8, value: u64, data: &mut [u8]) {
+    fn write(order: BitOrder, start: u16, size: u8, value: u64, data: &mut [u8]) {
         let (mut byte, mut bit) = (usize::from(start / 8), start % 8);
         for n in 0..size {
             let digit = match order {
-                ByteOrder::Intel => value >> n & 1,
-                ByteOrder::Motorola => value >> (size - 1 - n) & 1,
+                BitOrder::Intel => value >> n & 1,
+                BitOrder::Motorola => value >> (size - 1 - n) & 1,
             };
             data[byte] = data[byte] & !(1 << bit) | u8::try_from(digit).expect("a bit") << bit;
             (byte, bit) = match (order, bit) {
-                (ByteOrder::Intel, 7) => (byte + 1, 0),
-                (ByteOrder::Intel, bit) => (byte, bit + 1),
-                (ByteOrder::Motorola, 0) => (byte + 1, 7),
-                (ByteOrder::Motorola, bit) => (byte, bit - 1),
+                (BitOrder::Intel, 7) => (byte + 1, 0),
+                (BitOrder::Intel, bit) => (byte, bit + 1),
+                (BitOrder::Motorola, 0) => (byte + 1, 7),
+                (BitOrder::Motorola, bit) => (byte, bit - 1),
             };
         }
     }
@@ -334,7 +334,7 @@ mod tests {
             value: u64,
             noise in prop::collection::vec(any::<u8>(), 64),
         ) {
-            let order = if motorola { ByteOrder::Motorola } else { ByteOrder::Intel };
+            let order = if motorola { BitOrder::Motorola } else { BitOrder::Intel };
             if let Ok(field) = BitField::new(order, start.into(), size.into()) {
                 let mut data = noise.clone();
                 let value = value >> (64 - size);
@@ -360,7 +360,7 @@ mod tests {
             offset in any::<f64>(),
             data in prop::collection::vec(any::<u8>(), 0..=64),
         ) {
-            let order = if motorola { ByteOrder::Motorola } else { ByteOrder::Intel };
+            let order = if motorola { BitOrder::Motorola } else { BitOrder::Intel };
             let kind = [SignalKind::Unsigned, SignalKind::Signed, SignalKind::F32, SignalKind::F64][usize::from(kind)];
             if let Ok(field) = BitField::new(order, start, size) {
                 read(&signal(field, kind, factor, offset), &data);
