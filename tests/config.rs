@@ -410,7 +410,7 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
             "profile = \"eastron-sdm630\"",
         ),
         ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "profile = \"keba-p30\""),
-        ("eastron-sdm630", "x", 14, "there is no profile \"x\"", "socomec-countis-e24, webasto-unite"),
+        ("eastron-sdm630", "x", 14, "there is no profile \"x\"", "socomec-countis-e24, uugreenpower-ur1000x0, webasto-unite"),
         ("unit = 1", "unit = 1\nconnector = 2", 14, "has one connector only", "delete this line"),
         ("kind = \"meter\"", "kind = \"evse\"", 10, "of kind meter, not evse", "kind = \"meter\""),
         ("bus = \"lan\"", "bus = \"nowhere\"", 11, "not in this file", "[bus.nowhere]"),
@@ -440,10 +440,10 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
         ("[bus.lan]", "uplink = 1\n[bus.lan]", 7, "there is no key uplink in [uplink]", "one of brokers"),
         (
             "modbus-tcp = {}",
-            "modbus-tcp = {}\n[bus.b]\ncan = { interface = \"can0\" }",
+            "modbus-tcp = {}\n[bus.b]\ncan = { bitrate = 250000 }",
             10,
-            "the key bitrate is missing",
-            "bitrate = 250000",
+            "the key interface is missing",
+            "interface = \"can0\"",
         ),
     ];
     for (old, new, line, problem, remedy) in cases {
@@ -456,10 +456,10 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
 
 #[test]
 fn a_device_on_a_wire_of_a_later_version_is_told_so() {
-    for (kind, wire) in [("can", "{ interface = \"can0\", bitrate = 250000 }"), ("iso15118", "{ tap = \"eth1\" }")] {
+    for (kind, wire) in [("iso15118", "{ tap = \"eth1\" }")] {
         let wire = format!("{kind} = {wire}");
         let text = format!("{HEAD}{METER}").replace("modbus-tcp = {}", &wire).replace("address = \"10.0.0.16\"\n", "");
-        let problem = format!("this version reads Modbus TCP and RTU only; the bus lan is {kind}");
+        let problem = format!("this version reads Modbus and CAN only; the bus lan is {kind}");
         assert_faults(&faults(&text), &[(11, &problem, "modbus-rtu = {")]);
     }
 }

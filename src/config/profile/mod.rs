@@ -325,7 +325,12 @@ mod tests {
     fn the_manual_of_profiles_mentions_every_key() {
         let manual = include_str!("../../../configs/devices/eastron-sdm630.toml");
         let manual = manual.split("this meter").next().expect("its beginning");
+        let can = include_str!("../../../configs/devices/chademo.toml");
+        let can = can.split("this protocol").next().expect("its beginning");
         let is_key_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for (key, _) in can::CAN.keys.iter().chain(can::NODE.keys) {
+            assert!(can.split(|c| !is_key_part(c)).any(|word| word == *key), "chademo.toml does not mention {key}");
+        }
         for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT] {
             for (key, _) in form.keys {
                 let is_mentioned = manual.split(|c| !is_key_part(c)).any(|word| word == *key);
