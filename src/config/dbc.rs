@@ -364,3 +364,92 @@ fn is_group(format: &AttributeValue) -> bool {
 fn cycle(value: &AttributeValue) -> Option<Duration> {
     whole(value).filter(|ms| *ms > 0).map(Duration::from_millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "VERSION \"\"\n\nNS_ :\n\nBS_:\n\nBU_: A\n\n";
+
+    fn read(text: &str) -> Dbc {
+        Dbc::read(format!("{HEAD}{text}").as_bytes()).expect("a file")
+    }
+
+    fn signal<'d>(dbc: &'d Dbc, name: &str) -> &'d DbcSignal {
+        dbc.signals().find(|(_, signal)| &*signal.name == name).map(|(_, signal)| signal).expect(name)
+    }
+
+    #[test]
+    fn units_ranges_words_and_cycle_times_are_read() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ T : 0|8@1+ (0.5,-40) [-40|87.5] \"degC\" A\n SG_ S : 8|2@1+ (1,0) [0|0] \"\" A\n\n\
+             BA_DEF_ BO_ \"GenMsgCycleTime\" INT 0 65535;\nBA_DEF_DEF_ \"GenMsgCycleTime\" 0;\n\
+             BA_ \"GenMsgCycleTime\" BO_ 256 100;\nVAL_ 256 S 0 \"off\" 1 \"on\" ;\n",
+        );
+        let [message] = dbc.messages.as_slice() else { panic!("{dbc:?}") };
+        assert_eq!((message.cycle, message.length), (Some(Duration::from_millis(100)), 8));
+        assert_eq!(signal(&dbc, "T").range, Some(-40.0..=87.5));
+        assert_eq!((&*signal(&dbc, "T").unit, signal(&dbc, "S").range.clone()), ("degC", None));
+        let words: Vec<_> = signal(&dbc, "S").texts.iter().map(|(code, word)| (*code, &**word)).collect();
+        assert_eq!(words, [(0, "off"), (1, "on")]);
+    }
+
+    #[test]
+    fn multiplexors_inside_of_multiplexors_are_a_chain_of_gates() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ O M : 0|8@1+ (1,0) [0|0] \"\" A\n SG_ I m3M : 8|8@1+ (1,0) [0|0] \"\" A\n\
+             \x20SG_ L m1 : 16|8@1+ (1,0) [0|0] \"\" A\n SG_ P : 24|8@1+ (1,0) [0|0] \"\" A\n\n\
+             SG_MUL_VAL_ 256 I O 3-5, 9-9;\nSG_MUL_VAL_ 256 L I 1-1;\n",
+        );
+        let gates = |name: &str| -> Vec<(u16, Vec<RangeInclusive<u64>>)> {
+            let signal = signal(&dbc, name).signal.as_ref().expect("usable");
+            signal.gates.iter().map(|gate| (gate.field.first(), gate.values.clone())).collect()
+        };
+        assert_eq!(gates("L"), [(8, vec![1..=1]), (0, vec![3..=5, 9..=9])]);
+        assert_eq!(gates("I"), [(0, vec![3..=5, 9..=9])]);
+        assert!(gates("O").is_empty() && gates("P").is_empty());
+    }
+
+    #[test]
+    fn messages_of_a_j1939_file_are_known_by_their_group_and_two_of_one_group_by_their_source() {
+        let group = |attribute: &str| {
+            let text = format!(
+                "BO_ 2364540158 EEC1: 8 A\n SG_ N : 24|16@1+ (0.125,0) [0|8031.875] \"rpm\" A\n\n\
+                 BO_ 2566834689 One: 8 A\n SG_ A1 : 0|8@1+ (1,0) [0|0] \"\" A\n\n\
+                 BO_ 2566834690 Two: 8 A\n SG_ A2 : 0|8@1+ (1,0) [0|0] \"\" A\n\n{attribute}\n"
+            );
+            read(&text)
+        };
+        let dbc = group("BA_DEF_  \"ProtocolType\" STRING ;\nBA_DEF_DEF_ \"ProtocolType\" \"J1939\";");
+        let accepts =
+            |dbc: &Dbc, name: &str, id| signal(dbc, name).signal.as_ref().expect("usable").frame.accepts(id, true);
+        assert!(accepts(&dbc, "N", 0x18f0_0421) && !accepts(&dbc, "N", 0x18f0_0521));
+        assert!(accepts(&dbc, "A1", 0x0cfe_c101) == accepts(&dbc, "A1", 0x18fe_c101));
+        assert!(!accepts(&dbc, "A1", dbc.messages[2].id) && accepts(&dbc, "A2", dbc.messages[2].id));
+        let plain = group("");
+        assert!(!accepts(&plain, "N", 0x18f0_0421) && accepts(&plain, "N", 0x0cf0_04fe));
+    }
+
+    #[test]
+    fn a_signal_that_cannot_be_read_leaves_the_others() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ Bad : 0|16@1- (1,0) [0|0] \"\" A\n SG_ Good : 16|8@1+ (1,0) [0|0] \"\" A\n\n\
+             SIG_VALTYPE_ 256 Bad : 1;\n",
+        );
+        assert!(signal(&dbc, "Bad").signal.as_ref().is_err_and(|why| why.contains("16 bits")));
+        assert!(signal(&dbc, "Good").signal.is_ok());
+    }
+
+    #[test]
+    fn a_file_in_windows_1252_is_read_and_one_that_is_none_says_where() {
+        let mut bytes = HEAD.as_bytes().to_vec();
+        bytes.extend(b"BO_ 256 M: 8 A\n SG_ T : 0|8@1+ (1,0) [0|0] \"\xb0C\" A\n");
+        assert_eq!(&*signal(&Dbc::read(&bytes).expect("a file"), "T").unit, "°C");
+        let fault =
+            Dbc::read(format!("{HEAD}BO_ 256 M: 8 A\n SG_ T : zero|8@1+ (1,0)\n").as_bytes()).expect_err("none");
+        assert!(fault.line.is_some_and(|line| line >= 9), "{fault:?}");
+        let fault = Dbc::read(format!("{HEAD}BO_ 5000 M: 8 A\n").as_bytes()).expect_err("none");
+        assert!(fault.line == Some(9) && fault.problem.contains("more than 11 bits"), "{fault:?}");
+        assert!(Dbc::read(b"\x00\xff\xfe").is_err());
+    }
+}

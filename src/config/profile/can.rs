@@ -200,6 +200,8 @@ pub(super) struct Told {
     pub unit: Option<Unit>,
     pub texts: Vec<(i64, Arc<str>)>,
     pub range: Option<(f64, f64)>,
+    /// A signal is not there, which is reported: what it would have said is not missed.
+    pub unknown: bool,
 }
 
 impl SignalDraft {
@@ -250,14 +252,16 @@ impl SignalDraft {
                 Some(SourceDraft::Sum(terms)) => {
                     let units = terms.iter().map(|(_, name, _)| Some(unit(&found(dbc, name).ok()?.1.unit)?));
                     let first = units.clone().next().flatten();
-                    Told { unit: first.filter(|_| units.clone().all(|unit| unit == first)), ..Told::default() }
+                    let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
+                    Told { unit: first.filter(|_| units.clone().all(|unit| unit == first)), unknown, ..Told::default() }
                 }
-                _ => Told::default(),
+                Some(_) => Told::default(),
+                None => Told { unknown: true, ..Told::default() },
             };
         };
-        let Ok((_, signal)) = found(dbc, name) else { return Told::default() };
+        let Ok((_, signal)) = found(dbc, name) else { return Told { unknown: true, ..Told::default() } };
         let range = signal.range.as_ref().map(|range| (*range.start(), *range.end()));
-        Told { unit: unit(&signal.unit), texts: signal.texts.clone(), range }
+        Told { unit: unit(&signal.unit), texts: signal.texts.clone(), range, unknown: false }
     }
 
     /// The point's signals, or `None` after reporting what is wrong.

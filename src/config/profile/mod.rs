@@ -207,7 +207,7 @@ impl PointDraft {
                 && !(field.starts_with("current") && SignalDraft::is_factor(draft, field))
             || self.signal.is_product();
         for (is_there, key, example) in [
-            (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),
+            (unit.is_some() || told.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
             (self.group.is_some() || dbc.is_some(), "group", "\"fast\""),
             (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
         ] {

@@ -320,3 +320,163 @@ fn number(raw: &Raw) -> f64 {
         Raw::Text(_) => f64::NAN,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hal::can::FrameId;
+
+    use super::*;
+    use crate::measure::{
+        BitField, BitOrder, Conversion, Fold, FrameMatch, Origin, Shape, SignalKind, SignalPoint, Term, Unit,
+    };
+
+    const MS: u64 = 1_000_000;
+
+    fn signal(id: u16, start: u64) -> Signal {
+        Signal {
+            name: format!("{id:x}.{start}").into(),
+            message: "m".into(),
+            frame: FrameMatch::exactly(id.into(), false),
+            field: BitField::new(BitOrder::Intel, start, 8).expect("a field"),
+            kind: SignalKind::Unsigned,
+            factor: 1.0,
+            offset: 0.0,
+            gates: vec![],
+        }
+    }
+
+    fn point(field: &str, formula: Formula, meaning: Meaning, optional: bool) -> PointSpec {
+        PointSpec {
+            field: field.try_into().expect("a field"),
+            unit: Unit::One,
+            shape: Shape::Float,
+            fold: Fold::Mean,
+            valid: None,
+            frozen_after: None,
+            meaning,
+            origin: Origin::Signal(SignalPoint { formula, stale_after: Duration::from_millis(500), optional }),
+        }
+    }
+
+    /// Voltage in 0x109; current as what goes out (0x109) less what comes back (0x208); power; a limit that may not come.
+    fn charger() -> Vec<PointSpec> {
+        let term = |times, signal, optional| Term { times, signal, optional };
+        let current = Formula::Sum(vec![term(1.0, signal(0x109, 8), false), term(-1.0, signal(0x208, 0), true)]);
+        let kilo = Meaning { conversion: Conversion { multiply: 1.0, divide: 1000.0 }, ..Meaning::default() };
+        vec![
+            point("voltage", Formula::Signal(signal(0x109, 0), false), Meaning::default(), false),
+            point("current", current, Meaning::default(), false),
+            point("power_flow", Formula::Product([PointIx(0), PointIx(1)]), kilo, false),
+            point("limit", Formula::Signal(signal(0x208, 8), false), Meaning::default(), true),
+        ]
+    }
+
+    struct Bench {
+        tracker: Tracker,
+        told: Vec<String>,
+    }
+
+    impl Bench {
+        fn new(specs: &[PointSpec]) -> Self {
+            Self { tracker: Tracker::new([(DeviceIx(7), specs)], Mono(0)), told: vec![] }
+        }
+
+        fn frame(&mut self, ms: u64, id: u16, data: &[u8]) -> Vec<String> {
+            let frame = Frame::new(FrameId::Standard(id), data, false).expect("a frame");
+            let told = &mut self.told;
+            self.tracker.handle_frame(&frame, Mono(ms * MS), |device, payload| tell(told, device, &payload));
+            std::mem::take(told)
+        }
+
+        fn tick(&mut self, ms: u64) -> Vec<String> {
+            let told = &mut self.told;
+            self.tracker.handle_tick(Mono(ms * MS), Missing::Timeout, |device, payload| tell(told, device, &payload));
+            std::mem::take(told)
+        }
+    }
+
+    fn tell(told: &mut Vec<String>, device: DeviceIx, payload: &Payload) {
+        assert_eq!(device, DeviceIx(7));
+        match payload {
+            Payload::Values(values) => told.extend(values.iter().map(|(PointIx(ix), value)| match value {
+                Ok(raw) => format!("{ix}={}", number(raw)),
+                Err(why) => format!("{ix} {}", why.as_str()),
+            })),
+            Payload::Silent(why) => told.push(format!("silent {}", why.as_str())),
+            other => told.push(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_the_points_that_it_changes_and_their_product() {
+        let mut bench = Bench::new(&charger());
+        bench.frame(0, 0x208, &[14, 99]);
+        assert_eq!(bench.frame(10, 0x109, &[200, 0]), ["0=200", "1=-14", "2=-2800"]);
+        assert_eq!(bench.frame(20, 0x208, &[0, 98]), ["1=0", "2=0", "3=98"]);
+        assert_eq!(bench.frame(30, 0x109, &[200, 10]), ["0=200", "1=10", "2=2000"]);
+        assert!(bench.frame(40, 0x300, &[1]).is_empty());
+    }
+
+    #[test]
+    fn a_term_that_never_comes_counts_as_nothing_only_after_it_had_its_time() {
+        let mut bench = Bench::new(&charger());
+        // The discharge current may still come: nobody knows yet which way the power flows.
+        assert_eq!(bench.frame(0, 0x109, &[200, 10]), ["0=200"]);
+        assert_eq!(bench.frame(400, 0x109, &[200, 10]), ["0=200"]);
+        assert_eq!(bench.frame(500, 0x109, &[200, 10]), ["0=200", "1=10", "2=2000"]);
+        // It came, and then no more: it is not nothing, it is not known.
+        bench.frame(600, 0x208, &[3, 0]);
+        assert_eq!(bench.frame(1_000, 0x109, &[200, 10]), ["0=200", "1=7", "2=1400"]);
+        assert_eq!(bench.frame(1_200, 0x109, &[200, 10]), ["0=200"]);
+        assert_eq!(bench.tick(1_600), ["1 stale", "2 stale", "3 stale"]);
+    }
+
+    #[test]
+    fn what_is_stale_is_missing_once_a_second_and_what_need_not_come_is_not() {
+        let mut bench = Bench::new(&charger());
+        bench.frame(0, 0x109, &[200, 10]);
+        (1..20).for_each(|n| assert!(bench.frame(n * 100, 0x109, &[200, 10]).len() >= 1));
+        assert!(bench.tick(1_900).is_empty(), "the limit need not come");
+        bench.frame(2_000, 0x208, &[0, 5]);
+        for n in 20..40 {
+            bench.frame(n * 100, 0x109, &[200, 10]);
+        }
+        assert_eq!(bench.tick(3_900), ["1 stale", "2 stale", "3 stale"]);
+        assert!(bench.tick(4_000).is_empty(), "said already");
+    }
+
+    #[test]
+    fn a_device_that_falls_silent_forgets_and_one_that_never_spoke_is_a_timeout() {
+        let mut bench = Bench::new(&charger());
+        assert!(bench.tick(900).is_empty(), "it has its time");
+        assert_eq!(bench.tick(1_000), ["silent timeout"]);
+        assert!(!bench.tracker.talks(0));
+        bench.frame(1_100, 0x208, &[14, 0]);
+        bench.frame(1_100, 0x109, &[200, 0]);
+        assert!(bench.tracker.talks(0));
+        assert_eq!(bench.tick(1_700), ["silent stale"]);
+        assert!(bench.tick(2_000).is_empty());
+        assert_eq!(bench.tick(2_700), ["silent stale"]);
+        // Another vehicle, which cannot discharge: what the one before it took back is forgotten.
+        assert_eq!(bench.frame(3_000, 0x109, &[200, 20]), ["0=200"]);
+        assert_eq!(bench.frame(3_500, 0x109, &[200, 20]), ["0=200", "1=20", "2=4000"]);
+    }
+
+    #[test]
+    fn two_devices_of_one_kind_are_told_apart_by_their_ids() {
+        let numbered = |number: u32| {
+            let mut voltage = signal(0x100, 0);
+            voltage.frame = FrameMatch::exactly(0x100 + number, false);
+            vec![point("voltage", Formula::Signal(voltage, false), Meaning::default(), false)]
+        };
+        let (one, two) = (numbered(1), numbered(2));
+        let mut tracker = Tracker::new([(DeviceIx(0), &*one), (DeviceIx(1), &*two)], Mono(0));
+        let mut told = Vec::new();
+        for (id, value) in [(0x102, 5), (0x101, 6)] {
+            let frame = Frame::new(FrameId::Standard(id), &[value], false).expect("a frame");
+            tracker.handle_frame(&frame, Mono(0), |device, _| told.push((device.0, value)));
+        }
+        assert_eq!(told, [(1, 5), (0, 6)]);
+        assert!(tracker.talks(0) && tracker.talks(1));
+    }
+}
