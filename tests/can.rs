@@ -22,6 +22,10 @@ use hil_tests::process::program;
 use hil_tests::seed::Seed;
 use hil_tests::wait::wait_for;
 
+use hal::can::{Frame, FrameId};
+use v2g_edge::config::Dbc;
+use v2g_edge::source::can::Decoder;
+
 use generate::Dice;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -145,6 +149,32 @@ fn random_dbc_files_have_the_values_that_cantools_reads() {
     }
     println!("{frames} frames, {values} values");
     assert!(frames > FILES * FRAMES / 2, "{frames} of {} frames could be compared", FILES * FRAMES);
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_random_dbc_file_encodes_is_decoded_from_it(number: u64) {
+        let mut dice = Dice::new(Seed::new(number));
+        let (dbc, messages) = generate::dbc(&mut dice);
+        let read = Dbc::read(dbc.as_bytes()).expect("a DBC file");
+        let signals: Vec<_> = read.signals().map(|(_, signal)| signal).collect();
+        let decoder = Decoder::new(signals.iter().map(|signal| signal.signal.as_ref().expect("usable")));
+        for message in &messages {
+            let (data, expected) = generate::encode(&mut dice, message);
+            let id = FrameId::new(message.id, message.extended).expect("fits");
+            let frame = Frame::new(id, &data, data.len() > 8).expect("fits");
+            let mut found = BTreeMap::new();
+            decoder.decode(&frame, |ix, decoded| {
+                found.insert(signals[ix].name.to_string(), decoded.map(|decoded| decoded.value.as_f64()));
+            });
+            for (name, value) in expected {
+                let got = found.get(&name).copied().flatten();
+                // Exact up to how often a number beyond 2^53 is rounded on the way.
+                let close = got.is_some_and(|got| (got - value).abs() <= 4.0 * f64::EPSILON * value.abs());
+                proptest::prop_assert!(close, "{name}: {got:?}, not {value}\n{frame}\n{dbc}");
+            }
+        }
+    }
 }
 
 #[test]

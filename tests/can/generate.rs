@@ -17,6 +17,10 @@ impl Dice {
         usize::try_from(self.0.below(below as u64)).expect("small")
     }
 
+    fn bits(&mut self) -> u64 {
+        (0..4).fold(0, |bits, _| bits << 16 | self.0.below(1 << 16))
+    }
+
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
@@ -54,6 +58,19 @@ pub(crate) struct Message {
     pub(crate) bytes: usize,
     /// Bits of the multiplexor and the values that it has.
     multiplexor: Option<(Placed, usize)>,
+    signals: Vec<Random>,
+}
+
+/// A signal of a random file.
+struct Random {
+    name: String,
+    placed: Placed,
+    signed: bool,
+    float: bool,
+    factor: f64,
+    offset: f64,
+    /// The multiplexor's value by which it is there.
+    page: Option<usize>,
 }
 
 /// A random DBC file, and the messages in it.
@@ -72,7 +89,7 @@ pub(crate) fn dbc(dice: &mut Dice) -> (String, Vec<Message>) {
         if let Some(placed) = &multiplexor {
             writeln!(text, " SG_ Page{number} M : {} (1,0) [0|0] \"\" A", layout(placed, false)).expect("written");
         }
-        let mut pages = 0;
+        let (mut pages, mut signals) = (0, Vec::new());
         for signal in 0..1 + dice.below(9) {
             let float = dice.below(5) == 0;
             let size = if float { dice.pick(&[32, 64]) } else { 1 + dice.below(dice_size(bytes)) };
@@ -90,6 +107,9 @@ pub(crate) fn dbc(dice: &mut Dice) -> (String, Vec<Message>) {
             if page.is_some() {
                 pages += 1;
             }
+            let number = |text: &str| text.parse().expect("a number");
+            let (factor, offset) = (number(factor), number(offset));
+            signals.push(Random { name: name.clone(), placed, signed, float, factor, offset, page });
             if float {
                 writeln!(kinds, "SIG_VALTYPE_ {written} {name} : {};", size / 32).expect("written");
             } else if dice.below(3) == 0 {
@@ -98,7 +118,7 @@ pub(crate) fn dbc(dice: &mut Dice) -> (String, Vec<Message>) {
         }
         text.push('\n');
         let multiplexor = multiplexor.map(|placed| (placed, pages.max(1)));
-        messages.push(Message { id, extended, bytes, multiplexor });
+        messages.push(Message { id, extended, bytes, multiplexor, signals });
     }
     (text + &words + &kinds, messages)
 }
@@ -113,7 +133,7 @@ fn layout(placed: &Placed, signed: bool) -> String {
 }
 
 /// Writes `value` into the bits of a signal, the most significant bit first.
-fn write(placed: &Placed, value: usize, data: &mut [u8]) {
+fn write(placed: &Placed, value: u64, data: &mut [u8]) {
     for n in 0..placed.size {
         let digit = u8::from(value >> n & 1 == 1);
         let bit = if placed.motorola {
@@ -137,7 +157,7 @@ pub(crate) fn log(dice: &mut Dice, messages: &[Message], frames: usize) -> Strin
             data.iter_mut().for_each(|byte| *byte &= 1);
         }
         if let Some((placed, pages)) = &message.multiplexor {
-            let page = dice.below(*pages);
+            let page = dice.below(*pages) as u64;
             write(placed, page, &mut data);
         }
         text.push_str(&line(n, message.id, message.extended, &data));
@@ -151,4 +171,42 @@ pub(crate) fn line(n: usize, id: u32, extended: bool, data: &[u8]) -> String {
     let fd = if data.len() > 8 { "#0" } else { "" };
     let hex: String = data.iter().map(|byte| format!("{byte:02X}")).collect();
     format!("({}.{:06}) can0 {id}#{fd}{hex}\n", 1_700_000_000 + n / 1000, n % 1000 * 1000)
+}
+
+/// A frame of this message with a random value in each signal, written bit by bit; and what each of them is then worth.
+pub(crate) fn encode(dice: &mut Dice, message: &Message) -> (Vec<u8>, Vec<(String, f64)>) {
+    let mut data: Vec<u8> = (0..message.bytes).map(|_| u8::try_from(dice.below(256)).expect("a byte")).collect();
+    let page = message.multiplexor.as_ref().map(|(placed, pages)| {
+        let page = dice.below(*pages);
+        write(placed, page as u64, &mut data);
+        page
+    });
+    let mut worth = Vec::new();
+    for signal in message.signals.iter().filter(|signal| signal.page.is_none() || signal.page == page) {
+        let bits = dice.bits() >> (64 - signal.placed.size);
+        write(&signal.placed, bits, &mut data);
+        let raw = signal.raw(bits);
+        if raw.is_finite() {
+            worth.push((signal.name.clone(), raw * signal.factor + signal.offset));
+        }
+    }
+    (data, worth)
+}
+
+impl Random {
+    /// What these bits are.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        reason = "meant"
+    )]
+    fn raw(&self, bits: u64) -> f64 {
+        match (self.float, self.placed.size) {
+            (true, 32) => f32::from_bits(bits as u32).into(),
+            (true, _) => f64::from_bits(bits),
+            (false, size) if self.signed && bits >> (size - 1) == 1 => (i128::from(bits) - (1_i128 << size)) as f64,
+            (false, _) => bits as f64,
+        }
+    }
 }
