@@ -203,7 +203,7 @@ fn a_built_in_dbc_file_has_the_values_that_cantools_reads() {
 fn probe_shows_ids_rates_load_and_values_of_a_recording() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = dir.path().join("bus.log");
-    fs::write(&log, session(Duration::from_secs(2), -14.0)).expect("written");
+    fs::write(&log, session(Duration::from_secs(2), -14)).expect("written");
     let log = log.to_str().expect("plain");
     let output = probe(&["--log", log, "--dbc", "chademo.dbc", "--bitrate", "500000", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -223,10 +223,9 @@ fn probe_shows_ids_rates_load_and_values_of_a_recording() {
 }
 
 /// CHAdeMO frames at 100 ms: 400 V; the current positive towards the vehicle, negative from it; 45 % SoC.
-fn session(length: Duration, current: f64) -> String {
+fn session(length: Duration, current: i16) -> String {
     let mut text = String::new();
-    let byte = |number: f64| format!("{:02X}", number as i64 & 0xff);
-    let (out, back) = (byte(current.max(0.0)), byte(255.0 + current.min(0.0)));
+    let (out, back) = (format!("{:02X}", current.max(0)), format!("{:02X}", 255 + current.min(0)));
     for cycle in 0..length.as_millis() / 100 {
         for (offset, frame) in [
             (0, "100#00000000A4016400".to_owned()),
@@ -303,7 +302,7 @@ const CHADEMO: &str = "[device.dc-1]\nkind = \"evse\"\nbus = \"can-a\"\nprofile 
 
 #[test]
 fn a_recorded_discharge_arrives_negative_with_kw_v_a_and_soc() {
-    let mut rig = Rig::start(&session(Duration::from_secs(120), -14.0), CHADEMO);
+    let mut rig = Rig::start(&session(Duration::from_secs(120), -14), CHADEMO);
     let line =
         rig.wait_for_line("a discharge", |line| line.field("power_flow").is_some_and(|_| line.field("soc").is_some()));
     assert_eq!(line.tag("direction"), Some("V2G"), "{line:?}");
@@ -320,7 +319,7 @@ fn a_recorded_discharge_arrives_negative_with_kw_v_a_and_soc() {
 
 #[test]
 fn a_recorded_charge_arrives_positive_and_its_end_is_missing_not_old() {
-    let mut rig = Rig::start(&session(Duration::from_secs(6), 50.0), CHADEMO);
+    let mut rig = Rig::start(&session(Duration::from_secs(6), 50), CHADEMO);
     let line = rig.wait_for_line("a charge", |line| line.field("power_flow").is_some());
     assert_eq!(line.tag("direction"), Some("G2V"), "{line:?}");
     assert!((number(&line, "power_flow") - 20.0).abs() < 1e-9, "{line:?}");
@@ -333,11 +332,11 @@ fn a_recorded_charge_arrives_positive_and_its_end_is_missing_not_old() {
 
 #[test]
 fn a_bus_that_goes_off_and_comes_back_is_two_events() {
-    let mut log = session(Duration::from_secs(3), 10.0);
+    let mut log = session(Duration::from_secs(3), 10);
     log.push_str(
         "(1700000003.000000) can0 20000040#0000000000000000\n(1700000004.000000) can0 20000100#0000000000000000\n",
     );
-    log.push_str(&session(Duration::from_secs(3), 10.0).replace("(17000000", "(17000001"));
+    log.push_str(&session(Duration::from_secs(3), 10).replace("(17000000", "(17000001"));
     let rig = Rig::start(&log, CHADEMO);
     for text in [r#"state="bus_off""#, "kind=bus_restarted", r#"state="active""#] {
         let look = || if rig.texts().contains(text) { Ok(()) } else { Err(rig.texts()) };

@@ -147,6 +147,11 @@ fn fault(error: &can_dbc::DbcError) -> DbcFault {
     DbcFault { line: place, problem: format!("this is not DBC: {}", expected.unwrap_or_else(|| told.trim())) }
 }
 
+/// A signal, by its message and its name.
+type Key<'f> = (MessageId, &'f str);
+/// Values of a multiplexor.
+type Values = Vec<RangeInclusive<u64>>;
+
 /// What the file says of messages and signals outside of them, by name.
 struct Book<'f> {
     /// Cycle times.
@@ -155,13 +160,13 @@ struct Book<'f> {
     /// Whether a message is a parameter group, and whether one is that does not say.
     formats: HashMap<MessageId, bool>,
     is_j1939: bool,
-    kinds: HashMap<(MessageId, &'f str), SignalExtendedValueType>,
-    texts: HashMap<(MessageId, &'f str), Vec<(i64, Arc<str>)>>,
+    kinds: HashMap<Key<'f>, SignalExtendedValueType>,
+    texts: HashMap<Key<'f>, Vec<(i64, Arc<str>)>>,
     /// Names of more than 32 characters, which the file itself cuts short.
     long_messages: HashMap<MessageId, &'f str>,
-    long_signals: HashMap<(MessageId, &'f str), &'f str>,
+    long_signals: HashMap<Key<'f>, &'f str>,
     /// Multiplexor and values of a signal, where they are told at length.
-    gates: HashMap<(MessageId, &'f str), (&'f str, Vec<RangeInclusive<u64>>)>,
+    gates: HashMap<Key<'f>, (&'f str, Values)>,
 }
 
 impl<'f> Book<'f> {
@@ -303,7 +308,7 @@ impl<'f> Book<'f> {
         &self,
         message: &'m can_dbc::Message,
         signal: &'m can_dbc::Signal,
-    ) -> Result<Option<(String, Vec<RangeInclusive<u64>>)>, String> {
+    ) -> Result<Option<(String, Values)>, String> {
         // What is told at length goes before the letter: some tools write `M` for a multiplexor inside of another.
         if let Some((name, values)) = self.gates.get(&(message.id, signal.name.as_str())) {
             return Ok(Some(((*name).to_owned(), values.clone())));

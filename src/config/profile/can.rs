@@ -250,7 +250,7 @@ impl SignalDraft {
         let Some(SourceDraft::Signal(name)) = &self.source else {
             return match &self.source {
                 Some(SourceDraft::Sum(terms)) => {
-                    let units = terms.iter().map(|(_, name, _)| Some(unit(&found(dbc, name).ok()?.1.unit)?));
+                    let units = terms.iter().map(|(_, name, _)| unit(&found(dbc, name).ok()?.1.unit));
                     let first = units.clone().next().flatten();
                     let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
                     Told { unit: first.filter(|_| units.clone().all(|unit| unit == first)), unknown, ..Told::default() }

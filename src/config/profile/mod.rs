@@ -202,10 +202,9 @@ impl PointDraft {
         let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One)).or(told.unit);
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let field = self.field.as_str();
-        let is_signed = self.invert.is_some()
-            || !field.starts_with("power_flow")
-                && !(field.starts_with("current") && SignalDraft::is_factor(draft, field))
-            || self.signal.is_product();
+        let decides =
+            field.starts_with("power_flow") || field.starts_with("current") && SignalDraft::is_factor(draft, field);
+        let is_signed = self.invert.is_some() || !decides || self.signal.is_product();
         for (is_there, key, example) in [
             (unit.is_some() || told.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
             (self.group.is_some() || dbc.is_some(), "group", "\"fast\""),
