@@ -251,6 +251,10 @@ struct Rig {
 
 impl Rig {
     fn start(log: &str, extra: &str) -> Self {
+        Self::start_with(log, "bitrate = 500000", extra)
+    }
+
+    fn start_with(log: &str, settings: &str, extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("bus.log"), log).expect("written");
         let authority = Authority::new(&dir.path().join("tls"), "depot ca").expect("a ca");
@@ -267,7 +271,7 @@ impl Rig {
             meters: vec![],
             line: None,
             keep_alive: "5s",
-            extra: format!("[bus.can-a]\ncan = {{ log = {log:?}, bitrate = 500000 }}\n{extra}"),
+            extra: format!("[bus.can-a]\ncan = {{ log = {log:?}, {settings} }}\n{extra}"),
         };
         let mut agent = Agent::new(&binary(), dir.path(), &setup).expect("a configuration");
         agent.start().expect("the agent starts");
@@ -328,6 +332,19 @@ fn a_recorded_charge_arrives_positive_and_its_end_is_missing_not_old() {
     assert!(end.field("power_flow").is_none() && end.time_ns > line.time_ns, "{end:?}");
     let told = |text: &str| wait_for(SOON, text, || if rig.texts().contains(text) { Ok(()) } else { Err(rig.texts()) });
     told("kind=device_silent").unwrap_or_else(|late| panic!("{late}"));
+}
+
+#[test]
+fn a_recording_that_is_played_fast_loses_no_frame_and_ends_as_it_would_have() {
+    let mut rig =
+        Rig::start_with(&session(Duration::from_secs(300), -14), "speed = \"fast\", bitrate = 500000", CHADEMO);
+    let line = rig.wait_for_line("the discharge", |line| line.field("power_flow").is_some());
+    assert!((number(&line, "power_flow") + 5.6).abs() < 1e-9, "{line:?}");
+    let stale = Value::Text("stale".to_owned());
+    rig.wait_for_line("its end", |line| line.field("missing") == Some(&stale));
+    let status = rig.agent.status().expect("it runs");
+    assert_eq!(status.number("/devices/dc-1/answers"), Some(4 * 10 * 300), "{status:?}");
+    assert_eq!(status.number("/pipeline/samples_shed"), Some(0), "{status:?}");
 }
 
 #[test]

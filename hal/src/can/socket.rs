@@ -274,16 +274,13 @@ impl FrameBus for CanSocket {
         }
         match self.take(into) {
             Ok(()) => self.paused = into.len() > had,
-            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
-                // The socket stays; it hears again when the interface is up again.
-                let detail = format!("{} went down", self.settings.interface);
-                self.enter(BusState::Down, detail, into);
-            }
+            // Down: the socket stays, and hears again when the interface is up again. Anything else: it is gone.
             Err(error) => {
-                let detail = format!("{} went away: {error}", self.settings.interface);
-                self.socket = None;
-                self.set_up = None;
-                self.enter(BusState::Absent, detail, into);
+                if error.raw_os_error() != Some(libc::ENETDOWN) {
+                    self.socket = None;
+                    self.set_up = None;
+                }
+                self.next_look = Instant::now();
             }
         }
     }

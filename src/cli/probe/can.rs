@@ -197,6 +197,14 @@ struct Seen {
     frames: u64,
     length: usize,
     newest: Frame,
+    /// The newest value of each of its signals: a multiplexed message shows them one page after the other.
+    values: BTreeMap<usize, Option<Decoded>>,
+}
+
+impl Seen {
+    fn found(&self) -> Vec<(usize, Option<Decoded>)> {
+        self.values.iter().map(|(ix, decoded)| (*ix, *decoded)).collect()
+    }
 }
 
 struct View<'a> {
@@ -304,15 +312,17 @@ impl<'a> View<'a> {
             self.span = Some((first.min(utc), last.max(utc)));
         }
         let length = frame.data().len();
-        let seen = self.seen.entry(frame.id).or_insert(Seen { frames: 0, length, newest: frame });
+        let found = self.book.decode(&frame);
+        let new = Seen { frames: 0, length, newest: frame, values: BTreeMap::new() };
+        let seen = self.seen.entry(frame.id).or_insert(new);
+        seen.values.extend(found.iter().copied());
         seen.frames += 1;
         seen.length = seen.length.max(length);
-        // Of a multiplexed message the newest frame shows only a part; a remote frame shows nothing.
+        // A remote frame shows nothing.
         if !frame.remote {
             seen.newest = frame;
         }
         if self.arguments.frames {
-            let found = self.book.decode(&frame);
             let seconds = received.utc_ns.unwrap_or(0);
             if self.arguments.json {
                 let (message, signals) = self.book.json(&found);
@@ -344,7 +354,7 @@ impl<'a> View<'a> {
     fn tell_json(&mut self, rates: &Rates, period: Duration, lost: u64) -> io::Result<()> {
         let rate_of = |id: &FrameId| rates.ids.iter().find(|(known, _)| known == id).map_or(0.0, |(_, rate)| *rate);
         let id = |(id, seen): (&FrameId, &Seen)| {
-            let (message, signals) = self.book.json(&self.book.decode(&seen.newest));
+            let (message, signals) = self.book.json(&seen.found());
             json!({
                 "id": id.to_string(), "extended": id.is_extended(), "frames": seen.frames, "per_second": rate_of(id),
                 "bytes": seen.length, "data": hex(seen.newest.data()), "message": message, "signals": signals,
@@ -378,7 +388,7 @@ impl<'a> View<'a> {
         writeln!(self.out, "{}", paint.bold(&head))?;
         for (id, seen) in &self.seen {
             let rate = rates.ids.iter().find(|(known, _)| known == id).map_or(0.0, |(_, rate)| *rate);
-            let found = self.book.decode(&seen.newest);
+            let found = seen.found();
             let message = self.book.message(&found).unwrap_or("");
             let data = hex(seen.newest.data());
             writeln!(

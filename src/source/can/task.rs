@@ -114,8 +114,25 @@ struct Desk<'b> {
     frames: Vec<u64>,
     /// Lost frames that no event has told yet.
     untold: u64,
-    /// Time of a recording that is played fast: its first time stamp, the moment it began, and how far it is.
-    play: Option<(i64, Mono, Mono)>,
+    /// Of a recording that is played fast.
+    play: Option<Play>,
+}
+
+/// How far a recording is that has its own time.
+struct Play {
+    /// Its first time stamp, and when that was played.
+    first_ns: i64,
+    began: Mono,
+    /// Where its newest frame stands, and when that was played.
+    due: Mono,
+    played: Mono,
+}
+
+impl Play {
+    /// The recording's time on our own clock: after its last frame it goes on with ours.
+    fn at(&self, now: Mono) -> Mono {
+        later(self.due, now.since(self.played))
+    }
 }
 
 impl<'b> Desk<'b> {
@@ -209,11 +226,12 @@ impl<'b> Desk<'b> {
     fn due_in_play(&mut self, received: &Received, now: Stamp) -> Option<Mono> {
         let Port::Log { pace: LogPace::Fast, .. } = self.bus.port else { return None };
         let utc = received.utc_ns?;
-        let (first, began, _) = *self.play.get_or_insert((utc, now.mono, now.mono));
-        let into = u64::try_from(utc.saturating_sub(first)).unwrap_or(0);
-        let due = Mono(began.0.saturating_add(into));
-        self.play = Some((first, began, due));
-        Some(due)
+        let new = Play { first_ns: utc, began: now.mono, due: now.mono, played: now.mono };
+        let play = self.play.get_or_insert(new);
+        let into = u64::try_from(utc.saturating_sub(play.first_ns)).unwrap_or(0);
+        play.due = play.due.max(Mono(play.began.0.saturating_add(into)));
+        play.played = now.mono;
+        Some(play.due)
     }
 
     fn enter(&mut self, state: BusState, detail: &str, now: Stamp) {
@@ -252,12 +270,12 @@ impl<'b> Desk<'b> {
     }
 
     fn is_due(&self, now: Mono) -> bool {
-        now >= self.next_tick.min(self.next_tell) || now >= self.next_tell
+        let at = self.play.as_ref().map_or(now, |play| play.at(now));
+        at >= self.next_tick || now >= self.next_tell
     }
 
     fn tick(&mut self, now: Stamp, counters: Option<Counters>) {
-        // A recording may be ahead of our time, never behind it.
-        let at = self.play.map_or(now.mono, |(_, _, due)| due.max(now.mono));
+        let at = self.play.as_ref().map_or(now.mono, |play| play.at(now.mono));
         if at >= self.next_tick {
             self.sweep(at, now);
         }
