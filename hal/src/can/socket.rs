@@ -96,12 +96,6 @@ impl CanSocket {
         }
     }
 
-    /// What a person can type to set the interface up in the same way.
-    #[must_use]
-    pub fn set_up_command(settings: &LinkSettings) -> String {
-        link::command(settings)
-    }
-
     /// Tells a state once; the same state with another reason is told again.
     fn enter(&mut self, state: BusState, detail: String, into: &mut Vec<Heard>) {
         let told = (state, detail);

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 
 use hil_tests::agent::Status;
+use hil_tests::fault::Fault;
 use hil_tests::oracle::{Line, Value};
 use hil_tests::rig::{Options, Rig, RigError};
 use hil_tests::wait::unix_ns;
@@ -118,6 +119,12 @@ fn chademo_on_a_real_controller_and_fd_on_a_virtual_bus_arrive_with_their_direct
     let status = rig.wait_for_status("rates of the bus", |status| status.number("/devices/dc-1/answers") > Some(20))?;
     println!("{status:?}");
     println!("{}", rig.run("v2g-edge probe can can1 --for 2s --bitrate 500000 --dbc chademo.dbc")?);
+    // Somebody takes the interface down, and up again.
+    rig.run("/usr/bin/ip link set can1 down")?;
+    rig.wait_for_text(r#"state="down""#)?;
+    rig.run("/usr/bin/ip link set can1 up")?;
+    rig.wait_for_status("that can1 is active again", |status| is_bus(status, "can-a", "active"))?;
+    line_of(&rig, "dc-1", "V2G")?;
     stop(&mut rig, "v2h")?;
 
     // Charging: 400 V, 50 A.
@@ -146,6 +153,21 @@ fn chademo_on_a_real_controller_and_fd_on_a_virtual_bus_arrive_with_their_direct
     rig.run("/usr/bin/ip link add vcan0 type vcan; /usr/bin/ip link set vcan0 mtu 72; /usr/bin/ip link set vcan0 up")?;
     line_of(&rig, "pack", "V2G")?;
     stop(&mut rig, "fd")?;
+    Ok(())
+}
+
+/// The agent stands still while more comes than the kernel keeps for it: what was lost is counted and told, not hidden.
+#[test]
+fn frames_that_did_not_fit_into_the_buffer_are_told() -> Result<(), RigError> {
+    let mut rig = Rig::start(options())?;
+    rig.run("/usr/bin/ip link add vcan0 type vcan; /usr/bin/ip link set vcan0 mtu 72; /usr/bin/ip link set vcan0 up")?;
+    rig.wait_for_status("that vcan0 is active", |status| is_bus(status, "can-fd", "active"))?;
+    rig.inject(Fault::Hang)?;
+    rig.run("cangen vcan0 -e -I 18FEEEEE -L 8 -g 0 -i -n 40000")?;
+    rig.heal(Fault::Hang)?;
+    rig.wait_for_text("kind=frames_dropped")?;
+    let status = rig.wait_for_status("how many", |status| status.number("/buses/can-fd/dropped") > Some(0))?;
+    println!("{} of 40000 frames were lost, and told", status.number("/buses/can-fd/dropped").unwrap_or(0));
     Ok(())
 }
 
