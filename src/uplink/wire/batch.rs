@@ -356,6 +356,29 @@ mod tests {
     }
 
     #[test]
+    fn what_happens_to_a_bus_is_told_with_its_name() {
+        let mut entry = example();
+        let bus = || "can-a".try_into().expect("a name");
+        let kinds = [
+            EventKind::BusState { bus: bus(), state: "bus_off".into(), detail: "by an error frame".into() },
+            EventKind::BusRestarted(bus()),
+            EventKind::FramesDropped { bus: bus(), frames: 7 },
+        ];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> =
+            payload.lines().filter_map(|line| line.strip_prefix("event,site=depot-a,gateway=gw-01,")).collect();
+        assert_eq!(
+            told,
+            [
+                r#"kind=bus_state bus="can-a",state="bus_off",reason="by an error frame" 1764000000250000000"#,
+                r#"kind=bus_restarted bus="can-a" 1764000000250000000"#,
+                r#"kind=frames_dropped bus="can-a",frames=7i 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
     fn two_events_of_one_series_do_not_overwrite_each_other() {
         let mut entry = example();
         entry.window.events = vec![entry.window.events[0].clone(); 3];
