@@ -5,12 +5,15 @@
 //! | trait | Linux | simulated |
 //! |---|---|---|
 //! | [`RegisterBus`] | [`TcpBus`], [`RtuBus`] | `sim::ModbusServer`, `sim::ModbusLine`: real servers to talk to |
+//! | [`can::FrameBus`] | [`can::CanSocket`], [`can::CanLog`] | – (a recording is one) |
 //! | [`Clock`] | [`LinuxClock`] | `sim::SimClock` |
 //! | [`Watchdog`] | [`Systemd`], [`KernelWatchdog`] | – |
 //!
-//! Nothing here knows a meter, a journal or a broker. Nothing here writes to a device: there is no such method.
+//! Nothing here knows a meter, a journal or a broker. Nothing here writes to a device or sends on a bus: there is no
+//! such method.
 //! All `unsafe` code of the product is in this crate, each block with the reason why it is sound.
 
+pub mod can;
 mod clock;
 mod process;
 mod register_bus;

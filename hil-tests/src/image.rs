@@ -34,7 +34,7 @@ const PACKAGES: [&str; 13] = [
 const KERNEL_META_PACKAGE: &str = "linux-image-arm64";
 /// Out of `/usr/bin`, `/bin`, `/sbin` of the packages, into `/usr/bin`. The shell prefers what it has itself: whoever wants
 /// the real `ip` says where it is.
-const PROGRAMS: [&str; 7] = ["adjtimex", "busybox", "ip", "tc", "candump", "cansend", "cangen"];
+const PROGRAMS: [&str; 8] = ["adjtimex", "busybox", "ip", "tc", "candump", "cansend", "cangen", "slcand"];
 /// What the guest's hardware and the tests need; `guest/init` loads them in this order.
 const MODULES: [&str; 14] = [
     "virtio_pci",

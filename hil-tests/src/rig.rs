@@ -113,11 +113,15 @@ pub struct Options {
     pub watchdog: Option<&'static str>,
     /// What is wrong with the disk from the beginning.
     pub disk: Defects,
+    /// More of the agent's configuration: buses and devices.
+    pub extra: &'static str,
+    /// More files in the box: path and content.
+    pub files: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rtc: "utc", watchdog: None, disk: Defects::default() }
+        Self { rtc: "utc", watchdog: None, disk: Defects::default(), extra: "", files: &[] }
     }
 }
 
@@ -184,6 +188,9 @@ impl Rig {
         let tls = authority.client(GATEWAY, Validity::Good)?;
         let setup = setup(&settings, &options, &broker, &meters[0].1);
         let overlay = overlay(&setup, &tls)?;
+        for (path, content) in options.files {
+            overlay.put(path, content.as_bytes(), 0o644)?;
+        }
         if let Some((image, initrd)) = &image {
             overlay.over(&image.base, initrd)?;
         }
@@ -292,6 +299,11 @@ impl Rig {
         self.box_mut()?.run(command, COMMAND_WITHIN)
     }
 
+    /// The other end of the box's second serial port, for whoever plays the CAN adapter that is plugged in there.
+    pub fn adapter(&mut self) -> Result<std::os::unix::net::UnixStream, RigError> {
+        self.box_mut()?.adapter()
+    }
+
     /// What the box wrote on its console in this boot.
     pub fn console(&mut self) -> Result<String, RigError> {
         self.box_mut()?.console().map_err(io_error("the console"))
@@ -367,6 +379,16 @@ impl Rig {
     #[must_use]
     pub fn lines(&self) -> Vec<WireLine> {
         self.consumer.look(|messages| messages.iter().flat_map(Message::device_lines).collect())
+    }
+
+    /// Waits for a message with this text in it, of all that came so far and come.
+    pub fn wait_for_text(&self, text: &str) -> Result<(), RigError> {
+        let has = |message: &Message| String::from_utf8_lossy(&message.payload).contains(text);
+        let look = || match self.consumer.look(|messages| (messages.iter().any(has), messages.len())) {
+            (true, _) => Ok(()),
+            (false, count) => Err(format!("{count} messages and none such")),
+        };
+        Ok(wait_for(SOON, &format!("a message with {text}"), look)?)
     }
 
     /// How many messages so far came on topics that end like this.
@@ -484,7 +506,7 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
         ],
         line: Some(settings.serial_port().to_owned()),
         keep_alive: "5s",
-        extra: options.watchdog.map(watchdog).unwrap_or_default(),
+        extra: options.watchdog.map(watchdog).unwrap_or_default() + options.extra,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The agent in a booted box, and what happens to such boxes. `hil-tests/run` runs these; `HIL_LONG=1` for hours,
 //! `HIL_SEED` repeats the random moments of a run that failed.
 
+#[path = "rig/can.rs"]
+mod can;
+
 use std::fmt;
 use std::time::Duration;
 

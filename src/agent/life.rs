@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, DevicePlan, Framing, Parity, Plan, Reach, WhenFull, Wire};
+use crate::config::{BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Framing, Parity, Plan, Reach, WhenFull, Wire};
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
-use crate::source::modbus;
+use crate::source::{can, modbus};
 use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
@@ -165,6 +165,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
 /// A port of any kind, with all that is on it.
 enum Source {
     Modbus(modbus::Port),
+    Can(can::Bus),
 }
 
 impl Source {
@@ -178,12 +179,44 @@ impl Source {
     ) {
         match self {
             Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
+            Self::Can(bus) => can::run(bus, clock, samples, facts, pulse, stop).await,
         }
     }
 }
 
 fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
-    modbus_ports(plan, window_end).into_iter().map(Source::Modbus).collect()
+    let modbus = modbus_ports(plan, window_end).into_iter().map(Source::Modbus);
+    modbus.chain(plan.buses.iter().filter_map(|bus| can_bus(plan, bus)).map(Source::Can)).collect()
+}
+
+/// A CAN bus with its devices; `None` if it is another kind of bus, or has none.
+fn can_bus(plan: &Plan, bus: &BusPlan) -> Option<can::Bus> {
+    let Wire::Can(settings) = &bus.wire else { return None };
+    let here = (0..).map(DeviceIx).zip(&plan.devices).filter(|(_, device)| device.bus == bus.id);
+    let devices: Vec<_> = here.map(|(ix, device)| can::Target { ix, spec: device.spec.clone() }).collect();
+    let speeds = can::Speeds { bitrate: settings.bitrate, data_bitrate: settings.data_bitrate };
+    (!devices.is_empty()).then(|| can::Bus { bus: bus.id.clone(), port: can_port(settings), speeds, devices })
+}
+
+/// Where the plan has its frames from.
+pub(crate) fn can_port(settings: &CanBus) -> can::Port {
+    let CanBus { source, bitrate, sample_point, fd, data_bitrate, restart, listen_only } = settings;
+    let timing = |bitrate: u32, sample_point| hal::can::Timing { bitrate, sample_point };
+    match source {
+        CanSource::Interface(interface) => can::Port::Interface(hal::can::LinkSettings {
+            interface: interface.clone(),
+            timing: bitrate.map(|bitrate| timing(bitrate, *sample_point)),
+            data_timing: data_bitrate.map(|bitrate| timing(bitrate, None)),
+            restart: Some(*restart),
+            fd: *fd,
+            listen_only: *listen_only,
+        }),
+        CanSource::Log { path, fast, interface } => can::Port::Log {
+            path: path.clone(),
+            pace: if *fast { hal::can::LogPace::Fast } else { hal::can::LogPace::Recorded },
+            interface: interface.clone(),
+        },
+    }
 }
 
 /// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.

@@ -10,11 +10,14 @@ use super::show::{self, Paint};
 use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
-use crate::health::{DeviceFacts, DeviceState, UplinkState};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, UplinkState};
 use crate::measure::ClockTrust;
 
 /// Where an agent with a default configuration answers.
 const DEFAULT_SOCKET: &str = "/run/v2g-edge/api.sock";
+
+/// Ids of a CAN bus in one line.
+const IDS_SHOWN: usize = 6;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -69,6 +72,17 @@ fn troubles(report: &Report) -> Vec<String> {
     }
     if let Some(trouble) = &report.status.journal.trouble {
         found.push(format!("journal: {trouble}"));
+    }
+    for (id, bus) in &report.status.buses {
+        if !matches!(bus.state.as_str(), "active" | "") {
+            found.push(format!("bus {id} is {}: {}", bus.state.replace('_', "-"), bus.detail));
+        }
+        if bus.dropped + bus.overruns + bus.lost > 0 {
+            found.push(format!(
+                "bus {id}: frames were lost: {} at our buffer, {} times in the controller, {} in its driver",
+                bus.dropped, bus.overruns, bus.lost
+            ));
+        }
     }
     for (id, device) in &report.status.devices {
         if let (DeviceState::Silent(why), last) = (device.state, &device.last_failure) {
@@ -164,6 +178,9 @@ fn text(report: &Report, paint: Paint) -> String {
             uplink.disconnections,
         ),
     );
+    for (id, bus) in &status.buses {
+        line("bus", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), bus_text(bus, paint)));
+    }
     for (id, device) in &status.devices {
         line("device", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), device_text(device, paint)));
     }
@@ -173,6 +190,24 @@ fn text(report: &Report, paint: Paint) -> String {
     out
 }
 
+/// State, load and the busiest ids of a CAN bus.
+fn bus_text(bus: &BusFacts, paint: Paint) -> String {
+    let state = match bus.state.as_str() {
+        "active" => paint.good("active"),
+        "" => paint.dim("not looked at yet"),
+        "warning" | "passive" => paint.odd(&bus.state),
+        other => paint.bad(&other.replace('_', "-")),
+    };
+    let load = bus.load.map_or_else(|| "load unknown".to_owned(), |load| format!("load {:.1} %", load * 100.0));
+    let mut ids: Vec<_> = bus.ids.iter().collect();
+    ids.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let busiest: Vec<String> = ids.iter().take(IDS_SHOWN).map(|(id, rate)| format!("{id} {rate:.0}/s")).collect();
+    let more = if ids.len() > IDS_SHOWN { format!(" and {} more", ids.len() - IDS_SHOWN) } else { String::new() };
+    let port = &bus.port;
+    let list = if busiest.is_empty() { String::new() } else { format!("; {}{more}", busiest.join(", ")) };
+    format!("{state} {port}, {load}, {:.0} frames/s{list}", bus.frames_per_second)
+}
+
 fn device_text(device: &DeviceFacts, paint: Paint) -> String {
     let state = match device.state {
         DeviceState::Answering => paint.good("answering"),
@@ -180,6 +215,9 @@ fn device_text(device: &DeviceFacts, paint: Paint) -> String {
         DeviceState::Unknown => paint.dim("not asked yet"),
     };
     let power = device.power_flow_kw.map_or_else(String::new, |kw| format!(" {kw:>9.3} kW,"));
+    if device.requests == 0 && device.answers > 0 {
+        return format!("{state}{power} {} frames read", device.answers);
+    }
     let failed: u64 = device.failures.values().sum();
     format!("{state}{power} {} of {} requests failed, reply {}", failed, device.requests, milliseconds(device.reply_ms))
 }

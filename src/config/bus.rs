@@ -1,5 +1,5 @@
-//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp` and
-//! `modbus-rtu`.
+//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp`,
+//! `modbus-rtu` and `can`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, Endpoint, Framing, Parity, SerialLine, Tap, Wire};
-use super::section::{Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
+use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Parity, SerialLine, Tap, Wire};
+use super::section::{
+    Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
+};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -33,7 +35,20 @@ pub(super) const MODBUS_RTU: Form = Form {
         ("timeout", "\"1s\""),
     ],
 };
-pub(super) const CAN: Form = Form { table: "bus.*.can", keys: &[("interface", "\"can0\""), ("bitrate", "250000")] };
+pub(super) const CAN: Form = Form {
+    table: "bus.*.can",
+    keys: &[
+        ("interface", "\"can0\""),
+        ("bitrate", "500000"),
+        ("sample_point", "0.875"),
+        ("fd", "true"),
+        ("data_bitrate", "2000000"),
+        ("restart", "\"1s\""),
+        ("listen_only", "true"),
+        ("log", "\"/var/lib/v2g-edge/bus.log\""),
+        ("speed", "\"recorded\""),
+    ],
+};
 pub(super) const ISO15118: Form = Form {
     table: "bus.*.iso15118",
     keys: &[
@@ -51,6 +66,11 @@ const BAUDS: [u32; 10] = [1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_20
 /// CiA 301 names these; 33,333 and 83,333 are of cars and trucks.
 const BITRATES: [u32; 11] =
     [10_000, 20_000, 33_333, 50_000, 83_333, 100_000, 125_000, 250_000, 500_000, 800_000, 1_000_000];
+/// Usual in the data phase of CAN FD (CiA 601-3).
+const DATA_BITRATES: [u32; 8] = [500_000, 800_000, 1_000_000, 2_000_000, 2_500_000, 4_000_000, 5_000_000, 8_000_000];
+/// Of `restart-ms`; zero leaves the controller off the bus until somebody restarts it.
+const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+const RESTART_DEFAULT: Duration = Duration::from_secs(1);
 /// `IFNAMSIZ` less its final NUL.
 const INTERFACE_BYTES_MAX: usize = 15;
 const FILES_MAX: usize = 64;
@@ -83,7 +103,8 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusP
 pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
     let port = |bus: &BusPlan| match &bus.wire {
         Wire::ModbusRtu { line, .. } => Some(line.port.clone()),
-        Wire::ModbusTcp { .. } | Wire::Can { .. } | Wire::Iso15118(_) => None,
+        Wire::Can(CanBus { source: CanSource::Interface(interface), .. }) => Some(PathBuf::from(interface)),
+        Wire::ModbusTcp { .. } | Wire::Can(_) | Wire::Iso15118(_) => None,
     };
     let mut faults = Vec::new();
     for (n, (bus, place)) in buses.iter().enumerate() {
@@ -119,9 +140,38 @@ fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
 }
 
 fn can(section: &Section<'_>) -> Option<Wire> {
-    let interface = section.required("interface", interface);
-    let bitrate = section.required("bitrate", |value| listed(value, &BITRATES));
-    Some(Wire::Can { interface: interface?, bitrate: bitrate? })
+    let interface = section.optional("interface", interface);
+    let bitrate = section.optional("bitrate", |value| listed(value, &BITRATES));
+    let log = section.optional("log", text).map(PathBuf::from);
+    let fast = section.optional("speed", one_of(&[("recorded", false), ("fast", true)]));
+    let fd = section.optional("fd", boolean);
+    let data_bitrate = section.optional("data_bitrate", |value| listed(value, &DATA_BITRATES));
+    let (source, of_the_other) = if section.has("log") {
+        let only = ["sample_point", "restart", "listen_only"];
+        let source = log.map(|path| CanSource::Log { path, fast: fast.unwrap_or(false), interface });
+        (source, ("a recording has no controller", section.present(&only)))
+    } else {
+        if !section.has("interface") {
+            section.missing("interface");
+        }
+        (interface.map(CanSource::Interface), ("only a recording has a speed", section.present(&["speed"])))
+    };
+    for key in of_the_other.1 {
+        section.blame(key, of_the_other.0, "delete this key");
+    }
+    if section.has("data_bitrate") && fd != Some(true) {
+        section.blame("data_bitrate", "only CAN FD has a data phase of its own", "fd = true, or delete this key");
+    }
+    if fd == Some(true) && bitrate.is_some() && !section.has("data_bitrate") && !section.has("log") {
+        section.blame("fd", "a CAN FD link that is set up here needs its data_bitrate", "data_bitrate = 2000000");
+    }
+    let point = section.optional("sample_point", number(0.5..=0.95));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "500 to 950")]
+    let sample_point = point.map(|point| (point * 1000.0).round() as u32);
+    let restart = section.optional("restart", duration_within(RESTART)).unwrap_or(RESTART_DEFAULT);
+    let listen_only = section.optional("listen_only", boolean).unwrap_or(true);
+    let fd = fd.unwrap_or(false);
+    Some(Wire::Can(CanBus { source: source?, bitrate, sample_point, fd, data_bitrate, restart, listen_only }))
 }
 
 fn iso15118(section: &Section<'_>) -> Option<Wire> {

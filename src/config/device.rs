@@ -7,7 +7,7 @@ use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
 use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
-use super::profile::{INTERVAL, KINDS, Profile};
+use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
@@ -20,6 +20,7 @@ pub(super) const DEVICE: Form = Form {
         ("bus", "\"lan\""),
         ("address", "\"10.0.0.17:502\""),
         ("unit", "1"),
+        ("node", "3"),
         ("connector", "2"),
         ("profile", "\"eastron-sdm630\""),
         ("poll", "\"500ms\""),
@@ -75,12 +76,21 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let (profile, profile_name) = (profile?, profile_name?);
     let connector = connector(&section, &profile, &profile_name);
     let first = connector.unwrap_or(1);
+    let points = match (profile.medium, bus.map(|bus| &bus.wire)) {
+        (Medium::Can(place), Some(Wire::Can(_))) => {
+            let node = numbered(&section, place, &profile_name)?;
+            profile.points_of(node)
+        }
+        (Medium::Can(_), Some(other)) => return blame_medium(&section, "a CAN bus", other),
+        (Medium::Modbus, Some(wire @ Wire::Can(_))) => return blame_medium(&section, "Modbus", wire),
+        _ => profile.points(first),
+    };
     let spec = DeviceSpec {
         id: id?,
         kind: kind?,
         profile: profile_name,
         groups: profile.groups(first, poll.unwrap_or(profile.poll)),
-        points: profile.points(first),
+        points,
     };
     let Reached { reach, bus_timeout } = reached?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
@@ -97,6 +107,28 @@ fn connector(section: &Section<'_>, profile: &Profile, name: &str) -> Option<u16
         return None;
     };
     Some(section.optional("connector", integer(1..=connectors.count)).unwrap_or(1))
+}
+
+/// The number of a device on a CAN bus: `None` after reporting that it must have one and has none, or the other way round.
+fn numbered(section: &Section<'_>, place: Option<Node>, profile: &str) -> Option<Option<u32>> {
+    match (place, section.has("node")) {
+        (None, false) => Some(None),
+        (None, true) => {
+            let problem = format!("the devices of the profile {profile} have no number of their own on the bus");
+            section.blame("node", problem, "delete this line");
+            None
+        }
+        (Some(Node { bits, .. }), _) => {
+            let most = (1_u32 << bits) - 1;
+            section.required("node", integer(0..=most)).map(Some)
+        }
+    }
+}
+
+fn blame_medium<T>(section: &Section<'_>, medium: &str, wire: &Wire) -> Option<T> {
+    let problem = format!("this profile is for {medium}, and the bus of the device is {}", wire.kind());
+    section.blame("profile", problem, "a profile and a bus of the same kind");
+    None
 }
 
 struct Reached {
@@ -127,9 +159,18 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
             }
             Some(Reached { reach: Reach::Serial { line: line.clone(), unit: unit? }, bus_timeout: *timeout })
         }
-        Wire::Can { .. } | Wire::Iso15118(_) => {
-            let problem = format!("this version reads Modbus TCP and RTU only; the bus {id} is {}", wire.kind());
-            let remedy = "bus = a bus with modbus-tcp = {} or modbus-rtu = {…}, or delete the device";
+        Wire::Can(can) => {
+            for key in section.present(&["address", "unit", "poll", "timeout"]) {
+                let problem =
+                    format!("a device on the CAN bus {id} speaks by itself: it is neither addressed nor asked");
+                section.blame(key, problem, "delete this line");
+            }
+            let node = section.optional("node", integer(0..=0xffff_u32));
+            Some(Reached { reach: Reach::Can { source: can.source.clone(), node }, bus_timeout: *TIMEOUT.end() })
+        }
+        Wire::Iso15118(_) => {
+            let problem = format!("this version reads Modbus and CAN only; the bus {id} is {}", wire.kind());
+            let remedy = "bus = a bus with modbus-tcp = {}, modbus-rtu = {…} or can = {…}, or delete the device";
             section.blame("bus", problem, remedy);
             None
         }
@@ -140,15 +181,14 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
 pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, (device, place)) in devices.iter().enumerate() {
-        let is_same = |(other, _): &&(DevicePlan, Place)| {
-            other.bus == device.bus && other.reach.is_same_as(&device.reach) && other.connector == device.connector
-        };
+        let is_same = |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && is_same_device(other, device);
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
         let (at, own) = match &device.reach {
             Reach::Tcp { endpoint, unit } => (format!(", address {endpoint}, unit {unit}"), "address or unit"),
             Reach::Serial { unit, .. } => (format!(", unit {unit}"), "unit"),
-            Reach::Can { .. } => (String::new(), "frames"),
+            Reach::Can { node: Some(node), .. } => (format!(", node {node}"), "node"),
+            Reach::Can { node: None, .. } => (format!(", profile {}", device.spec.profile), "bus or profile"),
             Reach::Session { connector } => (format!(", connector {connector}"), "connector"),
         };
         let (at, own) = match device.connector {
@@ -161,6 +201,14 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
         faults.push(place.fault(format!("device.{id}"), problem, remedy).also(first_place));
     }
     faults
+}
+
+/// On a CAN bus it takes the same frames, which is to say the same profile.
+fn is_same_device(one: &DevicePlan, other: &DevicePlan) -> bool {
+    let is_can = matches!(one.reach, Reach::Can { .. });
+    one.reach.is_same_as(&other.reach)
+        && one.connector == other.connector
+        && (!is_can || one.spec.profile == other.spec.profile)
 }
 
 fn blame_kind(section: &Section<'_>, kind: DeviceKind, of_profile: DeviceKind, profile: &str) {

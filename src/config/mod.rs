@@ -17,6 +17,8 @@
 //! It runs at start, at a reload and in `check`; nothing here is kept, and nothing runs in the background.
 
 mod bus;
+mod dbc;
+mod dbc_files;
 mod device;
 mod document;
 mod fault;
@@ -39,11 +41,13 @@ use fault::{Collector, Place, Source};
 use profiles::Library;
 use section::{Form, Scope, Section};
 
+pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
+pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
-    AggregatePlan, ApiPlan, BrokerUrl, BusPlan, DevicePlan, Endpoint, Framing, GatewayPlan, InvalidAddress,
-    InvalidUnitId, JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan,
-    WatchdogPlan, WhenFull, Wire,
+    AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan,
+    InvalidAddress, InvalidUnitId, JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId,
+    UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -267,15 +271,20 @@ where
     name.map_err(report).ok()
 }
 
-/// A whole file, within its bound.
+/// A whole file of text, within its bound.
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(read_bytes(path, FILE_BYTES_MAX)?).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         io::Error::other(format!("it is not UTF-8 text: see line {line}"))
     })
+}
+
+/// A whole file, within its bound.
+fn read_bytes(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(at_most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > at_most {
+        return Err(io::Error::other(format!("it is larger than {at_most} bytes")));
+    }
+    Ok(bytes)
 }

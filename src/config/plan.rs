@@ -185,13 +185,8 @@ pub enum Wire {
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
     },
-    /// A CAN interface. Read and checked, not driven by this version.
-    Can {
-        /// Its name in the kernel: `can0`.
-        interface: String,
-        /// Bits per second.
-        bitrate: u32,
-    },
+    /// A CAN bus.
+    Can(CanBus),
     /// A tap on ISO 15118 sessions. Read and checked, not driven by this version.
     Iso15118(Tap),
 }
@@ -212,8 +207,52 @@ impl Wire {
         match self {
             Self::ModbusTcp { .. } => "modbus-tcp",
             Self::ModbusRtu { .. } => "modbus-rtu",
-            Self::Can { .. } => "can",
+            Self::Can(_) => "can",
             Self::Iso15118(_) => "iso15118",
+        }
+    }
+}
+
+/// A CAN bus and how it is set. Nothing is ever sent on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanBus {
+    /// Where its frames come from.
+    pub source: CanSource,
+    /// Bits per second, 10,000 to 1,000,000. `None`: the interface is taken as somebody else has set it up.
+    pub bitrate: Option<u32>,
+    /// Tenths of a percent of a bit, 500 to 950; `None` leaves it to the kernel.
+    pub sample_point: Option<u32>,
+    /// CAN FD.
+    pub fd: bool,
+    /// Bits per second of the data phase of CAN FD, up to 8,000,000.
+    pub data_bitrate: Option<u32>,
+    /// After this the controller comes back from bus-off; zero: never.
+    pub restart: Duration,
+    /// Never acknowledge and never signal an error, where the controller can.
+    pub listen_only: bool,
+}
+
+/// Where the frames of a CAN bus come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CanSource {
+    /// An interface of the kernel: `can0`.
+    Interface(String),
+    /// A recording by `candump -L`.
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// As fast as it is taken, not at its own pace.
+        fast: bool,
+        /// Only what was recorded on this interface.
+        interface: Option<String>,
+    },
+}
+
+impl fmt::Display for CanSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(interface) => interface.fmt(f),
+            Self::Log { path, .. } => path.display().fmt(f),
         }
     }
 }
@@ -313,8 +352,10 @@ pub enum Reach {
     },
     /// It speaks by itself on a CAN bus.
     Can {
-        /// The bus's interface.
-        interface: String,
+        /// The bus's interface, or the file that it was recorded in.
+        source: CanSource,
+        /// Its own number in the ids of its frames: a J1939 source address, the number of a module.
+        node: Option<u32>,
     },
     /// Sessions of one connector, seen on an ISO 15118 bus.
     Session {
@@ -335,7 +376,8 @@ impl Reach {
                 here.port == there.port && unit == other
             }
             (Self::Session { connector: here }, Self::Session { connector: there }) => here == there,
-            // Several devices may speak on one CAN bus; their frames tell them apart.
+            // Several devices may speak on one CAN bus; that their profiles differ is seen elsewhere.
+            (Self::Can { node: here, .. }, Self::Can { node: there, .. }) => here == there,
             _ => false,
         }
     }
@@ -355,7 +397,8 @@ impl fmt::Display for Reach {
         match self {
             Self::Tcp { endpoint, .. } => endpoint.fmt(f),
             Self::Serial { line, .. } => line.fmt(f),
-            Self::Can { interface } => interface.fmt(f),
+            Self::Can { source, node: None } => source.fmt(f),
+            Self::Can { source, node: Some(node) } => write!(f, "{source}, node {node}"),
             Self::Session { connector } => write!(f, "connector {connector}"),
         }
     }

@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::dbc::Dbc;
+use super::dbc_files;
 use super::document::read;
 use super::fault::{Collector, Source};
 use super::profile::{Draft, Profile, sunspec};
@@ -50,10 +52,15 @@ const BUILT_IN: &[(&str, &str, &str)] = built_in! {
     "webasto-unite"
 };
 
+/// Those of Modbus and of CAN.
+fn built_in() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    BUILT_IN.iter().chain(&dbc_files::PROFILES)
+}
+
 /// Where to look for profiles.
 #[derive(Debug, Clone, Default)]
 pub struct ProfileSource {
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
     /// By name: what to call the file, and its text.
     given: BTreeMap<String, (String, String)>,
 }
@@ -81,7 +88,7 @@ impl ProfileSource {
     /// Every name that can be used, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = built_in().map(|(name, ..)| (*name).to_owned()).collect();
         names.extend(sunspec::NAMES.iter().map(|(name, _)| (*name).to_owned()));
         names.extend(self.given.keys().cloned());
         let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
@@ -157,9 +164,10 @@ pub(super) enum Found {
 /// The profiles that one reading has asked for, each read once.
 #[derive(Debug)]
 pub(super) struct Library<'a> {
-    source: &'a ProfileSource,
+    pub(super) source: &'a ProfileSource,
     faults: &'a Collector,
     known: RefCell<BTreeMap<String, Option<Rc<Profile>>>>,
+    pub(super) dbcs: RefCell<BTreeMap<String, Rc<Dbc>>>,
 }
 
 /// Which of two profiles of the same name.
@@ -171,7 +179,7 @@ enum Layer {
 
 impl<'a> Library<'a> {
     pub(super) fn new(source: &'a ProfileSource, faults: &'a Collector) -> Self {
-        Self { source, faults, known: RefCell::default() }
+        Self { source, faults, known: RefCell::default(), dbcs: RefCell::default() }
     }
 
     pub(super) fn find(&self, name: &str) -> Found {
@@ -185,7 +193,7 @@ impl<'a> Library<'a> {
             Some(Ok((layer, file, text))) => {
                 let mistakes_before = self.faults.len();
                 let mut chain = vec![(name.to_owned(), layer)];
-                let profile = self.draft(&file, &text, &mut chain).and_then(|draft| draft.complete(self.faults));
+                let profile = self.draft(&file, &text, &mut chain).and_then(|draft| draft.complete(self.faults, self));
                 // What is wrong anywhere in the chain makes the profile unusable, even where a default would do.
                 profile.filter(|_| self.faults.len() == mistakes_before).map(Rc::new)
             }
@@ -239,7 +247,7 @@ impl<'a> Library<'a> {
         {
             return Some(own.map(|(file, text)| (Layer::Own, file, text)));
         }
-        let (_, file, text) = BUILT_IN.iter().find(|(known, ..)| *known == name)?;
+        let (_, file, text) = built_in().find(|(known, ..)| *known == name)?;
         Some(Ok((Layer::BuiltIn, format!("{file} (built in)"), (*text).to_owned())))
     }
 
@@ -264,11 +272,10 @@ mod tests {
         let names = folder.map(|entry| entry.expect("it can be read").file_name().into_string().expect("a plain name"));
         let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect();
         names.sort();
-        assert_eq!(
-            names,
-            BUILT_IN.iter().map(|(name, ..)| *name).collect::<Vec<_>>(),
-            "the list in this file is sorted"
-        );
+        let mut listed: Vec<&str> = built_in().map(|(name, ..)| *name).collect();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
+        assert!(BUILT_IN.is_sorted_by_key(|(name, ..)| *name), "the list in this file is sorted");
     }
 
     #[test]
@@ -277,7 +284,7 @@ mod tests {
         let library = Library::new(&source, &faults);
         let usable = source.names().iter().filter(|name| matches!(library.find(name), Found::Profile(_))).count();
         assert_eq!(faults.into_faults("").to_string(), "0 mistakes");
-        assert_eq!(usable, BUILT_IN.len() + sunspec::NAMES.len());
+        assert_eq!(usable, built_in().count() + sunspec::NAMES.len());
     }
 
     /// A database refuses a line whose field has another type than the same field of another device.

@@ -271,6 +271,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>)
     const ALIKE: f64 = 0.8;
     let word = word.to_lowercase();
     let likeness = |candidate: &str| {
+        let candidate = &candidate.to_lowercase();
         // In a short word one slip weighs too much: "lna" for "lan".
         let one_slip = word.len() >= 3 && strsim::osa_distance(&word, candidate) <= 1;
         strsim::jaro_winkler(&word, candidate).max(if one_slip { 0.9 } else { 0.0 })

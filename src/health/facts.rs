@@ -11,6 +11,7 @@ use crate::measure::{BusId, ClockTrust, DeviceId, DeviceKind, Epoch, Missing, Se
 #[derive(Debug, Default)]
 pub struct Facts {
     devices: Mutex<BTreeMap<DeviceId, DeviceFacts>>,
+    buses: Mutex<BTreeMap<BusId, BusFacts>>,
     pipeline: Mutex<PipelineFacts>,
     journal: Mutex<JournalFacts>,
     uplink: Mutex<UplinkFacts>,
@@ -34,9 +35,15 @@ impl Facts {
         }
     }
 
-    /// Forgets all devices: the plan has changed.
+    /// Updates what is known of one bus.
+    pub fn bus(&self, id: &BusId, update: impl FnOnce(&mut BusFacts)) {
+        update(open(&self.buses).entry(id.clone()).or_default());
+    }
+
+    /// Forgets all devices and buses: the plan has changed.
     pub fn clear_devices(&self) {
         open(&self.devices).clear();
+        open(&self.buses).clear();
     }
 
     /// Updates what is known of the pipeline.
@@ -59,6 +66,7 @@ impl Facts {
     pub fn status(&self) -> Status {
         Status {
             devices: open(&self.devices).clone(),
+            buses: open(&self.buses).clone(),
             pipeline: open(&self.pipeline).clone(),
             journal: open(&self.journal).clone(),
             uplink: open(&self.uplink).clone(),
@@ -72,6 +80,9 @@ impl Facts {
 pub struct Status {
     /// By name.
     pub devices: BTreeMap<DeviceId, DeviceFacts>,
+    /// CAN buses, by name.
+    #[serde(default)]
+    pub buses: BTreeMap<BusId, BusFacts>,
     /// From samples to windows.
     pub pipeline: PipelineFacts,
     /// Where data waits.
@@ -104,6 +115,38 @@ pub struct DeviceFacts {
     pub reply_ms: Option<f64>,
     /// The last known power, kW, positive towards the vehicle or the site.
     pub power_flow_kw: Option<f64>,
+}
+
+/// A CAN bus, as its source sees it. Counts are since the start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BusFacts {
+    /// Its interface, or the file that it was recorded in.
+    pub port: String,
+    /// `active`, `warning`, `passive`, `bus_off`, `stopped`, `down` or `absent`; empty before the first look.
+    pub state: String,
+    /// What is known besides, and what to do.
+    pub detail: String,
+    /// How often its state changed after the start.
+    pub changes: u64,
+    /// How often its controller was restarted after a bus-off.
+    pub restarts: u64,
+    /// All frames on the bus in the last second.
+    pub frames_per_second: f64,
+    /// The share of the last second in which the bus carried bits, 0 to 1, without stuff bits; `None` if its bit rate
+    /// is not known.
+    pub load: Option<f64>,
+    /// Frames in the last second of each id that is read, in hexadecimal: three digits, or eight of a 29-bit id.
+    pub ids: BTreeMap<String, f64>,
+    /// Frames that did not fit into our receive buffer.
+    pub dropped: u64,
+    /// Times that the controller had no room for a frame.
+    pub overruns: u64,
+    /// Frames that the driver lost.
+    pub lost: u64,
+    /// Errors that the controller saw on the bus.
+    pub bus_errors: u64,
+    /// Lines of a recording that could not be read.
+    pub unreadable: u64,
 }
 
 /// Whether a device answers.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{DeviceId, Epoch, FieldName, Identity, Seq};
+use super::id::{BusId, DeviceId, Epoch, FieldName, Identity, Seq};
 use super::sample::Missing;
 
 /// Something that a person or an audit must be able to find later.
@@ -56,6 +56,24 @@ pub enum EventKind {
     JournalFailing(Arc<str>),
     /// The journal writes again.
     JournalWorking,
+    /// A CAN bus, or our way to it, is in another state.
+    BusState {
+        /// Which bus.
+        bus: BusId,
+        /// `active`, `warning`, `passive`, `bus_off`, `stopped`, `down` or `absent`.
+        state: Arc<str>,
+        /// What is known besides, and what to do; may be empty.
+        detail: Arc<str>,
+    },
+    /// The controller of a CAN bus was restarted after a bus-off.
+    BusRestarted(BusId),
+    /// Frames of a CAN bus were lost before we could take them.
+    FramesDropped {
+        /// Which bus.
+        bus: BusId,
+        /// How many, at the least.
+        frames: u64,
+    },
 }
 
 impl EventKind {
@@ -75,6 +93,18 @@ impl EventKind {
             Self::EntryRefused { .. } => "entry_refused",
             Self::JournalFailing(_) => "journal_failing",
             Self::JournalWorking => "journal_working",
+            Self::BusState { .. } => "bus_state",
+            Self::BusRestarted(_) => "bus_restarted",
+            Self::FramesDropped { .. } => "frames_dropped",
+        }
+    }
+
+    /// The bus that it is about, if it is about a bus and not about one device.
+    #[must_use]
+    pub fn bus(&self) -> Option<&BusId> {
+        match self {
+            Self::BusState { bus, .. } | Self::BusRestarted(bus) | Self::FramesDropped { bus, .. } => Some(bus),
+            _ => None,
         }
     }
 

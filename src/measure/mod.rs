@@ -17,6 +17,7 @@ mod id;
 mod point;
 mod sample;
 mod schema;
+mod signal;
 mod time;
 mod unit;
 mod window;
@@ -25,10 +26,11 @@ pub use event::{Event, EventKind, Gap, GapReason, Thinned};
 pub use id::{BusId, DeviceId, Epoch, FieldName, GatewayId, Identity, InvalidName, Seq, SiteId, VehicleId};
 pub use point::{
     ByteOrder, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint,
-    RegisterTable, ScaleKind, ScaleRegister, SessionPoint, Shape, SignalPoint, SunSpecPoint, SunSpecSource, WordOrder,
+    RegisterTable, ScaleKind, ScaleRegister, SessionPoint, Shape, SunSpecPoint, SunSpecSource, WordOrder,
 };
 pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
 pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};
+pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use unit::{Conversion, Unit};
 pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window};

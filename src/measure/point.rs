@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::id::{DeviceId, FieldName};
 use super::schema::DeviceKind;
+use super::signal::SignalPoint;
 use super::unit::{Conversion, Unit};
 
 /// A device as the plan has it: all that a source, the normaliser and the aggregator need of it.
@@ -57,6 +58,15 @@ pub struct PointSpec {
 }
 
 impl PointSpec {
+    /// From which signals it comes; `None` for a point of another wire.
+    #[must_use]
+    pub fn signal(&self) -> Option<&SignalPoint> {
+        match &self.origin {
+            Origin::Signal(signal) => Some(signal),
+            Origin::Register(_) | Origin::SunSpec(_) | Origin::Session(_) => None,
+        }
+    }
+
     /// Where it stands in a Modbus device; `None` for a point of another wire.
     #[must_use]
     pub fn register(&self) -> Option<&RegisterPoint> {
@@ -87,6 +97,16 @@ impl Default for Meaning {
     }
 }
 
+impl Meaning {
+    /// A number of the device as the wire has it. Never minus zero: that would be a sign where there is no direction.
+    #[must_use]
+    pub fn number(&self, raw: f64) -> f64 {
+        let converted = self.conversion.apply(raw) + self.offset;
+        let value = if self.invert { -converted } else { converted };
+        if value == 0.0 { 0.0 } else { value }
+    }
+}
+
 /// Where a point comes from, by kind of wire.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
@@ -94,7 +114,7 @@ pub enum Origin {
     Register(RegisterPoint),
     /// A model of a SunSpec device, wherever it stands in its registers.
     SunSpec(SunSpecPoint),
-    /// A signal in the frames of a CAN bus.
+    /// Signals in the frames of a CAN bus.
     Signal(SignalPoint),
     /// A value of an ISO 15118 session.
     Session(SessionPoint),
@@ -118,13 +138,6 @@ pub struct SunSpecSource {
     pub invert: bool,
     /// From the models' unit to the point's: 100 for a ratio in percent.
     pub divide: f64,
-}
-
-/// A signal on a CAN bus.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignalPoint {
-    /// Its name in the DBC file.
-    pub signal: Arc<str>,
 }
 
 /// A value of an ISO 15118 session.

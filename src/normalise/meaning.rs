@@ -28,20 +28,16 @@ pub(super) fn print(raw: &Raw) -> u64 {
 }
 
 fn float(spec: &PointSpec, raw: &Raw) -> Outcome {
-    let Meaning { conversion, offset, invert, .. } = &spec.meaning;
     #[allow(clippy::cast_precision_loss, reason = "a 64-bit counter beyond 2^53 loses less than its own resolution")]
     let raw = match raw {
         Raw::Integer(integer) => *integer as f64,
         Raw::Float(float) => *float,
         Raw::Text(_) => return Outcome::Missing(Missing::Decode),
     };
-    let converted = conversion.apply(raw) + offset;
-    let value = if *invert { -converted } else { converted };
+    let value = spec.meaning.number(raw);
     if !value.is_finite() {
         return Outcome::Missing(Missing::Decode);
     }
-    // Minus zero would be written as "-0": a sign where there is no direction.
-    let value = if value == 0.0 { 0.0 } else { value };
     match &spec.valid {
         Some(valid) if !valid.contains(&value) => Outcome::Suspect(Value::Float(value), Suspicion::OutOfRange),
         _ => Outcome::Good(Value::Float(value)),

@@ -96,7 +96,11 @@ impl Normaliser {
             Payload::Silent(why) => {
                 (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, Outcome::Missing(*why)));
             }
-            Payload::Noticed(kind) => events.push(Event { device: Some(device.id.clone()), kind: kind.clone() }),
+            Payload::Noticed(kind) => {
+                // What happens to a bus happens to no single device.
+                let device = kind.bus().is_none().then(|| device.id.clone());
+                events.push(Event { device, kind: kind.clone() });
+            }
             // Who stands there is the aggregator's affair.
             Payload::Vehicle(_) => {}
         }

@@ -102,6 +102,14 @@ impl Machine {
         .map_err(io_error("the line"))
     }
 
+    /// The box's end of a CAN adapter on its second serial port.
+    pub(super) fn adapter(&mut self) -> Result<std::os::unix::net::UnixStream, RigError> {
+        match self {
+            Self::Qemu(qemu) => qemu.adapter().map_err(io_error("the adapter's port")),
+            Self::Bench(_) => Err(RigError::NotOnThisRig("a CAN adapter that is played")),
+        }
+    }
+
     /// The end of what it has logged.
     pub(super) fn console_tail(&mut self) -> String {
         match self {

@@ -120,6 +120,8 @@ impl Qemu {
         ]);
         command.args(["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,id=nic0,romfile="]);
         command.args(["-chardev", &socket("serial"), "-device", "pci-serial,chardev=serial"]);
+        // The second serial port: a CAN adapter that speaks slcan is plugged in there, if a test plays one.
+        command.args(["-chardev", &socket("adapter"), "-device", "pci-serial,chardev=adapter"]);
         command.args(["-device", "virtio-serial-pci"]);
         for port in ["control", "status"] {
             command.args(["-chardev", &socket(port)]);
@@ -158,6 +160,11 @@ impl Qemu {
     /// The box's end of the RS-485 line.
     pub(super) fn serial(&self) -> io::Result<UnixStream> {
         UnixStream::connect(self.sockets.join("serial"))
+    }
+
+    /// The box's end of the CAN adapter.
+    pub(super) fn adapter(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(self.sockets.join("adapter"))
     }
 
     /// What the box has said on its console in this boot.

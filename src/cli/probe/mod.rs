@@ -1,6 +1,7 @@
 //! `v2g-edge probe`: what is on a wire, without a configuration. Nothing is written to a device or sent on a bus but
 //! the reads that are asked for.
 
+mod can;
 mod guess;
 mod link;
 mod modbus;
@@ -22,11 +23,14 @@ enum Wire {
     Modbus(modbus::Arguments),
     /// What a SunSpec device says of itself: its chain of models, and every point of them
     Sunspec(sunspec::Arguments),
+    /// What passes on a CAN bus: ids, rates, load; decoded with a DBC file
+    Can(can::Arguments),
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     match &arguments.wire {
         Wire::Modbus(arguments) => modbus::run(arguments),
         Wire::Sunspec(arguments) => sunspec::run(arguments),
+        Wire::Can(arguments) => can::run(arguments),
     }
 }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::can::{CAN, CanDraft, SignalDraft};
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
@@ -17,8 +18,10 @@ use crate::measure::{DeviceKind, FieldName, Fold, Shape, Unit};
 pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// Of `frozen_after`: below a second every meter is frozen, beyond a day nobody waits.
 const FROZEN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-pub(super) const FILE: Form =
-    Form { table: "", keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("group", ""), ("point", "")] };
+pub(super) const FILE: Form = Form {
+    table: "",
+    keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("can", "[can]"), ("group", ""), ("point", "")],
+};
 pub(super) const PROFILE: Form = Form {
     table: "profile",
     keys: &[
@@ -35,6 +38,11 @@ pub(super) const POINT: Form = Form {
     table: "point.*",
     keys: &[
         ("register", "0"),
+        ("signal", "\"PackVoltage\""),
+        ("sum", "[\"ChargeCurrent\", \"-DischargeCurrent\"]"),
+        ("product", "[\"voltage\", \"current\"]"),
+        ("optional", "true"),
+        ("stale_after", "\"1s\""),
         ("table", "\"input\""),
         ("type", "\"f32\""),
         ("length", "8"),
@@ -89,6 +97,7 @@ pub(in crate::config) struct Draft {
     pub kind: Option<DeviceKind>,
     pub sources: Option<Vec<String>>,
     pub(super) modbus: ModbusDraft,
+    pub(super) can: CanDraft,
     pub(super) groups: Vec<(String, GroupDraft)>,
     pub(super) points: Vec<PointDraft>,
 }
@@ -98,6 +107,7 @@ pub(super) struct PointDraft {
     pub field: FieldName,
     pub place: Place,
     pub register: RegisterDraft,
+    pub signal: SignalDraft,
     pub scale: Option<f64>,
     pub offset: Option<f64>,
     pub unit: Option<Unit>,
@@ -132,6 +142,7 @@ impl Draft {
             kind: profile.optional("kind", one_of(&KINDS)),
             sources: profile.list("sources", 64, text),
             modbus: modbus_draft,
+            can: CanDraft::read(file.section("can", &CAN).as_ref()),
             groups: read_groups(scope, &file),
             points: file
                 .family("point")
@@ -143,7 +154,7 @@ impl Draft {
 
     /// This file's words where it has any, the base's elsewhere.
     pub(in crate::config) fn over(self, base: Self) -> Self {
-        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, groups, points } = self;
+        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, can, groups, points } = self;
         let mut merged_groups = base.groups;
         for (name, group) in groups {
             match merged_groups.iter_mut().find(|(known, _)| *known == name) {
@@ -170,6 +181,7 @@ impl Draft {
             kind: kind.or(base.kind),
             sources: sources.or(base.sources),
             modbus: modbus.over(base.modbus),
+            can: can.over(base.can),
             groups: merged_groups,
             points: merged_points,
         }
@@ -184,6 +196,7 @@ impl PointDraft {
             field,
             place: place.clone(),
             register: RegisterDraft::read(&section, address_base),
+            signal: SignalDraft::read(&section),
             scale: section.optional("scale", scale),
             offset: section.optional("offset", number(-1e12..=1e12)),
             unit: section.optional("unit", unit),
@@ -217,6 +230,7 @@ impl PointDraft {
             field: self.field,
             place: self.place,
             register: self.register.over(base.register),
+            signal: self.signal.over(base.signal),
             scale: self.scale.or(base.scale),
             offset: self.offset.or(base.offset),
             unit: self.unit.or(base.unit),

@@ -2,9 +2,11 @@
 //!
 //! In: files, laid over each other (`draft.rs`). Out: a [`Profile`], complete and checked; what is missing or does not fit is
 //! reported. What all wires share is here: quantity, unit, scale, sign, range, words; where a point comes from is in the
-//! file of its wire (`modbus.rs`).
+//! file of its wire (`modbus.rs`,
+//! `can.rs`).
 
 mod blocks;
+mod can;
 mod draft;
 mod modbus;
 pub(in crate::config) mod sunspec;
@@ -12,12 +14,15 @@ pub(in crate::config) mod sunspec;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dbc::Dbc;
 use super::fault::Collector;
 use super::section::nearest;
 use crate::measure::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
+use can::{SignalDraft, Told};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
 use modbus::Connectors;
 
+pub(super) use can::{DbcFiles, DbcTrouble, Node};
 pub(super) use draft::{Draft, INTERVAL, KINDS};
 
 /// The most points of a device; [`crate::measure::PointIx`] could hold more, a batch should not.
@@ -29,6 +34,8 @@ pub(super) struct Profile {
     pub kind: DeviceKind,
     /// When the device table does not say.
     pub poll: Duration,
+    /// The wire that it is for.
+    pub medium: Medium,
     /// Of a station that has several in one map.
     pub connectors: Option<Connectors>,
     /// What its register list calls the first register on the wire.
@@ -38,6 +45,14 @@ pub(super) struct Profile {
     /// The points that are the same at every connector.
     of_station: Vec<bool>,
     groups: Vec<Group>,
+}
+
+/// The kind of wire that a profile is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    Modbus,
+    /// A CAN bus; where a device's own number stands in its ids.
+    Can(Option<Node>),
 }
 
 #[derive(Debug)]
@@ -87,13 +102,27 @@ impl Profile {
     fn shift(&self, connector: u16) -> u16 {
         self.connectors.map_or(0, |connectors| connectors.shift(connector.min(connectors.count)))
     }
+
+    /// The points of the device of this number on a CAN bus.
+    pub(super) fn points_of(&self, number: Option<u32>) -> Arc<[PointSpec]> {
+        let (Medium::Can(Some(node)), Some(number)) = (self.medium, number) else { return self.points.clone() };
+        let numbered = |point: &PointSpec| {
+            let mut point = point.clone();
+            if let Origin::Signal(signal) = &mut point.origin {
+                signal.formula.for_each_signal(|s| s.frame = s.frame.with_number(node.shift, node.bits, number));
+            }
+            point
+        };
+        self.points.iter().map(numbered).collect()
+    }
 }
 
 impl Draft {
     /// The profile, if nothing is missing and everything fits together; what does not is reported.
-    pub(super) fn complete(&self, faults: &Collector) -> Option<Profile> {
+    pub(super) fn complete(&self, faults: &Collector, files: &dyn DbcFiles) -> Option<Profile> {
         self.require_all(faults);
-        let complete = |point: &PointDraft| point.complete(self, faults);
+        let dbc = if self.can.is_said() { Some(self.can.file(&self.header, files, faults)?) } else { None };
+        let complete = |point: &PointDraft| point.complete(self, dbc.as_deref(), faults);
         let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
         // Through a list first, so that the first wrong point does not end the reading.
         let points: Vec<(String, PointSpec)> = completed.into_iter().collect::<Option<_>>()?;
@@ -102,6 +131,7 @@ impl Draft {
             kind: self.kind?,
             poll: self.modbus.poll(),
             address_base: self.modbus.address_base,
+            medium: if self.can.is_said() { Medium::Can(self.can.node()) } else { Medium::Modbus },
             connectors: self.modbus.connectors(&self.modbus_header, faults),
             groups: self.modbus.groups(&self.groups, &points),
             of_station: points.iter().map(|(group, _)| is_of_station(group)).collect(),
@@ -122,7 +152,7 @@ impl Draft {
             (model.is_some(), header, "profile", "model", PROFILE.example("model")),
             (kind.is_some(), header, "profile", "kind", "\"meter\"   (or \"evse\")"),
             (sources.is_some(), header, "profile", "sources", PROFILE.example("sources")),
-            (modbus.address_base.is_some(), modbus_header, "modbus", "address_base", base),
+            (modbus.address_base.is_some() || self.can.is_said(), modbus_header, "modbus", "address_base", base),
         ];
         for (is_there, place, table, key, example) in needed {
             let path = format!("{table}.{key}");
@@ -156,7 +186,7 @@ impl Critic<'_> {
     /// What is wrong, here or under `[modbus]`, has been told and is not also missing.
     fn require(self, is_there: bool, key: &str, example: &str) {
         let PointDraft { field, place, .. } = self.point;
-        let paths = [format!("point.{field}.{key}"), format!("modbus.{key}")];
+        let paths = [format!("point.{field}.{key}"), format!("modbus.{key}"), format!("can.{key}")];
         if !is_there && !paths.iter().any(|path| self.faults.blames(&place.source, path)) {
             self.blame(&format!("has no {key}"), &format!("{key} = {example}"));
         }
@@ -165,32 +195,47 @@ impl Critic<'_> {
 
 impl PointDraft {
     /// The group and the point, or `None` after reporting why not.
-    fn complete(&self, draft: &Draft, faults: &Collector) -> Option<(String, PointSpec)> {
+    fn complete(&self, draft: &Draft, dbc: Option<&Dbc>, faults: &Collector) -> Option<(String, PointSpec)> {
         let critic = Critic { point: self, faults };
-        let natural = || self.register.natural_shape(&draft.modbus).unwrap_or(Shape::Float);
+        let told = dbc.map_or_else(Told::default, |dbc| self.signal.told(dbc));
+        let natural = || match dbc {
+            Some(_) => Shape::Float,
+            None => self.register.natural_shape(&draft.modbus).unwrap_or(Shape::Float),
+        };
         let shape = self.shape.unwrap_or_else(|| if self.texts.is_some() { Shape::Text } else { natural() });
-        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One));
+        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One)).or(told.unit);
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
-        let is_signed = self.invert.is_some() || !self.field.as_str().starts_with("power_flow");
+        let field = self.field.as_str();
+        let decides =
+            field.starts_with("power_flow") || field.starts_with("current") && SignalDraft::is_factor(draft, field);
+        let is_signed = self.invert.is_some() || !decides || self.signal.is_product();
         for (is_there, key, example) in [
-            (unit.is_some(), "unit", "\"V\"   (\"\" for a ratio or a count)"),
-            (self.group.is_some(), "group", "\"fast\""),
+            (unit.is_some() || told.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
+            (self.group.is_some() || dbc.is_some(), "group", "\"fast\""),
             (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
         ] {
             critic.require(is_there, key, example);
         }
         let of = self.group.as_deref().and_then(|name| draft.group(name));
-        let register = self.register.complete(&draft.modbus, of, shape, critic);
-        let (group, unit, register) = (self.group.clone()?, unit?, register?);
-        if of.is_none() {
+        let origin = match dbc {
+            Some(dbc) => self.signal.complete(draft, dbc, shape, critic).map(Origin::Signal),
+            None => self.register.complete(&draft.modbus, of, shape, critic).map(Origin::Register),
+        };
+        let group = self.group.clone().or(dbc.map(|_| String::new()));
+        let (group, unit, origin) = (group?, unit?, origin?);
+        if dbc.is_none() && of.is_none() {
             let near = nearest(&group, draft.groups.iter().map(|(name, _)| name.as_str()));
             let make = || format!("[group.{group}]\ninterval = \"10s\"");
             let remedy = near.map_or_else(make, |near| format!("group = \"{near}\""));
             critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
         }
-        self.check_meaning(shape, unit, register.raw.is_text(), critic);
+        let is_words = matches!(&origin, Origin::Register(register) if register.raw.is_text());
+        self.check_meaning(shape, unit, is_words || !told.texts.is_empty() && self.texts.is_none(), critic);
         let (wire_unit, unit_conversion) = unit.wire();
         let invert = self.invert.unwrap_or(false);
+        // The DBC file's limits are of the signal as it is.
+        let is_plain = self.scale.is_none() && self.offset.is_none() && shape == Shape::Float;
+        let range = told.range.filter(|_| is_plain);
         let turned = |(low, high): (f64, f64)| {
             let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
             if invert { -high..=-low } else { low..=high }
@@ -200,15 +245,15 @@ impl PointDraft {
             unit: wire_unit,
             shape,
             fold: self.fold.unwrap_or_else(|| Fold::usual(shape, wire_unit)),
-            valid: self.valid.map(turned),
+            valid: self.valid.or(range).map(turned),
             frozen_after: self.frozen_after,
             meaning: Meaning {
                 conversion: scaled(self.scale.unwrap_or(1.0), unit_conversion),
                 offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
                 invert,
-                texts: self.texts.clone().unwrap_or_default(),
+                texts: self.texts.clone().unwrap_or(if shape == Shape::Text { told.texts } else { Vec::new() }),
             },
-            origin: Origin::Register(register),
+            origin,
         };
         Some((group, point))
     }
@@ -283,7 +328,12 @@ mod tests {
     fn the_manual_of_profiles_mentions_every_key() {
         let manual = include_str!("../../../configs/devices/eastron-sdm630.toml");
         let manual = manual.split("this meter").next().expect("its beginning");
+        let can = include_str!("../../../configs/devices/chademo.toml");
+        let can = can.split("this protocol").next().expect("its beginning");
         let is_key_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for (key, _) in can::CAN.keys.iter().chain(can::NODE.keys) {
+            assert!(can.split(|c| !is_key_part(c)).any(|word| word == *key), "chademo.toml does not mention {key}");
+        }
         for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT] {
             for (key, _) in form.keys {
                 let is_mentioned = manual.split(|c| !is_key_part(c)).any(|word| word == *key);

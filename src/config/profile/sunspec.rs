@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::Pace;
-use super::{Group, Profile};
+use super::{Group, Medium, Profile};
 use crate::measure::{
     DeviceKind, FieldName, Fold, Meaning, Origin, PointSpec, Shape, SunSpecPoint, SunSpecSource, Unit,
 };
@@ -95,6 +95,7 @@ pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
         poll: POLL_DEFAULT,
         connectors: None,
         address_base: None,
+        medium: Medium::Modbus,
         of_station: vec![false; points.len()],
         points,
         groups: vec![group("fast", Pace::Poll), group("slow", Pace::Every(SLOW))],

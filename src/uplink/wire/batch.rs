@@ -183,6 +183,18 @@ fn event(line: Line, event: &Event) -> Line {
         EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
         EventKind::JournalFailing(why) => line.text("reason", why),
         EventKind::JournalWorking => line.text("reason", "it writes again"),
+        EventKind::BusState { bus, state, detail } => {
+            line.text("bus", bus.as_str());
+            line.text("state", state);
+            if !detail.is_empty() {
+                line.text("reason", detail);
+            }
+        }
+        EventKind::BusRestarted(bus) => line.text("bus", bus.as_str()),
+        EventKind::FramesDropped { bus, frames } => {
+            line.text("bus", bus.as_str());
+            line.count("frames", *frames);
+        }
     }
     line
 }
@@ -339,6 +351,29 @@ mod tests {
             [
                 r#"event,site=depot-a,gateway=gw-01,kind=gap from_epoch=12i,from_seq=1i,to_seq=80i,points=9i,reason="thinned",as_epoch=13i,as_from_seq=345i,as_to_seq=347i,window_ms=10000i 1764000000250000000"#,
                 r#"event,site=depot-a,gateway=gw-01,kind=journal_failing reason="no space" 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_happens_to_a_bus_is_told_with_its_name() {
+        let mut entry = example();
+        let bus = || "can-a".try_into().expect("a name");
+        let kinds = [
+            EventKind::BusState { bus: bus(), state: "bus_off".into(), detail: "by an error frame".into() },
+            EventKind::BusRestarted(bus()),
+            EventKind::FramesDropped { bus: bus(), frames: 7 },
+        ];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> =
+            payload.lines().filter_map(|line| line.strip_prefix("event,site=depot-a,gateway=gw-01,")).collect();
+        assert_eq!(
+            told,
+            [
+                r#"kind=bus_state bus="can-a",state="bus_off",reason="by an error frame" 1764000000250000000"#,
+                r#"kind=bus_restarted bus="can-a" 1764000000250000000"#,
+                r#"kind=frames_dropped bus="can-a",frames=7i 1764000000250000000"#,
             ]
         );
     }

@@ -1,0 +1,460 @@
+//! DBC files: what the frames of a CAN bus carry.
+//!
+//! In: a file as editors write it (UTF-8 or Windows-1252). Out: its messages, each signal with all that it takes to read
+//! it from a frame: bits, kind, factor, offset, multiplexors (simple and extended: `SG_MUL_VAL_`), value table, unit, range; and
+//! the cycle time of its message (`GenMsgCycleTime`). A message of a J1939 file is known by its parameter group.
+//!
+//! A signal that cannot be read is kept with the reason, so that the others can.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use can_dbc::{AttributeValue, MessageId, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueDescription};
+
+use crate::measure::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
+
+/// Vector's editors keep signals without a message under this id.
+const NO_MESSAGE: u32 = 0xc000_0000;
+/// How deep multiplexors may stand in each other.
+const GATES_MAX: usize = 8;
+/// The value of the attribute `VFrameFormat` that means a J1939 parameter group, and its name.
+const FORMAT_J1939: (u64, &str) = (3, "J1939PG");
+/// Windows-1252 from 0x80 to 0x9f (unassigned ones as they are in ISO 8859-1).
+const CP1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
+    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// A DBC file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dbc {
+    /// In the order of the file.
+    pub messages: Vec<DbcMessage>,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DbcMessage {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The frames that are it.
+    pub frame: FrameMatch,
+    /// Its id as the file has it.
+    pub id: u32,
+    /// Its payload in bytes.
+    pub length: u64,
+    /// How often it is sent, if the file says so.
+    pub cycle: Option<Duration>,
+    /// In the order of the file.
+    pub signals: Vec<DbcSignal>,
+}
+
+/// A signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DbcSignal {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it is read, or why it cannot be.
+    pub signal: Result<Signal, String>,
+    /// As the file has it.
+    pub unit: Arc<str>,
+    /// Smallest and largest value; `None` if the file leaves it open (`[0|0]`).
+    pub range: Option<RangeInclusive<f64>>,
+    /// What its codes mean.
+    pub texts: Vec<(i64, Arc<str>)>,
+}
+
+/// Why a file is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct DbcFault {
+    /// Counted from 1; `None` if it is not known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Dbc {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is not a DBC file, and where that shows.
+    pub fn read(bytes: &[u8]) -> Result<Self, DbcFault> {
+        let text = decoded(bytes);
+        check_ids(&text)?;
+        let file = can_dbc::Dbc::try_from(text.as_str()).map_err(|error| fault(&error))?;
+        let book = Book::of(&file);
+        let messages = file.messages.iter().filter(|message| message.id.raw() & 0xffff_fff0 != NO_MESSAGE);
+        let mut messages: Vec<DbcMessage> = messages.map(|message| book.message(message)).collect();
+        tell_apart(&mut messages);
+        Ok(Self { messages })
+    }
+
+    /// Every signal, with its message.
+    pub fn signals(&self) -> impl Iterator<Item = (&DbcMessage, &DbcSignal)> {
+        self.messages.iter().flat_map(|message| message.signals.iter().map(move |signal| (message, signal)))
+    }
+}
+
+/// Messages of one parameter group are told apart by their source address.
+fn tell_apart(messages: &mut [DbcMessage]) {
+    let frames: Vec<FrameMatch> = messages.iter().map(|message| message.frame).collect();
+    for message in messages {
+        if frames.iter().filter(|frame| **frame == message.frame).count() > 1 {
+            message.frame = message.frame.with_number(0, 8, message.id & 0xff);
+            message.signals.iter_mut().filter_map(|s| s.signal.as_mut().ok()).for_each(|s| s.frame = message.frame);
+        }
+    }
+}
+
+/// The parser would cut an id of 11 bits that is too large down to another message's.
+fn check_ids(text: &str) -> Result<(), DbcFault> {
+    for (line, words) in (1..).zip(text.lines()) {
+        let id = words.trim_start().strip_prefix("BO_ ").and_then(|rest| rest.trim_start().split(' ').next());
+        if let Some(id) = id.and_then(|id| id.parse::<u64>().ok())
+            && (0x800..0x8000_0000).contains(&id)
+        {
+            let problem =
+                format!("the id {id} has more than 11 bits; an id of 29 bits is written with bit 31: {}", id | 1 << 31);
+            return Err(DbcFault { line: Some(line), problem });
+        }
+    }
+    Ok(())
+}
+
+fn decoded(bytes: &[u8]) -> String {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| cp1252(*byte)).collect(),
+    };
+    text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)
+}
+
+fn cp1252(byte: u8) -> char {
+    match byte {
+        0x80..=0x9f => CP1252[usize::from(byte - 0x80)],
+        other => char::from(other),
+    }
+}
+
+/// The parser tells its place as ` --> line:column`.
+fn fault(error: &can_dbc::DbcError) -> DbcFault {
+    let told = error.to_string();
+    let place = told.split(" --> ").nth(1).and_then(|rest| rest.split(':').next()?.trim().parse().ok());
+    let expected = told.lines().find_map(|line| line.trim().strip_prefix("= "));
+    DbcFault { line: place, problem: format!("this is not DBC: {}", expected.unwrap_or_else(|| told.trim())) }
+}
+
+/// A signal, by its message and its name.
+type Key<'f> = (MessageId, &'f str);
+/// Values of a multiplexor.
+type Values = Vec<RangeInclusive<u64>>;
+
+/// What the file says of messages and signals outside of them, by name.
+struct Book<'f> {
+    /// Cycle times.
+    cycles: HashMap<MessageId, Duration>,
+    cycle_default: Option<Duration>,
+    /// Whether a message is a parameter group, and whether one is that does not say.
+    formats: HashMap<MessageId, bool>,
+    is_j1939: bool,
+    kinds: HashMap<Key<'f>, SignalExtendedValueType>,
+    texts: HashMap<Key<'f>, Vec<(i64, Arc<str>)>>,
+    /// Names of more than 32 characters, which the file itself cuts short.
+    long_messages: HashMap<MessageId, &'f str>,
+    long_signals: HashMap<Key<'f>, &'f str>,
+    /// Multiplexor and values of a signal, where they are told at length.
+    gates: HashMap<Key<'f>, (&'f str, Values)>,
+}
+
+impl<'f> Book<'f> {
+    fn of(file: &'f can_dbc::Dbc) -> Self {
+        let (mut cycles, mut formats, mut long_messages) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for value in &file.attribute_values_message {
+            match value.name.as_str() {
+                "GenMsgCycleTime" => cycles.extend(cycle(&value.value).map(|cycle| (value.message_id, cycle))),
+                "VFrameFormat" => _ = formats.insert(value.message_id, is_group(&value.value)),
+                "SystemMessageLongSymbol" => {
+                    long_messages.extend(long(&value.value).map(|name| (value.message_id, name)))
+                }
+                _ => {}
+            }
+        }
+        let named = file.attribute_values_signal.iter().filter(|value| value.name == "SystemSignalLongSymbol");
+        let long_signals = named.filter_map(|v| Some(((v.message_id, v.signal_name.as_str()), long(&v.value)?)));
+        let default = |name: &str| file.attribute_defaults.iter().find(|default| default.name == name);
+        let protocol = file.attribute_values_database.iter().find(|value| value.name == "ProtocolType");
+        let protocol = protocol.map(|value| &value.value).or(default("ProtocolType").map(|default| &default.value));
+        let kinds = file.signal_extended_value_type_list.iter();
+        let mut texts: HashMap<_, Vec<_>> = HashMap::new();
+        for description in &file.value_descriptions {
+            if let ValueDescription::Signal { message_id, name, value_descriptions } = description {
+                let words = value_descriptions.iter().map(|v| (v.id, Arc::from(v.description.as_str()))).collect();
+                texts.insert((*message_id, name.as_str()), words);
+            }
+        }
+        let mut gates: HashMap<_, (&str, Vec<_>)> = HashMap::new();
+        for told in &file.extended_multiplex {
+            let values = told.mappings.iter().map(|mapping| mapping.min_value..=mapping.max_value);
+            let entry = gates.entry((told.message_id, told.signal_name.as_str()));
+            entry.or_insert((told.multiplexor_signal_name.as_str(), vec![])).1.extend(values);
+        }
+        Self {
+            cycles,
+            cycle_default: default("GenMsgCycleTime").and_then(|default| cycle(&default.value)),
+            formats,
+            is_j1939: match default("VFrameFormat") {
+                _ if matches!(protocol, Some(AttributeValue::String(name)) if name.eq_ignore_ascii_case("J1939")) => {
+                    true
+                }
+                default => default.is_some_and(|default| is_group(&default.value)),
+            },
+            kinds: kinds.map(|k| ((k.message_id, k.signal_name.as_str()), k.signal_extended_value_type)).collect(),
+            texts,
+            long_messages,
+            long_signals: long_signals.collect(),
+            gates,
+        }
+    }
+
+    fn message(&self, message: &can_dbc::Message) -> DbcMessage {
+        let (id, extended) = match message.id {
+            MessageId::Standard(id) => (u32::from(id), false),
+            MessageId::Extended(id) => (id, true),
+        };
+        let is_group = self.formats.get(&message.id).copied().unwrap_or(self.is_j1939);
+        let frame =
+            if extended && is_group { FrameMatch::parameter_group(id) } else { FrameMatch::exactly(id, extended) };
+        let name: Arc<str> = self.long_messages.get(&message.id).copied().unwrap_or(&message.name).into();
+        let signal = |signal: &can_dbc::Signal| self.signal(message, frame, &name, signal);
+        DbcMessage {
+            signals: message.signals.iter().map(signal).collect(),
+            frame,
+            id,
+            length: message.size,
+            cycle: self.cycles.get(&message.id).copied().or(self.cycle_default),
+            name,
+        }
+    }
+
+    fn signal(
+        &self,
+        message: &can_dbc::Message,
+        frame: FrameMatch,
+        message_name: &Arc<str>,
+        signal: &can_dbc::Signal,
+    ) -> DbcSignal {
+        let long = self.long_signals.get(&(message.id, signal.name.as_str()));
+        let name: Arc<str> = long.copied().unwrap_or(&signal.name).into();
+        let read = || -> Result<Signal, String> {
+            let (field, kind) = (bit_field(signal)?, self.kind(message.id, signal)?);
+            let (factor, offset) = (signal.factor, signal.offset);
+            let finite = factor.is_finite() && offset.is_finite();
+            // Editors leave the factor of a signal that nobody scales at 0.
+            let factor = if factor == 0.0 { 1.0 } else { factor };
+            let gates = self.gates(message, signal)?;
+            if !finite {
+                return Err("its factor or offset is not a number".to_owned());
+            }
+            let (name, message) = (name.clone(), Arc::clone(message_name));
+            Ok(Signal { name, message, frame, field, kind, factor, offset, gates })
+        };
+        let (low, high) = (numeric(signal.min), numeric(signal.max));
+        DbcSignal {
+            signal: read(),
+            unit: signal.unit.as_str().into(),
+            range: (low < high).then_some(low..=high),
+            texts: self.texts.get(&(message.id, signal.name.as_str())).cloned().unwrap_or_default(),
+            name,
+        }
+    }
+
+    fn kind(&self, message: MessageId, signal: &can_dbc::Signal) -> Result<SignalKind, String> {
+        let extended = self.kinds.get(&(message, signal.name.as_str()));
+        match (extended, signal.value_type) {
+            (Some(SignalExtendedValueType::IEEEfloat32Bit | SignalExtendedValueType::IEEEdouble64bit), _) => {
+                match signal.size {
+                    32 => Ok(SignalKind::F32),
+                    64 => Ok(SignalKind::F64),
+                    bits => Err(format!("is a floating-point number of {bits} bits; 32 and 64 can be read")),
+                }
+            }
+            (_, can_dbc::ValueType::Signed) => Ok(SignalKind::Signed),
+            (_, can_dbc::ValueType::Unsigned) => Ok(SignalKind::Unsigned),
+        }
+    }
+
+    /// The multiplexors on which a signal depends, the outermost last.
+    fn gates(&self, message: &can_dbc::Message, signal: &can_dbc::Signal) -> Result<Vec<Gate>, String> {
+        let mut gates = Vec::new();
+        let mut inner = signal;
+        while let Some((name, values)) = self.gate(message, inner)? {
+            let multiplexor = message.signals.iter().find(|other| other.name == name);
+            let multiplexor =
+                multiplexor.ok_or_else(|| format!("depends on the multiplexor {name}, which is not there"))?;
+            gates.push(Gate { field: bit_field(multiplexor)?, values });
+            inner = multiplexor;
+            if gates.len() > GATES_MAX {
+                return Err("depends on multiplexors that depend on each other".to_owned());
+            }
+        }
+        Ok(gates)
+    }
+
+    /// The multiplexor of a signal and the values of it by which the signal is there.
+    fn gate<'m>(
+        &self,
+        message: &'m can_dbc::Message,
+        signal: &'m can_dbc::Signal,
+    ) -> Result<Option<(String, Values)>, String> {
+        // What is told at length goes before the letter: some tools write `M` for a multiplexor inside of another.
+        if let Some((name, values)) = self.gates.get(&(message.id, signal.name.as_str())) {
+            return Ok(Some(((*name).to_owned(), values.clone())));
+        }
+        let value = match signal.multiplexer_indicator {
+            MultiplexIndicator::Plain | MultiplexIndicator::Multiplexor => return Ok(None),
+            MultiplexIndicator::MultiplexedSignal(value)
+            | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => value,
+        };
+        let root = message.signals.iter().find(|s| s.multiplexer_indicator == MultiplexIndicator::Multiplexor);
+        let root = root.ok_or("is multiplexed, and its message has no multiplexor")?;
+        Ok(Some((root.name.clone(), vec![value..=value])))
+    }
+}
+
+fn bit_field(signal: &can_dbc::Signal) -> Result<BitField, String> {
+    let order = match signal.byte_order {
+        can_dbc::ByteOrder::LittleEndian => BitOrder::Intel,
+        can_dbc::ByteOrder::BigEndian => BitOrder::Motorola,
+    };
+    BitField::new(order, signal.start_bit, signal.size)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a limit beyond 2^53 is none that anybody meets")]
+fn numeric(value: NumericValue) -> f64 {
+    match value {
+        NumericValue::Uint(number) => number as f64,
+        NumericValue::Int(number) => number as f64,
+        NumericValue::Double(number) => number,
+    }
+}
+
+fn whole(value: &AttributeValue) -> Option<u64> {
+    match value {
+        AttributeValue::Uint(number) => Some(*number),
+        AttributeValue::Int(number) => u64::try_from(*number).ok(),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
+        AttributeValue::Double(number) if number.fract() == 0.0 && (0.0..1e9).contains(number) => Some(*number as u64),
+        AttributeValue::Double(_) | AttributeValue::String(_) => None,
+    }
+}
+
+fn long(value: &AttributeValue) -> Option<&str> {
+    match value {
+        AttributeValue::String(name) if !name.is_empty() => Some(name),
+        _ => None,
+    }
+}
+
+fn is_group(format: &AttributeValue) -> bool {
+    match format {
+        AttributeValue::String(name) => name == FORMAT_J1939.1,
+        number => whole(number) == Some(FORMAT_J1939.0),
+    }
+}
+
+/// 0 is "not cyclic".
+fn cycle(value: &AttributeValue) -> Option<Duration> {
+    whole(value).filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "VERSION \"\"\n\nNS_ :\n\nBS_:\n\nBU_: A\n\n";
+
+    fn read(text: &str) -> Dbc {
+        Dbc::read(format!("{HEAD}{text}").as_bytes()).expect("a file")
+    }
+
+    fn signal<'d>(dbc: &'d Dbc, name: &str) -> &'d DbcSignal {
+        dbc.signals().find(|(_, signal)| &*signal.name == name).map(|(_, signal)| signal).expect(name)
+    }
+
+    #[test]
+    fn units_ranges_words_and_cycle_times_are_read() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ T : 0|8@1+ (0.5,-40) [-40|87.5] \"degC\" A\n SG_ S : 8|2@1+ (1,0) [0|0] \"\" A\n\n\
+             BA_DEF_ BO_ \"GenMsgCycleTime\" INT 0 65535;\nBA_DEF_DEF_ \"GenMsgCycleTime\" 0;\n\
+             BA_ \"GenMsgCycleTime\" BO_ 256 100;\nVAL_ 256 S 0 \"off\" 1 \"on\" ;\n",
+        );
+        let [message] = dbc.messages.as_slice() else { panic!("{dbc:?}") };
+        assert_eq!((message.cycle, message.length), (Some(Duration::from_millis(100)), 8));
+        assert_eq!(signal(&dbc, "T").range, Some(-40.0..=87.5));
+        assert_eq!((&*signal(&dbc, "T").unit, signal(&dbc, "S").range.clone()), ("degC", None));
+        let words: Vec<_> = signal(&dbc, "S").texts.iter().map(|(code, word)| (*code, &**word)).collect();
+        assert_eq!(words, [(0, "off"), (1, "on")]);
+    }
+
+    #[test]
+    fn multiplexors_inside_of_multiplexors_are_a_chain_of_gates() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ O M : 0|8@1+ (1,0) [0|0] \"\" A\n SG_ I m3M : 8|8@1+ (1,0) [0|0] \"\" A\n\
+             \x20SG_ L m1 : 16|8@1+ (1,0) [0|0] \"\" A\n SG_ P : 24|8@1+ (1,0) [0|0] \"\" A\n\n\
+             SG_MUL_VAL_ 256 I O 3-5, 9-9;\nSG_MUL_VAL_ 256 L I 1-1;\n",
+        );
+        let gates = |name: &str| -> Vec<(u16, Vec<RangeInclusive<u64>>)> {
+            let signal = signal(&dbc, name).signal.as_ref().expect("usable");
+            signal.gates.iter().map(|gate| (gate.field.first(), gate.values.clone())).collect()
+        };
+        assert_eq!(gates("L"), [(8, vec![1..=1]), (0, vec![3..=5, 9..=9])]);
+        assert_eq!(gates("I"), [(0, vec![3..=5, 9..=9])]);
+        assert!(gates("O").is_empty() && gates("P").is_empty());
+    }
+
+    #[test]
+    fn messages_of_a_j1939_file_are_known_by_their_group_and_two_of_one_group_by_their_source() {
+        let group = |attribute: &str| {
+            let text = format!(
+                "BO_ 2364540158 EEC1: 8 A\n SG_ N : 24|16@1+ (0.125,0) [0|8031.875] \"rpm\" A\n\n\
+                 BO_ 2566834689 One: 8 A\n SG_ A1 : 0|8@1+ (1,0) [0|0] \"\" A\n\n\
+                 BO_ 2566834690 Two: 8 A\n SG_ A2 : 0|8@1+ (1,0) [0|0] \"\" A\n\n{attribute}\n"
+            );
+            read(&text)
+        };
+        let dbc = group("BA_DEF_  \"ProtocolType\" STRING ;\nBA_DEF_DEF_ \"ProtocolType\" \"J1939\";");
+        let accepts =
+            |dbc: &Dbc, name: &str, id| signal(dbc, name).signal.as_ref().expect("usable").frame.accepts(id, true);
+        assert!(accepts(&dbc, "N", 0x18f0_0421) && !accepts(&dbc, "N", 0x18f0_0521));
+        assert!(accepts(&dbc, "A1", 0x0cfe_c101) == accepts(&dbc, "A1", 0x18fe_c101));
+        assert!(!accepts(&dbc, "A1", dbc.messages[2].id) && accepts(&dbc, "A2", dbc.messages[2].id));
+        let plain = group("");
+        assert!(!accepts(&plain, "N", 0x18f0_0421) && accepts(&plain, "N", 0x0cf0_04fe));
+    }
+
+    #[test]
+    fn a_signal_that_cannot_be_read_leaves_the_others() {
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ Bad : 0|16@1- (1,0) [0|0] \"\" A\n SG_ Good : 16|8@1+ (1,0) [0|0] \"\" A\n\n\
+             SIG_VALTYPE_ 256 Bad : 1;\n",
+        );
+        assert!(signal(&dbc, "Bad").signal.as_ref().is_err_and(|why| why.contains("16 bits")));
+        assert!(signal(&dbc, "Good").signal.is_ok());
+    }
+
+    #[test]
+    fn a_file_in_windows_1252_is_read_and_one_that_is_none_says_where() {
+        let mut bytes = HEAD.as_bytes().to_vec();
+        bytes.extend(b"BO_ 256 M: 8 A\n SG_ T : 0|8@1+ (1,0) [0|0] \"\xb0C\" A\n");
+        assert_eq!(&*signal(&Dbc::read(&bytes).expect("a file"), "T").unit, "°C");
+        let fault =
+            Dbc::read(format!("{HEAD}BO_ 256 M: 8 A\n SG_ T : zero|8@1+ (1,0)\n").as_bytes()).expect_err("none");
+        assert!(fault.line.is_some_and(|line| line >= 9), "{fault:?}");
+        let fault = Dbc::read(format!("{HEAD}BO_ 5000 M: 8 A\n").as_bytes()).expect_err("none");
+        assert!(fault.line == Some(9) && fault.problem.contains("more than 11 bits"), "{fault:?}");
+        assert!(Dbc::read(b"\x00\xff\xfe").is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! The CAN profiles of this build with their DBC files, and where other DBC files are found: in `devices/` beside the
+//! configuration, which goes before what is built in.
+
+use std::io;
+use std::rc::Rc;
+
+use super::dbc::Dbc;
+use super::profile::{DbcFiles, DbcTrouble};
+use super::profiles::{Library, ProfileSource};
+
+/// A DBC file of a whole vehicle has less than 2 MiB.
+const DBC_BYTES_MAX: u64 = 8 << 20;
+
+/// Name, file in the repository, text.
+pub(super) const PROFILES: [(&str, &str, &str); 4] = [
+    ("chademo", "configs/devices/chademo.toml", include_str!("../../configs/devices/chademo.toml")),
+    (
+        "infypower-v113",
+        "configs/devices/infypower-v113.toml",
+        include_str!("../../configs/devices/infypower-v113.toml"),
+    ),
+    (
+        "uugreenpower-ur1000x0",
+        "configs/devices/uugreenpower-ur1000x0.toml",
+        include_str!("../../configs/devices/uugreenpower-ur1000x0.toml"),
+    ),
+    ("winline-uxr", "configs/devices/winline-uxr.toml", include_str!("../../configs/devices/winline-uxr.toml")),
+];
+
+/// Name and content.
+const FILES: [(&str, &str); 4] = [
+    ("chademo.dbc", include_str!("../../configs/devices/chademo.dbc")),
+    ("infypower-v113.dbc", include_str!("../../configs/devices/infypower-v113.dbc")),
+    ("uugreenpower-ur1000x0.dbc", include_str!("../../configs/devices/uugreenpower-ur1000x0.dbc")),
+    ("winline-uxr.dbc", include_str!("../../configs/devices/winline-uxr.dbc")),
+];
+
+/// The DBC file of this name that is built into the program.
+#[must_use]
+pub fn built_in_dbc(name: &str) -> Option<&'static str> {
+    FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+impl ProfileSource {
+    /// The bytes of a DBC file and what to call it.
+    fn dbc(&self, name: &str) -> Result<(String, Vec<u8>), DbcTrouble> {
+        // A name is never a path.
+        let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        if let Some(directory) = self.directory.as_ref().filter(|_| is_plain) {
+            let path = directory.join(name);
+            match super::read_bytes(&path, DBC_BYTES_MAX) {
+                Ok(bytes) => return Ok((path.display().to_string(), bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(DbcTrouble::Unreadable(error)),
+            }
+        }
+        match built_in_dbc(name) {
+            Some(text) => Ok((format!("{name} (built in)"), text.as_bytes().to_vec())),
+            None => Err(DbcTrouble::Unknown(self.dbc_names())),
+        }
+    }
+
+    fn dbc_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
+        let files = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
+        names.extend(files.filter(|file| file.to_ascii_lowercase().ends_with(".dbc")));
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+impl DbcFiles for Library<'_> {
+    fn find(&self, name: &str) -> Result<Rc<Dbc>, DbcTrouble> {
+        if let Some(known) = self.dbcs.borrow().get(name) {
+            return Ok(Rc::clone(known));
+        }
+        let (file, bytes) = self.source.dbc(name)?;
+        let dbc = Rc::new(Dbc::read(&bytes).map_err(|fault| DbcTrouble::Broken(file, fault))?);
+        self.dbcs.borrow_mut().insert(name.to_owned(), Rc::clone(&dbc));
+        Ok(dbc)
+    }
+}

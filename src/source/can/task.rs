@@ -1,0 +1,335 @@
+//! Carries what is heard on a bus to the tracker, and what that says to the pipeline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hal::Clock;
+use hal::can::{BusState, CanLog, CanSocket, Counters, FrameBus, Heard, LogPace, Received};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+
+use super::load::Load;
+use super::tracker::Tracker;
+use super::{Bus, Port, filters};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, Facts, Pulse};
+use crate::measure::{DeviceIx, EventKind, Missing, Mono, Payload, Sample, Stamp};
+
+/// How often is looked for what has gone stale.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the rates are told, and lost frames at most.
+const TELL: Duration = Duration::from_secs(1);
+/// A frame that waited in the kernel for longer has a time stamp of a clock that was set meanwhile.
+const AGE_NS_MAX: i64 = 2_000_000_000;
+/// The longest text of a bus's state in an event.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// Hears the bus until `stop` turns true.
+pub async fn run<C: Clock>(
+    bus: Bus,
+    clock: Arc<C>,
+    samples: mpsc::Sender<Sample>,
+    facts: Arc<Facts>,
+    pulse: Pulse,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut ear = Ear::of(&bus);
+    let mut desk = Desk::new(&bus, Arc::clone(&facts), clock.now().into());
+    let mut heard = Vec::new();
+    loop {
+        tokio::select! {
+            () = ear.hear(&mut heard) => {}
+            () = tokio::time::sleep(TICK) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let now: Stamp = clock.now().into();
+        pulse.beat(now.mono);
+        for told in heard.drain(..) {
+            desk.take(told, now);
+        }
+        if desk.is_due(now.mono) {
+            let counters = ear.counters();
+            desk.tick(now, counters);
+        }
+        for sample in desk.outbox.drain(..) {
+            // A recording that is played as fast as possible waits for the pipeline; a bus never does.
+            if ear.can_wait() {
+                tokio::select! {
+                    sent = samples.send(sample) => if sent.is_err() { return },
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+            } else if let Err(TrySendError::Full(_)) = samples.try_send(sample) {
+                facts.pipeline(|facts| facts.samples_shed += 1);
+            }
+        }
+    }
+}
+
+/// The bus of a port, by its kind.
+enum Ear {
+    Socket(Box<CanSocket>),
+    Log(Box<CanLog>, LogPace),
+}
+
+impl Ear {
+    fn of(bus: &Bus) -> Self {
+        match &bus.port {
+            Port::Interface(settings) => Self::Socket(Box::new(CanSocket::new(settings.clone(), filters(bus)))),
+            Port::Log { path, pace, interface } => {
+                Self::Log(Box::new(CanLog::new(path, *pace, interface.clone())), *pace)
+            }
+        }
+    }
+
+    fn can_wait(&self) -> bool {
+        matches!(self, Self::Log(_, LogPace::Fast))
+    }
+
+    async fn hear(&mut self, into: &mut Vec<Heard>) {
+        match self {
+            Self::Socket(socket) => socket.hear(into).await,
+            Self::Log(log, _) => log.hear(into).await,
+        }
+    }
+
+    fn counters(&mut self) -> Option<Counters> {
+        match self {
+            Self::Socket(socket) => socket.counters(),
+            Self::Log(log, _) => log.counters(),
+        }
+    }
+}
+
+/// What is known of the bus, and what goes out.
+struct Desk<'b> {
+    bus: &'b Bus,
+    facts: Arc<Facts>,
+    tracker: Tracker,
+    load: Load,
+    outbox: Vec<Sample>,
+    state: BusState,
+    next_tick: Mono,
+    next_tell: Mono,
+    /// Frames of each device since it was last told.
+    frames: Vec<u64>,
+    /// Lost frames that no event has told yet.
+    untold: u64,
+    /// Of a recording that is played fast.
+    play: Option<Play>,
+}
+
+/// How far a recording is that has its own time.
+struct Play {
+    /// Its first time stamp, and when that was played.
+    first_ns: i64,
+    began: Mono,
+    /// Where its newest frame stands, and when that was played.
+    due: Mono,
+    played: Mono,
+}
+
+impl Play {
+    /// The recording's time on our own clock: after its last frame it goes on with ours.
+    fn at(&self, now: Mono) -> Mono {
+        later(self.due, now.since(self.played))
+    }
+}
+
+impl<'b> Desk<'b> {
+    fn new(bus: &'b Bus, facts: Arc<Facts>, now: Stamp) -> Self {
+        let devices = bus.devices.iter().map(|target| (target.ix, &*target.spec.points));
+        for target in &bus.devices {
+            facts.device(&target.spec.id, |facts| {
+                *facts = DeviceFacts { bus: Some(bus.bus.clone()), kind: Some(target.spec.kind), ..Default::default() };
+            });
+        }
+        facts.bus(&bus.bus, |facts| *facts = BusFacts { port: bus.port.to_string(), ..BusFacts::default() });
+        Self {
+            bus,
+            facts,
+            tracker: Tracker::new(devices, now.mono),
+            load: Load::new(now.mono),
+            outbox: Vec::new(),
+            state: BusState::Absent,
+            next_tick: now.mono,
+            next_tell: later(now.mono, TELL),
+            frames: vec![0; bus.devices.len()],
+            untold: 0,
+            play: None,
+        }
+    }
+
+    fn take(&mut self, heard: Heard, now: Stamp) {
+        match heard {
+            Heard::Frame(received) => self.take_frame(&received, now),
+            Heard::State(state, detail) => self.enter(state, &detail, now),
+            Heard::Restarted => {
+                tracing::info!(bus = %self.bus.bus, "the controller was restarted after a bus-off");
+                self.note(|facts| facts.restarts += 1);
+                self.notice(EventKind::BusRestarted(self.bus.bus.clone()), now);
+            }
+            Heard::Dropped(frames) => {
+                self.note(|facts| facts.dropped += frames);
+                self.untold += frames;
+            }
+            Heard::Overrun(times) => {
+                self.note(|facts| facts.overruns += times);
+                self.untold += times;
+            }
+            Heard::BusErrors(errors) => self.note(|facts| facts.bus_errors += errors),
+            Heard::Unreadable(lines, first) => {
+                tracing::warn!(bus = %self.bus.bus, lines, first, "lines of the recording cannot be read");
+                self.note(|facts| {
+                    facts.unreadable += lines;
+                    facts.detail = first;
+                });
+            }
+            Heard::End => {
+                tracing::info!(bus = %self.bus.bus, "the recording is over");
+                self.note(|facts| facts.detail = "the recording is over".to_owned());
+            }
+        }
+    }
+
+    fn take_frame(&mut self, received: &Received, now: Stamp) {
+        let at = self.stamp(received, now);
+        let due = self.due_in_play(received, now);
+        let Self { bus, tracker, load, outbox, frames, .. } = self;
+        load.note(&received.frame);
+        // The time of what goes stale: a recording's own if it is played fast.
+        let heard_at = due.unwrap_or(at.mono);
+        tracker.handle_frame(&received.frame, heard_at, |device, payload| {
+            if let Some(place) = bus.devices.iter().position(|target| target.ix == device) {
+                frames[place] += 1;
+            }
+            outbox.push(Sample { device, at, payload });
+        });
+        if let Some(due) = due
+            && due >= self.next_tick
+        {
+            self.sweep(due, at);
+        }
+    }
+
+    /// When it came in: the kernel's time stamp is of the wall clock, and only its age counts.
+    fn stamp(&self, received: &Received, now: Stamp) -> Stamp {
+        let Port::Interface(_) = self.bus.port else { return now };
+        let age = received.utc_ns.map(|utc| now.utc.0.saturating_sub(utc)).filter(|age| (0..AGE_NS_MAX).contains(age));
+        let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0);
+        let mut at = now;
+        at.mono = Mono(now.mono.0.saturating_sub(age));
+        at.utc.0 = now.utc.0.saturating_sub_unsigned(age);
+        at
+    }
+
+    /// Where in a recording that is played fast this frame stands, on our own time.
+    fn due_in_play(&mut self, received: &Received, now: Stamp) -> Option<Mono> {
+        let Port::Log { pace: LogPace::Fast, .. } = self.bus.port else { return None };
+        let utc = received.utc_ns?;
+        let new = Play { first_ns: utc, began: now.mono, due: now.mono, played: now.mono };
+        let play = self.play.get_or_insert(new);
+        let into = u64::try_from(utc.saturating_sub(play.first_ns)).unwrap_or(0);
+        play.due = play.due.max(Mono(play.began.0.saturating_add(into)));
+        play.played = now.mono;
+        Some(play.due)
+    }
+
+    fn enter(&mut self, state: BusState, detail: &str, now: Stamp) {
+        let before = std::mem::replace(&mut self.state, state);
+        let bus = &self.bus.bus;
+        match state {
+            BusState::Active => tracing::info!(%bus, state = state.as_str(), detail, "the bus can be heard"),
+            _ => tracing::warn!(%bus, state = state.as_str(), detail, "the bus is not well"),
+        }
+        self.note(|facts| {
+            facts.state = state.as_str().to_owned();
+            facts.detail = detail.to_owned();
+        });
+        // That a bus is well at the start is no event.
+        if !(state == BusState::Active && before == BusState::Absent && !self.was_told()) {
+            let detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
+            let (bus, state) = (self.bus.bus.clone(), state.as_str().into());
+            self.notice(EventKind::BusState { bus, state, detail: detail.into() }, now);
+            self.note(|facts| facts.changes += 1);
+        }
+    }
+
+    fn was_told(&self) -> bool {
+        let mut changes = 0;
+        self.facts.bus(&self.bus.bus, |facts| changes = facts.changes);
+        changes > 0
+    }
+
+    fn notice(&mut self, kind: EventKind, now: Stamp) {
+        let device = self.bus.devices.first().map_or(DeviceIx(0), |target| target.ix);
+        self.outbox.push(Sample { device, at: now, payload: Payload::Noticed(kind) });
+    }
+
+    fn note(&self, update: impl FnOnce(&mut BusFacts)) {
+        self.facts.bus(&self.bus.bus, update);
+    }
+
+    fn is_due(&self, now: Mono) -> bool {
+        let at = self.play.as_ref().map_or(now, |play| play.at(now));
+        at >= self.next_tick || now >= self.next_tell
+    }
+
+    fn tick(&mut self, now: Stamp, counters: Option<Counters>) {
+        let at = self.play.as_ref().map_or(now.mono, |play| play.at(now.mono));
+        if at >= self.next_tick {
+            self.sweep(at, now);
+        }
+        if now.mono >= self.next_tell {
+            self.next_tell = later(now.mono, TELL);
+            self.tell(now, counters);
+        }
+    }
+
+    /// Says what is missing.
+    fn sweep(&mut self, at: Mono, now: Stamp) {
+        self.next_tick = later(at, TICK);
+        let silence = if self.state == BusState::BusOff { Missing::BusOff } else { Missing::Timeout };
+        let Self { tracker, outbox, .. } = self;
+        tracker.handle_tick(at, silence, |device, payload| outbox.push(Sample { device, at: now, payload }));
+        for (place, target) in self.bus.devices.iter().enumerate() {
+            let state = if self.tracker.talks(place) {
+                DeviceState::Answering
+            } else if self.tracker.is_missed(place) {
+                DeviceState::Silent(silence)
+            } else {
+                DeviceState::Unknown
+            };
+            let frames = std::mem::take(&mut self.frames[place]);
+            self.facts.device(&target.spec.id, |facts| {
+                facts.state = state;
+                facts.answers += frames;
+                if let DeviceState::Silent(_) = state {
+                    facts.last_failure = Some(format!(
+                        "none of its frames is heard on {} ({}); check wiring, bit rate, and that it is on",
+                        self.bus.port, self.state
+                    ));
+                }
+            });
+        }
+    }
+
+    fn tell(&mut self, now: Stamp, counters: Option<Counters>) {
+        let rates = self.load.cut(now.mono, self.bus.speeds, counters);
+        self.untold += rates.lost;
+        self.note(|facts| {
+            facts.frames_per_second = rates.frames_per_second;
+            facts.load = rates.load;
+            facts.lost += rates.lost;
+            facts.ids = rates.ids.iter().map(|(id, rate)| (id.to_string(), *rate)).collect::<BTreeMap<_, _>>();
+        });
+        if self.untold > 0 {
+            tracing::warn!(bus = %self.bus.bus, frames = self.untold, "frames were lost before we could take them");
+            let kind = EventKind::FramesDropped { bus: self.bus.bus.clone(), frames: std::mem::take(&mut self.untold) };
+            self.notice(kind, now);
+        }
+    }
+}
+
+fn later(from: Mono, by: Duration) -> Mono {
+    Mono(from.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+}

@@ -1,0 +1,164 @@
+//! CAN: what decoding a frame costs, and what a full bus of 1 Mbit/s costs the whole agent.
+//!
+//! `cargo bench --features bench --bench can`. The first part decodes frames in a loop; the second runs the real agent on a
+//! recording of 8,000 frames a second, all of them planned, decoded, aggregated and journaled, and reads what the kernel
+//! says of its processor time. Prints both, and one line of JSON.
+#![allow(clippy::cast_precision_loss, clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hal::can::{Frame, FrameId};
+use serde_json::{Value, json};
+use v2g_edge::config::{Dbc, built_in_dbc};
+use v2g_edge::source::can::Decoder;
+
+/// What a bus of 1 Mbit/s carries: 11-bit ids, 8 bytes.
+const FRAMES_PER_S: u64 = 8_000;
+/// Of the recording; the middle of it is measured.
+const RECORDED_S: u64 = 24;
+const MEASURED: Duration = Duration::from_secs(16);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("nothing is measured without `cargo bench`");
+        return;
+    }
+    let (ns_of_frame, signals) = decode();
+    println!("decoding: {ns_of_frame:.0} ns a frame of {signals:.1} signals, {:.1} ns a signal", ns_of_frame / signals);
+    let agent = whole_agent();
+    println!(
+        "the agent on {FRAMES_PER_S} frames/s: {:.1} % of one core, {} frames read, {} lost, {} MiB resident",
+        agent["core_percent"], agent["frames"], agent["lost"], agent["rss_mib"]
+    );
+    println!("{}", json!({ "decode_ns_per_frame": ns_of_frame, "signals_per_frame": signals, "agent": agent }));
+}
+
+/// The messages of a charging session with V2H: 8 bytes each, every signal of them.
+const SESSION: [(u16, [u8; 8]); 8] = [
+    (0x100, [0, 0, 0, 0, 0xa4, 1, 100, 0]),
+    (0x101, [0, 0xff, 60, 30, 0, 0x90, 1, 0]),
+    (0x102, [2, 0xa4, 1, 20, 0, 0x81, 45, 0]),
+    (0x108, [1, 0xf4, 1, 125, 0xa4, 1, 0, 0]),
+    (0x109, [2, 0x90, 1, 0, 1, 5, 0, 60]),
+    (0x200, [0xe1, 0, 0, 0, 0x2c, 1, 20, 0]),
+    (0x208, [0xf1, 0x5e, 1, 0xf1, 0, 0, 0, 0]),
+    (0x201, [1, 30, 0, 0x90, 1, 0, 0, 0]),
+];
+
+/// ns for a frame, and signals in it.
+fn decode() -> (f64, f64) {
+    let dbc = Dbc::read(built_in_dbc("chademo.dbc").expect("built in").as_bytes()).expect("a DBC file");
+    let decoder = Decoder::new(dbc.signals().filter_map(|(_, signal)| signal.signal.as_ref().ok()));
+    let frames: Vec<Frame> = SESSION
+        .iter()
+        .map(|(id, data)| {
+            Frame::new(FrameId::new((*id).into(), false).expect("11 bits"), data, false).expect("8 bytes")
+        })
+        .collect();
+    let rounds = 200_000;
+    let mut signals = 0_u64;
+    let began = Instant::now();
+    for _ in 0..rounds {
+        for frame in &frames {
+            decoder.decode(black_box(frame), |_, decoded| {
+                black_box(decoded);
+                signals += 1;
+            });
+        }
+    }
+    let count = rounds * frames.len();
+    (began.elapsed().as_nanos() as f64 / count as f64, signals as f64 / count as f64)
+}
+
+fn whole_agent() -> Value {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut log = String::new();
+    for n in 0..FRAMES_PER_S * RECORDED_S {
+        let us = n * 1_000_000 / FRAMES_PER_S;
+        let (id, data) = SESSION[usize::try_from(n).expect("small") % SESSION.len()];
+        let hex: String = data.iter().map(|byte| format!("{byte:02X}")).collect();
+        writeln!(log, "({}.{:06}) can0 {id:03X}#{hex}", 1_700_000_000 + us / 1_000_000, us % 1_000_000)
+            .expect("written");
+    }
+    fs::write(dir.path().join("bus.log"), log).expect("written");
+    fs::create_dir(dir.path().join("state")).expect("made");
+    let (path, config) = (dir.path(), dir.path().join("gateway.toml"));
+    let at = |name: &str| path.join(name).display().to_string();
+    let toml = format!(
+        "[gateway]\nid = \"bench\"\nsite = \"bench\"\nstate_dir = \"{}\"\n[api]\nsocket = \"{}\"\n\
+         [uplink]\nbrokers = [\"mqtt://127.0.0.1:9\"]\n\
+         [bus.a]\ncan = {{ log = \"{}\", bitrate = 1000000 }}\n\
+         [device.dc]\nkind = \"evse\"\nbus = \"a\"\nprofile = \"chademo\"\n",
+        at("state"),
+        at("api.sock"),
+        at("bus.log")
+    );
+    fs::write(&config, toml).expect("written");
+    let agent = Agent(
+        Command::new(env!("CARGO_BIN_EXE_v2g-edge"))
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(path.join("agent.log")).expect("a file"))
+            .spawn()
+            .expect("the agent starts"),
+    );
+    std::thread::sleep(Duration::from_secs(4));
+    let (before, frames_before) = (agent.cpu(), agent.status(&config));
+    let began = Instant::now();
+    std::thread::sleep(MEASURED);
+    let (after, status) = (agent.cpu(), agent.status(&config));
+    let took = began.elapsed();
+    let frames = |status: &Value| {
+        status["status"]["devices"]["dc"]["answers"].as_u64().or(status["devices"]["dc"]["answers"].as_u64())
+    };
+    let bus = if status["buses"].is_object() { &status["buses"]["a"] } else { &status["status"]["buses"]["a"] };
+    let shed = status["pipeline"]["samples_shed"].as_u64().or(status["status"]["pipeline"]["samples_shed"].as_u64());
+    json!({
+        "core_percent": (after - before).as_secs_f64() / took.as_secs_f64() * 100.0,
+        "frames": frames(&status).zip(frames(&frames_before)).map(|(after, before)| after - before),
+        "frames_per_second": bus["frames_per_second"],
+        "load": bus["load"],
+        "lost": bus["dropped"].as_u64().unwrap_or(0) + shed.unwrap_or(0),
+        "rss_mib": agent.rss_mib(),
+    })
+}
+
+/// The agent's process; dropping it kills it.
+struct Agent(Child);
+
+impl Agent {
+    /// User and system time so far.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        // utime and stime are fields 14 and 15; the state is field 3. A tick is 10 ms (USER_HZ).
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
+    fn rss_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("KiB") / 1024
+    }
+
+    fn status(&self, config: &Path) -> Value {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_v2g-edge")).args(["status", "--json", "--config"]).arg(config).output();
+        serde_json::from_slice(&output.expect("it answers").stdout).expect("JSON")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
