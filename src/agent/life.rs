@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, Parity, Plan, Reach, WhenFull};
+use crate::config::{BrokerUrl, BusPlan, DevicePlan, Endpoint, Mirror, Parity, Plan, Reach, Tap, WhenFull, Wire};
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
-use crate::source::modbus;
+use crate::source::{iso15118, modbus};
 use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
@@ -164,6 +164,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
 /// A port of any kind, with all that is on it.
 enum Source {
     Modbus(modbus::Port),
+    Sessions(iso15118::Port),
 }
 
 impl Source {
@@ -177,12 +178,37 @@ impl Source {
     ) {
         match self {
             Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
+            Self::Sessions(port) => iso15118::run(port, clock, samples, facts, pulse, stop).await,
         }
     }
 }
 
 fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
-    modbus_ports(plan, window_end).into_iter().map(Source::Modbus).collect()
+    let modbus = modbus_ports(plan, window_end).into_iter().map(Source::Modbus);
+    modbus.chain(session_ports(plan).into_iter().map(Source::Sessions)).collect()
+}
+
+/// One for each bus that has a device.
+fn session_ports(plan: &Plan) -> Vec<iso15118::Port> {
+    let port = |bus: &BusPlan| {
+        let Wire::Iso15118(tap) = &bus.wire else { return None };
+        let feed = match tap.clone() {
+            Tap::Mirror(Mirror::Unix(path)) => iso15118::Feed::MirrorUnix(path),
+            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => iso15118::Feed::MirrorTcp { host, port },
+            Tap::Interface(interface) => iso15118::Feed::Tap(interface),
+            Tap::Files(pairs) => iso15118::Feed::Files(pairs),
+        };
+        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.reach {
+            Reach::Session { connector } if device.bus == bus.id => {
+                Some(iso15118::Target { ix, connector, spec: device.spec.clone() })
+            }
+            _ => None,
+        };
+        let devices: Vec<_> = (0..).map(DeviceIx).zip(&plan.devices).filter_map(target).collect();
+        let window = plan.aggregate.window;
+        (!devices.is_empty()).then(|| iso15118::Port { bus: bus.id.clone(), feed, devices, window })
+    };
+    plan.buses.iter().filter_map(port).collect()
 }
 
 /// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
-use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
+use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, Tap, UnitId, Wire};
 use super::profile::{INTERVAL, KINDS};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
-use crate::measure::{BusId, DeviceKind, DeviceSpec};
+use crate::measure::{BusId, DeviceKind, DeviceSpec, Origin, PointSpec};
 
 pub(super) const DEVICE: Form = Form {
     table: "device.*",
@@ -22,6 +22,7 @@ pub(super) const DEVICE: Form = Form {
         ("profile", "\"eastron-sdm630\""),
         ("poll", "\"500ms\""),
         ("timeout", "\"1s\""),
+        ("connector", "1"),
     ],
 };
 
@@ -67,6 +68,9 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         blame_kind(&section, kind, profile.kind, name);
     }
     let profile = profile?;
+    if let (Some(bus), Some(name)) = (bus, &profile_name) {
+        check_wire(&section, bus, &profile.points, name)?;
+    }
     let spec = DeviceSpec {
         id: id?,
         kind: kind?,
@@ -107,13 +111,48 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
             }
             Some(Reached { reach: Reach::Serial { line: line.clone(), unit: unit? }, bus_timeout: *timeout })
         }
-        Wire::Can { .. } | Wire::Iso15118(_) => {
-            let problem = format!("this version reads Modbus TCP and RTU only; the bus {id} is {}", wire.kind());
-            let remedy = "bus = a bus with modbus-tcp = {} or modbus-rtu = {…}, or delete the device";
+        Wire::Iso15118(tap) => {
+            for key in ["address", "unit", "poll", "timeout"] {
+                if section.has(key) {
+                    let problem = format!("the bus {id} carries charging sessions, which are heard and never asked");
+                    section.blame(key, problem, "delete this line");
+                }
+            }
+            let connector = section.optional("connector", integer(0..=u16::MAX));
+            if section.has("connector") && !matches!(tap, Tap::Mirror(_)) {
+                let problem = format!("the bus {id} is one connector by itself");
+                section.blame("connector", problem, "delete this line");
+                return None;
+            }
+            if section.has("connector") && connector.is_none() {
+                return None;
+            }
+            Some(Reached { reach: Reach::Session { connector: connector.unwrap_or(1) }, bus_timeout: SESSION_TIMEOUT })
+        }
+        Wire::Can { .. } => {
+            let problem = format!("this version does not read {}; the bus {id} is one", wire.kind());
+            let remedy = "bus = a bus with modbus-tcp = {}, modbus-rtu = {…} or iso15118 = {…}, or delete the device";
             section.blame("bus", problem, remedy);
             None
         }
     }
+}
+
+/// Nobody is asked on such a bus.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A profile of registers is of no use on a bus of charging sessions, and the other way round.
+fn check_wire(section: &Section<'_>, bus: &BusPlan, points: &[PointSpec], profile: &str) -> Option<()> {
+    let is_session_bus = matches!(bus.wire, Wire::Iso15118(_));
+    let is_session_profile = points.iter().any(|point| matches!(point.origin, Origin::Session(_)));
+    if is_session_bus == is_session_profile {
+        return Some(());
+    }
+    let of = if is_session_profile { "charging sessions" } else { "another kind of wire" };
+    let problem = format!("the profile {profile} is of {of}; the bus {} is {}", bus.id, bus.wire.kind());
+    let remedy = if is_session_bus { "\"iso15118\"" } else { "a profile of the bus's kind, or another bus" };
+    section.blame("profile", problem, format!("profile = {remedy}"));
+    None
 }
 
 /// Two devices with the same unit at the same address, or on the same line, are one device under two names.

@@ -13,12 +13,13 @@ use super::profile::{Draft, Profile};
 use super::section::{Scope, nearest};
 
 /// The profiles of this build: name, file in the repository, text.
-const BUILT_IN: [(&str, &str, &str); 2] = [
+const BUILT_IN: [(&str, &str, &str); 3] = [
     (
         "eastron-sdm630",
         "configs/devices/eastron-sdm630.toml",
         include_str!("../../configs/devices/eastron-sdm630.toml"),
     ),
+    ("iso15118", "configs/devices/iso15118.toml", include_str!("../../configs/devices/iso15118.toml")),
     (
         "sim-bidirectional-dc",
         "configs/devices/sim-bidirectional-dc.toml",

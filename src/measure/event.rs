@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{DeviceId, Epoch, FieldName, Identity, Seq};
 use super::sample::Missing;
+use super::session::SessionEvent;
 
 /// Something that a person or an audit must be able to find later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum EventKind {
     JournalFailing(Arc<str>),
     /// The journal writes again.
     JournalWorking,
+    /// Something in the charging session at the device.
+    Session(SessionEvent),
 }
 
 impl EventKind {
@@ -75,6 +78,7 @@ impl EventKind {
             Self::EntryRefused { .. } => "entry_refused",
             Self::JournalFailing(_) => "journal_failing",
             Self::JournalWorking => "journal_working",
+            Self::Session(event) => event.name(),
         }
     }
 

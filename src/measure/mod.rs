@@ -17,6 +17,7 @@ mod id;
 mod point;
 mod sample;
 mod schema;
+mod session;
 mod time;
 mod unit;
 mod window;
@@ -29,6 +30,7 @@ pub use point::{
 };
 pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
 pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};
+pub use session::{SessionEvent, SessionFact, SessionValue};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use unit::{Conversion, Unit};
 pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window};

@@ -9,6 +9,7 @@
 //! - Polls follow a grid of the monotonic clock; a missed one is skipped, never caught up in a burst.
 //! - Nothing is ever written to a device.
 
+pub mod iso15118;
 pub mod modbus;
 
 use crate::measure::{ClockTrust, Mono, Stamp, Utc};

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::iso15118::{ISO15118, SessionDraft};
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
@@ -17,8 +18,10 @@ use crate::measure::{DeviceKind, FieldName, Fold, Shape, Unit};
 pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// Of `frozen_after`: below a second every meter is frozen, beyond a day nobody waits.
 const FROZEN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-pub(super) const FILE: Form =
-    Form { table: "", keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("group", ""), ("point", "")] };
+pub(super) const FILE: Form = Form {
+    table: "",
+    keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("iso15118", "[iso15118]"), ("group", ""), ("point", "")],
+};
 pub(super) const PROFILE: Form = Form {
     table: "profile",
     keys: &[
@@ -74,6 +77,8 @@ pub(in crate::config) struct Draft {
     pub kind: Option<DeviceKind>,
     pub sources: Option<Vec<String>>,
     pub(super) modbus: ModbusDraft,
+    /// Of a profile of charging sessions, which has neither registers nor groups.
+    pub(super) session: Option<SessionDraft>,
     pub(super) groups: Vec<(String, Pace)>,
     pub(super) points: Vec<PointDraft>,
 }
@@ -117,6 +122,7 @@ impl Draft {
             kind: profile.optional("kind", one_of(&KINDS)),
             sources: profile.list("sources", 64, text),
             modbus: modbus_draft,
+            session: file.section("iso15118", &ISO15118).map(|section| SessionDraft::read(&section)),
             groups: read_groups(scope, &file),
             points: file
                 .family("point")
@@ -128,7 +134,8 @@ impl Draft {
 
     /// This file's words where it has any, the base's elsewhere.
     pub(in crate::config) fn over(self, base: Self) -> Self {
-        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, groups, points } = self;
+        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, session, groups, points } =
+            self;
         let mut merged_groups = base.groups;
         for (name, pace) in groups {
             match merged_groups.iter_mut().find(|(known, _)| *known == name) {
@@ -155,6 +162,10 @@ impl Draft {
             kind: kind.or(base.kind),
             sources: sources.or(base.sources),
             modbus: modbus.over(base.modbus),
+            session: match (session, base.session) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
             groups: merged_groups,
             points: merged_points,
         }

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod draft;
+mod iso15118;
 mod modbus;
 
 use std::sync::Arc;
@@ -55,6 +56,14 @@ impl Draft {
     /// The profile, if nothing is missing and everything fits together; what does not is reported.
     pub(super) fn complete(&self, faults: &Collector) -> Option<Profile> {
         self.require_all(faults);
+        if let Some(session) = &self.session {
+            return Some(Profile {
+                kind: self.kind?,
+                poll: self.modbus.poll(),
+                groups: Vec::new(),
+                points: session.points()?.into(),
+            });
+        }
         let complete = |point: &PointDraft| point.complete(self, faults);
         let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
         // Through a list first, so that the first wrong point does not end the reading.
@@ -69,14 +78,14 @@ impl Draft {
 
     /// Reports what a profile must say of itself and does not.
     fn require_all(&self, faults: &Collector) {
-        let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, .. } = self;
+        let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, session, .. } = self;
         let base = "0   (the number that the register list gives to the first register on the wire)";
         let needed = [
             (vendor.is_some(), header, "profile", "vendor", PROFILE.example("vendor")),
             (model.is_some(), header, "profile", "model", PROFILE.example("model")),
             (kind.is_some(), header, "profile", "kind", "\"meter\"   (or \"evse\")"),
             (sources.is_some(), header, "profile", "sources", PROFILE.example("sources")),
-            (modbus.address_base.is_some(), modbus_header, "modbus", "address_base", base),
+            (modbus.address_base.is_some() || session.is_some(), modbus_header, "modbus", "address_base", base),
         ];
         for (is_there, place, table, key, example) in needed {
             let path = format!("{table}.{key}");
@@ -85,7 +94,13 @@ impl Draft {
                 faults.push(place.fault(path, problem, format!("{key} = {example}")));
             }
         }
-        if points.is_empty() || points.len() > POINTS_MAX {
+        if session.is_some() {
+            if let Some(point) = points.first() {
+                let problem = format!("the point {} has no place in a profile with [iso15118]", point.field);
+                let remedy = "values = [\"all\"] under [iso15118], and no [point]";
+                faults.push(point.place.fault(format!("point.{}", point.field), problem, remedy));
+            }
+        } else if points.is_empty() || points.len() > POINTS_MAX {
             let problem = format!("the profile has {} points; 1 to {POINTS_MAX} are allowed", points.len());
             let line = "power_flow = { register = 52, unit = \"W\", sign = \"import-positive\", group = \"fast\" }";
             faults.push(header.fault("point", problem, format!("[point]\n{line}")));
