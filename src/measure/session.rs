@@ -239,6 +239,8 @@ session_values! {
     EvseNotification = "evse_notification", One, Word, None;
     /// NotificationMaxDelay.
     NotificationDelay = "evse_notification_delay", Second, Term, SECONDS;
+    /// FaultCode of a header's notification.
+    FaultCode = "fault_code", One, Word, None;
     /// EVSEIsolationStatus.
     Isolation = "isolation", One, Word, None;
     /// EVErrorCode.

@@ -20,7 +20,8 @@ pub(super) fn read(document: &Document, heard: &mut Heard) -> bool {
         heard.respond(word(&RESPONSE_2, code as usize));
     }
     if let Some(notification) = &message.header.notification {
-        heard.word(V::EvseNotification, word(&FAULT, notification.fault_code as usize));
+        heard.word(V::FaultCode, word(&FAULT, notification.fault_code as usize));
+        heard.fault.clone_from(&notification.fault_msg);
     }
     body_of(body, heard);
     true

@@ -11,6 +11,8 @@ pub(super) struct Heard {
     pub(super) session: Option<u64>,
     /// Of an answer.
     pub(super) response: Option<Response>,
+    /// What the header's notification says in words, of the sender's own choice.
+    pub(super) fault: Option<String>,
     /// What it means for the course of the session.
     pub(super) act: Act,
     /// In the order of the message.
@@ -86,6 +88,7 @@ impl Heard {
         self.name = "";
         self.session = None;
         self.response = None;
+        self.fault = None;
         self.act = Act::None;
         self.values.clear();
     }

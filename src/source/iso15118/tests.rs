@@ -226,7 +226,8 @@ fn a_session_that_fails_is_told_with_its_code() {
     assert!(consumer.events.contains(&failed), "{:?}", consumer.events);
     tracker.handle_close(Mono(1 << 40));
     consumer.take(&mut tracker);
-    assert_eq!(consumer.ended(), ("failed", "FAILED"));
+    let words = "FAILED: Target current or present current too high in state Precharge";
+    assert_eq!(consumer.ended(), ("failed", words));
 }
 
 #[test]

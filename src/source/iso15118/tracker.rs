@@ -68,6 +68,8 @@ struct Session {
     unreadable: u64,
     stop: Option<(Stop, Option<String>)>,
     failed: Option<&'static str>,
+    /// What a header's notification said.
+    fault: Option<String>,
     /// The last warning of either side.
     cause: Option<&'static str>,
     /// The station tells its own power (AC): the vehicle's is not the power then.
@@ -366,8 +368,12 @@ impl Tracker {
         }
     }
 
-    fn respond(&mut self, heard: &Heard) {
-        let (Some(session), Some(response)) = (&mut self.session, heard.response) else { return };
+    fn respond(&mut self, heard: &mut Heard) {
+        let Some(session) = &mut self.session else { return };
+        if let Some(fault) = heard.fault.take() {
+            session.fault = Some(bounded(&fault, TEXT_CHARS_MAX));
+        }
+        let Some(response) = heard.response else { return };
         if response.is_failed() {
             if session.failed.replace(response.code) != Some(response.code) {
                 let (code, message) = (response.code.into(), heard.name.into());
@@ -427,6 +433,7 @@ impl Tracker {
                 "EVSE_Shutdown" | "EVSE_UtilityInterruptEvent" | "EVSE_EmergencyShutdown" | "EVSE_Malfunction"
             ),
             V::EvError => word != "NO_ERROR",
+            V::FaultCode => true,
             V::Isolation => matches!(word, "Warning" | "Fault"),
             _ => false,
         };
@@ -463,8 +470,11 @@ impl Tracker {
             _ if session.station_power => measured.station_power,
             _ => measured.vehicle_power,
         };
-        if let Some(power) = power.filter(|power| is_plausible(V::PowerFlow, *power)) {
-            session.energy.power(power, now);
+        // A station may tell its power before the loop; energy flows in the loop.
+        match power.filter(|power| is_plausible(V::PowerFlow, *power)) {
+            Some(power) if self.state == "charging" => session.energy.power(power, now),
+            Some(_) => session.energy.pause(),
+            None => {}
         }
         session.energy.meter(measured.meter_import, measured.meter_export);
         let sums = (power.is_some() || measured.meter_import.is_some())
@@ -512,6 +522,7 @@ impl Tracker {
             unreadable: 0,
             stop: None,
             failed: None,
+            fault: None,
             cause: None,
             station_power: false,
             energy: Energy::default(),
@@ -533,12 +544,10 @@ impl Tracker {
         let Some(session) = self.session.take() else { return };
         self.forget_present();
         let until = self.heard_at.unwrap_or(now);
-        let reason = match &session {
-            Session { failed: Some(code), .. } => (*code).to_owned(),
-            Session { stop: Some((_, Some(reason))), .. } => reason.clone(),
-            Session { cause: Some(cause), .. } => (*cause).to_owned(),
-            _ => String::new(),
-        };
+        let Session { failed, fault, stop, cause, .. } = &session;
+        let said = stop.as_ref().and_then(|(_, reason)| reason.as_deref());
+        let led_to_it = [*failed, fault.as_deref(), said, cause.filter(|_| failed.is_none() && said.is_none())];
+        let reason = led_to_it.into_iter().flatten().collect::<Vec<_>>().join(": ");
         self.last_end = Some(if reason.is_empty() { how.to_owned() } else { format!("{how}: {reason}") });
         self.set_state(how, now);
         self.flush();

@@ -242,7 +242,7 @@ fn physical(decoder: &mut Decoder<'_>) -> ExiResult<Leaf> {
 fn header_leaf(name: &'static str, leaf: &Leaf, heard: &mut Heard) {
     match (name, leaf) {
         ("SessionID", Leaf::Bytes(bytes)) => heard.session = Some(session_id(bytes)),
-        ("FaultCode", Leaf::Word(index)) => heard.word(V::EvseNotification, word(&FAULT, *index)),
+        ("FaultCode", Leaf::Word(index)) => heard.word(V::FaultCode, word(&FAULT, *index)),
         _ => {}
     }
 }
