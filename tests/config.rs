@@ -401,7 +401,7 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
             "there is no profile \"eastron-smd630\"",
             "profile = \"eastron-sdm630\"",
         ),
-        ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "eastron-sdm630, sim-bidirectional-dc"),
+        ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "eastron-sdm630, iso15118, sim-bidirectional-dc"),
         ("kind = \"meter\"", "kind = \"evse\"", 10, "of kind meter, not evse", "kind = \"meter\""),
         ("bus = \"lan\"", "bus = \"nowhere\"", 11, "not in this file", "[bus.nowhere]"),
         ("bus = \"lan\"", "bus = \"lna\"", 11, "not in this file", "bus = \"lan\""),
@@ -446,12 +446,58 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
 
 #[test]
 fn a_device_on_a_wire_of_a_later_version_is_told_so() {
-    for (kind, wire) in [("can", "{ interface = \"can0\", bitrate = 250000 }"), ("iso15118", "{ tap = \"eth1\" }")] {
-        let wire = format!("{kind} = {wire}");
-        let text = format!("{HEAD}{METER}").replace("modbus-tcp = {}", &wire).replace("address = \"10.0.0.16\"\n", "");
-        let problem = format!("this version reads Modbus TCP and RTU only; the bus lan is {kind}");
-        assert_faults(&faults(&text), &[(11, &problem, "modbus-rtu = {")]);
+    let wire = "can = { interface = \"can0\", bitrate = 250000 }";
+    let text = format!("{HEAD}{METER}").replace("modbus-tcp = {}", wire).replace("address = \"10.0.0.16\"\n", "");
+    assert_faults(&faults(&text), &[(11, "this version does not read can; the bus lan is one", "modbus-rtu = {")]);
+}
+
+// ---------------------------------------------------------------- charging sessions
+
+/// One charge point whose sessions are heard.
+fn sessions(wire: &str, device: &str) -> String {
+    format!(
+        "{HEAD}[bus.plc-1]\niso15118 = {wire}\n\
+         [device.evse-07]\nkind = \"evse\"\nbus = \"plc-1\"\nprofile = \"iso15118\"\n{device}"
+    )
+}
+
+#[test]
+fn a_charge_point_may_be_heard_in_three_ways() {
+    let mirror = plan(&sessions("{ mirror = \"unix:/run/v2g-edge/iso15118.sock\" }", "connector = 2\n"));
+    assert_eq!(mirror.devices[0].reach, Reach::Session { connector: 2 });
+    let points = &mirror.devices[0].spec.points;
+    assert!(points.iter().any(|point| point.field.as_str() == "soc") && points.len() > 80, "{}", points.len());
+    plan(&sessions("{ mirror = \"tcp:127.0.0.1:15119\" }", ""));
+    plan(&sessions("{ tap = \"eth1\" }", ""));
+    plan(&sessions("{ files = [\"a.ev.bin\", \"a.se.bin\"] }", ""));
+}
+
+#[test]
+fn what_a_session_bus_does_not_have_is_told() {
+    let tap = "{ tap = \"eth1\" }";
+    for (wire, device, problem, remedy) in [
+        (tap, "connector = 2", "the bus plc-1 is one connector by itself", "delete this line"),
+        (tap, "unit = 1", "are heard and never asked", "delete this line"),
+        (tap, "poll = \"1s\"", "are heard and never asked", "delete this line"),
+        ("{ files = [\"a.ev.bin\"] }", "", "1 files are no pairs", "a.se.bin"),
+        ("{ mirror = \"/run/x\" }", "", "is no socket", "unix:/path"),
+    ] {
+        let found = faults(&sessions(wire, &format!("{device}\n")));
+        assert!(
+            found.iter().any(|fault| fault.problem.contains(problem) && fault.remedy.contains(remedy)),
+            "{found:?}"
+        );
     }
+    let registers = sessions(tap, "").replace("profile = \"iso15118\"", "profile = \"sim-bidirectional-dc\"");
+    let found = faults(&registers);
+    assert!(found.iter().any(|fault| fault.problem.contains("is of another kind of wire")), "{found:?}");
+}
+
+#[test]
+fn two_devices_of_one_connector_are_one() {
+    let second = "connector = 1\n[device.evse-08]\nkind = \"evse\"\nbus = \"plc-1\"\nprofile = \"iso15118\"\n";
+    let found = faults(&sessions("{ mirror = \"unix:/run/x.sock\" }", second));
+    assert!(found.iter().any(|fault| fault.problem.contains("bus plc-1, connector 1")), "{found:?}");
 }
 
 // ---------------------------------------------------------------- a serial line

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// A field's value at the broker.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expected {
+pub(crate) enum Expected {
     Number(f64),
     Integer(i64),
     Text(String),
@@ -207,7 +207,7 @@ const CLOSED: &[&str] = &[
 ];
 
 /// The message's own name.
-pub fn name(message: &Value) -> &str {
+pub(crate) fn name(message: &Value) -> &str {
     let body = message.pointer("/V2G_Message/Body").unwrap_or(message);
     body.as_object().and_then(|body| body.keys().next()).map_or("", String::as_str)
 }
@@ -216,7 +216,7 @@ pub fn name(message: &Value) -> &str {
 ///
 /// # Panics
 /// On an element that is in none of the tables.
-pub fn told_by(message: &Value) -> Vec<(String, Expected)> {
+pub(crate) fn told_by(message: &Value) -> Vec<(String, Expected)> {
     let mut told = Vec::new();
     if !name(message).starts_with("supportedAppProtocol") {
         walk(message, &mut told);
