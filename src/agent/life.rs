@@ -12,7 +12,7 @@ use crate::config::{BrokerUrl, BusPlan, DevicePlan, Endpoint, Mirror, Parity, Pl
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
-use crate::source::{iso15118, modbus};
+use crate::source::{iso15118 as sessions, modbus};
 use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
@@ -164,7 +164,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
 /// A port of any kind, with all that is on it.
 enum Source {
     Modbus(modbus::Port),
-    Sessions(iso15118::Port),
+    Sessions(sessions::Port),
 }
 
 impl Source {
@@ -178,7 +178,7 @@ impl Source {
     ) {
         match self {
             Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
-            Self::Sessions(port) => iso15118::run(port, clock, samples, facts, pulse, stop).await,
+            Self::Sessions(port) => sessions::run(port, clock, samples, facts, pulse, stop).await,
         }
     }
 }
@@ -189,24 +189,24 @@ fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
 }
 
 /// One for each bus that has a device.
-fn session_ports(plan: &Plan) -> Vec<iso15118::Port> {
+fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
     let port = |bus: &BusPlan| {
         let Wire::Iso15118(tap) = &bus.wire else { return None };
         let feed = match tap.clone() {
-            Tap::Mirror(Mirror::Unix(path)) => iso15118::Feed::MirrorUnix(path),
-            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => iso15118::Feed::MirrorTcp { host, port },
-            Tap::Interface(interface) => iso15118::Feed::Tap(interface),
-            Tap::Files(pairs) => iso15118::Feed::Files(pairs),
+            Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
+            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            Tap::Interface(interface) => sessions::Feed::Tap(interface),
+            Tap::Files(pairs) => sessions::Feed::Files(pairs),
         };
         let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.reach {
             Reach::Session { connector } if device.bus == bus.id => {
-                Some(iso15118::Target { ix, connector, spec: device.spec.clone() })
+                Some(sessions::Target { ix, connector, spec: device.spec.clone() })
             }
             _ => None,
         };
         let devices: Vec<_> = (0..).map(DeviceIx).zip(&plan.devices).filter_map(target).collect();
         let window = plan.aggregate.window;
-        (!devices.is_empty()).then(|| iso15118::Port { bus: bus.id.clone(), feed, devices, window })
+        (!devices.is_empty()).then(|| sessions::Port { bus: bus.id.clone(), feed, devices, window })
     };
     plan.buses.iter().filter_map(port).collect()
 }

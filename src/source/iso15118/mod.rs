@@ -32,6 +32,7 @@ mod energy;
 mod frames;
 mod iso2;
 mod iso20;
+mod measured;
 mod message;
 mod packet;
 mod record;

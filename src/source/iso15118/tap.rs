@@ -311,3 +311,183 @@ fn hear(tracker: &mut Tracker, piece: &Piece<'_>, now: Mono) {
 fn is_link_local(end: End) -> bool {
     end.address.segments()[0] & 0xffc0 == 0xfe80
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::testing::{end, tcp, udp};
+    use super::super::tracker::Told;
+    use super::*;
+    use crate::measure::SessionEvent;
+
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    const FIN: u8 = 0x01;
+    const RST: u8 = 0x04;
+
+    /// One connection on a tapped wire.
+    struct Wire {
+        tap: Tap,
+        tracker: Tracker,
+        ends: [End; 2],
+        seq: [u32; 2],
+        now: u64,
+    }
+
+    impl Wire {
+        /// Sequence numbers that wrap around in the midst.
+        fn new() -> Self {
+            let (tap, tracker) = (Tap::default(), Tracker::default());
+            Self { tap, tracker, ends: [end(1, 50_000), end(2, 61_341)], seq: [u32::MAX - 60, 7], now: 0 }
+        }
+
+        fn opened() -> Self {
+            let mut wire = Self::new();
+            let [vehicle, station] = wire.seq;
+            wire.pass(0, vehicle, SYN, b"");
+            wire.seq[0] = vehicle.wrapping_add(1);
+            wire.pass(1, station, SYN | ACK, b"");
+            wire.seq[1] = station.wrapping_add(1);
+            wire
+        }
+
+        fn pass(&mut self, from: usize, seq: u32, flags: u8, payload: &[u8]) {
+            self.now += 1_000_000;
+            let frame = tcp(self.ends[from], self.ends[1 - from], seq, self.seq[1 - from], flags, payload);
+            self.tap.handle_packet(&frame, Mono(self.now), &mut self.tracker);
+        }
+
+        /// In order.
+        fn send(&mut self, from: usize, payload: &[u8]) {
+            let seq = self.seq[from];
+            self.seq[from] = seq.wrapping_add(u32::try_from(payload.len()).expect("short"));
+            self.pass(from, seq, ACK, payload);
+        }
+
+        fn wait(&mut self) {
+            self.now += 200_000_000;
+            self.tap.poll(Mono(self.now), &mut self.tracker);
+        }
+
+        fn lost(&self) -> u64 {
+            self.tracker.unreadable().map(|(_, count)| count).sum()
+        }
+    }
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&[0x01, 0xfe, 0x80, 0x01][..], &length[..], payload].concat()
+    }
+
+    /// The handshake of ISO 15118-2: request and answer.
+    fn handshake() -> [Vec<u8>; 2] {
+        use iso15118::app_protocol::{SupportedAppProtocolReq, SupportedAppProtocolRes};
+        use iso15118::exi::ExiDocument;
+        let request = SupportedAppProtocolReq::advertising([iso15118::Protocol::Iso2]);
+        let agreed = request.negotiate(iso15118::Protocol::Iso2).expect("agreed");
+        let answer = SupportedAppProtocolRes::accept(agreed);
+        [request.to_vec(), answer.to_vec()].map(|bytes| frame(&bytes.expect("encoded")))
+    }
+
+    #[test]
+    fn what_comes_twice_early_or_in_pieces_is_read_once_and_in_order() {
+        let [request, answer] = handshake();
+        let mut wire = Wire::opened();
+        let begin = wire.seq[0];
+        let at = |offset: u32| begin.wrapping_add(offset);
+        // The third piece before the second, the first twice, the second overlapping both.
+        wire.pass(0, begin, ACK, &request[..10]);
+        wire.pass(0, at(30), ACK, &request[30..]);
+        wire.pass(0, begin, ACK, &request[..10]);
+        wire.pass(0, at(5), ACK, &request[5..35]);
+        wire.seq[0] = at(u32::try_from(request.len()).expect("short"));
+        wire.send(1, &answer);
+        wire.wait();
+        assert_eq!((wire.tracker.messages(), wire.lost()), (2, 0));
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_never_came_by_is_lost_and_the_next_frame_is_read() {
+        let [request, answer] = handshake();
+        let mut wire = Wire::opened();
+        wire.send(0, &request);
+        // The answer does not come by; the vehicle acknowledges it, and goes on.
+        wire.seq[1] = wire.seq[1].wrapping_add(u32::try_from(answer.len()).expect("short"));
+        wire.send(0, &request);
+        wire.wait();
+        assert_eq!((wire.tracker.messages(), wire.lost()), (2, 1));
+        wire.send(1, &answer);
+        assert_eq!(wire.tracker.messages(), 3);
+    }
+
+    #[test]
+    fn a_segment_that_never_comes_holds_back_no_more_than_the_bound() {
+        let mut wire = Wire::opened();
+        wire.send(0, &handshake()[0]);
+        let gap = wire.seq[0].wrapping_add(1000);
+        for n in 0..1000_u32 {
+            wire.pass(0, gap.wrapping_add(n * 1400), ACK, &[0x55; 1400]);
+            let side = &wire.tap.flows[0].sides[usize::from(wire.tap.flows[0].ends[0] != wire.ends[0])];
+            let waiting: usize = side.early.iter().map(|(_, bytes)| bytes.len()).sum();
+            assert!(waiting <= EARLY_BYTES_MAX && side.early.len() <= EARLY_SEGMENTS_MAX);
+        }
+        assert!(wire.lost() > 0);
+    }
+
+    #[test]
+    fn tls_is_one_state_and_no_error() {
+        let mut wire = Wire::new();
+        let mut answer = SDP_RESPONSE.to_vec();
+        answer.extend(wire.ends[1].address.octets());
+        answer.extend(wire.ends[1].port.to_be_bytes());
+        answer.extend([0x00, 0x00]);
+        let packet = udp(end(2, SDP_PORT), wire.ends[0], &answer);
+        wire.tap.handle_packet(&packet, Mono(0), &mut wire.tracker);
+        assert_eq!(wire.tap.announced, Some((wire.ends[1], true)));
+        let Wire { tap, tracker, .. } = wire;
+        wire = Wire { tap, tracker, ..Wire::new() };
+        let [vehicle, station] = wire.seq;
+        wire.pass(0, vehicle, SYN, b"");
+        wire.seq = [vehicle.wrapping_add(1), station.wrapping_add(1)];
+        wire.pass(1, station, SYN | ACK, b"");
+        for n in 0..500_u16 {
+            wire.send(0, &[&[0x16, 0x03, 0x01][..], &n.to_be_bytes(), &[0; 300]].concat());
+            wire.send(1, &[&[0x17, 0x03, 0x03][..], &n.to_be_bytes(), &[0; 300]].concat());
+        }
+        let events: Vec<SessionEvent> = wire
+            .tracker
+            .drain()
+            .filter_map(|told| if let Told::Event(event) = told { Some(event) } else { None })
+            .collect();
+        assert_eq!(events, [SessionEvent::Encrypted]);
+        assert_eq!(wire.lost(), 0);
+    }
+
+    #[test]
+    fn a_reset_ends_the_session_and_half_a_close_does_after_a_while() {
+        for flags in [RST, FIN | ACK] {
+            let [request, answer] = handshake();
+            let mut wire = Wire::opened();
+            wire.send(0, &request);
+            wire.send(1, &answer);
+            let seq = wire.seq[0];
+            wire.pass(0, seq, flags, b"");
+            wire.now += 6_000_000_000;
+            wire.wait();
+            assert!(wire.tap.flows.is_empty(), "{flags:#x}");
+            let mut facts = crate::health::SessionFacts::default();
+            wire.tracker.facts(&mut facts);
+            assert_eq!(facts.state, "idle");
+        }
+    }
+
+    #[test]
+    fn connections_that_are_no_session_take_a_bounded_place_and_say_nothing() {
+        let mut wire = Wire::new();
+        for port in 1..2000 {
+            wire.ends[0].port = port;
+            wire.pass(0, 5, ACK, b"SSH-2.0-OpenSSH");
+        }
+        assert!(wire.tap.flows.len() <= FLOWS_MAX);
+        assert_eq!((wire.tracker.messages(), wire.lost()), (0, 0));
+    }
+}

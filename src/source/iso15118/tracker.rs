@@ -13,7 +13,8 @@ use iso15118::Protocol;
 
 use super::decode::{Agreed, Decoded, Unreadable, agreed_on, decode, protocol_name};
 use super::energy::Energy;
-use super::message::{Act, Datum, Heard, Power, Stop};
+use super::measured::{LOWER_OF_BOTH, Measured, phase_of};
+use super::message::{Act, Datum, Heard, Stop};
 use super::trouble::{News, Trouble};
 use crate::health::SessionFacts;
 use crate::measure::{Missing, Mono, Raw, SessionEvent, SessionValue as V, VehicleId};
@@ -488,11 +489,7 @@ impl Tracker {
             self.tell_word(V::EnergySource, source, now);
         }
         if measured.has_limits {
-            for (value, ours, theirs) in [
-                (V::PowerLimitCharge, CHARGE_OF_EV, CHARGE_OF_EVSE),
-                (V::PowerLimitDischarge, DISCHARGE_OF_EV, DISCHARGE_OF_EVSE),
-                (V::CurrentLimit, CURRENT_OF_EV, CURRENT_OF_EVSE),
-            ] {
+            for (value, ours, theirs) in LOWER_OF_BOTH {
                 let lower = match (self.limit(ours), self.limit(theirs)) {
                     (Some(one), Some(other)) => Some(one.min(other)),
                     (one, other) => one.or(other),
@@ -639,84 +636,6 @@ impl Tracker {
         }
         changed
     }
-}
-
-const CHARGE_OF_EV: &[V] = &[V::EvPowerCharge, V::EvPowerChargeL2, V::EvPowerChargeL3];
-const CHARGE_OF_EVSE: &[V] = &[V::EvsePowerCharge, V::EvsePowerChargeL2, V::EvsePowerChargeL3];
-const DISCHARGE_OF_EV: &[V] = &[V::EvPowerDischarge, V::EvPowerDischargeL2, V::EvPowerDischargeL3];
-const DISCHARGE_OF_EVSE: &[V] = &[V::EvsePowerDischarge, V::EvsePowerDischargeL2, V::EvsePowerDischargeL3];
-const CURRENT_OF_EV: &[V] = &[V::EvCurrentCharge];
-const CURRENT_OF_EVSE: &[V] = &[V::EvseCurrentCharge];
-
-/// The numbers of one message from which others follow.
-#[derive(Debug, Default)]
-struct Measured {
-    voltage: Option<f64>,
-    current: Option<f64>,
-    vehicle_power: Option<f64>,
-    station_power: Option<f64>,
-    meter_import: Option<f64>,
-    meter_export: Option<f64>,
-    has_limits: bool,
-}
-
-impl Measured {
-    fn note(&mut self, value: V, number: f64) {
-        let place = match value {
-            V::Voltage => &mut self.voltage,
-            V::Current => &mut self.current,
-            V::EvPower => &mut self.vehicle_power,
-            V::EvsePower => &mut self.station_power,
-            V::MeterImport => &mut self.meter_import,
-            V::MeterExport => &mut self.meter_export,
-            V::EvPowerCharge
-            | V::EvPowerDischarge
-            | V::EvCurrentCharge
-            | V::EvsePowerCharge
-            | V::EvsePowerDischarge
-            | V::EvseCurrentCharge => {
-                self.has_limits = true;
-                return;
-            }
-            _ => return,
-        };
-        *place = Some(number);
-    }
-}
-
-/// What a message means for the phase of its session.
-fn phase_of(name: &str, act: &Act) -> Option<&'static str> {
-    match act {
-        Act::Power(Power::Start) => return Some("starting"),
-        Act::Power(Power::Stop) => return Some("stopping"),
-        Act::Power(Power::Standby) => return Some("standby"),
-        Act::Power(Power::Renegotiate) => return Some("renegotiation"),
-        _ => {}
-    }
-    let name = name.strip_prefix("AC_").or_else(|| name.strip_prefix("DC_")).unwrap_or(name);
-    let name = name.strip_suffix("Req").or_else(|| name.strip_suffix("Res")).unwrap_or(name);
-    Some(match name {
-        "SessionSetup" => "setup",
-        "AuthorizationSetup"
-        | "Authorization"
-        | "PaymentDetails"
-        | "ContractAuthentication"
-        | "CertificateInstallation"
-        | "CertificateUpdate" => "authorization",
-        "ServiceDiscovery"
-        | "ServiceDetail"
-        | "ServiceSelection"
-        | "PaymentServiceSelection"
-        | "ServicePaymentSelection" => "service",
-        "ChargeParameterDiscovery" | "ScheduleExchange" => "parameters",
-        "CableCheck" => "cable_check",
-        "PreCharge" => "precharge",
-        "CurrentDemand" | "ChargingStatus" | "ChargeLoop" => "charging",
-        "WeldingDetection" => "welding_detection",
-        "VehicleCheckIn" | "VehicleCheckOut" => "parking",
-        "SessionStop" => "stopping",
-        _ => return None,
-    })
 }
 
 fn tell_news(news: News, namespace: Option<&Arc<str>>) -> Told {
