@@ -1,6 +1,8 @@
 //! Charging sessions end to end: recorded frames through the mirror feed and from files, the agent, mosquitto, a consumer;
 //! judged against what the senders of the recordings meant (`tests/data/iso15118/README.md`).
 
+#[path = "sessions/live.rs"]
+mod live;
 #[path = "sessions/rig.rs"]
 mod rig;
 #[path = "sessions/truth.rs"]
