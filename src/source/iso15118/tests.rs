@@ -341,6 +341,102 @@ fn no_certificate_contract_or_signature_leaves_the_tracker() {
     }
 }
 
+/// An ISO 15118-2 frame with something else in its body.
+fn changed(payload: &[u8], change: impl FnOnce(&mut iso15118::iso2::BodyChoice)) -> Vec<u8> {
+    use iso15118::exi::ExiDocument;
+    let mut document = iso15118::iso2::Document::from_bytes(payload).expect("a message");
+    let iso15118::iso2::Document::V2GMessage(message) = &mut document else { panic!("no message") };
+    change(message.body.choice.as_mut().expect("a body"));
+    document.to_vec().expect("it can be written")
+}
+
+#[test]
+fn a_paused_session_is_paused_and_goes_on_as_resumed() {
+    use iso15118::iso2::{BodyChoice, ChargingSession, ResponseCode};
+    let mut all = frames("iso2-dc-eim");
+    let stop = all.len() - 2;
+    all[stop].1 = changed(&all[stop].1, |body| match body {
+        BodyChoice::SessionStopReq(request) => request.charging_session = ChargingSession::Pause,
+        other => panic!("{}", other.name()),
+    });
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    for (payload_type, payload) in &all {
+        tracker.handle_frame(*payload_type, payload, Mono(0));
+    }
+    consumer.take(&mut tracker);
+    assert_eq!((consumer.ended(), consumer.text("state")), (("paused", ""), "paused"));
+
+    all[3].1 = changed(&all[3].1, |body| match body {
+        BodyChoice::SessionSetupRes(answer) => answer.response_code = ResponseCode::OKOldSessionJoined,
+        other => panic!("{}", other.name()),
+    });
+    for (payload_type, payload) in &all[..20] {
+        tracker.handle_frame(*payload_type, payload, Mono(1));
+    }
+    consumer.take(&mut tracker);
+    let hows: Vec<&str> = consumer
+        .events
+        .iter()
+        .filter_map(|event| if let SessionEvent::Started { how, .. } = event { Some(&**how) } else { None })
+        .collect();
+    assert_eq!(hows, ["new", "resumed"]);
+}
+
+#[test]
+fn an_emergency_stop_is_noticed_and_is_why_the_session_ended() {
+    use iso15118::iso2::{BodyChoice, DCEVSEStatusCode, EVSENotification};
+    let mut all = frames("iso2-dc-eim");
+    let at = all.len() / 2 / 2 * 2 + 1;
+    all[at].1 = changed(&all[at].1, |body| match body {
+        BodyChoice::CurrentDemandRes(answer) => {
+            answer.dc_evse_status.evse_status_code = DCEVSEStatusCode::EVSEEmergencyShutdown;
+            answer.dc_evse_status.evse_notification = EVSENotification::StopCharging;
+        }
+        other => panic!("{}", other.name()),
+    });
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    for (payload_type, payload) in &all[..=at] {
+        tracker.handle_frame(*payload_type, payload, Mono(0));
+    }
+    tracker.handle_close(Mono(1));
+    consumer.take(&mut tracker);
+    for what in ["EVSE_EmergencyShutdown", "StopCharging"] {
+        assert!(consumer.events.contains(&SessionEvent::Notified { what: what.into() }), "{:?}", consumer.events);
+    }
+    assert_eq!(consumer.ended(), ("aborted", "EVSE_EmergencyShutdown"));
+}
+
+#[test]
+fn a_stack_that_sends_its_limits_of_discharge_negative_is_read_alike() {
+    use iso15118::exi::ExiDocument;
+    use iso15118::iso20::dc::{DCChargeParameterDiscoveryReqChoice as Choice, Document};
+    let mut all = frames("iso20-dcbpt-sched");
+    let mut changed = 0;
+    for (payload_type, payload) in &mut all {
+        if *payload_type != 0x8004 {
+            continue;
+        }
+        let mut document = Document::from_bytes(payload).expect("a message");
+        if let Document::DCChargeParameterDiscoveryReq(request) = &mut document
+            && let Choice::BPTDCCPDReqEnergyTransferMode(mode) = &mut request.choice
+        {
+            mode.ev_maximum_discharge_power.value = -mode.ev_maximum_discharge_power.value;
+            mode.ev_maximum_discharge_current.value = -mode.ev_maximum_discharge_current.value;
+            *payload = document.to_vec().expect("it can be written");
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 1);
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    for (payload_type, payload) in &all[..16] {
+        tracker.handle_frame(*payload_type, payload, Mono(0));
+    }
+    consumer.take(&mut tracker);
+    assert_eq!(consumer.number("ev_power_limit_discharge"), 45.0);
+    assert_eq!((consumer.text("ev_discharge_sign"), consumer.text("evse_discharge_sign")), ("negative", "positive"));
+    assert_eq!(consumer.number("power_limit_discharge"), 45.0);
+}
+
 /// xorshift64*: the same mutations everywhere.
 struct Random(u64);
 
