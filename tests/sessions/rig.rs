@@ -84,7 +84,7 @@ impl Rig {
     }
 
     pub(crate) fn heard(&self) -> Heard {
-        self.consumer.look(|messages| Heard::of(messages))
+        self.consumer.look(Heard::of)
     }
 }
 
