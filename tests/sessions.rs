@@ -242,3 +242,42 @@ fn a_recorded_pair_of_files_is_a_bus() {
         rig.heard().lines.iter().filter_map(|line| line.field("soc").and_then(Value::number)).collect();
     assert_eq!((socs.first(), socs.last()), (Some(&23.0), Some(&63.0)));
 }
+
+#[test]
+fn the_sender_of_the_readme_is_a_feed() {
+    let mut rig = Rig::start(&mirror_of(1));
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    let (_, code) = readme.split_once("```python\n").expect("a sender");
+    let (code, _) = code.split_once("```").expect("its end");
+    let socket = rig.path("mirror.sock");
+    let code = code.replace("/run/v2g-edge/iso15118.sock", &socket.display().to_string());
+    assert!(code.contains(&socket.display().to_string()));
+    let hex =
+        |side: &str| recorded("iso20-dcbpt-sched", side)[0].iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let frames = format!(
+        "frame_from_vehicle = bytes.fromhex('{}')\nframe_from_station = bytes.fromhex('{}')\n",
+        hex("ev"),
+        hex("se")
+    );
+    let sent = std::process::Command::new("python3").args(["-c", &format!("{frames}{code}")]).output().expect("python");
+    assert!(sent.status.success(), "{sent:?}");
+    rig.wait_for_status("the two frames of the handshake", |status| {
+        status.number("/devices/evse-1/session/messages") == Some(2)
+            && status.text("/devices/evse-1/session/state") == Some("idle")
+    });
+    assert!(rig.heard().events_of("evse-1", "session_unreadable").is_empty());
+}
+
+#[test]
+fn a_feed_over_tcp_is_heard() {
+    let port = hil_tests::port::free_port();
+    let tables = mirror_of(1).replace("unix:{dir}/mirror.sock", &format!("tcp:127.0.0.1:{port}"));
+    let mut rig = Rig::start(&tables);
+    let mut mirror = Mirror::connect_tcp(port);
+    mirror.send(0, 1, b"");
+    Script::of("din-dc", 1).frames.iter().for_each(|(kind, frame)| mirror.send(*kind, 1, frame));
+    drop(mirror);
+    rig.wait_for_status("the session's end", |status| {
+        status.text("/devices/evse-1/session/last_end") == Some("terminated")
+    });
+}

@@ -1,7 +1,6 @@
 //! An agent that hears charging sessions, a mosquitto, and a consumer that knows the wire contract only.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,13 +131,19 @@ pub(crate) fn text<'l>(line: &'l Line, field: &str) -> &'l str {
 }
 
 /// A station's side of the mirror feed: what the README shows as the ten-line sender.
-pub(crate) struct Mirror(UnixStream);
+pub(crate) struct Mirror(Box<dyn std::io::Write>);
 
 impl Mirror {
     pub(crate) fn connect(socket: &Path) -> Self {
         let connected =
             wait_for(SOON, "the mirror's socket", || UnixStream::connect(socket).map_err(|e| e.to_string()));
-        Self(connected.unwrap_or_else(|late| panic!("{late}")))
+        Self(Box::new(connected.unwrap_or_else(|late| panic!("{late}"))))
+    }
+
+    pub(crate) fn connect_tcp(port: u16) -> Self {
+        let look = || std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string());
+        let connected = wait_for(SOON, "the mirror's port", look);
+        Self(Box::new(connected.unwrap_or_else(|late| panic!("{late}"))))
     }
 
     pub(crate) fn send(&mut self, kind: u8, connector: u16, bytes: &[u8]) {

@@ -138,7 +138,11 @@ fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decod
     }
     let as_2 = |heard: &mut Heard| {
         let read = iso2::Document::from_bytes(payload).map(|document| part2::read(&document, heard));
-        matches!(read, Ok(true))
+        let read = matches!(read, Ok(true));
+        if !read {
+            heard.clear();
+        }
+        read
     };
     let as_din = |heard: &mut Heard| {
         let read = din::read(payload, heard).is_ok();
@@ -151,6 +155,9 @@ fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decod
         Agreed::On(Protocol::Iso2) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
         Agreed::On(Protocol::Din70121) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
         Agreed::On(Protocol::Iso2 | Protocol::Din70121) => Decoded::Not(Unreadable::Undecodable),
+        // A session whose beginning was not heard, after one of -20.
+        Agreed::On(_) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
+        Agreed::On(_) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
         Agreed::On(_) => Decoded::Not(Unreadable::OtherProtocol),
         Agreed::Foreign => Decoded::Not(Unreadable::UnknownNamespace),
         Agreed::Unheard if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
