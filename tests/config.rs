@@ -455,12 +455,53 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
     }
 }
 
+// ---------------------------------------------------------------- charging sessions
+
+/// One charge point whose sessions are heard.
+fn sessions(wire: &str, device: &str) -> String {
+    format!(
+        "{HEAD}[bus.plc-1]\niso15118 = {wire}\n\
+         [device.evse-07]\nkind = \"evse\"\nbus = \"plc-1\"\nprofile = \"iso15118\"\n{device}"
+    )
+}
+
 #[test]
-fn a_device_on_a_wire_of_a_later_version_is_told_so() {
-    let wire = "iso15118 = { tap = \"eth1\" }";
-    let text = format!("{HEAD}{METER}").replace("modbus-tcp = {}", wire).replace("address = \"10.0.0.16\"\n", "");
-    let problem = "this version reads Modbus and CAN only; the bus lan is iso15118";
-    assert_faults(&faults(&text), &[(11, problem, "modbus-rtu = {")]);
+fn a_charge_point_may_be_heard_in_three_ways() {
+    let mirror = plan(&sessions("{ mirror = \"unix:/run/v2g-edge/iso15118.sock\" }", "connector = 2\n"));
+    assert_eq!(mirror.devices[0].reach, Reach::Session { connector: 2 });
+    let points = &mirror.devices[0].spec.points;
+    assert!(points.iter().any(|point| point.field.as_str() == "soc") && points.len() > 80, "{}", points.len());
+    plan(&sessions("{ mirror = \"tcp:127.0.0.1:15119\" }", ""));
+    plan(&sessions("{ tap = \"eth1\" }", ""));
+    plan(&sessions("{ files = [\"a.ev.bin\", \"a.se.bin\"] }", ""));
+}
+
+#[test]
+fn what_a_session_bus_does_not_have_is_told() {
+    let tap = "{ tap = \"eth1\" }";
+    for (wire, device, problem, remedy) in [
+        (tap, "connector = 2", "the bus plc-1 is one connector by itself", "delete this line"),
+        (tap, "unit = 1", "are heard and never asked", "delete this line"),
+        (tap, "poll = \"1s\"", "are heard and never asked", "delete this line"),
+        ("{ files = [\"a.ev.bin\"] }", "", "1 files are no pairs", "a.se.bin"),
+        ("{ mirror = \"/run/x\" }", "", "is no socket", "unix:/path"),
+    ] {
+        let found = faults(&sessions(wire, &format!("{device}\n")));
+        assert!(
+            found.iter().any(|fault| fault.problem.contains(problem) && fault.remedy.contains(remedy)),
+            "{found:?}"
+        );
+    }
+    let registers = sessions(tap, "").replace("profile = \"iso15118\"", "profile = \"sim-bidirectional-dc\"");
+    let found = faults(&registers);
+    assert!(found.iter().any(|fault| fault.problem.contains("is for Modbus; the bus plc-1 is iso15118")), "{found:?}");
+}
+
+#[test]
+fn two_devices_of_one_connector_are_one() {
+    let second = "connector = 1\n[device.evse-08]\nkind = \"evse\"\nbus = \"plc-1\"\nprofile = \"iso15118\"\n";
+    let found = faults(&sessions("{ mirror = \"unix:/run/x.sock\" }", second));
+    assert!(found.iter().any(|fault| fault.problem.contains("bus plc-1, connector 1")), "{found:?}");
 }
 
 // ---------------------------------------------------------------- a serial line
@@ -819,7 +860,7 @@ fn what_does_not_fit_a_can_bus_is_named() {
         (CHADEMO.to_owned() + "unit = 1\n", "speaks by itself", "delete this line"),
         (CHADEMO.to_owned() + "node = 1\n", "have no number of their own", "delete this line"),
         (CHADEMO.replace("chademo", "winline-uxr"), "the key node is missing", "node = 3"),
-        (CHADEMO.replace("chademo", "alfen-eve-ng9xx"), "this profile is for Modbus", "of the same kind"),
+        (CHADEMO.replace("chademo", "alfen-eve-ng9xx"), "is for Modbus; the bus can-a is can", "of the same kind"),
         (CHADEMO.to_owned() + &CHADEMO.replace("dc-1", "dc-2"), "is the same device as dc-1", "bus or profile"),
     ] {
         let faults = faults(&can(&device)).to_string();

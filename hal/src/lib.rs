@@ -7,6 +7,7 @@
 //! | [`RegisterBus`] | [`TcpBus`], [`RtuBus`] | `sim::ModbusServer`, `sim::ModbusLine`: real servers to talk to |
 //! | [`can::FrameBus`] | [`can::CanSocket`], [`can::CanLog`] | – (a recording is one) |
 //! | [`Clock`] | [`LinuxClock`] | `sim::SimClock` |
+//! | – | [`PacketTap`]: what passes on an interface | – |
 //! | [`Watchdog`] | [`Systemd`], [`KernelWatchdog`] | – |
 //!
 //! Nothing here knows a meter, a journal or a broker. Nothing here writes to a device or sends on a bus: there is no
@@ -15,6 +16,7 @@
 
 pub mod can;
 mod clock;
+mod packet_tap;
 mod process;
 mod register_bus;
 pub mod reply;
@@ -25,6 +27,7 @@ mod tcp;
 mod watchdog;
 
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
+pub use packet_tap::PacketTap;
 pub use process::{rss_bytes, terminate, trim_heap};
 pub use register_bus::{BusError, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};

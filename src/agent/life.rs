@@ -8,11 +8,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Framing, Parity, Plan, Reach, WhenFull, Wire};
+use crate::config::{
+    BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, Mirror, Parity, Plan, Reach, Tap, WhenFull,
+    Wire,
+};
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
-use crate::source::{can, modbus};
+use crate::source::{can, iso15118 as sessions, modbus};
 use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
@@ -166,6 +169,7 @@ pub(super) fn journal_settings(plan: &Plan) -> journal::Settings {
 enum Source {
     Modbus(modbus::Port),
     Can(can::Bus),
+    Sessions(sessions::Port),
 }
 
 impl Source {
@@ -180,13 +184,16 @@ impl Source {
         match self {
             Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
             Self::Can(bus) => can::run(bus, clock, samples, facts, pulse, stop).await,
+            Self::Sessions(port) => sessions::run(port, clock, samples, facts, pulse, stop).await,
         }
     }
 }
 
 fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
     let modbus = modbus_ports(plan, window_end).into_iter().map(Source::Modbus);
-    modbus.chain(plan.buses.iter().filter_map(|bus| can_bus(plan, bus)).map(Source::Can)).collect()
+    let can = plan.buses.iter().filter_map(|bus| can_bus(plan, bus)).map(Source::Can);
+    let sessions = session_ports(plan).into_iter().map(Source::Sessions);
+    modbus.chain(can).chain(sessions).collect()
 }
 
 /// A CAN bus with its devices; `None` if it is another kind of bus, or has none.
@@ -217,6 +224,29 @@ pub(crate) fn can_port(settings: &CanBus) -> can::Port {
             interface: interface.clone(),
         },
     }
+}
+
+/// One for each bus that has a device.
+fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
+    let port = |bus: &BusPlan| {
+        let Wire::Iso15118(tap) = &bus.wire else { return None };
+        let feed = match tap.clone() {
+            Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
+            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            Tap::Interface(interface) => sessions::Feed::Tap(interface),
+            Tap::Files(pairs) => sessions::Feed::Files(pairs),
+        };
+        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.reach {
+            Reach::Session { connector } if device.bus == bus.id => {
+                Some(sessions::Target { ix, connector, spec: device.spec.clone() })
+            }
+            _ => None,
+        };
+        let devices: Vec<_> = (0..).map(DeviceIx).zip(&plan.devices).filter_map(target).collect();
+        let window = plan.aggregate.window;
+        (!devices.is_empty()).then(|| sessions::Port { bus: bus.id.clone(), feed, devices, window })
+    };
+    plan.buses.iter().filter_map(port).collect()
 }
 
 /// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.

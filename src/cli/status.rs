@@ -10,7 +10,7 @@ use super::show::{self, Paint};
 use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
-use crate::health::{BusFacts, DeviceFacts, DeviceState, UplinkState};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, SessionFacts, UplinkState};
 use crate::measure::ClockTrust;
 
 /// Where an agent with a default configuration answers.
@@ -215,11 +215,46 @@ fn device_text(device: &DeviceFacts, paint: Paint) -> String {
         DeviceState::Unknown => paint.dim("not asked yet"),
     };
     let power = device.power_flow_kw.map_or_else(String::new, |kw| format!(" {kw:>9.3} kW,"));
+    if let Some(session) = &device.session {
+        return format!("{}{power} {}", session_state(device, session, paint), session_text(device, session, paint));
+    }
     if device.requests == 0 && device.answers > 0 {
         return format!("{state}{power} {} frames read", device.answers);
     }
     let failed: u64 = device.failures.values().sum();
     format!("{state}{power} {} of {} requests failed, reply {}", failed, device.requests, milliseconds(device.reply_ms))
+}
+
+fn session_state(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> String {
+    match (device.state, session.state.as_str()) {
+        (DeviceState::Silent(why), _) => paint.bad(&format!("silent ({})", why.as_str())),
+        (_, "") | (DeviceState::Unknown, "unknown") => paint.dim("nothing heard yet"),
+        (_, state @ ("failed" | "aborted" | "unknown_protocol" | "encrypted")) => paint.odd(state),
+        (_, state) => paint.good(state),
+    }
+}
+
+/// What is known of a charging session, as far as it is.
+fn session_text(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(session.protocol.clone());
+    parts.extend(session.vehicle.as_ref().map(|vehicle| format!("vehicle {vehicle}")));
+    parts.extend(session.soc.map(|soc| format!("SoC {soc} %")));
+    parts.extend(session.voltage.map(|voltage| format!("{voltage} V")));
+    parts.extend(session.current.map(|current| format!("{current} A")));
+    if let (Some(import), Some(export)) = (session.energy_import_kwh, session.energy_export_kwh) {
+        let source = session.energy_source.as_deref().unwrap_or("–");
+        parts.push(format!("{import:.3} kWh in, {export:.3} kWh out ({source})"));
+    }
+    parts.extend(session.last_end.as_ref().map(|end| format!("last session {end}")));
+    parts.push(format!("{} messages in {} sessions", session.messages, session.sessions));
+    let unreadable: Vec<String> = device.failures.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    if !unreadable.is_empty() {
+        let namespace = session.namespace.as_deref().map_or_else(String::new, |name| format!(" (negotiated: {name})"));
+        let text = format!("unreadable: {}{namespace}", unreadable.join(", "));
+        parts.push(if session.readable { text } else { paint.bad(&text) });
+    }
+    parts.join(", ")
 }
 
 fn entries(count: u64) -> String {

@@ -1,5 +1,4 @@
-//! `[bus.*]`: the wires of the gateway. All four kinds are read and checked; this version drives `modbus-tcp`,
-//! `modbus-rtu` and `can`.
+//! `[bus.*]`: the wires of the gateway.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Parity, SerialLine, Tap, Wire};
+use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, Parity, SerialLine, Tap, Wire};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
@@ -74,6 +73,8 @@ const RESTART_DEFAULT: Duration = Duration::from_secs(1);
 /// `IFNAMSIZ` less its final NUL.
 const INTERFACE_BYTES_MAX: usize = 15;
 const FILES_MAX: usize = 64;
+/// `sun_path` less its end.
+const SOCKET_BYTES_MAX: usize = 107;
 
 /// One bus; `None` after reporting what is wrong with it.
 pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusPlan> {
@@ -178,7 +179,7 @@ fn iso15118(section: &Section<'_>) -> Option<Wire> {
     match section.present(&["mirror", "tap", "files"]).as_slice() {
         ["mirror"] => section.optional("mirror", mirror).map(Tap::Mirror),
         ["tap"] => section.optional("tap", interface).map(Tap::Interface),
-        ["files"] => section.list("files", FILES_MAX, |value| text(value).map(PathBuf::from)).map(Tap::Files),
+        ["files"] => recordings(section).map(Tap::Files),
         _ => {
             let remedy =
                 "iso15118 = { mirror = \"unix:/run/v2g-edge/iso15118.sock\" }   (or tap = \"eth1\", or files = […])";
@@ -190,11 +191,28 @@ fn iso15118(section: &Section<'_>) -> Option<Wire> {
     .map(Wire::Iso15118)
 }
 
-fn mirror(value: &Value) -> Taken<String> {
+/// `unix:/path` or `tcp:host:port`.
+fn mirror(value: &Value) -> Taken<Mirror> {
     let given = text(value)?;
-    let is_socket = given.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    let is_port = given.strip_prefix("tcp:").is_some_and(|at| at.contains(':') && Endpoint::parse(at, 1).is_ok());
-    if is_socket || is_port { Ok(given) } else { Err(Wrong::noted("is no socket", "unix:/path or tcp:host:port")) }
+    let unix = given.strip_prefix("unix:").filter(|path| path.starts_with('/') && path.len() <= SOCKET_BYTES_MAX);
+    let tcp = given.strip_prefix("tcp:").filter(|at| at.contains(':')).and_then(|at| Endpoint::parse(at, 1).ok());
+    match (unix, tcp) {
+        (Some(path), _) => Ok(Mirror::Unix(PathBuf::from(path))),
+        (_, Some(endpoint)) => Ok(Mirror::Tcp(endpoint)),
+        _ => Err(Wrong::noted("is no socket", "unix:/path or tcp:host:port")),
+    }
+}
+
+/// Pairs: what the vehicle said, what the station said.
+fn recordings(section: &Section<'_>) -> Option<Vec<(PathBuf, PathBuf)>> {
+    let files = section.list("files", FILES_MAX, |value| text(value).map(PathBuf::from))?;
+    if files.len() % 2 != 0 {
+        let problem =
+            format!("{} files are no pairs: each session is two, the vehicle's side and the station's", files.len());
+        section.blame("files", problem, "files = [\"a.ev.bin\", \"a.se.bin\"]");
+        return None;
+    }
+    Some(files.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
 }
 
 fn interface(value: &Value) -> Taken<String> {

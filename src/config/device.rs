@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
-use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
+use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, Tap, UnitId, Wire};
 use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
@@ -74,17 +74,19 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         blame_kind(&section, kind, profile.kind, name);
     }
     let (profile, profile_name) = (profile?, profile_name?);
-    let connector = connector(&section, &profile, &profile_name);
-    let first = connector.unwrap_or(1);
-    let points = match (profile.medium, bus.map(|bus| &bus.wire)) {
-        (Medium::Can(place), Some(Wire::Can(_))) => {
-            let node = numbered(&section, place, &profile_name)?;
-            profile.points_of(node)
+    if let Some(bus) = bus {
+        check_medium(&section, bus, profile.medium, &profile_name)?;
+    }
+    let (connector, points) = match profile.medium {
+        Medium::Modbus => {
+            let connector = connector(&section, &profile, &profile_name);
+            (connector, profile.points(connector.unwrap_or(1)))
         }
-        (Medium::Can(_), Some(other)) => return blame_medium(&section, "a CAN bus", other),
-        (Medium::Modbus, Some(wire @ Wire::Can(_))) => return blame_medium(&section, "Modbus", wire),
-        _ => profile.points(first),
+        Medium::Can(place) => (None, profile.points_of(numbered(&section, place, &profile_name)?)),
+        // The connector of a session is where it is reached.
+        Medium::Session => (None, profile.points(1)),
     };
+    let first = connector.unwrap_or(1);
     let spec = DeviceSpec {
         id: id?,
         kind: kind?,
@@ -125,12 +127,6 @@ fn numbered(section: &Section<'_>, place: Option<Node>, profile: &str) -> Option
     }
 }
 
-fn blame_medium<T>(section: &Section<'_>, medium: &str, wire: &Wire) -> Option<T> {
-    let problem = format!("this profile is for {medium}, and the bus of the device is {}", wire.kind());
-    section.blame("profile", problem, "a profile and a bus of the same kind");
-    None
-}
-
 struct Reached {
     reach: Reach,
     bus_timeout: Duration,
@@ -168,13 +164,50 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
             let node = section.optional("node", integer(0..=0xffff_u32));
             Some(Reached { reach: Reach::Can { source: can.source.clone(), node }, bus_timeout: *TIMEOUT.end() })
         }
-        Wire::Iso15118(_) => {
-            let problem = format!("this version reads Modbus and CAN only; the bus {id} is {}", wire.kind());
-            let remedy = "bus = a bus with modbus-tcp = {}, modbus-rtu = {…} or can = {…}, or delete the device";
-            section.blame("bus", problem, remedy);
-            None
+        Wire::Iso15118(tap) => {
+            for key in ["address", "unit", "poll", "timeout"] {
+                if section.has(key) {
+                    let problem = format!("the bus {id} carries charging sessions, which are heard and never asked");
+                    section.blame(key, problem, "delete this line");
+                }
+            }
+            let connector = section.optional("connector", integer(0..=u16::MAX));
+            if section.has("connector") && !matches!(tap, Tap::Mirror(_)) {
+                let problem = format!("the bus {id} is one connector by itself");
+                section.blame("connector", problem, "delete this line");
+                return None;
+            }
+            if section.has("connector") && connector.is_none() {
+                return None;
+            }
+            Some(Reached { reach: Reach::Session { connector: connector.unwrap_or(1) }, bus_timeout: SESSION_TIMEOUT })
         }
     }
+}
+
+/// Nobody is asked on such a bus.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A profile of registers is of no use on a bus of charging sessions, and so on.
+fn check_medium(section: &Section<'_>, bus: &BusPlan, medium: Medium, profile: &str) -> Option<()> {
+    let (of, fits) = match medium {
+        Medium::Modbus => ("Modbus", matches!(bus.wire, Wire::ModbusTcp { .. } | Wire::ModbusRtu { .. })),
+        Medium::Can(_) => ("a CAN bus", matches!(bus.wire, Wire::Can(_))),
+        Medium::Session => ("charging sessions", matches!(bus.wire, Wire::Iso15118(_))),
+    };
+    if fits {
+        return Some(());
+    }
+    let remedy = match bus.wire {
+        Wire::Iso15118(_) => "profile = \"iso15118\"",
+        _ => "a profile and a bus of the same kind",
+    };
+    section.blame(
+        "profile",
+        format!("the profile {profile} is for {of}; the bus {} is {}", bus.id, bus.wire.kind()),
+        remedy,
+    );
+    None
 }
 
 /// Two devices with the same unit at the same address, or on the same line, are one device under two names.

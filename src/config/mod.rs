@@ -46,7 +46,7 @@ pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan,
-    InvalidAddress, InvalidUnitId, JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId,
+    InvalidAddress, InvalidUnitId, JournalPlan, LogPlan, Mirror, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId,
     UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};

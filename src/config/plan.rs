@@ -187,7 +187,7 @@ pub enum Wire {
     },
     /// A CAN bus.
     Can(CanBus),
-    /// A tap on ISO 15118 sessions. Read and checked, not driven by this version.
+    /// ISO 15118 sessions, heard.
     Iso15118(Tap),
 }
 
@@ -306,12 +306,21 @@ impl Parity {
 /// Where ISO 15118 sessions are seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tap {
-    /// The charger sends a copy of its messages here: `unix:/path` or `tcp:host:port`.
-    Mirror(String),
+    /// The charger sends a copy of its messages here.
+    Mirror(Mirror),
     /// A network interface on which they pass.
     Interface(String),
-    /// Recordings.
-    Files(Vec<PathBuf>),
+    /// Recordings: the vehicle's side and the station's side of each.
+    Files(Vec<(PathBuf, PathBuf)>),
+}
+
+/// Where a charger sends a copy of its messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mirror {
+    /// A unix socket; absolute, at most 107 bytes.
+    Unix(PathBuf),
+    /// An address of this machine.
+    Tcp(Endpoint),
 }
 
 /// `[device.*]`, with its profile worked in.

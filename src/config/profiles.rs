@@ -37,6 +37,7 @@ const BUILT_IN: &[(&str, &str, &str)] = built_in! {
     "eastron-sdm630"
     "eastron-sdm72d-m"
     "eastron-sdm72d-m-v2"
+    "iso15118"
     "janitza-umg96rm"
     "keba-p30"
     "mennekes-amtron-compact-2.0s"

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{BusId, ClockTrust, DeviceId, DeviceKind, Epoch, Missing, Seq};
+use crate::measure::{BusId, ClockTrust, DeviceId, DeviceKind, Epoch, Missing, Seq, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
 #[derive(Debug, Default)]
@@ -115,6 +115,46 @@ pub struct DeviceFacts {
     pub reply_ms: Option<f64>,
     /// The last known power, kW, positive towards the vehicle or the site.
     pub power_flow_kw: Option<f64>,
+    /// The charging session, of a device whose sessions are heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionFacts>,
+}
+
+/// A charging session, as far as it was heard. Empty where nothing was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionFacts {
+    /// What it does, or how the last one ended.
+    pub state: String,
+    /// `din70121`, `iso15118-2`, `iso15118-20`.
+    pub protocol: Option<String>,
+    /// As the two have negotiated it; known only when the beginning was heard.
+    pub namespace: Option<String>,
+    /// The vehicle.
+    pub vehicle: Option<VehicleId>,
+    /// The station's own name.
+    pub evse_id: Option<String>,
+    /// State of charge, %.
+    pub soc: Option<f64>,
+    /// At the station, V.
+    pub voltage: Option<f64>,
+    /// At the station, A, positive towards the vehicle.
+    pub current: Option<f64>,
+    /// To the vehicle in this session, kWh.
+    pub energy_import_kwh: Option<f64>,
+    /// From the vehicle in this session, kWh.
+    pub energy_export_kwh: Option<f64>,
+    /// `meter` or `integrated`.
+    pub energy_source: Option<String>,
+    /// Whether the last frame could be read.
+    pub readable: bool,
+    /// Messages understood since the start.
+    pub messages: u64,
+    /// Sessions since the start.
+    pub sessions: u64,
+    /// How the last session ended, and why.
+    pub last_end: Option<String>,
+    /// From the charger's clock, as its feed says, to ours; ms.
+    pub lag_ms: Option<f64>,
 }
 
 /// A CAN bus, as its source sees it. Counts are since the start.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{BusId, DeviceId, Epoch, FieldName, Identity, Seq};
 use super::sample::Missing;
+use super::session::SessionEvent;
 
 /// Something that a person or an audit must be able to find later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub enum EventKind {
         /// How many, at the least.
         frames: u64,
     },
+    /// Something in the charging session at the device.
+    Session(SessionEvent),
 }
 
 impl EventKind {
@@ -96,6 +99,7 @@ impl EventKind {
             Self::BusState { .. } => "bus_state",
             Self::BusRestarted(_) => "bus_restarted",
             Self::FramesDropped { .. } => "frames_dropped",
+            Self::Session(event) => event.name(),
         }
     }
 

@@ -17,6 +17,7 @@ mod id;
 mod point;
 mod sample;
 mod schema;
+mod session;
 mod signal;
 mod time;
 mod unit;
@@ -30,6 +31,7 @@ pub use point::{
 };
 pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
 pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};
+pub use session::{SessionEvent, SessionFact, SessionValue};
 pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use unit::{Conversion, Unit};

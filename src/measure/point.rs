@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::id::{DeviceId, FieldName};
 use super::schema::DeviceKind;
+use super::session::SessionValue;
 use super::signal::SignalPoint;
 use super::unit::{Conversion, Unit};
 
@@ -141,10 +142,10 @@ pub struct SunSpecSource {
 }
 
 /// A value of an ISO 15118 session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionPoint {
-    /// The session tracker's name for it.
-    pub value: Arc<str>,
+    /// Which one.
+    pub value: SessionValue,
 }
 
 /// The type of a value on the wire.

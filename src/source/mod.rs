@@ -10,6 +10,7 @@
 //! - Nothing is ever written to a device.
 
 pub mod can;
+pub mod iso15118;
 pub mod modbus;
 
 use crate::measure::{ClockTrust, Mono, Stamp, Utc};

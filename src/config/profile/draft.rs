@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::can::{CAN, CanDraft, SignalDraft};
+use super::iso15118::{ISO15118, SessionDraft};
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
@@ -20,7 +21,14 @@ pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_
 const FROZEN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 pub(super) const FILE: Form = Form {
     table: "",
-    keys: &[("profile", "[profile]"), ("modbus", "[modbus]"), ("can", "[can]"), ("group", ""), ("point", "")],
+    keys: &[
+        ("profile", "[profile]"),
+        ("modbus", "[modbus]"),
+        ("can", "[can]"),
+        ("iso15118", "[iso15118]"),
+        ("group", ""),
+        ("point", ""),
+    ],
 };
 pub(super) const PROFILE: Form = Form {
     table: "profile",
@@ -98,6 +106,8 @@ pub(in crate::config) struct Draft {
     pub sources: Option<Vec<String>>,
     pub(super) modbus: ModbusDraft,
     pub(super) can: CanDraft,
+    /// Of a profile of charging sessions, which has neither registers nor groups.
+    pub(super) session: Option<SessionDraft>,
     pub(super) groups: Vec<(String, GroupDraft)>,
     pub(super) points: Vec<PointDraft>,
 }
@@ -143,6 +153,7 @@ impl Draft {
             sources: profile.list("sources", 64, text),
             modbus: modbus_draft,
             can: CanDraft::read(file.section("can", &CAN).as_ref()),
+            session: file.section("iso15118", &ISO15118).map(|section| SessionDraft::read(&section)),
             groups: read_groups(scope, &file),
             points: file
                 .family("point")
@@ -154,7 +165,8 @@ impl Draft {
 
     /// This file's words where it has any, the base's elsewhere.
     pub(in crate::config) fn over(self, base: Self) -> Self {
-        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, can, groups, points } = self;
+        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, can, session, groups, points } =
+            self;
         let mut merged_groups = base.groups;
         for (name, group) in groups {
             match merged_groups.iter_mut().find(|(known, _)| *known == name) {
@@ -182,6 +194,10 @@ impl Draft {
             sources: sources.or(base.sources),
             modbus: modbus.over(base.modbus),
             can: can.over(base.can),
+            session: match (session, base.session) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
             groups: merged_groups,
             points: merged_points,
         }

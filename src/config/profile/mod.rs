@@ -2,12 +2,12 @@
 //!
 //! In: files, laid over each other (`draft.rs`). Out: a [`Profile`], complete and checked; what is missing or does not fit is
 //! reported. What all wires share is here: quantity, unit, scale, sign, range, words; where a point comes from is in the
-//! file of its wire (`modbus.rs`,
-//! `can.rs`).
+//! file of its wire (`modbus.rs`, `can.rs`, `iso15118.rs`).
 
 mod blocks;
 mod can;
 mod draft;
+mod iso15118;
 mod modbus;
 pub(in crate::config) mod sunspec;
 
@@ -53,6 +53,8 @@ pub(super) enum Medium {
     Modbus,
     /// A CAN bus; where a device's own number stands in its ids.
     Can(Option<Node>),
+    /// Charging sessions.
+    Session,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,18 @@ impl Draft {
     /// The profile, if nothing is missing and everything fits together; what does not is reported.
     pub(super) fn complete(&self, faults: &Collector, files: &dyn DbcFiles) -> Option<Profile> {
         self.require_all(faults);
+        if let Some(session) = &self.session {
+            return Some(Profile {
+                kind: self.kind?,
+                poll: self.modbus.poll(),
+                address_base: None,
+                medium: Medium::Session,
+                connectors: None,
+                groups: Vec::new(),
+                of_station: Vec::new(),
+                points: session.points()?.into(),
+            });
+        }
         let dbc = if self.can.is_said() { Some(self.can.file(&self.header, files, faults)?) } else { None };
         let complete = |point: &PointDraft| point.complete(self, dbc.as_deref(), faults);
         let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
@@ -145,14 +159,15 @@ impl Draft {
 
     /// Reports what a profile must say of itself and does not.
     fn require_all(&self, faults: &Collector) {
-        let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, .. } = self;
+        let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, session, .. } = self;
+        let is_modbus = session.is_none() && !self.can.is_said();
         let base = "0   (the number that the register list gives to the first register on the wire)";
         let needed = [
             (vendor.is_some(), header, "profile", "vendor", PROFILE.example("vendor")),
             (model.is_some(), header, "profile", "model", PROFILE.example("model")),
             (kind.is_some(), header, "profile", "kind", "\"meter\"   (or \"evse\")"),
             (sources.is_some(), header, "profile", "sources", PROFILE.example("sources")),
-            (modbus.address_base.is_some() || self.can.is_said(), modbus_header, "modbus", "address_base", base),
+            (modbus.address_base.is_some() || !is_modbus, modbus_header, "modbus", "address_base", base),
         ];
         for (is_there, place, table, key, example) in needed {
             let path = format!("{table}.{key}");
@@ -161,7 +176,13 @@ impl Draft {
                 faults.push(place.fault(path, problem, format!("{key} = {example}")));
             }
         }
-        if points.is_empty() || points.len() > POINTS_MAX {
+        if session.is_some() {
+            if let Some(point) = points.first() {
+                let problem = format!("the point {} has no place in a profile with [iso15118]", point.field);
+                let remedy = "values = [\"all\"] under [iso15118], and no [point]";
+                faults.push(point.place.fault(format!("point.{}", point.field), problem, remedy));
+            }
+        } else if points.is_empty() || points.len() > POINTS_MAX {
             let problem = format!("the profile has {} points; 1 to {POINTS_MAX} are allowed", points.len());
             let line = "power_flow = { register = 52, unit = \"W\", sign = \"import-positive\", group = \"fast\" }";
             faults.push(header.fault("point", problem, format!("[point]\n{line}")));

@@ -4,8 +4,8 @@ use super::line::{Line, Lines};
 use crate::journal::Lane;
 use crate::measure::DeviceKind;
 use crate::measure::{
-    Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup,
-    Thinned,
+    Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec,
+    SessionFact, SiteRollup, Thinned,
 };
 
 pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
@@ -194,6 +194,14 @@ fn event(line: Line, event: &Event) -> Line {
         EventKind::FramesDropped { bus, frames } => {
             line.text("bus", bus.as_str());
             line.count("frames", *frames);
+        }
+        EventKind::Session(told) => {
+            for (key, fact) in told.facts() {
+                match fact {
+                    SessionFact::Text(text) => line.text(key, text),
+                    SessionFact::Count(count) => line.count(key, count),
+                }
+            }
         }
     }
     line

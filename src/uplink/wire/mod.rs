@@ -28,6 +28,10 @@
 //! - What happens to a CAN bus: `bus_state` (`bus`, `state`, `reason`), `bus_restarted` (`bus`), `frames_dropped` (`bus`, `frames`).
 //! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
 //!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.
+//! - Events of a charging session begin with `session_`: `session_started` (`how`, `protocol`, `namespace`, `evse_id`),
+//!   `session_phase` (`phase`, `before`), `session_notified` (`what`), `session_failed` (`code`, `message`), `session_ended` (`how`,
+//!   `reason`, `seconds`, `import_wh`, `export_wh`, `energy_source`, `messages`, `unreadable`), `session_encrypted`,
+//!   `session_unreadable` (`reason`, `count`, `namespace`), `session_readable` (`count`); `feed_connected` and `feed_lost` (`reason`).
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.

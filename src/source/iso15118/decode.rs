@@ -1,0 +1,219 @@
+//! From the payload of one frame to what it says, by the protocol that the session has agreed on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use iso15118::app_protocol::{ResponseCode, SupportedAppProtocolReq, SupportedAppProtocolRes};
+use iso15118::exi::{ExiDocument, ExiError};
+use iso15118::iso20::{ac, dc, messages};
+use iso15118::{Protocol, iso2};
+
+use super::message::{Act, Heard};
+use super::{din, iso2 as part2, iso20 as part20};
+
+/// What the two have agreed on, as far as it was heard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Agreed {
+    /// The handshake was not heard: the first message that fits a schema decides.
+    #[default]
+    Unheard,
+    /// A protocol that can be read.
+    On(Protocol),
+    /// A namespace that is none of those.
+    Foreign,
+}
+
+/// Why a frame could not be read. Each is counted by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Unreadable {
+    /// No V2GTP header where a frame should begin.
+    Garbage,
+    /// A frame longer than any message (64 KiB).
+    TooLong,
+    /// The connection ended, or bytes went missing, in the midst of a frame.
+    Truncated,
+    /// TCP bytes that never came by.
+    Lost,
+    /// A payload type that carries no message.
+    PayloadType,
+    /// A message that does not fit the negotiated schema, in a session in which none has fitted yet: another edition.
+    SchemaMismatch,
+    /// A message that does not fit the schema, among others that do.
+    Undecodable,
+    /// The negotiated namespace is none that we know.
+    UnknownNamespace,
+    /// A message set that this build does not have (WPT, ACDP, AC_DER).
+    NoCodec,
+    /// A message of another protocol than the negotiated one.
+    OtherProtocol,
+    /// A record of the mirror feed that is none: the feed is closed.
+    BadRecord,
+    /// A record for a connector that no device of this bus has.
+    UnknownConnector,
+}
+
+impl Unreadable {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::Garbage,
+        Self::TooLong,
+        Self::Truncated,
+        Self::Lost,
+        Self::PayloadType,
+        Self::SchemaMismatch,
+        Self::Undecodable,
+        Self::UnknownNamespace,
+        Self::NoCodec,
+        Self::OtherProtocol,
+        Self::BadRecord,
+        Self::UnknownConnector,
+    ];
+
+    /// The word in `status` and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::TooLong => "too_long",
+            Self::Truncated => "truncated",
+            Self::Lost => "lost",
+            Self::PayloadType => "payload_type",
+            Self::SchemaMismatch => "schema_mismatch",
+            Self::Undecodable => "undecodable",
+            Self::UnknownNamespace => "unknown_namespace",
+            Self::NoCodec => "no_codec",
+            Self::OtherProtocol => "other_protocol",
+            Self::BadRecord => "bad_record",
+            Self::UnknownConnector => "unknown_connector",
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What decoding one payload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// A message of this protocol; `None` is the handshake.
+    As(Option<Protocol>),
+    /// Not read.
+    Not(Unreadable),
+}
+
+/// EXI payload types (ISO 15118-20, table 10; 0x8010 and 0x8011 of its amendment 1).
+const HANDSHAKE_OR_2: u16 = 0x8001;
+const COMMON: u16 = 0x8002;
+const AC: u16 = 0x8003;
+const DC: u16 = 0x8004;
+const OTHER_20: [u16; 4] = [0x8005, 0x8006, 0x8010, 0x8011];
+
+/// Whether a frame of this type may carry a message.
+pub(super) fn is_message_type(payload_type: u16) -> bool {
+    matches!(payload_type, HANDSHAKE_OR_2 | COMMON | AC | DC) || OTHER_20.contains(&payload_type)
+}
+
+/// Reads one payload into `heard`, which is cleared first.
+pub(super) fn decode(agreed: &Agreed, payload_type: u16, payload: &[u8], heard: &mut Heard) -> Decoded {
+    heard.clear();
+    match payload_type {
+        HANDSHAKE_OR_2 => first_generation(agreed, payload, heard),
+        COMMON => second_generation(agreed, messages::Document::from_bytes(payload), heard, part20::read_common),
+        AC => second_generation(agreed, ac::Document::from_bytes(payload), heard, part20::read_ac),
+        DC => second_generation(agreed, dc::Document::from_bytes(payload), heard, part20::read_dc),
+        other if OTHER_20.contains(&other) => Decoded::Not(Unreadable::NoCodec),
+        _ => Decoded::Not(Unreadable::PayloadType),
+    }
+}
+
+/// The handshake, ISO 15118-2 and DIN share a payload type. The handshake can come at any time: a new session whose
+/// predecessor was not heard to end. Its document code differs from that of a message in the first two bits.
+fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decoded {
+    if handshake(payload, heard) {
+        return Decoded::As(None);
+    }
+    let as_2 = |heard: &mut Heard| {
+        let read = iso2::Document::from_bytes(payload).map(|document| part2::read(&document, heard));
+        let read = matches!(read, Ok(true));
+        if !read {
+            heard.clear();
+        }
+        read
+    };
+    let as_din = |heard: &mut Heard| {
+        let read = din::read(payload, heard).is_ok();
+        if !read {
+            heard.clear();
+        }
+        read
+    };
+    match agreed {
+        Agreed::On(Protocol::Iso2) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
+        Agreed::On(Protocol::Din70121) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
+        Agreed::On(Protocol::Iso2 | Protocol::Din70121) => Decoded::Not(Unreadable::Undecodable),
+        // A session whose beginning was not heard, after one of -20.
+        Agreed::On(_) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
+        Agreed::On(_) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
+        Agreed::On(_) => Decoded::Not(Unreadable::OtherProtocol),
+        Agreed::Foreign => Decoded::Not(Unreadable::UnknownNamespace),
+        Agreed::Unheard if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
+        Agreed::Unheard if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
+        Agreed::Unheard => Decoded::Not(Unreadable::Undecodable),
+    }
+}
+
+/// -20 says by its payload type what it is.
+fn second_generation<D>(
+    agreed: &Agreed,
+    document: Result<D, ExiError>,
+    heard: &mut Heard,
+    read: impl FnOnce(&D, &mut Heard),
+) -> Decoded {
+    match (document, agreed) {
+        (Ok(document), _) => {
+            read(&document, heard);
+            Decoded::As(Some(Protocol::Iso20))
+        }
+        (Err(_), Agreed::On(Protocol::Iso2 | Protocol::Din70121)) => Decoded::Not(Unreadable::OtherProtocol),
+        (Err(_), _) => Decoded::Not(Unreadable::Undecodable),
+    }
+}
+
+fn handshake(payload: &[u8], heard: &mut Heard) -> bool {
+    // 10: EXI header; then 00 is the request, 01 the answer.
+    match payload.get(1).map(|byte| byte >> 6) {
+        Some(0b00) => {
+            let Ok(offer) = SupportedAppProtocolReq::from_bytes(payload) else { return false };
+            heard.name = "supportedAppProtocolReq";
+            let entries = offer.app_protocols.into_iter().map(|entry| (entry.schema_id, entry.protocol_namespace));
+            heard.act = Act::Offer(entries.collect());
+            true
+        }
+        Some(0b01) => {
+            let Ok(choice) = SupportedAppProtocolRes::from_bytes(payload) else { return false };
+            heard.name = "supportedAppProtocolRes";
+            heard.respond(match choice.response_code {
+                ResponseCode::OkSuccessfulNegotiation => "OK_SuccessfulNegotiation",
+                ResponseCode::OkSuccessfulNegotiationWithMinorDeviation => "OK_SuccessfulNegotiationWithMinorDeviation",
+                ResponseCode::FailedNoNegotiation => "Failed_NoNegotiation",
+            });
+            heard.act = Act::Choice(choice.schema_id);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What a namespace means to us.
+pub(super) fn agreed_on(namespace: &str) -> Agreed {
+    Protocol::from_namespace(namespace).map_or(Agreed::Foreign, Agreed::On)
+}
+
+/// The names that the field knows.
+pub(super) fn protocol_name(protocol: Protocol) -> Arc<str> {
+    protocol.as_str().into()
+}

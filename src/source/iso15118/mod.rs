@@ -1,0 +1,100 @@
+//! ISO 15118 and DIN SPEC 70121: telemetry out of the charging session itself, heard and never touched.
+//!
+//! In: what vehicle (EVCC) and station (SECC) say to each other, from a mirror feed (the station sends a copy of every frame),
+//! a passive tap on the wire between them, or a recording. Out: values of the moment, limits, energies and events of the
+//! session at each connector, as [`crate::measure::Sample`]s.
+//!
+//! ```text
+//! mirror ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
+//! tap ─ packet ────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ ear ─▶ samples
+//! files ───────────┘                  └─ trouble ◀── unreadable ────┘
+//! ```
+//!
+//! - Never inline: nothing here can delay or change a byte between vehicle and station. A mirror feed is read as fast as it
+//!   comes and never answered; a tap has no method to send.
+//! - Nothing is silent: another schema, an unknown namespace, a frame that does not decode, garbage, TLS: each has a name, a
+//!   count and an event, at most one a second; the next good frame goes on.
+//! - Certificates, contract ids (EMAID) and signatures are not read out of a message, and no message is ever logged.
+//! - Phases (`state`): `idle`, `discovery`, `handshake`, `setup`, `authorization`, `service`, `parameters`, `cable_check`, `precharge`,
+//!   `starting`, `charging` (the loop, whichever way power flows), `standby`, `renegotiation`, `stopping`, `welding_detection`,
+//!   `parking`; ends: `terminated`, `paused`, `failed`, `aborted`, `silent`, `superseded`; besides `encrypted`, `unknown_protocol`.
+//!
+//! Bounds: a frame 64 KiB; a record one frame; 16 feeds at a mirror; 8 TCP connections, 64 KiB out of order in each direction, on
+//! a tap; one session for each connector. Nothing survives a restart: a session that runs is joined.
+//!
+//! Deliberately absent: decryption, Plug & Charge contracts, wireless (WPT), pantograph (ACDP) and AC_DER message sets: those
+//! frames are counted as `no_codec`.
+
+mod decode;
+mod din;
+mod ear;
+mod energy;
+mod frames;
+mod iso2;
+mod iso20;
+mod measured;
+mod message;
+mod packet;
+mod record;
+mod tap;
+mod task;
+mod tracker;
+mod trouble;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::Unreadable;
+pub use frames::{Frames, PAYLOAD_BYTES_MAX, Piece, whole};
+pub use record::{BadRecord, Kind, Record, Records};
+pub use tap::Tap;
+pub use task::run;
+pub use tracker::{Told, Tracker};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::measure::{BusId, DeviceIx, DeviceSpec};
+
+/// One bus with the devices whose sessions are heard on it.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Its name, for people.
+    pub bus: BusId,
+    /// Where the sessions are heard.
+    pub feed: Feed,
+    /// At least one; exactly one on a tap and on files.
+    pub devices: Vec<Target>,
+    /// The aggregation window: a recording is replayed at one exchange for each.
+    pub window: Duration,
+}
+
+/// Where sessions are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feed {
+    /// A unix socket on which stations send records.
+    MirrorUnix(PathBuf),
+    /// A TCP port on which they do.
+    MirrorTcp {
+        /// The address to listen on.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// A network interface on which they pass.
+    Tap(String),
+    /// Recordings: the vehicle's side and the station's side of each.
+    Files(Vec<(PathBuf, PathBuf)>),
+}
+
+/// One charge point.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its place in the plan.
+    pub ix: DeviceIx,
+    /// As the charger counts its connectors; of no meaning on a tap and on files.
+    pub connector: u16,
+    /// What is told of it.
+    pub spec: DeviceSpec,
+}
