@@ -70,6 +70,18 @@ pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
     life::journal_settings(plan)
 }
 
+/// What a plan says of TLS towards the brokers.
+#[must_use]
+pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
+    life::tls_files(plan)
+}
+
+/// What a plan says of name and password towards the brokers.
+#[must_use]
+pub fn login(plan: &crate::config::LoginPlan) -> crate::uplink::Login {
+    life::login(plan)
+}
+
 /// The configuration, or the reason why a running agent goes on with the one it has.
 fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
     let next = crate::config::load(path).map_err(|faults| faults.to_string())?;

@@ -42,7 +42,7 @@ use section::{Form, Scope, Section};
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, DevicePlan, Endpoint, GatewayPlan, InvalidAddress, InvalidUnitId,
-    JournalPlan, LogPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
+    JournalPlan, LinkPlan, LogPlan, LoginPlan, OwnTlsPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
     Wire,
 };
 pub use profiles::ProfileSource;
@@ -70,13 +70,14 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 15] = [
+const FORMS: [&Form; 16] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
     &gateway::JOURNAL,
     &uplink::UPLINK,
     &uplink::TLS,
+    &uplink::SECOND,
     &gateway::API,
     &gateway::LOG,
     &gateway::WATCHDOG,

@@ -9,7 +9,7 @@ mod log;
 mod pulse;
 
 pub use facts::{
-    BrokerTrouble, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts, Status, UplinkFacts,
+    BrokerLimits, BrokerTrouble, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts, Status, UplinkFacts,
     UplinkState,
 };
 pub use log::{LogError, init as init_log};

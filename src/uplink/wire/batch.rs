@@ -42,7 +42,8 @@ impl Batch {
     /// (MQTT 5, 3.3).
     pub(in crate::uplink) fn packet_bytes(&self) -> usize {
         let properties: usize = self.properties.iter().map(|(key, value)| 5 + key.len() + value.len()).sum();
-        5 + 2 + self.topic.len() + 2 + 4 + 2 + 3 + CONTENT_TYPE.len() + properties + self.payload.len()
+        // The three bytes more are a topic alias.
+        5 + 2 + self.topic.len() + 2 + 4 + 2 + 3 + 3 + CONTENT_TYPE.len() + properties + self.payload.len()
     }
 }
 
@@ -183,6 +184,16 @@ fn event(line: Line, event: &Event) -> Line {
         EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
         EventKind::JournalFailing(why) => line.text("reason", why),
         EventKind::JournalWorking => line.text("reason", "it writes again"),
+        EventKind::UplinkTrouble { broker, what, remedy } => {
+            line.text("broker", broker);
+            line.text("reason", what);
+            line.text("remedy", remedy);
+        }
+        EventKind::UplinkOnline(broker) => line.text("broker", broker),
+        EventKind::CertificateExpires { file, days } => {
+            line.text("file", file);
+            line.integer("days", (*days).into());
+        }
     }
     line
 }
