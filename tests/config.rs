@@ -221,7 +221,7 @@ fn five_different_mistakes_are_told_in_one_run() {
             (1, "the key site is missing under [gateway]", "site = \"depot-a\""),
             (6, "window = \"250\" has no unit", "window = \"250ms\"   (units: ms, s, m"),
             (9, "there is no key byte_max in [journal]", "bytes_max = \"4GiB\""),
-            (16, "private key open to its group (mode 640)", &chmod),
+            (16, "secret open to its group (mode 640)", &chmod),
             (28, "the device id \"grid-main\" is used twice, here and at line 21", "[device.grid-main-2]"),
         ],
     );

@@ -232,7 +232,8 @@ fn modbus_place(reach: &Reach) -> Option<(modbus::Address, hal::UnitId)> {
     }
 }
 
-fn link(link: &LinkPlan) -> uplink::Link {
+/// What the plan says of a way out.
+pub(super) fn link(link: &LinkPlan) -> uplink::Link {
     uplink::Link {
         interface: link.interface.clone(),
         history_rate_max: link.history_rate_max,

@@ -76,6 +76,12 @@ pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
     life::tls_files(plan)
 }
 
+/// What a plan says of a way out to the brokers.
+#[must_use]
+pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {
+    life::link(plan)
+}
+
 /// What a plan says of name and password towards the brokers.
 #[must_use]
 pub fn login(plan: &crate::config::LoginPlan) -> crate::uplink::Login {

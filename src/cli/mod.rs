@@ -8,6 +8,7 @@ mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod journal;
 mod run;
 mod show;
@@ -60,6 +61,8 @@ enum Command {
     Check(check::Arguments),
     /// Ask the running agent how it is
     Status(status::Arguments),
+    /// Look for what would keep this gateway from working: clock, disk, certificates, brokers
+    Doctor(doctor::Arguments),
     /// Look into the journal: what waits, whether it is whole, what it says; repair it, make it forget
     Journal(journal::Arguments),
     /// Listen at the broker and judge: gaps, duplicates, order, latency
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "demo")]

@@ -268,7 +268,7 @@ fn private(path: &Path) -> Taken<()> {
     let who = if mode & 0o007 == 0 { "its group" } else { "everyone on this machine" };
     let shown = path.display();
     Err(Wrong::action(
-        format!("= {shown} is open to {who} (mode {mode:03o})"),
+        format!("= {shown} is a secret open to {who} (mode {mode:03o})"),
         format!("chmod 600 {}   (in a shell; the line itself is right)", shell_word(path)),
     ))
 }

@@ -25,6 +25,7 @@ pub mod audit;
 mod backoff;
 mod budget;
 mod client;
+mod knock;
 mod lanes;
 mod reason;
 mod session;
@@ -35,6 +36,7 @@ mod watch;
 mod x509;
 pub mod wire;
 
+pub use knock::{Granted, Refused, knock};
 pub use settings::{Birth, Broker, Link, Login, OwnFiles, Settings, TlsFiles};
 pub use task::{Surroundings, run};
-pub use tls::{Days, TlsError, days};
+pub use tls::{Days, TlsError, days, examine};

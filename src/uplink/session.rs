@@ -31,7 +31,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 /// … up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A connection that lasted this long ends the count of failures.
+/// A connection that lasted this long, or on which an entry was acknowledged, ends the count of failures.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// What is in flight may take this long to be answered before a move.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -98,7 +98,10 @@ pub(super) struct Session<L> {
     referred: Option<Broker>,
     referrals: u32,
     failures: u32,
-    flights: HashMap<u16, Flight<L>>,
+    flights: HashMap<u16, Flight>,
+    /// Entries of which a message is in flight, or still to be sent.
+    entries: HashMap<u64, Open<L>>,
+    last_entry: u64,
     /// Packet ids in the order of sending, with those that were answered since.
     order: VecDeque<(u16, Duration)>,
     last_id: u16,
@@ -135,7 +138,7 @@ pub(super) struct LinkLimits {
 enum Phase {
     Offline { retry_at: Duration },
     Connecting,
-    Online { since: Duration, window: usize, documents: usize, lanes: Lanes, looking: Looking, leaving: Option<Leaving> },
+    Online { since: Duration, useful: bool, window: usize, documents: usize, lanes: Lanes, looking: Looking, leaving: Option<Leaving> },
 }
 
 /// For a better route.
@@ -156,9 +159,23 @@ struct Leaving {
 }
 
 #[derive(Debug)]
-enum Flight<L> {
+enum Flight {
     Document,
-    Entry { lease: L, lane: Lane, bytes: usize, sent: Duration },
+    Part { entry: EntryKey, bytes: usize, sent: Duration },
+}
+
+/// An entry on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EntryKey(u64);
+
+#[derive(Debug)]
+struct Open<L> {
+    lease: L,
+    lane: Lane,
+    /// Parts without an answer, sent or not.
+    left: usize,
+    /// The worst answer so far; `None` while all were good.
+    refused: Option<Reason>,
 }
 
 impl<L> Session<L> {
@@ -172,6 +189,8 @@ impl<L> Session<L> {
             referrals: 0,
             failures: 0,
             flights: HashMap::new(),
+            entries: HashMap::new(),
+            last_entry: 0,
             order: VecDeque::new(),
             last_id: 0,
             heard: now,
@@ -269,6 +288,7 @@ impl<L> Session<L> {
         };
         self.phase = Phase::Online {
             since: now,
+            useful: false,
             window: usize::from(window),
             documents: 0,
             lanes: Lanes::new(window, rate, now),
@@ -282,8 +302,8 @@ impl<L> Session<L> {
     /// There is no connection any more, or none was had. Everything in flight goes back to the journal; the next route
     /// is tried after a wait; `server` is another broker that this one has named.
     pub(super) fn lost(&mut self, server: Option<Broker>, chance: f64, now: Duration) {
-        if let Phase::Online { since, .. } = self.phase
-            && now.saturating_sub(since) >= SETTLED_AFTER
+        if let Phase::Online { since, useful, .. } = self.phase
+            && (useful || now.saturating_sub(since) >= SETTLED_AFTER)
         {
             (self.failures, self.referrals) = (0, 0);
         }
@@ -302,6 +322,7 @@ impl<L> Session<L> {
 
     fn forget(&mut self, retry_at: Duration) {
         self.flights.clear();
+        self.entries.clear();
         self.order.clear();
         self.phase = Phase::Offline { retry_at };
     }
@@ -384,19 +405,34 @@ impl<L> Session<L> {
         self.fly(Flight::Document, now)
     }
 
-    /// An entry goes out under this packet id.
-    pub(super) fn sent(&mut self, lease: L, lane: Lane, bytes: usize, now: Duration) -> u16 {
+    /// An entry goes out in so many parts, each told with [`Self::sent_part`].
+    pub(super) fn opened(&mut self, lease: L, lane: Lane, parts: usize) -> EntryKey {
+        self.last_entry += 1;
+        self.entries.insert(self.last_entry, Open { lease, lane, left: parts, refused: None });
+        EntryKey(self.last_entry)
+    }
+
+    /// A part of an entry goes out under this packet id.
+    pub(super) fn sent_part(&mut self, entry: EntryKey, bytes: usize, now: Duration) -> u16 {
         let link = self.link();
+        let lane = self.entries.get(&entry.0).map_or(Lane::History, |open| open.lane);
         if lane == Lane::History {
             self.budgets[link].spend(bytes);
         }
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.sent(lane, bytes);
         }
-        self.fly(Flight::Entry { lease, lane, bytes, sent: now }, now)
+        self.fly(Flight::Part { entry, bytes, sent: now }, now)
     }
 
-    fn fly(&mut self, flight: Flight<L>, now: Duration) -> u16 {
+    /// An entry goes out in one piece, under this packet id.
+    #[cfg(test)]
+    fn sent(&mut self, lease: L, lane: Lane, bytes: usize, now: Duration) -> u16 {
+        let entry = self.opened(lease, lane, 1);
+        self.sent_part(entry, bytes, now)
+    }
+
+    fn fly(&mut self, flight: Flight, now: Duration) -> u16 {
         if self.in_flight() == 0 {
             // Silence counts from the first message that waits for an answer.
             self.heard = now;
@@ -420,7 +456,7 @@ impl<L> Session<L> {
     pub(super) fn answered(&mut self, id: u16, code: u8, now: Duration) -> Settled<L> {
         self.heard = now;
         let reason = Reason::of(code);
-        let (lease, lane, bytes, sent) = match self.flights.remove(&id) {
+        let (entry, bytes, sent) = match self.flights.remove(&id) {
             None => return Settled::Nothing,
             Some(Flight::Document) => {
                 if let Phase::Online { documents, .. } = &mut self.phase {
@@ -428,25 +464,41 @@ impl<L> Session<L> {
                 }
                 return if reason.blame == Blame::Nobody { Settled::Nothing } else { Settled::Document(reason) };
             }
-            Some(Flight::Entry { lease, lane, bytes, sent }) => (lease, lane, bytes, sent),
+            Some(Flight::Part { entry, bytes, sent }) => (entry, bytes, sent),
         };
+        // A part flies for an entry that is open.
+        let Some(open) = self.entries.get_mut(&entry.0) else { return Settled::Nothing };
+        let lane = open.lane;
+        open.left = open.left.saturating_sub(1);
+        if reason.blame != Blame::Nobody && open.refused.is_none_or(|worst| worst.blame != Blame::Entry) {
+            open.refused = Some(reason);
+        }
+        let done = open.left == 0;
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.settled(lane, bytes, now.saturating_sub(sent), now);
         }
         match reason.blame {
             Blame::Nobody => {
                 self.pause = PAUSE_FIRST;
-                Settled::Acknowledge(lease)
+                if let Phase::Online { useful, .. } = &mut self.phase {
+                    *useful = true;
+                }
             }
-            Blame::Entry => Settled::Refuse(lease, reason),
+            Blame::Entry => {}
             Blame::Moment | Blame::Setup => {
                 // A whole window that is refused at once is one refusal.
                 if now >= self.paused_until {
                     self.paused_until = now + self.pause;
                     self.pause = (2 * self.pause).min(PAUSE_MAX);
                 }
-                Settled::GiveBack(lease, reason)
             }
+        }
+        let done = if done { self.entries.remove(&entry.0) } else { None };
+        match done {
+            None => Settled::Nothing,
+            Some(Open { lease, refused: None, .. }) => Settled::Acknowledge(lease),
+            Some(Open { lease, refused: Some(reason), .. }) if reason.blame == Blame::Entry => Settled::Refuse(lease, reason),
+            Some(Open { lease, refused: Some(reason), .. }) => Settled::GiveBack(lease, reason),
         }
     }
 
@@ -470,11 +522,11 @@ impl<L> Session<L> {
     }
 }
 
-impl<L> Flight<L> {
+impl Flight {
     fn sent_at(&self) -> Option<Duration> {
         match self {
             Self::Document => None,
-            Self::Entry { sent, .. } => Some(*sent),
+            Self::Part { sent, .. } => Some(*sent),
         }
     }
 }

@@ -52,6 +52,26 @@ fn only_a_success_releases_an_entry() {
 }
 
 #[test]
+fn an_entry_in_parts_is_released_by_its_last_answer_and_by_the_worst() {
+    for (codes, expected) in [
+        ([0, 0, 0x10], Settled::Acknowledge(7)),
+        ([0x97, 0, 0], Settled::GiveBack(7, Reason::of(0x97))),
+        ([0, 0x99, 0x97], Settled::Refuse(7, Reason::of(0x99))),
+        ([0x97, 0x99, 0], Settled::Refuse(7, Reason::of(0x99))),
+    ] {
+        let mut session = online();
+        let entry = session.opened(7, Lane::Live, 3);
+        // The last one goes out after the first was answered, as through a window of two.
+        let [first, second] = [0, 1].map(|_| session.sent_part(entry, 1, Duration::ZERO));
+        assert_eq!(session.answered(first, codes[0], Duration::ZERO), Settled::Nothing);
+        let third = session.sent_part(entry, 1, Duration::ZERO);
+        assert_eq!(session.answered(third, codes[1], Duration::ZERO), Settled::Nothing);
+        assert_eq!(session.answered(second, codes[2], Duration::ZERO), expected, "{codes:x?}");
+        assert_eq!(session.in_flight(), 0);
+    }
+}
+
+#[test]
 fn a_refusal_pauses_longer_each_time_and_a_success_ends_the_patience() {
     let mut session = online();
     let refuse = |session: &mut Session<u32>, now| {

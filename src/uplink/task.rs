@@ -1,5 +1,6 @@
 //! Carries leases to the connection and answers back to the journal.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{Accepted, Connection, Dial, Document, Happened, Loss, probe, quoted};
 use super::reason::Reason;
-use super::session::{Dead, Limits, LinkLimits, Next, Route, Session, Settled};
+use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, Settled};
 use super::settings::Settings;
 use super::tls::{self, Fingerprint};
 use super::watch::{Certificates, Told};
-use super::wire::{Batch, Presence, catalog, state};
+use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Facts, LaneFacts, Pulse, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Tide};
 use crate::measure::{EventKind, Stamp};
@@ -136,13 +137,19 @@ impl From<Dead> for Loss {
     }
 }
 
+/// A message that waits for room.
+enum Waiting {
+    Document(Document),
+    Part { entry: EntryKey, lane: Lane, batch: Batch },
+}
+
 struct Desk {
     session: Session<Lease>,
     connection: Option<Connection>,
     /// What the broker has granted; what is not known yet is the least.
     accepted: Option<Accepted>,
-    /// Our own messages that wait for room.
-    documents: Vec<Document>,
+    /// Messages that wait for room: our own, and parts of entries.
+    outbox: VecDeque<Waiting>,
     route: Option<Route>,
     probing: Option<JoinHandle<Result<(), Loss>>>,
     /// A broker that does not retain refused our will for it.
@@ -176,7 +183,7 @@ impl Desk {
             session: Session::new(limits, Duration::ZERO),
             connection: None,
             accepted: None,
-            documents: Vec::new(),
+            outbox: VecDeque::new(),
             route: None,
             probing: None,
             will_retained: true,
@@ -282,7 +289,7 @@ impl Desk {
         let expected = documents.len();
         documents.retain(|document| document.packet_bytes() <= bytes_max);
         let all = expected == 2 && documents.len() == 2;
-        self.documents = documents;
+        self.outbox = documents.into_iter().map(Waiting::Document).collect();
         let now = self.now();
         self.session.connected(accepted.receive_maximum, chance(), now);
         let broker = self.route.as_ref().map_or_else(String::new, |route| route.broker.to_string());
@@ -315,17 +322,14 @@ impl Desk {
 
     /// Sends what there is room for: our own documents, then entries by lane; answers whether live data still waits.
     async fn fill(&mut self, tide: Tide) -> bool {
-        while !self.documents.is_empty() && self.session.document_room() {
-            let document = self.documents.remove(0);
-            self.send_document(document);
-        }
+        self.empty_outbox();
         let mut live_waits = tide.live_waiting > 0;
         for (lane, waiting) in [(Lane::Live, tide.live_waiting), (Lane::History, tide.history_waiting)] {
             if waiting == 0 {
                 continue;
             }
             let mut room = self.session.room(lane, live_waits, self.now());
-            while room > 0 {
+            while room > 0 && self.outbox.is_empty() {
                 let leases = self.journal.lease(lane, room.min(LEASE_AT_ONCE)).await;
                 if leases.is_empty() {
                     if lane == Lane::Live {
@@ -342,37 +346,50 @@ impl Desk {
         live_waits
     }
 
-    fn send_document(&mut self, document: Document) {
-        let retain = self.accepted.as_ref().is_none_or(|accepted| accepted.retains);
-        let id = self.session.sent_document(self.now());
-        if let Some(connection) = &self.connection {
-            // A queue that is full here is a connection that has just ended.
-            let _ = connection.publish_document(id, document, retain);
+    /// Sends what waits, as far as the broker takes it now. A queue that is full here is a connection that has just
+    /// ended: its leases go back with it.
+    fn empty_outbox(&mut self) {
+        while self.session.document_room()
+            && let Some(waiting) = self.outbox.pop_front()
+        {
+            let now = self.now();
+            let Some(connection) = &self.connection else { return };
+            match waiting {
+                Waiting::Document(document) => {
+                    let retain = self.accepted.as_ref().is_none_or(|accepted| accepted.retains);
+                    let id = self.session.sent_document(now);
+                    let _ = connection.publish_document(id, document, retain);
+                }
+                Waiting::Part { entry, lane, batch } => {
+                    let alias = alias(lane, self.accepted.as_ref().map_or(0, |accepted| accepted.topic_alias_max));
+                    let bytes = batch.packet_bytes();
+                    let id = self.session.sent_part(entry, bytes, now);
+                    let _ = connection.publish(id, batch, alias);
+                    self.lane_facts(lane, |facts| facts.bytes += u64::try_from(bytes).unwrap_or(u64::MAX));
+                }
+            }
         }
     }
 
     fn send(&mut self, lease: Lease, lane: Lane) {
         let batch = Batch::new(lease.entry(), lane, &self.settings.prefix);
-        let bytes = batch.packet_bytes();
         let bytes_max = packet_bytes_max(self.accepted.as_ref());
-        if bytes > bytes_max {
-            let reason = Reason::of(0x95);
-            let what = format!("an entry of {bytes} bytes; the broker takes {bytes_max}: {reason}");
-            self.trouble(what, reason.remedy.to_owned());
-            self.lane_facts(lane, |facts| facts.refused += 1);
-            lease.refuse(reason.code);
-            return;
-        }
-        let Some(connection) = &self.connection else { return };
-        let alias = alias(lane, self.accepted.as_ref().map_or(0, |accepted| accepted.topic_alias_max));
-        let id = self.session.sent(lease, lane, bytes, self.start.elapsed());
-        // A queue that is full here is a connection that has just ended: its leases go back with it.
-        if connection.publish(id, batch, alias).is_ok() {
-            self.lane_facts(lane, |facts| {
-                facts.published += 1;
-                facts.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-            });
-        }
+        let parts = match split(batch, bytes_max) {
+            Ok(parts) => parts,
+            Err(whole) => {
+                let reason = Reason::of(0x95);
+                let bytes = whole.packet_bytes();
+                let what = format!("an entry of {bytes} bytes has a field for which {bytes_max} are too few: {reason}");
+                self.trouble(what, reason.remedy.to_owned());
+                self.lane_facts(lane, |facts| facts.refused += 1);
+                lease.refuse(reason.code);
+                return;
+            }
+        };
+        let entry = self.session.opened(lease, lane, parts.len());
+        self.outbox.extend(parts.into_iter().map(|batch| Waiting::Part { entry, lane, batch }));
+        self.lane_facts(lane, |facts| facts.published += 1);
+        self.empty_outbox();
     }
 
     fn settle(&mut self, settled: Settled<Lease>, why: Option<&str>) {
@@ -414,7 +431,7 @@ impl Desk {
     fn lost(&mut self, mut loss: Loss, stamp: Stamp) {
         let was_online = self.session.is_online();
         (self.connection, self.accepted) = (None, None);
-        self.documents.clear();
+        self.outbox.clear();
         self.stop_probing();
         // The broker's words about a certificate are few; what we see in ours is more.
         if let Some(problem) = self.settings.tls.as_ref().and_then(|files| own_problem(files, stamp))
@@ -504,6 +521,7 @@ impl Desk {
         tracing::info!(other_broker = offline.is_some(), "leaving the broker in order, to connect anew");
         self.farewell(offline).await;
         self.stop_probing();
+        self.outbox.clear();
         self.accepted = None;
         let now = self.now();
         self.session.left(now);

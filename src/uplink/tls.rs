@@ -53,6 +53,14 @@ pub enum TlsError {
     },
 }
 
+/// Whether these files make a TLS client.
+///
+/// # Errors
+/// [`TlsError`] says which file is wrong, and what to do.
+pub fn examine(files: &TlsFiles) -> Result<(), TlsError> {
+    client(files).map(drop)
+}
+
 /// Reads the files. The server's name is always checked; there is no way to turn that off.
 pub(super) fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();

@@ -27,6 +27,10 @@
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
 //! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
 //!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.
+//! - A batch that is larger than the broker's maximum packet size comes in parts, told by the user property `part` = `2/3`.
+//!   Each begins with the batch's own line and is good line protocol by itself; a line may go on in the next part, under
+//!   the same series and time. A database takes them as they are. Who tells repeats by identity counts the part to it, and
+//!   has the batch when all parts are there; put together they are the payload above, to the byte.
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
@@ -34,11 +38,13 @@
 mod batch;
 mod documents;
 mod line;
+mod parts;
 pub mod read;
 
 pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};
 pub use documents::DeviceCard;
+pub(super) use parts::{join, part, split, without_part};
 pub(super) use documents::{Presence, catalog, state};
 
 /// The payload of an entry, for tests of other rooms.
