@@ -7,10 +7,17 @@
 mod answers;
 #[path = "uplink/certificates.rs"]
 mod certificates;
+#[path = "uplink/doctor.rs"]
+mod doctor;
+#[path = "uplink/fleet.rs"]
+mod fleet;
 #[path = "uplink/limits.rs"]
 mod limits;
 #[path = "uplink/outages.rs"]
 mod outages;
+#[cfg(feature = "rabbitmq")]
+#[path = "uplink/rabbitmq.rs"]
+mod rabbitmq;
 #[path = "uplink/routes.rs"]
 mod routes;
 #[path = "uplink/stage.rs"]

@@ -13,6 +13,9 @@ fn deliver(script: Script) -> ScriptedBroker {
     stage.setup.brokers = vec![broker.url()];
     stage.agent.configure(&stage.setup).expect("the file is ours");
     stage.agent.reload().expect("it runs");
+    stage.wait_for_status("live data", |status| {
+        status.number("/uplink/live/acknowledged").is_some_and(|acknowledged| acknowledged >= 4)
+    });
     let judgement = stage.judge(|| broker.messages());
     assert!(judgement.tally(GATEWAY).gaps.is_empty(), "nothing was to be given up: {judgement}");
     assert!(judgement.tally(GATEWAY).historical >= 40, "{judgement}");
