@@ -10,7 +10,8 @@ use v2g_edge::config::{
     self, Faults, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire, known_keys,
 };
 use v2g_edge::measure::{
-    Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, Shape, Unit,
+    ByteOrder, Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, ScaleKind,
+    Shape, Unit,
 };
 
 const MANUAL: &str = include_str!("../configs/gateway.toml");
@@ -85,6 +86,13 @@ fn the_manual_mentions_every_key() {
         let mentioned =
             if table.is_empty() { MANUAL.contains(&header) } else { MANUAL.contains(&written) || key == "tls" };
         assert!(mentioned, "configs/gateway.toml does not mention {table} {key}");
+    }
+}
+
+#[test]
+fn the_manual_names_every_built_in_profile() {
+    for name in ProfileSource::built_in().names() {
+        assert!(MANUAL.contains(&format!("\"{name}\"")), "configs/gateway.toml does not name the profile {name}");
     }
 }
 
@@ -402,7 +410,9 @@ fn every_single_mistake_has_its_line_and_its_remedy() {
             "there is no profile \"eastron-smd630\"",
             "profile = \"eastron-sdm630\"",
         ),
-        ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "eastron-sdm630, sim-bidirectional-dc"),
+        ("eastron-sdm630", "keba", 14, "there is no profile \"keba\"", "profile = \"keba-p30\""),
+        ("eastron-sdm630", "x", 14, "there is no profile \"x\"", "socomec-countis-e24, webasto-unite"),
+        ("unit = 1", "unit = 1\nconnector = 2", 14, "has one connector only", "delete this line"),
         ("kind = \"meter\"", "kind = \"evse\"", 10, "of kind meter, not evse", "kind = \"meter\""),
         ("bus = \"lan\"", "bus = \"nowhere\"", 11, "not in this file", "[bus.nowhere]"),
         ("bus = \"lan\"", "bus = \"lna\"", 11, "not in this file", "bus = \"lan\""),
@@ -655,6 +665,39 @@ fn a_mistake_in_a_profile_is_told_at_its_own_line() {
         ("[profile]", "[profile]\nextends = \"mine\"", 2, "extends itself", "another profile"),
         ("[point]", "[point.x]\nregister = 1\n[point.x]\n[point]", 15, "[point.x] is written twice", "line 13"),
         ("register = 30053", "regster = 30053", 14, "there is no key regster", "register = 30053"),
+        ("\"i32\"", "\"string\"", 9, "called otherwise here", "type = \"text\""),
+        ("30053,", "30053, type = \"text\",", 14, "has no length", "length = 8"),
+        ("30053,", "30053, length = 2,", 14, "a type that has its own", "without length"),
+        ("30053,", "30053, mask = 0x50,", 14, "not one run of bits", "one field for each run"),
+        ("30053,", "30053, mask = 0x700000000,", 14, "a mask wider than its type", "0x00FF"),
+        ("30053,", "30053, type = \"f32\", mask = 0x1,", 14, "no bits to choose from", "type = \"u16\""),
+        ("30053,", "30053, mask = 0xF0, not_available = [0x10],", 14, "code wider than its type", "0x8000"),
+        ("30053,", "30053, type = \"bytes\", length = 2,", 14, "cannot have a scale or an offset", "without scale"),
+        ("30053,", "30053, scale_register = { register = 30055 },", 14, "type is missing", "type = \"i16\""),
+        (
+            "30053,",
+            "30053, scale_register = { register = 30190, type = \"i16\", holds = \"exponent\" },",
+            14,
+            "further from its scale register than one request reaches",
+            "together with the value",
+        ),
+        (
+            "30053,",
+            "30053, scale_register = { register = 30055, type = \"f32\", holds = \"exponent\" },",
+            14,
+            "no number to scale by",
+            "type = \"i16\"",
+        ),
+        ("table =", "connectors = 2\ntable =", 6, "connector_stride is missing under [modbus]", "connector_stride = "),
+        (
+            "table =",
+            "connectors = 99\nconnector_stride = 999\ntable =",
+            16,
+            "at the last connector",
+            "of = \"station\"",
+        ),
+        ("interval =", "unit_id = 255\ninterval =", 12, "255, outside 1 to 247", "unit_id = "),
+        ("interval =", "of = \"sation\"\ninterval =", 12, "not one of its words", "of = \"station\""),
     ];
     for (old, new, line, problem, remedy) in cases {
         let faults = with_profile(&MINE.replacen(old, new, 1)).expect_err(old);
@@ -664,6 +707,74 @@ fn a_mistake_in_a_profile_is_told_at_its_own_line() {
         });
         assert!(told, "expected {problem:?} at line {line}, found\n{faults}");
     }
+}
+
+#[test]
+fn every_form_of_a_point_is_read() {
+    let text = r#"[profile]
+vendor = "a"
+model = "b"
+kind = "meter"
+sources = ["c"]
+[modbus]
+address_base = 40001
+table = "holding"
+type = "u16"
+byte_order = "little"
+word_order = "lsw-first"
+connectors = 3
+connector_stride = 200
+[group.fast]
+interval = "poll"
+[group.station]
+interval = "1h"
+of = "station"
+unit_id = 200
+[point]
+voltage = { register = 40011, scale_register = { register = 40061, type = "i16", holds = "exponent", not_available = [0x8000] }, unit = "V", group = "fast" }
+alarm = { register = 40012, mask = 0x00F0, not_available = [0xF], shape = "integer", group = "fast" }
+serial = { register = 40101, type = "text", length = 8, byte_order = "big", group = "station" }
+clock = { register = 40111, type = "date-time-packed", group = "station" }
+count = { register = 40121, type = "bcd32", unit = "", group = "station" }
+state = { register = 40131, texts = { 0x10 = "available" }, group = "station" }
+"#;
+    let profiles = ProfileSource::built_in().and_text("mine", "devices/mine.toml", text);
+    let surroundings = Surroundings::none().with_profiles(profiles);
+    let meter = |id: &str, connector: &str| {
+        format!("{METER}connector = {connector}\n").replace("eastron-sdm630", "mine").replace("grid-main", id)
+    };
+    let text = format!("{HEAD}{}{}", meter("one", "1"), meter("three", "3"));
+    let plan = config::parse(&text, "gateway.toml", &surroundings).unwrap_or_else(|faults| panic!("{faults}"));
+    let [one, three] = [0, 1].map(|n| &plan.devices[n]);
+    assert_eq!((one.connector, three.connector), (Some(1), Some(3)));
+    let voltage = register(point(&three.spec, "voltage"));
+    assert_eq!((voltage.address, voltage.byte_order), (410, ByteOrder::Little));
+    let scale = voltage.scale.as_ref().expect("it has one");
+    assert_eq!((scale.address, scale.raw, scale.kind), (460, RawKind::I16, ScaleKind::Exponent));
+    assert_eq!(register(point(&one.spec, "alarm")).mask, Some(0xF0));
+    let serial = register(point(&three.spec, "serial"));
+    assert_eq!((serial.address, serial.unit, serial.raw), (100, Some(200), RawKind::Text(8)));
+    assert_eq!(serial.byte_order, ByteOrder::Big);
+    assert_eq!(point(&one.spec, "clock").shape, Shape::Integer);
+    assert_eq!(point(&one.spec, "state").meaning.texts[0].0, 16);
+    let blocks: Vec<_> =
+        three.spec.groups.iter().map(|g| (g.blocks[0].unit, g.blocks[0].start, g.blocks[0].count)).collect();
+    assert_eq!(blocks, [(None, 410, 51), (Some(200), 100, 31)]);
+}
+
+#[test]
+fn one_connector_under_two_names_is_found() {
+    let dc = |id: &str, connector: &str| {
+        let device = METER
+            .replace("grid-main", id)
+            .replace("meter", "evse")
+            .replace("eastron-sdm630", "alpitronic-hypercharger");
+        format!("{device}{connector}")
+    };
+    let text = format!("{HEAD}{}{}{}", dc("a", ""), dc("b", "connector = 2\n"), dc("c", "connector = 1\n"));
+    assert_faults(&faults(&text), &[(22, "c is the same device as a at line 9", "address, unit or connector")]);
+    let five = format!("{HEAD}{}", dc("a", "connector = 5\n"));
+    assert_faults(&faults(&five), &[(15, "5, outside 1 to 4", "connector = ")]);
 }
 
 #[test]

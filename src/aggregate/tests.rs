@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::measure::{
-    ClockTrust, DeviceKind, Fold, Meaning, Missing, Origin, Outcome, PointSpec, PollGroup, RawKind, RegisterPoint,
-    RegisterTable, Shape, Suspicion, Unit, Value, WordOrder,
+    ByteOrder, ClockTrust, DeviceKind, Fold, Meaning, Missing, Origin, Outcome, PointSpec, PollGroup, RawKind,
+    RegisterPoint, RegisterTable, Shape, Suspicion, Unit, Value, WordOrder,
 };
 
 const WINDOW: Duration = Duration::from_millis(250);
@@ -21,11 +21,15 @@ fn point(field: &str, fold: Fold) -> PointSpec {
         frozen_after: None,
         meaning: Meaning::default(),
         origin: Origin::Register(RegisterPoint {
+            unit: None,
             table: RegisterTable::Input,
             address: 0,
             raw: RawKind::F32,
+            byte_order: ByteOrder::Big,
             word_order: WordOrder::MswFirst,
+            mask: None,
             not_available: vec![],
+            scale: None,
         }),
     }
 }

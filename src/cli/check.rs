@@ -50,12 +50,13 @@ fn text(summary: &Summary) -> String {
     out += &format!("to {} below {}\n", summary.brokers.join(", then "), summary.topic_prefix);
     for device in &summary.devices {
         out += &format!(
-            "  {:<16} {} on {} at {}{}: {}, {} points, {:.1} requests a second\n",
+            "  {:<16} {} on {} at {}{}{}: {}, {} points, {:.1} requests a second\n",
             device.id,
             device.kind.as_str(),
             device.bus,
             device.address,
             device.unit.map(|unit| format!(" unit {unit}")).unwrap_or_default(),
+            device.connector.map(|connector| format!(" connector {connector}")).unwrap_or_default(),
             device.profile,
             device.points,
             device.requests_per_second

@@ -6,7 +6,7 @@ use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
 use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, UnitId, Wire};
-use super::profile::{INTERVAL, KINDS};
+use super::profile::{INTERVAL, KINDS, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
@@ -19,6 +19,7 @@ pub(super) const DEVICE: Form = Form {
         ("bus", "\"lan\""),
         ("address", "\"10.0.0.17:502\""),
         ("unit", "1"),
+        ("connector", "2"),
         ("profile", "\"eastron-sdm630\""),
         ("poll", "\"500ms\""),
         ("timeout", "\"1s\""),
@@ -66,17 +67,31 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     {
         blame_kind(&section, kind, profile.kind, name);
     }
-    let profile = profile?;
+    let (profile, profile_name) = (profile?, profile_name?);
+    let connector = connector(&section, &profile, &profile_name);
+    let first = connector.unwrap_or(1);
     let spec = DeviceSpec {
         id: id?,
         kind: kind?,
-        profile: profile_name?,
-        groups: profile.groups(poll.unwrap_or(profile.poll)),
-        points: profile.points.clone(),
+        profile: profile_name,
+        groups: profile.groups(first, poll.unwrap_or(profile.poll)),
+        points: profile.points(first),
     };
     let Reached { reach, bus_timeout } = reached?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
-    Some(DevicePlan { spec, bus: bus_id?, reach, timeout, line: section.header().line() })
+    Some(DevicePlan { spec, bus: bus_id?, reach, connector, timeout, line: section.header().line() })
+}
+
+/// Which of a station's connectors; the first unless it is said. `None` where the profile has one only.
+fn connector(section: &Section<'_>, profile: &Profile, name: &str) -> Option<u16> {
+    let Some(connectors) = profile.connectors else {
+        if section.has("connector") {
+            let problem = format!("the profile {name} has one connector only");
+            section.blame("connector", problem, "delete this line; each device has its own address or unit");
+        }
+        return None;
+    };
+    Some(section.optional("connector", integer(1..=connectors.count)).unwrap_or(1))
 }
 
 struct Reached {
@@ -120,8 +135,9 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
 pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, (device, place)) in devices.iter().enumerate() {
-        let is_same =
-            |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && other.reach.is_same_as(&device.reach);
+        let is_same = |(other, _): &&(DevicePlan, Place)| {
+            other.bus == device.bus && other.reach.is_same_as(&device.reach) && other.connector == device.connector
+        };
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
         let (at, own) = match &device.reach {
@@ -129,6 +145,10 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
             Reach::Serial { unit, .. } => (format!(", unit {unit}"), "unit"),
             Reach::Can { .. } => (String::new(), "frames"),
             Reach::Session { connector } => (format!(", connector {connector}"), "connector"),
+        };
+        let (at, own) = match device.connector {
+            Some(connector) => (format!("{at}, connector {connector}"), "address, unit or connector"),
+            None => (at, own),
         };
         let problem =
             format!("{id} is the same device as {first_id} at line {}: bus {}{at}", first_place.line(), device.bus);

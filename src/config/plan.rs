@@ -304,6 +304,8 @@ pub struct DevicePlan {
     pub bus: BusId,
     /// Where it listens.
     pub reach: Reach,
+    /// Which of a station's connectors it is, from 1, if its profile has several in one map.
+    pub connector: Option<u16>,
     /// How long to wait for a reply, where it is asked. 50 ms to 30 s.
     pub timeout: Duration,
     /// The line of its header in the file.

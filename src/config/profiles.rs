@@ -13,18 +13,42 @@ use super::profile::{Draft, Profile};
 use super::section::{Scope, nearest};
 
 /// The profiles of this build: name, file in the repository, text.
-const BUILT_IN: [(&str, &str, &str); 2] = [
-    (
-        "eastron-sdm630",
-        "configs/devices/eastron-sdm630.toml",
-        include_str!("../../configs/devices/eastron-sdm630.toml"),
-    ),
-    (
-        "sim-bidirectional-dc",
-        "configs/devices/sim-bidirectional-dc.toml",
-        include_str!("../../configs/devices/sim-bidirectional-dc.toml"),
-    ),
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$((
+            $name,
+            concat!("configs/devices/", $name, ".toml"),
+            include_str!(concat!("../../configs/devices/", $name, ".toml")),
+        )),*]
+    };
+}
+
+/// Every file in `configs/devices/`: a test compares.
+const BUILT_IN: &[(&str, &str, &str)] = built_in! {
+    "abb-b23-b24"
+    "abb-terra-ac"
+    "alfen-eve-ng9xx"
+    "alpitronic-hypercharger"
+    "carlogavazzi-em24-e1"
+    "carlogavazzi-em24-rs485"
+    "carlogavazzi-em340"
+    "eastron-sdm630"
+    "eastron-sdm72d-m"
+    "eastron-sdm72d-m-v2"
+    "janitza-umg96rm"
+    "keba-p30"
+    "mennekes-amtron-compact-2.0s"
+    "mennekes-amtron-professional"
+    "mennekes-amtron-professional-iso15118"
+    "mennekes-amtron-xtra-premium"
+    "phoenixcontact-charx-sec"
+    "phoenixcontact-eem-mb370"
+    "schneider-iem3155"
+    "schneider-iem3255"
+    "sim-bidirectional-dc"
+    "socomec-countis-e24"
+    "webasto-unite"
+};
 
 /// Where to look for profiles.
 #[derive(Debug, Clone, Default)]
@@ -196,11 +220,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_file_of_the_folder_is_built_in() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/devices")).expect("it is there");
+        let names = folder.map(|entry| entry.expect("it can be read").file_name().into_string().expect("a plain name"));
+        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect();
+        names.sort();
+        assert_eq!(
+            names,
+            BUILT_IN.iter().map(|(name, ..)| *name).collect::<Vec<_>>(),
+            "the list in this file is sorted"
+        );
+    }
+
+    #[test]
     fn every_built_in_profile_is_complete() {
         let (source, faults) = (ProfileSource::built_in(), Collector::default());
         let library = Library::new(&source, &faults);
         let usable = source.names().iter().filter(|name| matches!(library.find(name), Found::Profile(_))).count();
         assert_eq!(faults.into_faults("").to_string(), "0 mistakes");
         assert_eq!(usable, BUILT_IN.len());
+    }
+
+    /// A database refuses a line whose field has another type than the same field of another device.
+    #[test]
+    fn one_name_is_one_shape_and_one_unit_in_all_profiles() {
+        let (source, faults) = (ProfileSource::built_in(), Collector::default());
+        let library = Library::new(&source, &faults);
+        let mut known = BTreeMap::new();
+        for name in source.names() {
+            let Found::Profile(profile) = library.find(&name) else { panic!("{name} is not usable") };
+            for point in profile.points(1).iter() {
+                let key = (profile.kind.as_str(), point.field.to_string());
+                let said = (point.shape, point.unit);
+                let (first, by) = known.entry(key.clone()).or_insert_with(|| (said, name.clone()));
+                assert_eq!(*first, said, "{key:?} of {by} and of {name}");
+            }
+        }
     }
 }

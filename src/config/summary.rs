@@ -58,6 +58,8 @@ pub struct DeviceSummary {
     pub address: String,
     /// Its Modbus unit, where there is one.
     pub unit: Option<u8>,
+    /// Which connector of its station, if there are several.
+    pub connector: Option<u16>,
     /// Its profile.
     pub profile: String,
     /// Measured points.
@@ -121,6 +123,7 @@ impl DeviceSummary {
             bus: device.bus.clone(),
             address: device.reach.to_string(),
             unit: device.reach.unit().map(UnitId::get),
+            connector: device.connector,
             profile: spec.profile.clone(),
             points: spec.points.len(),
             poll_ms: spec.groups.iter().map(|group| millis(group.interval)).min().unwrap_or(0),
@@ -134,11 +137,7 @@ impl DeviceSummary {
 
 /// Whether a reply to this request brings the point, of whatever group it is.
 fn lies_in(block: &RegisterBlock, point: &PointSpec) -> bool {
-    let Some(register) = point.register() else { return false };
-    let end = |start: u16, count: u16| u32::from(start) + u32::from(count);
-    register.table == block.table
-        && block.start <= register.address
-        && end(register.address, register.width()) <= end(block.start, block.count)
+    point.register().is_some_and(|register| block.covers(&register.extent()))
 }
 
 /// Sums of thirds and tenths, without the dust of binary fractions.

@@ -52,6 +52,7 @@ impl Ring {
             age_max: Duration::from_secs(3650 * 86_400),
             when_full: WhenFull::DropOldest,
             commit_interval: Duration::from_millis(50),
+            commit_bytes: COMMIT_BYTES_MAX,
             time_wait: Duration::ZERO,
             segment_bytes: SEGMENT_BYTES,
             segment_chunks: SEGMENT_CHUNKS,
@@ -68,18 +69,13 @@ impl Ring {
         self.heart.keep(seq, encoded, Duration::ZERO);
     }
 
-    /// Whether so much waits that a commit is due.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
-        self.heart.tail.open_bytes() >= COMMIT_BYTES_MAX
-    }
-
-    /// Makes durable what was taken.
+    /// Makes durable what was taken, as the agent does when it is due: in a burst the last megabyte is left to the disk, and
+    /// what comes next waits for it.
     ///
     /// # Panics
     /// If the disk fails.
     pub fn commit(&mut self, now: Duration) {
-        self.heart.commit(now);
+        self.heart.commit_on(now);
         assert!(self.heart.trouble().is_none(), "{:?}", self.heart.trouble());
     }
 

@@ -102,6 +102,12 @@ impl Chunk {
         }
     }
 
+    /// Room for so many bytes of entries, with their lengths: a body that grows step by step is copied at each.
+    pub(super) fn with_room(mut self, bytes: usize) -> Self {
+        self.body.reserve(bytes);
+        self
+    }
+
     /// The last number in it. A chunk of entries has at least one.
     pub(super) fn last(&self) -> u64 {
         self.first.0 + u64::from(self.count).saturating_sub(1)
@@ -140,7 +146,15 @@ impl Chunk {
     /// The frames that carry it, in order; one unless the body is longer than [`BODY_BYTES_MAX`].
     /// The body is compressed where that makes it shorter.
     pub(super) fn frames(&self) -> Vec<Vec<u8>> {
-        let squeezed = squeeze::squeeze(&self.body);
+        self.framed(squeeze::squeeze(&self.body))
+    }
+
+    /// The same, with the body as it is.
+    pub(super) fn frames_as_is(&self) -> Vec<Vec<u8>> {
+        self.framed(None)
+    }
+
+    fn framed(&self, squeezed: Option<Vec<u8>>) -> Vec<Vec<u8>> {
         let flags = u8::from(self.tells_loss) * FLAG_TELLS_LOSS + u8::from(squeezed.is_some()) * FLAG_SQUEEZED;
         let body = squeezed.as_ref().unwrap_or(&self.body);
         let bodies: Vec<&[u8]> = if body.is_empty() { vec![&[]] } else { body.chunks(BODY_BYTES_MAX).collect() };

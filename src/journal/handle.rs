@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::epoch::Life;
-use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
+use super::heart::{COMMIT_BYTES_MAX, Heart, LEASES_MAX, Limits, Verdict, Words};
 use super::inventory::Inventory;
 use super::lanes::Lane;
 use super::mend::Forgotten;
@@ -125,6 +125,7 @@ impl Journal {
             age_max: settings.age_max,
             when_full: settings.when_full,
             commit_interval: settings.commit_interval,
+            commit_bytes: COMMIT_BYTES_MAX,
             time_wait: settings.time_wait,
             segment_bytes: SEGMENT_BYTES.min(settings.bytes_max / 4),
             segment_chunks: SEGMENT_CHUNKS,

@@ -4,30 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chunk::Chunk;
 use super::coarse::Grain;
 use super::entry::{self, Encoded};
 use super::lanes::{Lane, Lanes};
 use super::losses::{Loss, Losses};
 use super::reader::{Fetched, Reader};
-use super::segment::{Header, Seal};
+use super::segment::Seal;
 use super::store::{Store, StoreError};
 use super::tail::Tail;
 use super::times::Times;
 use super::waiting::ClockWait;
+use super::writing::{Failure, UnderWay, Until};
 use super::{Tide, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
 /// The most leases that are out at once, and so the most verdicts that can be on their way. Above the receive maximum
 /// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
 pub(super) const LEASES_MAX: usize = 256;
-/// A group commit is made at once when this many bytes wait: what is written in 100 ms or so by slow flash.
+/// [`Limits::commit_bytes`] of an agent: what is written in 100 ms or so by slow flash.
 pub(super) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
 /// minutes of a depot of 250 points at 4 windows a second.
 const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A medium that failed is tried again this often: soon enough to lose little memory, rarely enough to do no harm.
-const RETRY: Duration = Duration::from_secs(2);
 /// A medium that has failed for this long is treated as none: what waits in memory may go out without being durable.
 const FLOAT_AFTER: Duration = Duration::from_secs(5);
 
@@ -40,6 +38,8 @@ pub(super) struct Limits {
     pub(super) age_max: Duration,
     pub(super) when_full: WhenFull,
     pub(super) commit_interval: Duration,
+    /// A group commit is made at once when this many bytes wait, and writes no more at a time.
+    pub(super) commit_bytes: usize,
     pub(super) time_wait: Duration,
     /// A segment with this many bytes is full.
     pub(super) segment_bytes: u64,
@@ -80,10 +80,10 @@ impl Segment {
 
 /// What is wrong with the medium.
 #[derive(Debug, Clone)]
-struct Trouble {
-    since: Duration,
-    retry_at: Duration,
-    text: String,
+pub(super) struct Trouble {
+    pub(super) since: Duration,
+    pub(super) retry_at: Duration,
+    pub(super) text: String,
 }
 
 /// The verdict of whoever had the lease.
@@ -129,13 +129,16 @@ pub(super) struct Heart<S> {
     pub(super) newest_utc: Option<i64>,
     /// Windows that were refused for want of room and are not told yet: first, last, points.
     refusing: Option<(u64, u64, u64)>,
-    trouble: Option<Trouble>,
+    pub(super) trouble: Option<Trouble>,
     /// What the next window says of the medium, to whoever reads at the broker.
-    news: Option<EventKind>,
+    pub(super) news: Option<EventKind>,
     /// The entry that told of the present trouble.
     told_trouble_in: Option<u64>,
     outstanding: usize,
-    open_since: Option<Duration>,
+    pub(super) open_since: Option<Duration>,
+    pub(super) under_way: UnderWay,
+    /// The last sync took longer than what was to be done beside it.
+    pub(super) waits_for_medium: bool,
     /// The beginning of the last commit that had something to write.
     committed_at: Option<Duration>,
     pub(super) commits: u64,
@@ -167,6 +170,8 @@ impl<S: Store> Heart<S> {
             told_trouble_in: None,
             outstanding: 0,
             open_since: None,
+            under_way: UnderWay::default(),
+            waits_for_medium: false,
             committed_at: None,
             commits: 0,
             bytes_written: 0,
@@ -219,15 +224,27 @@ impl<S: Store> Heart<S> {
         // At once, unless the last one was less than the interval ago: live data does not wait without need, and the
         // disk is not synced more often than that.
         let spaced = self.committed_at.map_or(since, |at| since.max(at + self.limits.commit_interval));
-        Some(if self.tail.open_bytes() >= COMMIT_BYTES_MAX { since } else { spaced })
+        Some(if self.is_burst() { since } else { spaced })
     }
 
     /// Makes durable what waits, and carries out the losses that are told by that.
     pub(super) fn commit(&mut self, now: Duration) {
+        self.write(Until::Durable, now);
+    }
+
+    /// The same, but in a burst the last batch is left to the medium: what comes next finishes it, the next commit at the
+    /// latest.
+    pub(super) fn commit_on(&mut self, now: Duration) {
+        // A medium that failed is trusted again when it has made something durable, not before.
+        let leaves_some = self.is_burst() && self.trouble.is_none();
+        self.write(if leaves_some { Until::Begun } else { Until::Durable }, now);
+    }
+
+    fn write(&mut self, until: Until, now: Duration) {
         if self.tail.open_count() > 0 {
             self.committed_at = Some(now);
-            match self.write_out() {
-                Ok(()) => self.succeeded(),
+            match self.write_out(until) {
+                Ok(()) => self.succeeded(now),
                 Err(Failure::NoMedium) => {}
                 Err(Failure::Store(error)) => self.failed(&error, now),
             }
@@ -313,8 +330,8 @@ impl<S: Store> Heart<S> {
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
             self.append(Window { boot, end, length, intervals, site: None, events }, now);
         }
-        match self.write_out() {
-            Ok(()) => self.succeeded(),
+        match self.write_out(Until::Durable) {
+            Ok(()) => self.succeeded(now),
             Err(Failure::NoMedium) => return Ok(()),
             Err(Failure::Store(error)) => return Err(error),
         }
@@ -384,6 +401,10 @@ impl<S: Store> Heart<S> {
         self.newest_utc = encoded.utc.or(self.newest_utc);
         self.tail.push(seq, encoded);
         self.open_since.get_or_insert(now);
+        if self.tail.open_bytes() > MEMORY_BYTES_MAX {
+            // What is under way is not lost.
+            self.finish_under_way(now);
+        }
         while self.tail.open_bytes() > MEMORY_BYTES_MAX
             && let Some(shed) = self.tail.shed()
         {
@@ -419,110 +440,6 @@ impl<S: Store> Heart<S> {
         self.next += 1;
     }
 
-    fn write_out(&mut self) -> Result<(), Failure> {
-        self.save_times()?;
-        while self.tail.open_count() > 0 {
-            if self.active_is_full() {
-                self.seal_active()?;
-            }
-            self.open_segment()?;
-            self.note_floated()?;
-            let chunks = self.tail.chunks(self.words.epoch, self.durable + 1, COMMIT_BYTES_MAX);
-            self.write_chunks(&chunks)?;
-        }
-        Ok(())
-    }
-
-    fn write_chunks(&mut self, chunks: &[Chunk]) -> Result<(), Failure> {
-        let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
-        for chunk in chunks {
-            let frames = chunk.frames();
-            self.bytes_written += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
-            store.put(chunk.first, &frames)?;
-        }
-        store.sync()?;
-        for chunk in chunks {
-            self.durable = chunk.last();
-            if let Some(active) = &mut self.active {
-                active.add(chunk);
-            }
-        }
-        if let Some(segment) = self.segments.last_mut() {
-            segment.bytes = store.bytes(Seq(segment.first));
-        }
-        self.tail.close_to(self.durable);
-        Ok(())
-    }
-
-    fn active_is_full(&self) -> bool {
-        self.active.as_ref().zip(self.segments.last()).is_some_and(|(seal, segment)| {
-            segment.bytes >= self.limits.segment_bytes || seal.chunks >= self.limits.segment_chunks
-        })
-    }
-
-    fn open_segment(&mut self) -> Result<(), Failure> {
-        let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
-        if self.active.is_some() {
-            return Ok(());
-        }
-        let first = self.durable + 1;
-        // One that failed before anything in it was durable has the same name.
-        if self.segments.last().is_some_and(|last| last.first == first) {
-            store.remove(Seq(first))?;
-            self.segments.pop();
-        }
-        let Words { epoch, boot, schema } = &self.words;
-        store.create(&Header { epoch: *epoch, first: Seq(first), boot: *boot, schema: Arc::clone(schema) })?;
-        self.segments.push(Segment::new(first, store.bytes(Seq(first))));
-        self.active = Some(Seal::open(first));
-        Ok(())
-    }
-
-    pub(super) fn seal_active(&mut self) -> Result<(), StoreError> {
-        let (Some(store), Some(seal)) = (self.store.as_mut(), self.active.take()) else { return Ok(()) };
-        store.shut();
-        let sealed = store.seal(Seq(seal.first), &seal);
-        if let Some(segment) = self.segments.last_mut() {
-            segment.bytes = store.bytes(Seq(segment.first));
-            segment.seal = sealed.is_err().then_some(seal);
-        }
-        sealed
-    }
-
-    fn succeeded(&mut self) {
-        self.commits += 1;
-        self.open_since = None;
-        self.lanes.extend(self.durable + 1);
-        if self.trouble.take().is_some() {
-            tracing::info!("the journal writes to its medium again");
-            // Whoever was never told of the trouble need not be told of its end.
-            let untold = matches!(self.news, Some(EventKind::JournalFailing(_)));
-            self.news = if untold { None } else { Some(EventKind::JournalWorking) };
-        }
-    }
-
-    /// The segment being written is dead for good; what was not synced is still in memory.
-    fn failed(&mut self, error: &StoreError, now: Duration) {
-        let source = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
-        let text = format!("{error}{source}; {}", error.remedy());
-        if self.trouble.is_none() {
-            tracing::error!(trouble = text, "the journal cannot write; entries wait in memory");
-            self.news = Some(EventKind::JournalFailing(text.as_str().into()));
-        }
-        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        self.trouble = Some(Trouble { since, retry_at: now + RETRY, text });
-        // What an earlier batch made durable counts.
-        self.lanes.extend(self.durable + 1);
-        if let Some(store) = &mut self.store {
-            store.shut();
-        }
-        if self.active.as_ref().is_some_and(|seal| seal.last >= seal.first) {
-            // If the seal cannot be written either, the next start looks into the segment.
-            let _ = self.seal_active();
-        }
-        self.active = None;
-    }
-
     /// Without a medium what is in memory may go out: the alternative is to send nothing at all.
     fn float(&mut self, now: Duration) {
         let dead = self.trouble.as_ref().is_some_and(|trouble| now >= trouble.since + FLOAT_AFTER);
@@ -544,19 +461,5 @@ impl<S: Store> Heart<S> {
             self.ledger.dirty = true;
             self.sweep(now);
         }
-    }
-}
-
-/// Why nothing was written.
-enum Failure {
-    /// There is nothing to write to.
-    NoMedium,
-    /// The medium did not do it.
-    Store(StoreError),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }

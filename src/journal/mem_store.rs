@@ -34,6 +34,8 @@ pub(super) struct MemStore {
     salvaged: BTreeSet<u64>,
     records: BTreeMap<Record, Slot>,
     writing: Option<u64>,
+    /// The chunks that the sync which was begun makes durable.
+    syncing: Option<Vec<u64>>,
     /// Calls until the power is cut; the call itself may or may not take effect.
     pub(super) fuse: Option<u64>,
     /// Decides all that the fault model leaves open.
@@ -86,14 +88,14 @@ impl MemStore {
         for held in self.segments.values_mut().flat_map(|s| s.chunks.values_mut()) {
             held.durable = true;
         }
-        (self.fuse, self.writing, self.full) = (None, None, false);
+        (self.fuse, self.writing, self.syncing, self.full) = (None, None, None, false);
         self.salvaged.clear();
         self
     }
 
     /// What is there when only the process ended.
     pub(super) fn after_kill(mut self) -> Self {
-        (self.fuse, self.writing, self.full) = (None, None, false);
+        (self.fuse, self.writing, self.syncing, self.full) = (None, None, None, false);
         self.salvaged.clear();
         self
     }
@@ -208,15 +210,34 @@ impl Store for MemStore {
         })
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    fn begin_sync(&mut self) -> Result<(), StoreError> {
+        assert!(self.syncing.is_none(), "one sync at a time");
+        let writing = self.writing.ok_or(StoreError::Shut)?;
+        let segment = self.segments.get(&writing).ok_or(StoreError::Shut)?;
+        self.syncing = Some(segment.chunks.keys().copied().collect());
+        Ok(())
+    }
+
+    fn finish_sync(&mut self) -> Result<(), StoreError> {
+        let Some(begun) = self.syncing.take() else { return Ok(()) };
         let effect = self.write()?;
         let writing = self.writing.ok_or(StoreError::Shut)?;
         let segment = self.segments.get_mut(&writing).ok_or(StoreError::Shut)?;
-        effect.apply(|| segment.chunks.values_mut().for_each(|held| held.durable = true))
+        effect.apply(|| {
+            for first in begun {
+                if let Some(held) = segment.chunks.get_mut(&first) {
+                    held.durable = true;
+                }
+            }
+        })
+    }
+
+    fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
     }
 
     fn shut(&mut self) {
-        self.writing = None;
+        (self.writing, self.syncing) = (None, None);
     }
 
     fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError> {
@@ -267,6 +288,12 @@ impl Store for MemStore {
         let Some(held) = self.segments.get(&segment.0) else { return Err(StoreError::Shut) };
         let mut seen = held.chunks.range(after.0 + 1..).filter(|(_, held)| !salvaged || whole(held));
         Ok(seen.next().map(|(_, held)| held.frames.clone()))
+    }
+
+    fn secure(&mut self, segment: Seq) -> Result<(), StoreError> {
+        let effect = self.write()?;
+        let segment = self.segments.get_mut(&segment.0).ok_or(StoreError::Shut)?;
+        effect.apply(|| segment.chunks.values_mut().for_each(|held| held.durable = true))
     }
 
     fn salvage(&mut self, segment: Seq) -> Result<bool, StoreError> {

@@ -11,7 +11,7 @@ use super::WhenFull;
 use super::archive::{Archive, ArchiveError, Piece, View, walk};
 use super::epoch::Life;
 use super::handle::in_words;
-use super::heart::{Heart, Limits, Words};
+use super::heart::{COMMIT_BYTES_MAX, Heart, Limits, Words};
 use super::recovery;
 use super::segment::Seal;
 use super::sled_store::{SledStore, Unusable};
@@ -227,6 +227,7 @@ impl Maintenance {
             age_max: Duration::MAX,
             when_full: WhenFull::DropOldest,
             commit_interval: Duration::ZERO,
+            commit_bytes: COMMIT_BYTES_MAX,
             time_wait: Duration::ZERO,
             segment_bytes: u64::MAX,
             segment_chunks: u32::MAX,

@@ -92,6 +92,7 @@ mod times;
 mod verify;
 mod waiting;
 mod wear;
+mod writing;
 
 #[cfg(test)]
 mod mem_store;

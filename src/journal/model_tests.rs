@@ -32,6 +32,8 @@ const COUNTER: usize = 2;
 enum Step {
     Append,
     Commit,
+    /// As the agent's thread does it.
+    CommitOn,
     Lease(Lane, usize),
     Acknowledge(usize),
     GiveBack(usize),
@@ -53,7 +55,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let lane = prop_oneof![Just(Lane::Live), Just(Lane::History)];
     prop_oneof![
         30 => Just(Step::Append),
-        14 => Just(Step::Commit),
+        10 => Just(Step::Commit),
+        8 => Just(Step::CommitOn),
         14 => (lane, 1_usize..9).prop_map(|(lane, max)| Step::Lease(lane, max)),
         16 => any::<usize>().prop_map(Step::Acknowledge),
         5 => any::<usize>().prop_map(Step::GiveBack),
@@ -287,6 +290,7 @@ impl World {
             age_max: Duration::from_secs(72 * 3600),
             when_full,
             commit_interval: Duration::from_millis(100),
+            commit_bytes: 600,
             time_wait: Duration::from_secs(10),
             segment_bytes: 1_500,
             segment_chunks: 6,
@@ -378,6 +382,10 @@ impl World {
                 self.heart.append(window, self.now);
             }
             Step::Commit => self.commit(),
+            Step::CommitOn => {
+                self.heart.commit_on(self.now);
+                self.note_durable();
+            }
             Step::Lease(lane, max) => drop(self.lease(lane, max)),
             Step::Acknowledge(pick) => {
                 if let Some(entry) = self.take_lease(pick) {
@@ -582,6 +590,27 @@ fn the_newest_time_is_known_after_the_segment_that_told_it_is_gone() {
     world.drain();
     let labels = world.oracle.labels_in_order();
     assert!(labels.is_sorted() && labels.len() > 2, "labels out of order: {labels:?}");
+}
+
+/// A sync failed, and what it was to make durable survived all the same, beside the copy that was written later. The next
+/// start took the survivor's last number for the newest when the segment after both was empty: numbers up to 24 were
+/// durable, and it went on at 14.
+#[test]
+fn what_survives_a_failed_sync_does_not_hide_what_was_written_after_it() {
+    let appended = |count| vec![Step::Append; count];
+    let (first, second) =
+        (Step::CutAfter(13, 17_682_505_115_288_164_504), Step::CutAfter(1, 4_039_985_109_226_284_862));
+    let steps = [
+        appended(2),
+        vec![first, Step::Append, Step::Commit],
+        appended(9),
+        vec![Step::SetClock(-1), Step::Append, Step::CommitOn, Step::Append, Step::Fill(true)],
+        appended(2),
+        vec![second, Step::Commit, Step::Fill(false), Step::Lease(Lane::History, 1)],
+        appended(8),
+        vec![Step::Commit, Step::Append, Step::Commit, Step::Append],
+    ];
+    run(WhenFull::Thin, 4_000, &steps.concat());
 }
 
 #[test]

@@ -117,6 +117,8 @@ struct Past {
     segments: Vec<Segment>,
     /// The newest number that is there.
     last: u64,
+    /// The newest segment whose end is known.
+    ended: Option<u64>,
     /// The newest time that can be believed, in the segments that were looked at.
     newest_utc: Option<i64>,
     /// The newest segment is older than its numbers.
@@ -133,6 +135,7 @@ impl Past {
     /// before it was.
     fn note_end(&mut self, seal: &Seal) {
         self.last = self.last.max(seal.last);
+        self.ended = Some(seal.first);
         self.newest_is_thinned = seal.grain != Grain::AsRead;
         if !self.newest_is_thinned {
             self.newest_utc = self.newest_utc.max(seal.newest_utc);
@@ -206,11 +209,11 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
     Ok(past)
 }
 
-/// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at.
+/// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at. That its first
+/// number is known from an older one says nothing: after a failed sync an entry may lie in both.
 fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), StoreError> {
-    let Some(first) = past.segments.last().map(|segment| Seq(segment.first)).filter(|first| past.last < first.0) else {
-        return Ok(());
-    };
+    let newest = past.segments.last().map(|segment| segment.first);
+    let Some(first) = newest.filter(|_| past.ended != newest).map(Seq) else { return Ok(()) };
     let seal = match store.seal_of(first)? {
         Some(seal) => seal,
         None => look_into(store, first, past)?,
@@ -219,10 +222,12 @@ fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), Sto
     Ok(())
 }
 
-/// Reads a segment to its end, without trusting its index, and says what its seal must say.
+/// Reads a segment to its end, without trusting its index, and says what its seal must say. What it finds is durable: a seal
+/// promises it.
 fn look_into<S: Store>(store: &mut S, first: Seq, past: &mut Past) -> Result<Seal, StoreError> {
     let mut seal = Seal::open(first.0);
     let boot = store.header(first).ok().map(|header| header.boot);
+    store.secure(first)?;
     store.salvage(first)?;
     let mut frames = store.at_or_before(first, first)?;
     while let Some(found) = frames {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::WhenFull;
-use super::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
+use super::heart::{COMMIT_BYTES_MAX, Heart, LEASES_MAX, Limits, Verdict, Words};
 use super::lanes::Lane;
 use super::mem_store::MemStore;
 use super::ranges::Ranges;
@@ -25,6 +25,7 @@ fn heart(store: Option<MemStore>) -> Heart<MemStore> {
         age_max: Duration::from_secs(72 * 3600),
         when_full: WhenFull::Thin,
         commit_interval: Duration::from_millis(100),
+        commit_bytes: COMMIT_BYTES_MAX,
         time_wait: Duration::from_secs(300),
         segment_bytes: 8 * 1024 * 1024,
         segment_chunks: 1000,

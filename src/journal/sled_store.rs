@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::chunk::{self, Chunk, Damage};
@@ -74,6 +75,8 @@ struct Active {
     keys: usize,
     /// Our own handle of sled's file: syncing it is what makes an entry durable.
     file: File,
+    /// The sync that was begun, on a thread of its own.
+    syncing: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 /// An open database and the first numbers of its trees, ascending.
@@ -119,7 +122,8 @@ impl SledStore {
         })
     }
 
-    /// Makes a segment, and opens it for writing unless it is complete with its `content`.
+    /// Makes a segment, and opens it for writing unless it is complete with its `content`. What lies in sled's file now is
+    /// only a second copy of the header: it becomes durable with the first chunks. `conf` is never read again.
     fn make(&mut self, header: &Header, path: &Path, content: Option<(&[Chunk], &Seal)>) -> Result<(), StoreError> {
         let segment = header.first;
         let failed = |operation| move |source| io_error(operation, path, source);
@@ -134,10 +138,10 @@ impl SledStore {
                     tree.insert(key(segment, part), frame.as_slice())?;
                 }
             }
-            database.sled.flush().map(drop)
+            Ok(())
         })?;
         let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
-        let mut active = Active { first: segment.0, database, tree: None, keys: 0, file };
+        let mut active = Active { first: segment.0, database, tree: None, keys: 0, file, syncing: None };
         if let Some((chunks, seal)) = content {
             for chunk in chunks {
                 active.put(chunk.first, &chunk.frames())?;
@@ -145,9 +149,8 @@ impl SledStore {
             contained("flush", segment, || active.database.sled.flush().map(drop))?;
             let seal = seal.write().ok_or(damage(Damage::Content))?;
             files::replace(&path.join("seal"), &seal).map_err(failed("write"))?;
+            active.file.sync_all().map_err(failed("sync"))?;
         }
-        active.file.sync_all().map_err(failed("sync"))?;
-        File::open(path.join("conf")).and_then(|conf| conf.sync_all()).map_err(failed("sync"))?;
         files::sync_dir(path).map_err(failed("sync"))?;
         // From here on it counts.
         files::replace(&path.join("ready"), &frames.concat()).map_err(failed("mark"))?;
@@ -284,11 +287,39 @@ impl Store for SledStore {
         self.active.as_mut().ok_or(StoreError::Shut)?.put(first, frames)
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    fn begin_sync(&mut self) -> Result<(), StoreError> {
         let active = self.active.as_mut().ok_or(StoreError::Shut)?;
-        contained("flush", Seq(active.first), || active.database.sled.flush().map(drop))?;
-        // sled's flush ends in sync_file_range, which survives no power cut.
-        active.file.sync_data().map_err(|source| io_error("sync", &self.dir.join("db"), source))
+        let (segment, database) = (Seq(active.first), active.database.sled.clone());
+        let path = self.dir.join(format!("{:016x}", active.first)).join("db");
+        let file = active.file.try_clone().map_err(|source| io_error("sync", &path, source))?;
+        let thread = std::thread::Builder::new().name("journal-sync".to_owned());
+        match thread.spawn(move || sync(&database, &file, segment, &path)) {
+            Ok(begun) => active.syncing = Some(begun),
+            // The system has no thread to spare: then now.
+            Err(_) => return self.sync(),
+        }
+        Ok(())
+    }
+
+    fn finish_sync(&mut self) -> Result<(), StoreError> {
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
+        let Some(begun) = active.syncing.take() else { return Ok(()) };
+        let problem = || "the thread that syncs panicked".to_owned();
+        let panicked = |_| StoreError::Database { operation: "sync", segment: active.first, problem: problem() };
+        begun.join().map_err(panicked)?
+    }
+
+    fn is_syncing(&self) -> bool {
+        let begun = self.active.as_ref().and_then(|active| active.syncing.as_ref());
+        begun.is_some_and(|begun| !begun.is_finished())
+    }
+
+    /// Without a thread: nobody has anything else to do meanwhile.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.finish_sync()?;
+        let active = self.active.as_ref().ok_or(StoreError::Shut)?;
+        let segment = Seq(active.first);
+        sync(&active.database.sled, &active.file, segment, &self.path(segment).join("db"))
     }
 
     fn shut(&mut self) {
@@ -330,6 +361,15 @@ impl Store for SledStore {
 
     fn after(&mut self, segment: Seq, after: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
         self.read(segment, |database| database.after(after), |scan| scan.after(after.0))
+    }
+
+    fn secure(&mut self, segment: Seq) -> Result<(), StoreError> {
+        let path = self.path(segment).join("db");
+        match File::open(&path).and_then(|file| file.sync_data()) {
+            // Nothing can be read of it either.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|source| io_error("sync", &path, source)),
+        }
     }
 
     fn salvage(&mut self, segment: Seq) -> Result<bool, StoreError> {
@@ -396,7 +436,7 @@ impl Store for SledStore {
 
 impl Active {
     fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
-        let Self { first: segment, database, tree, keys, file: _ } = self;
+        let Self { first: segment, database, tree, keys, file: _, syncing: _ } = self;
         contained("write", Seq(*segment), || {
             if tree.is_none() || *keys + frames.len() > TREE_KEYS_MAX {
                 *tree = Some(database.sled.open_tree(first.0.to_be_bytes())?);
@@ -414,9 +454,17 @@ impl Active {
     }
 }
 
+/// sled's flush ends in sync_file_range, which survives no power cut: its file is synced by us.
+fn sync(database: &sled::Db, file: &File, segment: Seq, path: &Path) -> Result<(), StoreError> {
+    contained("flush", segment, || database.flush().map(drop))?;
+    file.sync_data().map_err(|source| io_error("sync", path, source))
+}
+
 /// Closes a database that is written; what it does not do any more was synced before, or is in doubt.
-fn close(active: Active) {
+fn close(mut active: Active) {
     let segment = Seq(active.first);
+    // The thread holds the database, too.
+    let _ = active.syncing.take().map(JoinHandle::join);
     let _ = contained("close", segment, || {
         drop(active);
         Ok(())

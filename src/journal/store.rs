@@ -2,7 +2,7 @@
 //!
 //! # The fault model
 //! A power cut may come at any instant, also inside of any of the calls below. After it,
-//! - what [`Store::sync`], [`Store::seal`], [`Store::create`], [`Store::remove`] or a durable [`Store::save`] had
+//! - what [`Store::sync`] or [`Store::finish_sync`], [`Store::seal`], [`Store::create`], [`Store::remove`] or a durable [`Store::save`] had
 //!   answered `Ok` to is there, whole;
 //! - of what was written and not yet synced **any part** may be there: nothing, all, some chunks and not the ones before
 //!   them, a chunk with wrong bytes, half of a record;
@@ -10,8 +10,8 @@
 //!   whole or not at all; so is a seal; a segment that was being removed is
 //!   there as it was, or gone.
 //!
-//! Apart from cuts, at any time: any call may answer with an error (no space, I/O); after an error in `put` or `sync` the
-//! segment being written is unusable, and what was not synced is in doubt; a read may find a chunk changed, or may
+//! Apart from cuts, at any time: any call may answer with an error (no space, I/O); after an error in `put` or one of
+//! the syncs the segment being written is unusable, and what was not synced is in doubt; a read may find a chunk changed, or may
 //! silently not find it or all that follow it, because a damaged database forgets instead of complaining.
 //! What the medium must not do is lie about a sync: a disk that ignores FLUSH loses acknowledged data, and nothing here
 //! can help it.
@@ -28,9 +28,19 @@ pub(super) trait Store {
     fn create(&mut self, header: &Header) -> Result<(), StoreError>;
     /// Adds a chunk, as its frames, to the segment being written. Not durable yet.
     fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError>;
+    /// Begins to make durable all that was put. One at a time: what was begun before must be finished. What is put from
+    /// here on may become durable with it, or not.
+    fn begin_sync(&mut self) -> Result<(), StoreError>;
+    /// Waits for what was begun; what was put before it began is durable then. Nothing to do if nothing was begun.
+    fn finish_sync(&mut self) -> Result<(), StoreError>;
+    /// Whether the medium is still at what was begun.
+    fn is_syncing(&self) -> bool;
     /// Makes all that was put durable.
-    fn sync(&mut self) -> Result<(), StoreError>;
-    /// Closes the segment being written, if any, without writing anything more to it.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.begin_sync()?;
+        self.finish_sync()
+    }
+    /// Closes the segment being written, if any, without writing anything more to it; a sync that was begun is given up.
     fn shut(&mut self);
     /// Marks a segment that is not being written as complete, durably.
     fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError>;
@@ -49,6 +59,9 @@ pub(super) trait Store {
     fn at_or_before(&mut self, segment: Seq, at: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError>;
     /// The frames of the first chunk of this segment whose first number is above `after`.
     fn after(&mut self, segment: Seq, after: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError>;
+    /// Makes durable what can be read of a segment that an earlier life was writing: after a kill it may have been written and
+    /// not synced, and a power cut would still take it.
+    fn secure(&mut self, segment: Seq) -> Result<(), StoreError>;
     /// From here on reads this segment from what a look at every byte of it finds, without trusting any index. Answers
     /// whether that is a change.
     fn salvage(&mut self, segment: Seq) -> Result<bool, StoreError>;

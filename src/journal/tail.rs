@@ -47,6 +47,11 @@ impl Tail {
         self.entries.get(at).filter(|kept| kept.seq == seq)
     }
 
+    /// The newest number.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.entries.back().map(|kept| kept.seq)
+    }
+
     /// Bytes that are not durable.
     pub(super) fn open_bytes(&self) -> usize {
         self.open_bytes
@@ -58,11 +63,12 @@ impl Tail {
     }
 
     /// Chunks of entries that are not durable, oldest first, of `bytes_max` together or a little more. `from` is the
-    /// number after the last one that was written.
+    /// number after the last one that was written: what is before it is on its way.
     pub(super) fn chunks(&self, epoch: Epoch, from: u64, bytes_max: usize) -> Vec<Chunk> {
         let (mut chunks, mut bytes, mut expected) = (Vec::new(), 0, from);
         let mut current: Option<Chunk> = None;
-        for kept in self.entries.range(self.first_open()..) {
+        let begin = self.first_open().max(self.entries.partition_point(|kept| kept.seq < from));
+        for kept in self.entries.range(begin..) {
             let full = current
                 .as_ref()
                 .is_some_and(|c| kept.seq != expected || c.body.len() + kept.encoded.bytes.len() > CHUNK_BYTES);
@@ -72,7 +78,9 @@ impl Tail {
                     break;
                 }
             }
-            let chunk = current.get_or_insert_with(|| Chunk::new(epoch, Seq(kept.seq), kept.seq - expected));
+            let room = CHUNK_BYTES.min(self.open_bytes).max(kept.encoded.bytes.len() + 4);
+            let chunk =
+                current.get_or_insert_with(|| Chunk::new(epoch, Seq(kept.seq), kept.seq - expected).with_room(room));
             add(chunk, &kept.encoded);
             bytes += kept.encoded.bytes.len();
             expected = kept.seq + 1;

@@ -74,7 +74,7 @@ pub(super) fn run<S: Store>(
         }
         let now = desk.start.elapsed();
         if desk.heart.commit_at().is_some_and(|at| at <= now) {
-            desk.commit();
+            desk.commit(Heart::commit_on);
         }
         desk.heart.tend(desk.start.elapsed());
         desk.count();
@@ -116,7 +116,7 @@ impl<S: Store> Desk<'_, S> {
                 let _ = reply.send(());
             }
             Command::Commit(reply) => {
-                self.commit();
+                self.commit(Heart::commit);
                 let _ = reply.send(());
             }
             Command::Inventory(reply) => {
@@ -137,9 +137,9 @@ impl<S: Store> Desk<'_, S> {
         }
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, commit: impl FnOnce(&mut Heart<S>, Duration)) {
         let before = self.start.elapsed();
-        self.heart.commit(before);
+        commit(&mut self.heart, before);
         self.commit_ms = Some((self.start.elapsed() - before).as_secs_f64() * 1e3);
     }
 

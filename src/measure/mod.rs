@@ -24,8 +24,8 @@ mod window;
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
 pub use id::{BusId, DeviceId, Epoch, FieldName, GatewayId, Identity, InvalidName, Seq, SiteId, VehicleId};
 pub use point::{
-    DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint, RegisterTable,
-    SessionPoint, Shape, SignalPoint, WordOrder,
+    ByteOrder, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint,
+    RegisterTable, ScaleKind, ScaleRegister, SessionPoint, Shape, SignalPoint, WordOrder,
 };
 pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
 pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};

@@ -30,7 +30,8 @@ pub struct PollGroup {
     pub name: String,
     /// Time between two reads of each point in it. 10 ms to 1 h.
     pub interval: Duration,
-    /// The reads that cover all its points, each within the device's limit.
+    /// The reads that cover all its points, each within the device's limit; each point's [`RegisterPoint::extent`] is whole
+    /// in one of them, and must stay so when they are split.
     pub blocks: Vec<RegisterBlock>,
 }
 
@@ -154,6 +155,8 @@ pub enum RegisterTable {
 /// A run of registers that one request reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegisterBlock {
+    /// Of which unit; `None` is the device's own. Some devices spread over several units of one address.
+    pub unit: Option<u8>,
     /// Which table.
     pub table: RegisterTable,
     /// Zero-based address of the first, as on the wire.
@@ -162,19 +165,41 @@ pub struct RegisterBlock {
     pub count: u16,
 }
 
+impl RegisterBlock {
+    /// Whether its reply brings all of the other.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let end = |block: &Self| u32::from(block.start) + u32::from(block.count);
+        (self.unit, self.table) == (other.unit, other.table) && self.start <= other.start && end(other) <= end(self)
+    }
+}
+
 /// Where a point stands in a Modbus device and how its registers become a raw number.
+///
+/// In this order: the bytes of each register, the order of the registers, the bits that count, "not available", the
+/// type, the scale register.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterPoint {
+    /// Of which unit; `None` is the device's own.
+    pub unit: Option<u8>,
     /// Which table.
     pub table: RegisterTable,
     /// Zero-based address of its first register, as on the wire.
     pub address: u16,
     /// How the registers are read.
     pub raw: RawKind,
+    /// Which byte of a register comes first.
+    pub byte_order: ByteOrder,
     /// Which register of a multi-register value comes first.
     pub word_order: WordOrder,
-    /// Raw values, as unsigned integers of the point's width, by which the device says "not available".
+    /// A bit field: only these bits count, moved down so that the lowest of them has the value 1. One run of bits within
+    /// the width of an integer kind.
+    pub mask: Option<u64>,
+    /// Raw values, as unsigned integers of the point's width (or of its bit field), by which the device says "not
+    /// available".
     pub not_available: Vec<u64>,
+    /// Where the scale stands, if it is no constant.
+    pub scale: Option<ScaleRegister>,
 }
 
 impl RegisterPoint {
@@ -183,9 +208,47 @@ impl RegisterPoint {
     pub fn width(&self) -> u16 {
         self.raw.width()
     }
+
+    /// The registers that one request must read together, or the value means nothing: the value's own and, if it has one,
+    /// those of its scale.
+    #[must_use]
+    pub fn extent(&self) -> RegisterBlock {
+        let (mut start, mut end) = (u32::from(self.address), u32::from(self.address) + u32::from(self.width()));
+        if let Some(scale) = &self.scale {
+            start = start.min(scale.address.into());
+            end = end.max(u32::from(scale.address) + u32::from(scale.raw.width()));
+        }
+        let (unit, table) = (self.unit, self.table);
+        // A profile whose points do not lie within the address space is refused.
+        let count = u16::try_from(end - start).unwrap_or(u16::MAX);
+        RegisterBlock { unit, table, start: u16::try_from(start).unwrap_or(u16::MAX), count }
+    }
 }
 
-/// How a value lies in its registers (each register big-endian, as Modbus has it).
+/// A register by which a device scales a value. It is read in the value's own request: a scale that was read before or
+/// after it may belong to another value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleRegister {
+    /// Zero-based address of its first register, in the value's unit and table.
+    pub address: u16,
+    /// How it is read; bytes and words in the order of the value's.
+    pub raw: RawKind,
+    /// What it holds.
+    pub kind: ScaleKind,
+    /// As in [`RegisterPoint::not_available`]: without a scale there is no value.
+    pub not_available: Vec<u64>,
+}
+
+/// What a scale register holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScaleKind {
+    /// The power of ten, -10 to 10 (SunSpec `sunssf`).
+    Exponent,
+    /// The factor itself.
+    Factor,
+}
+
+/// How a value lies in its registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RawKind {
     /// 16 bits unsigned.
@@ -204,6 +267,24 @@ pub enum RawKind {
     F32,
     /// IEEE 754 binary64.
     F64,
+    /// Four decimal digits, one in each half byte.
+    Bcd16,
+    /// Eight decimal digits.
+    Bcd32,
+    /// Sixteen decimal digits.
+    Bcd64,
+    /// A date and time in four registers: year, month and day, hour and minute, milliseconds (the bit fields of IEC
+    /// 60870-5 CP56Time2a in the order of Schneider Electric's TI081). Read as seconds since 1970 of the device's own clock.
+    DateTimePacked,
+    /// A date and time in six registers: year (0 to 99 is 2000 to 2099), month, day, hour, minute, second. Read as seconds
+    /// since 1970 of the device's own clock.
+    DateTimeParts,
+    /// A text of so many registers, two characters in each, up to its end or the first NUL.
+    Text(u16),
+    /// A text of so many registers, one character in each, up to its end or the first NUL.
+    WideText(u16),
+    /// So many registers as hexadecimal digits: an identifier that is no text.
+    Bytes(u16),
 }
 
 impl RawKind {
@@ -211,10 +292,24 @@ impl RawKind {
     #[must_use]
     pub fn width(self) -> u16 {
         match self {
-            Self::U16 | Self::I16 => 1,
-            Self::U32 | Self::I32 | Self::F32 => 2,
-            Self::U64 | Self::I64 | Self::F64 => 4,
+            Self::U16 | Self::I16 | Self::Bcd16 => 1,
+            Self::U32 | Self::I32 | Self::F32 | Self::Bcd32 => 2,
+            Self::U64 | Self::I64 | Self::F64 | Self::Bcd64 | Self::DateTimePacked => 4,
+            Self::DateTimeParts => 6,
+            Self::Text(registers) | Self::WideText(registers) | Self::Bytes(registers) => registers,
         }
+    }
+
+    /// Whether it is a whole number of 16 to 64 bits.
+    #[must_use]
+    pub fn is_integer(self) -> bool {
+        matches!(self, Self::U16 | Self::I16 | Self::U32 | Self::I32 | Self::U64 | Self::I64)
+    }
+
+    /// Whether it is words and no number.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Text(_) | Self::WideText(_) | Self::Bytes(_))
     }
 }
 
@@ -225,4 +320,14 @@ pub enum WordOrder {
     MswFirst,
     /// Least significant word first: "CDAB".
     LswFirst,
+}
+
+/// Which byte of a register comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ByteOrder {
+    /// The high byte: Modbus Application Protocol 1.1b3, 4.2.
+    #[default]
+    Big,
+    /// The low byte: "BADC", or "DCBA" with the least significant word first.
+    Little,
 }

@@ -10,6 +10,8 @@
 mod meaning;
 mod registers;
 
+use std::ops::Range;
+
 use crate::measure::{
     DeviceId, DeviceIx, DeviceSpec, Event, EventKind, Missing, Mono, Outcome, Payload, PointIx, PointSpec, Raw,
     Reading, RegisterBlock, RegisterPoint, Sample, Suspicion,
@@ -62,14 +64,15 @@ impl Normaliser {
         match &sample.payload {
             Payload::Registers { block, words } => {
                 for (ix, point) in (0..).zip(&mut device.points) {
-                    let Some((register, at)) = point.place_in(block) else { continue };
+                    let Some((register, extent)) = point.place_in(block) else { continue };
                     let outcome = match words {
                         Err(why) => Outcome::Missing(*why),
-                        Ok(words) => match words.get(at..at + usize::from(register.width())) {
+                        Ok(words) => match words.get(extent) {
                             None => continue,
                             Some(words) => {
-                                let (bits, raw) = (registers::bits(register, words), registers::raw(register, words));
-                                moved |= point.hold(bits, sample.at.mono);
+                                let raw = registers::raw(register, words);
+                                let print = raw.as_ref().map_or_else(|| registers::print(words), meaning::print);
+                                moved |= point.hold(print, sample.at.mono);
                                 point.read(raw.as_ref())
                             }
                         },
@@ -143,12 +146,12 @@ impl Device {
 }
 
 impl Point {
-    /// The point's register and where it lies in the block, if all of it does.
-    fn place_in(&self, block: &RegisterBlock) -> Option<(&RegisterPoint, usize)> {
+    /// The point's register and where it lies in the block, if all of it does, with its scale register.
+    fn place_in(&self, block: &RegisterBlock) -> Option<(&RegisterPoint, Range<usize>)> {
         let register = self.spec.register()?;
-        let offset = register.address.checked_sub(block.start)?;
-        let inside = u32::from(offset) + u32::from(register.width()) <= u32::from(block.count);
-        (register.table == block.table && inside).then_some((register, usize::from(offset)))
+        let extent = register.extent();
+        let first = usize::from(extent.start.checked_sub(block.start)?);
+        block.covers(&extent).then_some((register, first..first + usize::from(extent.count)))
     }
 
     /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
@@ -178,8 +181,8 @@ mod tests {
 
     use super::*;
     use crate::measure::{
-        ClockTrust, Conversion, DeviceKind, Fold, Meaning, Missing, Origin, RawKind, RegisterPoint, RegisterTable,
-        Shape, Stamp, Unit, Utc, Value, WordOrder,
+        ByteOrder, ClockTrust, Conversion, DeviceKind, Fold, Meaning, Missing, Origin, RawKind, RegisterPoint,
+        RegisterTable, Shape, Stamp, Unit, Utc, Value, WordOrder,
     };
 
     fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {
@@ -196,11 +199,15 @@ mod tests {
                 ..Meaning::default()
             },
             origin: Origin::Register(RegisterPoint {
+                unit: None,
                 table: RegisterTable::Input,
                 address,
                 raw: RawKind::I16,
+                byte_order: ByteOrder::Big,
                 word_order: WordOrder::MswFirst,
+                mask: None,
                 not_available: vec![0x8000],
+                scale: None,
             }),
         }
     }
@@ -222,7 +229,7 @@ mod tests {
             device: DeviceIx(0),
             at: Stamp { mono: Mono(second * 1_000_000_000), utc: Utc(0), trust: ClockTrust::Synced },
             payload: Payload::Registers {
-                block: RegisterBlock { table: RegisterTable::Input, start: 10, count: 3 },
+                block: RegisterBlock { unit: None, table: RegisterTable::Input, start: 10, count: 3 },
                 words,
             },
         }

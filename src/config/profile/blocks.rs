@@ -1,31 +1,28 @@
 //! Which requests read a set of points: few, within the device's limit, and not over wide holes.
 
-use crate::measure::{RegisterBlock, RegisterTable};
-
-/// Where a point lies: table, first register, number of registers.
-pub(super) type Extent = (RegisterTable, u16, u16);
+use crate::measure::RegisterBlock;
 
 /// The fewest runs, in ascending order, that cover all extents so that no run is longer than `registers_max` and
 /// none reads over a hole of more than `gap_max` registers.
 ///
 /// Greedy from the lowest register on. Every extent must be at most `registers_max` wide and end below 65536;
 /// a wider one gets a run of its own.
-pub(super) fn merge(extents: &[Extent], registers_max: u16, gap_max: u16) -> Vec<RegisterBlock> {
+pub(super) fn merge(extents: &[RegisterBlock], registers_max: u16, gap_max: u16) -> Vec<RegisterBlock> {
     let mut sorted = extents.to_vec();
     sorted.sort_unstable();
     let mut blocks: Vec<RegisterBlock> = Vec::new();
-    for (table, start, width) in sorted {
-        if let Some(block) = blocks.last_mut().filter(|block| block.table == table) {
+    for extent in sorted {
+        if let Some(block) = blocks.last_mut().filter(|b| (b.unit, b.table) == (extent.unit, extent.table)) {
             let block_end = u32::from(block.start) + u32::from(block.count);
-            let end = block_end.max(u32::from(start) + u32::from(width));
+            let end = block_end.max(u32::from(extent.start) + u32::from(extent.count));
             let length = end - u32::from(block.start);
-            let is_near = u32::from(start) <= block_end + u32::from(gap_max);
+            let is_near = u32::from(extent.start) <= block_end + u32::from(gap_max);
             if let (true, Ok(count)) = (is_near && length <= u32::from(registers_max), u16::try_from(length)) {
                 block.count = count;
                 continue;
             }
         }
-        blocks.push(RegisterBlock { table, start, count: width });
+        blocks.push(extent);
     }
     blocks
 }
@@ -35,12 +32,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::measure::RegisterTable;
+
+    type Extent = (RegisterTable, u16, u16);
 
     const INPUT: RegisterTable = RegisterTable::Input;
     const HOLDING: RegisterTable = RegisterTable::Holding;
 
-    fn runs(extents: &[Extent], registers_max: u16, gap_max: u16) -> Vec<(u16, u16)> {
-        merge(extents, registers_max, gap_max).into_iter().map(|b| (b.start, b.count)).collect()
+    fn extents(extents: &[Extent]) -> Vec<RegisterBlock> {
+        let block = |&(table, start, count): &Extent| RegisterBlock { unit: None, table, start, count };
+        extents.iter().map(block).collect()
+    }
+
+    fn runs(given: &[Extent], registers_max: u16, gap_max: u16) -> Vec<(u16, u16)> {
+        merge(&extents(given), registers_max, gap_max).into_iter().map(|b| (b.start, b.count)).collect()
     }
 
     #[test]
@@ -56,8 +61,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_never_mixed() {
-        assert_eq!(merge(&[(INPUT, 0, 1), (HOLDING, 1, 1)], 125, 8).len(), 2);
+    fn tables_and_units_are_never_mixed() {
+        assert_eq!(merge(&extents(&[(INPUT, 0, 1), (HOLDING, 1, 1)]), 125, 8).len(), 2);
+        let of = |unit, start| RegisterBlock { unit, table: INPUT, start, count: 1 };
+        assert_eq!(merge(&[of(None, 0), of(Some(200), 1), of(None, 1)], 125, 8).len(), 2);
     }
 
     #[test]
@@ -78,15 +85,15 @@ mod tests {
             gap_max in 0_u16..=16,
         ) {
             let table = |holding| if holding { HOLDING } else { INPUT };
-            let extents: Vec<Extent> = points.into_iter().map(|(h, at, width)| (table(h), at, width)).collect();
-            let blocks = merge(&extents, registers_max, gap_max);
+            let points: Vec<Extent> = points.into_iter().map(|(h, at, width)| (table(h), at, width)).collect();
+            let blocks = merge(&extents(&points), registers_max, gap_max);
             prop_assert!(blocks.iter().all(|b| b.count <= registers_max));
-            for (table, at, width) in &extents {
+            for (table, at, width) in &points {
                 let holds = |b: &&RegisterBlock| b.table == *table && b.start <= *at && at + width <= b.start + b.count;
                 prop_assert!(blocks.iter().any(|b| holds(&b)));
             }
             let is_used = |b: &RegisterBlock, register: u16| {
-                extents.iter().any(|(table, at, width)| *table == b.table && (*at..at + width).contains(&register))
+                points.iter().any(|(table, at, width)| *table == b.table && (*at..at + width).contains(&register))
             };
             for block in &blocks {
                 let mut hole = 0;

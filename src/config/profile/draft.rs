@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
-use crate::config::section::{Form, Scope, Section, Taken, Wrong, duration_within, number, one_of, text};
+use crate::config::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, number, one_of, text};
 use crate::measure::{DeviceKind, FieldName, Fold, Shape, Unit};
 
 /// Of a poll and of a group's interval. See [`crate::measure::PollGroup::interval`].
@@ -29,14 +29,19 @@ pub(super) const PROFILE: Form = Form {
         ("sources", "[\"vendor document, version, date\"]"),
     ],
 };
-pub(super) const GROUP: Form = Form { table: "group.*", keys: &[("interval", "\"10s\"")] };
+pub(super) const GROUP: Form =
+    Form { table: "group.*", keys: &[("interval", "\"10s\""), ("unit_id", "200"), ("of", "\"station\"")] };
 pub(super) const POINT: Form = Form {
     table: "point.*",
     keys: &[
         ("register", "0"),
         ("table", "\"input\""),
         ("type", "\"f32\""),
+        ("length", "8"),
+        ("byte_order", "\"big\""),
         ("word_order", "\"msw-first\""),
+        ("mask", "0x00FF"),
+        ("scale_register", "{ register = 70, type = \"i16\", holds = \"exponent\" }"),
         ("scale", "0.1"),
         ("offset", "-40"),
         ("unit", "\"V\""),
@@ -62,6 +67,16 @@ pub(super) enum Pace {
     Every(Duration),
 }
 
+/// How a group is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupDraft {
+    pub pace: Pace,
+    /// Of another unit than the device's own.
+    pub unit: Option<u8>,
+    /// The same for every connector of a station.
+    pub of_station: bool,
+}
+
 /// A profile's file as far as it goes.
 #[derive(Debug)]
 pub(in crate::config) struct Draft {
@@ -74,7 +89,7 @@ pub(in crate::config) struct Draft {
     pub kind: Option<DeviceKind>,
     pub sources: Option<Vec<String>>,
     pub(super) modbus: ModbusDraft,
-    pub(super) groups: Vec<(String, Pace)>,
+    pub(super) groups: Vec<(String, GroupDraft)>,
     pub(super) points: Vec<PointDraft>,
 }
 
@@ -130,10 +145,10 @@ impl Draft {
     pub(in crate::config) fn over(self, base: Self) -> Self {
         let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, groups, points } = self;
         let mut merged_groups = base.groups;
-        for (name, pace) in groups {
+        for (name, group) in groups {
             match merged_groups.iter_mut().find(|(known, _)| *known == name) {
-                Some(known) => known.1 = pace,
-                None => merged_groups.push((name, pace)),
+                Some(known) => known.1 = group,
+                None => merged_groups.push((name, group)),
             }
         }
         let mut merged_points = base.points;
@@ -216,15 +231,22 @@ impl PointDraft {
     }
 }
 
-fn read_groups(scope: Scope<'_>, file: &Section<'_>) -> Vec<(String, Pace)> {
+fn read_groups(scope: Scope<'_>, file: &Section<'_>) -> Vec<(String, GroupDraft)> {
     let read = |(entry, table): (&Entry, &Table)| {
         let group = Section::new(scope, &GROUP, format!("group.{}", entry.key), table);
         let pace = group.required("interval", |value| match &value.kind {
             Kind::Text(word) if word == "poll" => Ok(Pace::Poll),
             _ => duration_within(INTERVAL)(value).map(Pace::Every),
         });
-        // A wrong interval is reported; the group itself is there.
-        (entry.key.clone(), pace.unwrap_or(Pace::Poll))
+        let of = group.optional("of", one_of(&[("connector", false), ("station", true)]));
+        let draft = GroupDraft {
+            // A wrong interval is reported; the group itself is there.
+            pace: pace.unwrap_or(Pace::Poll),
+            // What is a unit on every kind of line.
+            unit: group.optional("unit_id", integer(1..=247)),
+            of_station: of.unwrap_or(false),
+        };
+        (entry.key.clone(), draft)
     };
     file.family("group").into_iter().map(read).collect()
 }
@@ -258,7 +280,10 @@ fn range(value: &Value) -> Taken<(f64, f64)> {
 fn texts(value: &Value) -> Taken<Vec<(i64, Arc<str>)>> {
     let Kind::Table(table) = &value.kind else { return Err(Wrong::new("is not a table of codes")) };
     let pair = |entry: &Entry| {
-        let code = entry.key.parse::<i64>();
+        let code = match entry.key.strip_prefix("0x") {
+            Some(digits) => i64::from_str_radix(digits, 16),
+            None => entry.key.parse::<i64>(),
+        };
         let code = code.map_err(|_| Wrong::new(format!("has the code {}, which is no whole number", entry.key)))?;
         let words = text(&entry.value)?;
         // A tag or field of the wire takes more, a screen does not.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use super::fault::Collector;
 use super::section::nearest;
 use crate::measure::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
-use draft::{PROFILE, Pace, PointDraft};
+use draft::{GroupDraft, PROFILE, Pace, PointDraft};
+use modbus::Connectors;
 
 pub(super) use draft::{Draft, INTERVAL, KINDS};
 
@@ -25,9 +26,14 @@ const POINTS_MAX: usize = 512;
 #[derive(Debug)]
 pub(super) struct Profile {
     pub kind: DeviceKind,
-    pub points: Arc<[PointSpec]>,
     /// When the device table does not say.
     pub poll: Duration,
+    /// Of a station that has several in one map.
+    pub connectors: Option<Connectors>,
+    /// Of the first connector, if there are several.
+    points: Arc<[PointSpec]>,
+    /// The points that are the same at every connector.
+    of_station: Vec<bool>,
     groups: Vec<Group>,
 }
 
@@ -35,19 +41,48 @@ pub(super) struct Profile {
 struct Group {
     name: String,
     pace: Pace,
+    of_station: bool,
     blocks: Vec<RegisterBlock>,
 }
 
 impl Profile {
-    /// The groups of a device that is polled at this interval.
-    pub(super) fn groups(&self, poll: Duration) -> Vec<PollGroup> {
+    /// What a device at this connector (from 1) offers.
+    pub(super) fn points(&self, connector: u16) -> Arc<[PointSpec]> {
+        let shift = self.shift(connector);
+        if shift == 0 {
+            return Arc::clone(&self.points);
+        }
+        let shifted = |(point, of_station): (&PointSpec, &bool)| {
+            let mut point = point.clone();
+            if let (false, Origin::Register(register)) = (*of_station, &mut point.origin) {
+                register.address += shift;
+                if let Some(scale) = &mut register.scale {
+                    scale.address += shift;
+                }
+            }
+            point
+        };
+        self.points.iter().zip(&self.of_station).map(shifted).collect()
+    }
+
+    /// The groups of a device at this connector that is polled at this interval.
+    pub(super) fn groups(&self, connector: u16, poll: Duration) -> Vec<PollGroup> {
         let interval = |pace| match pace {
             Pace::Poll => poll,
             Pace::Every(interval) => poll.max(interval),
         };
-        let group =
-            |g: &Group| PollGroup { name: g.name.clone(), interval: interval(g.pace), blocks: g.blocks.clone() };
+        let shift = |g: &Group| if g.of_station { 0 } else { self.shift(connector) };
+        let blocks = |g: &Group| {
+            let shift = shift(g);
+            g.blocks.iter().map(|block| RegisterBlock { start: block.start + shift, ..*block }).collect()
+        };
+        let group = |g: &Group| PollGroup { name: g.name.clone(), interval: interval(g.pace), blocks: blocks(g) };
         self.groups.iter().map(group).collect()
+    }
+
+    /// It has been checked that no register leaves the address space at the last connector.
+    fn shift(&self, connector: u16) -> u16 {
+        self.connectors.map_or(0, |connectors| connectors.shift(connector.min(connectors.count)))
     }
 }
 
@@ -59,12 +94,19 @@ impl Draft {
         let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
         // Through a list first, so that the first wrong point does not end the reading.
         let points: Vec<(String, PointSpec)> = completed.into_iter().collect::<Option<_>>()?;
+        let is_of_station = |name: &String| self.group(name).is_some_and(|group| group.of_station);
         Some(Profile {
             kind: self.kind?,
             poll: self.modbus.poll(),
+            connectors: self.modbus.connectors(&self.modbus_header, faults),
             groups: self.modbus.groups(&self.groups, &points),
+            of_station: points.iter().map(|(group, _)| is_of_station(group)).collect(),
             points: points.into_iter().map(|(_, point)| point).collect(),
         })
+    }
+
+    fn group(&self, name: &str) -> Option<&GroupDraft> {
+        self.groups.iter().find(|(known, _)| known == name).map(|(_, group)| group)
     }
 
     /// Reports what a profile must say of itself and does not.
@@ -121,7 +163,8 @@ impl PointDraft {
     /// The group and the point, or `None` after reporting why not.
     fn complete(&self, draft: &Draft, faults: &Collector) -> Option<(String, PointSpec)> {
         let critic = Critic { point: self, faults };
-        let shape = self.shape.unwrap_or(if self.texts.is_some() { Shape::Text } else { Shape::Float });
+        let natural = || self.register.natural_shape(&draft.modbus).unwrap_or(Shape::Float);
+        let shape = self.shape.unwrap_or_else(|| if self.texts.is_some() { Shape::Text } else { natural() });
         let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One));
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let is_signed = self.invert.is_some() || !self.field.as_str().starts_with("power_flow");
@@ -132,15 +175,16 @@ impl PointDraft {
         ] {
             critic.require(is_there, key, example);
         }
-        let register = self.register.complete(&draft.modbus, shape, critic);
+        let of = self.group.as_deref().and_then(|name| draft.group(name));
+        let register = self.register.complete(&draft.modbus, of, shape, critic);
         let (group, unit, register) = (self.group.clone()?, unit?, register?);
-        if !draft.groups.iter().any(|(name, _)| *name == group) {
+        if of.is_none() {
             let near = nearest(&group, draft.groups.iter().map(|(name, _)| name.as_str()));
             let make = || format!("[group.{group}]\ninterval = \"10s\"");
             let remedy = near.map_or_else(make, |near| format!("group = \"{near}\""));
             critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
         }
-        self.check_meaning(shape, unit, critic);
+        self.check_meaning(shape, unit, register.raw.is_text(), critic);
         let (wire_unit, unit_conversion) = unit.wire();
         let invert = self.invert.unwrap_or(false);
         let turned = |(low, high): (f64, f64)| {
@@ -165,12 +209,14 @@ impl PointDraft {
         Some((group, point))
     }
 
-    /// What a point says must fit what it is called and how it is stored.
-    fn check_meaning(&self, shape: Shape, unit: Unit, critic: Critic<'_>) {
+    /// What a point says must fit what it is called and how it is stored. `is_words`: the device itself gives words.
+    fn check_meaning(&self, shape: Shape, unit: Unit, is_words: bool, critic: Critic<'_>) {
         if shape != Shape::Float && (self.scale.is_some() || self.offset.is_some()) {
             critic.blame("is a code and cannot have a scale or an offset", "it without scale and offset");
         }
-        if (shape == Shape::Text) != self.texts.is_some() {
+        if is_words && self.texts.is_some() {
+            critic.blame("is a text in the device, which has no codes", "it without texts, or type = \"u16\"");
+        } else if !is_words && (shape == Shape::Text) != self.texts.is_some() {
             let remedy = "texts = { 0 = \"available\", 1 = \"charging\" }, and no other shape";
             critic.blame("needs texts if, and only if, it is a text", remedy);
         }
@@ -227,5 +273,18 @@ mod tests {
         assert_eq!(scaled(10.0, Unit::WattHour.wire().1), Conversion { multiply: 10.0, divide: 1000.0 });
         assert_eq!(scaled(0.3, Conversion::IDENTITY), Conversion { multiply: 0.3, divide: 1.0 });
         assert_eq!(scaled(-0.1, Conversion::IDENTITY).apply(5.0).to_bits(), (-0.5_f64).to_bits());
+    }
+
+    #[test]
+    fn the_manual_of_profiles_mentions_every_key() {
+        let manual = include_str!("../../../configs/devices/eastron-sdm630.toml");
+        let manual = manual.split("this meter").next().expect("its beginning");
+        let is_key_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT] {
+            for (key, _) in form.keys {
+                let is_mentioned = manual.split(|c| !is_key_part(c)).any(|word| word == *key);
+                assert!(is_mentioned, "the manual does not mention {} {key}", form.table);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ pub use task::run;
 
 use std::time::Duration;
 
-use crate::measure::{BusId, DeviceIx, DeviceSpec};
+use crate::measure::{BusId, DeviceIx, DeviceSpec, RegisterBlock};
 
 /// One port with all that is read through it.
 #[derive(Debug, Clone)]
@@ -49,4 +49,12 @@ pub struct Target {
     pub spec: DeviceSpec,
     /// How long it may take to answer.
     pub timeout: Duration,
+}
+
+impl Target {
+    /// Who is asked for a block.
+    fn unit_of(&self, block: RegisterBlock) -> hal::UnitId {
+        // A plan has no unit that is none.
+        block.unit.and_then(|unit| hal::UnitId::try_from(unit).ok()).unwrap_or(self.unit)
+    }
 }

@@ -155,7 +155,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_millis(250);
 
     fn block(start: u16) -> RegisterBlock {
-        RegisterBlock { table: RegisterTable::Input, start, count: 2 }
+        RegisterBlock { unit: None, table: RegisterTable::Input, start, count: 2 }
     }
 
     fn group(interval_ms: u64, starts: &[u16]) -> (Duration, Vec<RegisterBlock>) {

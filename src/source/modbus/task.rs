@@ -50,7 +50,7 @@ pub async fn run<C: Clock>(
                 let target = &port.devices[job.device];
                 bus.set_deadline(target.timeout);
                 let answer = tokio::select! {
-                    answer = bus.read(target.unit, request(job)) => answer,
+                    answer = bus.read(target.unit_of(job.block), request(job)) => answer,
                     _ = stop.wait_for(|stop| *stop) => return,
                 };
                 let ended = now();
@@ -191,7 +191,7 @@ mod tests {
     use crate::measure::{DeviceIx, DeviceKind, DeviceSpec, Mono, PollGroup, RegisterBlock};
 
     fn target(ix: u16, unit: UnitId) -> Target {
-        let block = RegisterBlock { table: RegisterTable::Input, start: 0, count: 2 };
+        let block = RegisterBlock { unit: None, table: RegisterTable::Input, start: 0, count: 2 };
         let interval = Duration::from_millis(50);
         Target {
             ix: DeviceIx(ix),
