@@ -150,9 +150,11 @@ impl Oracle {
             return;
         };
         match kind {
-            "telemetry" | "history" => match self.parts.take(message).and_then(|whole| {
-                whole.map(|whole| Batch::read(&whole).map(|batch| (whole, batch))).transpose()
-            }) {
+            "telemetry" | "history" => match self
+                .parts
+                .take(message)
+                .and_then(|whole| whole.map(|whole| Batch::read(&whole).map(|batch| (whole, batch))).transpose())
+            {
                 Ok(None) => {}
                 Ok(Some((whole, batch))) => self.take_batch(&whole, batch),
                 Err(error) => {

@@ -268,7 +268,8 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
         }
         let now = Instant::now();
-        let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut line.due).into_iter().partition(|(at, _)| *at <= now);
+        let (ready, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut line.due).into_iter().partition(|(at, _)| *at <= now);
         line.due = later;
         for (_, id) in ready {
             line.ack(id, 0)?;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
-use crate::config::{BrokerUrl, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, Parity, Plan, Reach, WhenFull};
+use crate::config::{BrokerUrl, LinkPlan, LoginPlan, OwnTlsPlan, Parity, Plan, Reach, TlsPlan, WhenFull};
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};

@@ -89,7 +89,9 @@ fn clock(now: Stamp) -> Check {
     let (verdict, found) = match now.trust {
         ClockTrust::Unsynced => (
             Verdict::Watch,
-            format!("{shown}, never synced in this boot: data goes out with estimated times; check NTP (`timedatectl`)"),
+            format!(
+                "{shown}, never synced in this boot: data goes out with estimated times; check NTP (`timedatectl`)"
+            ),
         ),
         trust => (Verdict::Good, format!("{shown}, {}", trust.as_str())),
     };
@@ -169,7 +171,8 @@ fn answered(url: &BrokerUrl, link: &LinkPlan, answer: Result<uplink::Granted, up
             let bytes = granted.packet_bytes_max.map_or("any size".to_owned(), |max| format!("up to {max} bytes"));
             let found = format!("takes us: {} messages in flight, packets of {bytes}", granted.receive_maximum);
             let verdict = if granted.retains { Verdict::Good } else { Verdict::Watch };
-            let retains = if granted.retains { "" } else { "; it retains nothing: `state` and `catalog` are seen live only" };
+            let retains =
+                if granted.retains { "" } else { "; it retains nothing: `state` and `catalog` are seen live only" };
             Check::new(what, verdict, found + retains)
         }
         Err(refused) => Check::new(what, Verdict::Bad, refused.to_string()),

@@ -42,8 +42,8 @@ use section::{Form, Scope, Section};
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, DevicePlan, Endpoint, GatewayPlan, InvalidAddress, InvalidUnitId,
-    JournalPlan, LinkPlan, LogPlan, LoginPlan, OwnTlsPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
-    Wire,
+    JournalPlan, LinkPlan, LogPlan, LoginPlan, OwnTlsPlan, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId,
+    UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::ProfileSource;
 pub use summary::{BusSummary, DeviceSummary, Summary};

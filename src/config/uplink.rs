@@ -31,11 +31,7 @@ pub(super) const UPLINK: Form = Form {
 };
 pub(super) const SECOND: Form = Form {
     table: "uplink.second",
-    keys: &[
-        ("interface", "\"wwan0\""),
-        ("history_rate_max", "\"64KiB/s\""),
-        ("history_per_day_max", "\"200MiB\""),
-    ],
+    keys: &[("interface", "\"wwan0\""), ("history_rate_max", "\"64KiB/s\""), ("history_per_day_max", "\"200MiB\"")],
 };
 pub(super) const TLS: Form = Form {
     table: "uplink.tls",
@@ -91,7 +87,11 @@ pub(super) fn uplink(
     if let (Some(one), Some(Some(other))) = (&own_interface, &second)
         && Some(one) == other.interface.as_ref()
     {
-        section.blame("interface", format!("interface and [uplink.second] are both {one}"), "another one, or no [uplink.second]");
+        section.blame(
+            "interface",
+            format!("interface and [uplink.second] are both {one}"),
+            "another one, or no [uplink.second]",
+        );
     }
     let needs_tls = brokers.iter().flatten().any(|broker| broker.tls);
     if needs_tls && !section.has("tls") {
@@ -140,7 +140,10 @@ fn interface(value: &Value) -> Taken<String> {
     let given = text(value)?;
     let plain = |b: u8| b.is_ascii_graphic() && b != b'/';
     if given.is_empty() || given.len() > INTERFACE_BYTES_MAX || !given.bytes().all(plain) {
-        return Err(Wrong::noted(format!("= \"{given}\" is not the name of a network interface"), "a name as `ip link` shows it"));
+        return Err(Wrong::noted(
+            format!("= \"{given}\" is not the name of a network interface"),
+            "a name as `ip link` shows it",
+        ));
     }
     Ok(given)
 }

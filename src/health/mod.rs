@@ -9,8 +9,8 @@ mod log;
 mod pulse;
 
 pub use facts::{
-    BrokerLimits, BrokerTrouble, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts, Status, UplinkFacts,
-    UplinkState,
+    BrokerLimits, BrokerTrouble, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts, Status,
+    UplinkFacts, UplinkState,
 };
 pub use log::{LogError, init as init_log};
 pub use pulse::{Pulse, PulseName, Pulses};

@@ -136,9 +136,19 @@ pub(super) struct LinkLimits {
 
 #[derive(Debug)]
 enum Phase {
-    Offline { retry_at: Duration },
+    Offline {
+        retry_at: Duration,
+    },
     Connecting,
-    Online { since: Duration, useful: bool, window: usize, documents: usize, lanes: Lanes, looking: Looking, leaving: Option<Leaving> },
+    Online {
+        since: Duration,
+        useful: bool,
+        window: usize,
+        documents: usize,
+        lanes: Lanes,
+        looking: Looking,
+        leaving: Option<Leaving>,
+    },
 }
 
 /// For a better route.
@@ -497,7 +507,9 @@ impl<L> Session<L> {
         match done {
             None => Settled::Nothing,
             Some(Open { lease, refused: None, .. }) => Settled::Acknowledge(lease),
-            Some(Open { lease, refused: Some(reason), .. }) if reason.blame == Blame::Entry => Settled::Refuse(lease, reason),
+            Some(Open { lease, refused: Some(reason), .. }) if reason.blame == Blame::Entry => {
+                Settled::Refuse(lease, reason)
+            }
             Some(Open { lease, refused: Some(reason), .. }) => Settled::GiveBack(lease, reason),
         }
     }

@@ -158,6 +158,8 @@ struct Desk {
     looked: Option<Duration>,
     certificates: Certificates,
     told: Told,
+    /// The last refusal on this connection: some brokers cut it then without another word.
+    refusal: Option<Reason>,
     settings: Settings,
     journal: JournalHandle,
     facts: Arc<Facts>,
@@ -191,6 +193,7 @@ impl Desk {
             looked: None,
             certificates: Certificates::default(),
             told: Told::default(),
+            refusal: None,
             settings,
             journal,
             facts,
@@ -281,10 +284,8 @@ impl Desk {
         let bytes_max = packet_bytes_max(Some(&accepted));
         let mut documents = vec![self.state(Presence::Online, since)];
         // The words of a large depot may be more than the broker takes; the names of its devices say more than nothing.
-        let catalogs = [true, false].map(|points| Document {
-            topic: self.topic("catalog"),
-            payload: catalog(birth, points),
-        });
+        let catalogs =
+            [true, false].map(|points| Document { topic: self.topic("catalog"), payload: catalog(birth, points) });
         documents.extend(catalogs.into_iter().find(|catalog| catalog.packet_bytes() <= bytes_max));
         let expected = documents.len();
         documents.retain(|document| document.packet_bytes() <= bytes_max);
@@ -313,6 +314,7 @@ impl Desk {
         });
         self.accepted = Some(accepted);
         self.told.forget();
+        self.refusal = None;
         self.notice(EventKind::UplinkOnline(broker.into()));
         if !all {
             let what = format!("the broker takes packets of {bytes_max} bytes: `state` or `catalog` is larger");
@@ -393,6 +395,9 @@ impl Desk {
     }
 
     fn settle(&mut self, settled: Settled<Lease>, why: Option<&str>) {
+        if let Settled::Document(reason) | Settled::GiveBack(_, reason) | Settled::Refuse(_, reason) = &settled {
+            self.refusal = Some(*reason);
+        }
         match settled {
             Settled::Nothing => {}
             Settled::Document(reason) => {
@@ -439,6 +444,12 @@ impl Desk {
             && self.route.as_ref().is_some_and(|route| route.broker.tls)
         {
             loss.remedy = format!("{}; {problem}", loss.remedy);
+        }
+        if let Some(reason) = self.refusal.take()
+            && loss.code.is_none()
+        {
+            loss.what = format!("{}, after it had answered {reason}", loss.what);
+            loss.remedy = reason.remedy.to_owned();
         }
         // Asked for by 0x9A at a CONNECT: the will is all that was to be retained by then.
         self.will_retained &= was_online || loss.code != Some(0x9a);

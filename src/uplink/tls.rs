@@ -186,7 +186,10 @@ impl Days {
     pub fn problem(&self, now: Utc) -> Option<String> {
         let path = self.path.display();
         if now.0 >= self.until.0 {
-            Some(format!("{path} has expired on {} by this box's clock: renew it, or check the clock", self.until.rfc3339()))
+            Some(format!(
+                "{path} has expired on {} by this box's clock: renew it, or check the clock",
+                self.until.rfc3339()
+            ))
         } else if now.0 < self.from.0 {
             let from = self.from.rfc3339();
             Some(format!("{path} is not valid before {from}: check this box's clock (NTP, RTC battery)"))

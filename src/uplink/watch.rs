@@ -62,7 +62,9 @@ impl Certificates {
             let (path, until) = (file.path.display(), file.until.rfc3339());
             let text = match left {
                 0 => format!("{path} has expired on {until}: renew it"),
-                _ => format!("{path} expires within {left} days, on {until}: renew it; it is taken over without a restart"),
+                _ => format!(
+                    "{path} expires within {left} days, on {until}: renew it; it is taken over without a restart"
+                ),
             };
             self.warnings.push(text.clone());
             if self.warned.insert(file.path.clone(), left) != Some(left) {

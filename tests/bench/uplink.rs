@@ -12,12 +12,12 @@
     reason = "a measurement"
 )]
 
-#[allow(dead_code, reason = "the journal's bench takes more of it")]
-mod depot;
 #[path = "uplink/bridge.rs"]
 mod bridge;
 #[path = "uplink/counter.rs"]
 mod counter;
+#[allow(dead_code, reason = "the journal's bench takes more of it")]
+mod depot;
 #[path = "uplink/drain.rs"]
 mod drain;
 
@@ -34,7 +34,8 @@ const POINTS: u64 = 1_000_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    if arguments.iter().any(|argument| argument == "--test") || !arguments.iter().any(|argument| argument == "--bench") {
+    if arguments.iter().any(|argument| argument == "--test") || !arguments.iter().any(|argument| argument == "--bench")
+    {
         println!("nothing is measured without `cargo bench`");
         return;
     }

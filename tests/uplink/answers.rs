@@ -115,7 +115,8 @@ fn status_names_the_cause_and_the_cure_of_every_refusal() {
     ] {
         let mut once = true;
         broker.change(|script| {
-            script.answers = Box::new(move |_| if std::mem::take(&mut once) { Do::Disconnect(code) } else { Do::Ack(0) });
+            script.answers =
+                Box::new(move |_| if std::mem::take(&mut once) { Do::Disconnect(code) } else { Do::Ack(0) });
         });
         stage.wait_for_trouble(name, remedy);
         stage.wait_until_online();

@@ -65,8 +65,7 @@ fn the_mosquitto_configuration_lets_a_gateway_write_its_own_subtree_and_nothing_
     let _broker = start("mosquitto", &["-c", &path.display().to_string()], &dir, port);
 
     let collector = stage.authority.client("collector", Validity::Good).expect("a certificate");
-    let consumer =
-        Consumer::start(&dir, &Endpoint::Tls(port, collector), "collector", &["v2g/#"]).expect("a consumer");
+    let consumer = Consumer::start(&dir, &Endpoint::Tls(port, collector), "collector", &["v2g/#"]).expect("a consumer");
     let url = format!("mqtts://127.0.0.1:{port}");
     stage.start(&[url], "topic_prefix = \"v2g/{site}/another\"");
     stage.wait_for_trouble("Not authorized (0x87)", "ACL");
@@ -94,12 +93,18 @@ fn behind_haproxy_a_broker_that_dies_is_left_for_another() {
             Consumer::start(&dir, &Endpoint::Plain(broker.plain_port()), name, &["v2g/#"]).expect("a consumer")
         })
         .collect();
-    let heard = || -> Vec<Message> { consumers.iter().flat_map(Consumer::messages).collect() };
+    let heard = || {
+        let mut heard: Vec<Message> = consumers.iter().flat_map(Consumer::messages).collect();
+        heard.sort_by_key(|message| message.received_ns);
+        heard
+    };
     let port = free_port();
     let ports: Vec<u16> = brokers.iter().flatten().map(Broker::tls_port).collect();
     let text = with(
         config("haproxy.cfg"),
         &[
+            // As many file descriptors as a test has.
+            ("maxconn 60000", "maxconn 100".to_owned()),
             ("bind :8883", format!("bind 127.0.0.1:{port}")),
             ("10.0.1.11:8883", format!("127.0.0.1:{}", ports[0])),
             ("10.0.1.12:8883", format!("127.0.0.1:{}", ports[1])),

@@ -26,7 +26,11 @@ fn a_broker_that_is_killed_for_ever_in_mid_drain_is_left_for_the_next_within_the
         Consumer::start(stage.dir.path(), &Endpoint::Plain(broker.plain_port()), name, &["v2g/#"]).expect("a consumer")
     };
     let consumers = [consumer(&first, "judge-1"), consumer(&second, "judge-2")];
-    let heard = || -> Vec<Message> { consumers.iter().flat_map(Consumer::messages).collect() };
+    let heard = || {
+        let mut heard: Vec<Message> = consumers.iter().flat_map(Consumer::messages).collect();
+        heard.sort_by_key(|message| message.received_ns);
+        heard
+    };
 
     let slowly = "history_rate_max = \"8KiB/s\"\nfail_back = \"1h\"";
     stage.start(&["mqtts://127.0.0.1:9".to_owned()], slowly);
@@ -117,7 +121,8 @@ fn the_second_link_is_taken_when_the_first_has_no_way_and_left_when_it_has() {
     stage.wait_for_status("a connection by the second link", |status| {
         status.is_online() && status.text("/uplink/interface") == Some("lo")
     });
-    let status = stage.wait_for_status("a budget", |status| status.number("/uplink/history_bytes_left_today").is_some());
+    let status =
+        stage.wait_for_status("a budget", |status| status.number("/uplink/history_bytes_left_today").is_some());
     // An hour's worth and what has flowed in since.
     assert!(status.number("/uplink/history_bytes_left_today") <= Some((1 << 30) / 23));
     stage.judge(|| broker.messages());

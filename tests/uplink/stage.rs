@@ -43,7 +43,8 @@ impl Stage {
             uplink: String::new(),
             extra: String::new(),
         };
-        let binary = std::env::var_os("V2G_EDGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_v2g-edge").into(), PathBuf::from);
+        let binary =
+            std::env::var_os("V2G_EDGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_v2g-edge").into(), PathBuf::from);
         let agent = Agent::new(&binary, dir.path(), &setup).expect("a configuration");
         Self { agent, setup, meter, authority, dir }
     }
@@ -117,7 +118,8 @@ impl Stage {
         let status = self.agent.terminate(STOP_WITHIN).expect("it ends");
         assert!(status.success(), "the agent ended with {status}:\n{}", self.agent.log_tail());
         // What the broker had to give to a consumer is on its way for a moment.
-        let is_offline = |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
+        let is_offline =
+            |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
         let said = || match messages().iter().rfind(|m| m.topic.ends_with("/state")).map(is_offline) {
             Some(true) => Ok(()),
             other => Err(format!("the last state says offline: {other:?}")),

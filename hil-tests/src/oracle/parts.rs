@@ -39,7 +39,9 @@ impl Parts {
             let text = std::str::from_utf8(&part.payload).map_err(|error| error.to_string())?;
             for (at, line) in text.split('\n').enumerate() {
                 match (at, lines.first()) {
-                    (0, Some(head)) if head != line => return Err(format!("part {n} begins with another line: {line:?}")),
+                    (0, Some(head)) if head != line => {
+                        return Err(format!("part {n} begins with another line: {line:?}"));
+                    }
                     (0, Some(_)) => {}
                     _ => match lines.last_mut() {
                         Some(last) if at == 1 && goes_on(last, line) => append(last, line),
@@ -95,9 +97,16 @@ mod tests {
         assert_eq!(parts.take(&part(1, "gateway a=1 5\nmeter,d=x\\ y p=1 5")), Ok(None));
         let whole = parts.take(&part(2, "gateway a=1 5\nmeter,d=x\\ y q=\"s t\" 5\nevent r=1 5"));
         let whole = whole.expect("no fault").expect("all is there");
-        assert_eq!(String::from_utf8_lossy(&whole.payload), "gateway a=1 5\nmeter,d=x\\ y p=1,q=\"s t\" 5\nevent r=1 5");
+        assert_eq!(
+            String::from_utf8_lossy(&whole.payload),
+            "gateway a=1 5\nmeter,d=x\\ y p=1,q=\"s t\" 5\nevent r=1 5"
+        );
         assert_eq!(parts.take(&part(1, "gateway a=1 5\nmeter p=1 5")), Ok(None));
         assert!(parts.take(&part(2, "gateway a=2 5\nmeter p=1 5")).is_err());
-        assert!(parts.take(&Message { user_properties: vec![("part".to_owned(), "3/2".to_owned())], ..part(1, "") }).is_err());
+        assert!(
+            parts
+                .take(&Message { user_properties: vec![("part".to_owned(), "3/2".to_owned())], ..part(1, "") })
+                .is_err()
+        );
     }
 }

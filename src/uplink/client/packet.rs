@@ -18,9 +18,17 @@ const HEADER_MAX: usize = 5;
 #[derive(Debug)]
 pub(super) enum Incoming {
     ConnAck(Answer),
-    PubAck { id: u16, code: u8, why: Option<String> },
+    PubAck {
+        id: u16,
+        code: u8,
+        why: Option<String>,
+    },
     Publish(Box<Publish>),
-    Disconnect { code: u8, why: Option<String>, server: Option<String> },
+    Disconnect {
+        code: u8,
+        why: Option<String>,
+        server: Option<String>,
+    },
     /// SUBACK, PINGRESP and all that we have no use for.
     Other,
 }

@@ -44,8 +44,8 @@ pub mod read;
 pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};
 pub use documents::DeviceCard;
-pub(super) use parts::{join, part, split, without_part};
 pub(super) use documents::{Presence, catalog, state};
+pub(super) use parts::{join, part, split, without_part};
 
 /// The payload of an entry, for tests of other rooms.
 #[cfg(test)]

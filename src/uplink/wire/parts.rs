@@ -173,7 +173,10 @@ mod tests {
     fn a_line_is_cut_between_fields_and_not_inside_of_a_text() {
         let line = r#"event,kind=a\ b,site=x one="a, b \" c",two=2i,three=3 77"#;
         let found = pieces(line, 1 + line.len() - 1).expect("its fields fit");
-        assert_eq!(found, [r#"event,kind=a\ b,site=x one="a, b \" c",two=2i 77"#, r"event,kind=a\ b,site=x three=3 77"]);
+        assert_eq!(
+            found,
+            [r#"event,kind=a\ b,site=x one="a, b \" c",two=2i 77"#, r"event,kind=a\ b,site=x three=3 77"]
+        );
         assert_eq!(pieces(line, 30), None, "a field alone is longer");
     }
 

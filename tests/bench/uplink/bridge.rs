@@ -33,7 +33,10 @@ impl fmt::Display for Bridged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { points, seconds, cpu_s, rss_mb } = self;
         let rate = self.points_per_s();
-        write!(f, "{points} points in {seconds:.2} s: {rate:.0} points/s; {cpu_s:.2} s of CPU, {rss_mb:.1} MB resident at most")
+        write!(
+            f,
+            "{points} points in {seconds:.2} s: {rate:.0} points/s; {cpu_s:.2} s of CPU, {rss_mb:.1} MB resident at most"
+        )
     }
 }
 

@@ -127,7 +127,9 @@ async fn drain(dir: &Path, broker: &Central, points: u64, history_rate_max: u64)
     journal.close().await.expect("it closes");
     let mut live_ns = counted.live_ns.lock().expect("nobody panics").clone();
     live_ns.sort_unstable();
-    let quantile = |q: f64| live_ns.get(((live_ns.len() as f64 - 1.0) * q).round() as usize).map_or(f64::NAN, |ns| *ns as f64 / 1e6);
+    let quantile = |q: f64| {
+        live_ns.get(((live_ns.len() as f64 - 1.0) * q).round() as usize).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+    };
     Drained {
         points: queued,
         messages,
