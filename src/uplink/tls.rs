@@ -126,7 +126,10 @@ fn unreadable(path: &Path, source: io::Error) -> TlsError {
 
 /// How the files look from outside: when one is replaced or written, this changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<Option<(u64, u64, i64, i64, u32)>>);
+pub(super) struct Fingerprint(Vec<Option<Look>>);
+
+/// Inode, length, seconds and nanoseconds of the last change, mode.
+type Look = (u64, u64, i64, i64, u32);
 
 impl Fingerprint {
     pub(super) fn of(files: Option<&TlsFiles>, login: Option<&Login>) -> Self {

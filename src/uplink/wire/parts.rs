@@ -51,7 +51,7 @@ fn bodies(lines: &str, room: usize) -> Option<Vec<String>> {
 
 /// A line as lines of at most so many bytes with the `\n` before them.
 fn pieces(line: &str, room: usize) -> Option<Vec<String>> {
-    if 1 + line.len() <= room {
+    if line.len() < room {
         return Some(vec![line.to_owned()]);
     }
     let Cut { series, fields, time } = Cut::of(line)?;

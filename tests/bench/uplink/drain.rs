@@ -67,9 +67,18 @@ fn now(depot: &mut Depot, start: Instant) -> Window {
     Window { end: stamp(start), ..depot.window() }
 }
 
+/// The boot is older than any backlog: ten days.
+const SINCE_BOOT: Duration = Duration::from_secs(864_000);
+
 fn stamp(start: Instant) -> Stamp {
-    let mono = Mono(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1);
-    Stamp { mono, utc: Utc(unix_ns()), trust: ClockTrust::Synced }
+    before(start, Duration::ZERO)
+}
+
+/// So long before now.
+fn before(start: Instant, by: Duration) -> Stamp {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let mono = Mono(ns(SINCE_BOOT + start.elapsed()) - ns(by));
+    Stamp { mono, utc: Utc(unix_ns() - ns(by).cast_signed()), trust: ClockTrust::Synced }
 }
 
 pub(crate) fn measure(dir: &Path, broker: &Central, points: u64, history_rate_max: u64) -> Drained {
@@ -94,8 +103,11 @@ async fn drain(dir: &Path, broker: &Central, points: u64, history_rate_max: u64)
     };
     let journal = Journal::open(settings, depot.schema(), BOOT, stamp(start), Arc::clone(&facts)).expect("ours");
     let (mut queued, mut messages) = (0, 0);
+    let per_window = Depot::typical().window().points();
     while queued < points {
-        let window = now(&mut depot, start);
+        // Each a window's length after the one before; the last ended just now.
+        let left = u32::try_from((points - queued) / per_window).expect("days at the most");
+        let window = Window { end: before(start, WINDOW * left), ..depot.window() };
         queued += window.points();
         messages += 1;
         let mut window = Some(window);
