@@ -395,7 +395,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Acknowledgements lost, late, repeated, out of order, invented, with any reason code; connections lost, moved and
     /// renewed at any step.

@@ -71,7 +71,16 @@ impl Broker {
         let port = port.map_or(Some(self.port), |port| port.parse().ok().filter(|port| *port != 0))?;
         let plausible = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
         let good = !host.is_empty() && host.len() <= 253 && host.chars().all(plausible);
-        good.then(|| Self { host: host.to_owned(), port, tls: self.tls })
+        let named = Self { host: host.to_owned(), port, tls: self.tls };
+        // Without TLS nothing leaves this machine by a stranger's word.
+        (good && (named.tls || named.is_loopback() || !self.is_loopback())).then_some(named)
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self.host.parse::<std::net::IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
     }
 }
 
@@ -168,5 +177,8 @@ mod tests {
             let found = here.named(reference).map(|broker| broker.to_string());
             assert_eq!(found.as_deref(), expected, "{reference}");
         }
+        let plain = Broker { host: "127.0.0.1".to_owned(), port: 1883, tls: false };
+        assert_eq!(plain.named("10.0.0.1"), None, "nothing readable leaves the machine by a broker's word");
+        assert!(plain.named("localhost:1884").is_some());
     }
 }

@@ -355,6 +355,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_uplink_has_to_tell_is_an_event_with_its_cure() {
+        let mut entry = example();
+        let trouble = EventKind::UplinkTrouble {
+            broker: "mqtts://a:8883".into(),
+            what: r#"refused: Not authorized (0x87) ("no")"#.into(),
+            remedy: "the ACL".into(),
+        };
+        let expires = EventKind::CertificateExpires { file: "/etc/gw.pem".into(), days: 7 };
+        let kinds = [trouble, EventKind::UplinkOnline("mqtts://a:8883".into()), expires];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,kind=uplink_trouble broker="mqtts://a:8883",reason="refused: Not authorized (0x87) (\"no\")",remedy="the ACL" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=uplink_online broker="mqtts://a:8883" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=certificate_expires file="/etc/gw.pem",days=7i 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
     fn two_events_of_one_series_do_not_overwrite_each_other() {
         let mut entry = example();
         entry.window.events = vec![entry.window.events[0].clone(); 3];

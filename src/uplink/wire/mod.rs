@@ -27,6 +27,8 @@
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
 //! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
 //!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.
+//! - `uplink_trouble` (`broker`, `reason` with the MQTT name and code, `remedy`) and `uplink_online` (`broker`) tell of outages as
+//!   the gateway saw them; `certificate_expires` (`file`, `days` 30, 7, 1, 0) of what must be renewed.
 //! - A batch that is larger than the broker's maximum packet size comes in parts, told by the user property `part` = `2/3`.
 //!   Each begins with the batch's own line and is good line protocol by itself; a line may go on in the next part, under
 //!   the same series and time. A database takes them as they are. Who tells repeats by identity counts the part to it, and
