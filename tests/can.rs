@@ -271,6 +271,7 @@ impl Rig {
             meters: vec![],
             line: None,
             keep_alive: "5s",
+            uplink: String::new(),
             extra: format!("[bus.can-a]\ncan = {{ log = {log:?}, {settings} }}\n{extra}"),
         };
         let mut agent = Agent::new(&binary(), dir.path(), &setup).expect("a configuration");

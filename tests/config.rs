@@ -109,7 +109,8 @@ fn the_manual_shows_the_defaults() {
     assert_eq!(bare.uplink.topic_prefix, shown.uplink.topic_prefix);
     assert_eq!(bare.uplink.client_id, shown.uplink.client_id);
     assert_eq!(bare.uplink.keep_alive, shown.uplink.keep_alive);
-    assert_eq!(bare.uplink.history_rate_max, shown.uplink.history_rate_max);
+    assert_eq!(bare.uplink.link, shown.uplink.link);
+    assert_eq!(bare.uplink.fail_back, shown.uplink.fail_back);
     assert_eq!(bare.uplink.in_flight_max, shown.uplink.in_flight_max);
     assert_eq!(bare.buses[0].wire, shown.buses[0].wire);
     assert_eq!(bare.devices[0].spec, shown.devices[0].spec);
@@ -165,7 +166,7 @@ window = "1s"
     let plan = plan(&text);
     assert_eq!(plan.uplink.topic_prefix, "a/gw-01");
     assert_eq!(plan.uplink.keep_alive, Duration::from_secs(120));
-    assert_eq!(plan.uplink.history_rate_max, 65_536);
+    assert_eq!(plan.uplink.link.history_rate_max, 65_536);
     assert_eq!(plan.journal.bytes_max, 512 << 20);
     assert_eq!(plan.journal.when_full, WhenFull::DropOldest);
     assert_eq!(plan.aggregate.window, Duration::from_secs(1));
@@ -229,7 +230,7 @@ fn five_different_mistakes_are_told_in_one_run() {
             (1, "the key site is missing under [gateway]", "site = \"depot-a\""),
             (6, "window = \"250\" has no unit", "window = \"250ms\"   (units: ms, s, m"),
             (9, "there is no key byte_max in [journal]", "bytes_max = \"4GiB\""),
-            (16, "private key open to its group (mode 640)", &chmod),
+            (16, "secret open to its group (mode 640)", &chmod),
             (28, "the device id \"grid-main\" is used twice, here and at line 21", "[device.grid-main-2]"),
         ],
     );

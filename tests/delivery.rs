@@ -198,6 +198,7 @@ impl Rig {
             meters: vec![MeterSetup::sdm630(DEVICE, &meter.address())],
             line: None,
             keep_alive: "5s",
+            uplink: String::new(),
             extra: String::new(),
         };
         let mut agent = Agent::new(&binary(), dir.path(), &setup).expect("a configuration");

@@ -300,6 +300,7 @@ fn judge(framing: &str, section: &str, bus: impl Fn(&str) -> String) {
         meters: vec![],
         line: None,
         keep_alive: "5s",
+        uplink: String::new(),
         extra,
     };
     let mut agent = Agent::new(&binary(), dir.path(), &setup).expect("a configuration");

@@ -70,6 +70,8 @@ pub struct Setup {
     pub line: Option<String>,
     /// `uplink.keep_alive`; the shortest is 5 s.
     pub keep_alive: &'static str,
+    /// More keys for `[uplink]`, as TOML.
+    pub uplink: String,
     /// More TOML, after all other tables.
     pub extra: String,
 }
@@ -238,7 +240,7 @@ impl Setup {
     /// The configuration file of an agent that keeps its state and its socket there.
     #[must_use]
     pub fn toml(&self, state: &Path, socket: &Path) -> String {
-        let Self { gateway, site, brokers, tls, meters, line, keep_alive, extra } = self;
+        let Self { gateway, site, brokers, tls, meters, line, keep_alive, uplink, extra } = self;
         let mut toml = String::new();
         // Rust's quoting of a path is TOML's as long as the path is printable, and ours are.
         let mut write = |text: std::fmt::Arguments<'_>| {
@@ -247,7 +249,7 @@ impl Setup {
         write(format_args!("[gateway]\nid = {gateway:?}\nsite = {site:?}\nstate_dir = {state:?}\n"));
         write(format_args!("[aggregate]\nwindow = \"250ms\"\n"));
         write(format_args!("[api]\nsocket = {socket:?}\n"));
-        write(format_args!("[uplink]\nbrokers = {brokers:?}\nkeep_alive = {keep_alive:?}\n"));
+        write(format_args!("[uplink]\nbrokers = {brokers:?}\nkeep_alive = {keep_alive:?}\n{uplink}\n"));
         let Files { ca, certificate, key } = tls;
         write(format_args!("[uplink.tls]\nca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n"));
         write(format_args!("[bus.lan]\nmodbus-tcp = {{}}\n"));
@@ -331,6 +333,7 @@ mod tests {
             meters: vec![MeterSetup::sdm630("grid-main", "127.0.0.1:2")],
             line: None,
             keep_alive: "5s",
+            uplink: String::new(),
             extra: String::new(),
         };
         Agent::new(&binary, dir, &setup).expect("a writable directory")

@@ -10,6 +10,7 @@
 //!   [`Kind::Gap`].
 //! - One identity has one payload, to the byte ([`Kind::Changed`]); one set of device lines has one identity
 //!   ([`Kind::Twin`]). A message that comes again unchanged is no fault: QoS 1 allows it.
+//! - A batch may come in parts; it has arrived when all of them have.
 //! - A message agrees with itself: topic, properties, first line, number of points ([`Kind::Malformed`]).
 //! - Every number is one that the device had at about that time ([`Kind::Untrue`]).
 //!
@@ -18,6 +19,7 @@
 mod batch;
 mod judgement;
 mod line;
+mod parts;
 mod truth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -70,6 +72,7 @@ pub struct Oracle {
     truths: Vec<Truth>,
     /// What was found while taking messages.
     findings: Vec<Finding>,
+    parts: parts::Parts,
 }
 
 /// Epoch and number.
@@ -147,8 +150,13 @@ impl Oracle {
             return;
         };
         match kind {
-            "telemetry" | "history" => match Batch::read(message) {
-                Ok(batch) => self.take_batch(message, batch),
+            "telemetry" | "history" => match self
+                .parts
+                .take(message)
+                .and_then(|whole| whole.map(|whole| Batch::read(&whole).map(|batch| (whole, batch))).transpose())
+            {
+                Ok(None) => {}
+                Ok(Some((whole, batch))) => self.take_batch(&whole, batch),
                 Err(error) => {
                     let at = message.received_ns;
                     self.gateway(gateway).tally.corrupted += 1;

@@ -506,6 +506,7 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
         ],
         line: Some(settings.serial_port().to_owned()),
         keep_alive: "5s",
+        uplink: String::new(),
         extra: options.watchdog.map(watchdog).unwrap_or_default() + options.extra,
     }
 }

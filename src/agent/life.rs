@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
 use crate::config::{
-    BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, Mirror, Parity, Plan, Reach, Tap, WhenFull,
-    Wire,
+    BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan, Mirror, OwnTlsPlan,
+    Parity, Plan, Reach, Tap, TlsPlan, WhenFull, Wire,
 };
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
@@ -20,6 +20,8 @@ use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
+/// Events of the uplink on their way into a window: troubles are told once each, so a window has a few.
+const NOTICES_MAX: usize = 64;
 /// A source waits at most for its slowest device; then it has beaten again. On a serial line that is three exchanges (two to
 /// tell a late answer from the one that is asked for), each of one and a half times the longest timeout of 30 s and four times
 /// the 2.4 s of the longest frame at 1200 baud, and 1 s of babble before each: 167 s.
@@ -76,6 +78,7 @@ impl Life {
         let (stop_sources, sources_stopped) = watch::channel(false);
         let (stop_uplink, uplink_stopped) = watch::channel(false);
         let (samples, sampled) = mpsc::channel(SAMPLES_MAX);
+        let (notices, noticed) = mpsc::channel(NOTICES_MAX);
         let mono = now.mono;
         let started =
             EventKind::Started { version: env!("CARGO_PKG_VERSION").to_owned(), clean: journal.previous_ended_clean() };
@@ -97,7 +100,7 @@ impl Life {
         let pulse = world.pulses.watch("pipeline", PIPELINE_ALLOWANCE, mono);
         let (clock, handle) = (Arc::clone(&world.clock), journal.handle());
         pipeline.spawn(async move {
-            pipeline::run(heart, clock, sampled, handle, pulse).await;
+            pipeline::run(heart, clock, (sampled, noticed), handle, pulse).await;
             "pipeline"
         });
 
@@ -106,7 +109,8 @@ impl Life {
         let settings = uplink_settings(plan, &journal, world.since);
         let (handle, facts, clock) = (journal.handle(), Arc::clone(&world.facts), Arc::clone(&world.clock));
         uplink.spawn(async move {
-            uplink::run(settings, handle, facts, pulse, move || clock.now().into(), uplink_stopped).await;
+            let surroundings = uplink::Surroundings { facts, pulse, notices };
+            uplink::run(settings, handle, surroundings, move || clock.now().into(), uplink_stopped).await;
             "uplink"
         });
         Ok(Self { journal, sources, pipeline, uplink, stop_sources, stop_uplink })
@@ -300,6 +304,26 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, ha
     }
 }
 
+/// What the plan says of a way out.
+pub(super) fn link(link: &LinkPlan) -> uplink::Link {
+    uplink::Link {
+        interface: link.interface.clone(),
+        history_rate_max: link.history_rate_max,
+        history_bytes_per_day: link.history_per_day_max,
+    }
+}
+
+/// What the plan says of TLS.
+pub(super) fn tls_files(tls: &TlsPlan) -> uplink::TlsFiles {
+    let own = |own: &OwnTlsPlan| uplink::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() };
+    uplink::TlsFiles { ca: tls.ca.clone(), own: tls.own.as_ref().map(own) }
+}
+
+/// What the plan says of name and password.
+pub(super) fn login(login: &LoginPlan) -> uplink::Login {
+    uplink::Login { username: login.username.clone(), password_file: login.password_file.clone() }
+}
+
 fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Settings {
     let uplink = &plan.uplink;
     let broker = |url: &BrokerUrl| uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls };
@@ -309,12 +333,10 @@ fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Sett
         prefix: uplink.topic_prefix.clone(),
         keep_alive: uplink.keep_alive,
         in_flight_max: uplink.in_flight_max,
-        history_rate_max: uplink.history_rate_max,
-        tls: uplink.tls.as_ref().map(|tls| uplink::TlsFiles {
-            ca: tls.ca.clone(),
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-        }),
+        links: std::iter::once(&uplink.link).chain(&uplink.second).map(link).collect(),
+        fail_back: uplink.fail_back,
+        tls: uplink.tls.as_ref().map(tls_files),
+        login: uplink.login.as_ref().map(login),
         drain: DRAIN,
         birth: uplink::Birth {
             gateway: plan.gateway.id.clone(),

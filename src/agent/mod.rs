@@ -70,6 +70,24 @@ pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
     life::journal_settings(plan)
 }
 
+/// What a plan says of TLS towards the brokers.
+#[must_use]
+pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
+    life::tls_files(plan)
+}
+
+/// What a plan says of a way out to the brokers.
+#[must_use]
+pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {
+    life::link(plan)
+}
+
+/// What a plan says of name and password towards the brokers.
+#[must_use]
+pub fn login(plan: &crate::config::LoginPlan) -> crate::uplink::Login {
+    life::login(plan)
+}
+
 /// The configuration, or the reason why a running agent goes on with the one it has.
 fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
     let next = crate::config::load(path).map_err(|faults| faults.to_string())?;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use hal::Clock;
 
 use super::Exit;
+use crate::agent;
 use crate::config;
 use crate::measure::Utc;
 use crate::uplink::audit::{self, ConsumerSettings, Heard, Judge, Verdict};
@@ -57,8 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let (broker, tls) = peer(arguments)?;
-    let settings = ConsumerSettings { broker, tls, prefix: arguments.prefix.clone() };
+    let settings = peer(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let verdict = runtime.block_on(listen(settings, length))?;
     if arguments.json {
@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
 }
 
 /// Where to listen, and as whom.
-fn peer(arguments: &Arguments) -> Result<(Broker, Option<TlsFiles>)> {
+fn peer(arguments: &Arguments) -> Result<ConsumerSettings> {
     let planned = match &arguments.config {
         Some(path) => Some(config::load(path).map_err(|faults| anyhow::anyhow!("{faults}"))?.uplink),
         None => None,
@@ -80,17 +80,19 @@ fn peer(arguments: &Arguments) -> Result<(Broker, Option<TlsFiles>)> {
         (None, Some(uplink)) => uplink.brokers.first().cloned().context("the configuration names no broker")?,
         (None, None) => bail!("name a broker with --broker, or a configuration with --config"),
     };
+    let login = planned.as_ref().and_then(|uplink| uplink.login.as_ref()).map(agent::login);
     let tls = match (&arguments.ca, &arguments.certificate, &arguments.key, planned.and_then(|uplink| uplink.tls)) {
         (Some(ca), Some(certificate), Some(key), _) => {
-            Some(TlsFiles { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() })
+            Some(TlsFiles::mutual(ca.clone(), certificate.clone(), key.clone()))
         }
-        (_, _, _, Some(files)) => Some(TlsFiles { ca: files.ca, certificate: files.certificate, key: files.key }),
+        (_, _, _, Some(files)) => Some(agent::tls_files(&files)),
         _ => None,
     };
     if url.tls && tls.is_none() {
         bail!("{url} needs --ca, --certificate and --key");
     }
-    Ok((Broker { host: url.host, port: url.port, tls: url.tls }, tls))
+    let broker = Broker { host: url.host, port: url.port, tls: url.tls };
+    Ok(ConsumerSettings { broker, tls, login, prefix: arguments.prefix.clone() })
 }
 
 /// Judges what arrives until the time is over or Ctrl-C.

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod journal;
 mod probe;
 mod run;
@@ -63,6 +64,8 @@ enum Command {
     Status(status::Arguments),
     /// What is on a wire: ids, rates, values; no configuration needed
     Probe(probe::Arguments),
+    /// Look for what would keep this gateway from working: clock, disk, certificates, brokers
+    Doctor(doctor::Arguments),
     /// Look into the journal: what waits, whether it is whole, what it says; repair it, make it forget
     Journal(journal::Arguments),
     /// Listen at the broker and judge: gaps, duplicates, order, latency
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "demo")]

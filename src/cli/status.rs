@@ -99,6 +99,7 @@ fn troubles(report: &Report) -> Vec<String> {
             .map_or(("not connected yet", "wait, or check [uplink] brokers"), |t| (t.what.as_str(), t.remedy.as_str()));
         found.push(format!("uplink: {what}; {remedy}"));
     }
+    found.extend(uplink.warnings.iter().map(|warning| format!("uplink: {warning}")));
     if let Some(why) = &report.status.journal.held_why {
         found.push(format!("{} wait for the clock: {why}", entries(report.status.journal.held_entries)));
     } else if report.clock == ClockTrust::Unsynced {
@@ -170,14 +171,21 @@ fn text(report: &Report, paint: Paint) -> String {
     line(
         "uplink",
         format!(
-            "{state} {}; acknowledged by the broker: {} live, {} history; {} in flight; {} connections lost",
+            "{state} {}{}; acknowledged by the broker: {} live, {} history; {} in flight; {} connections lost",
             uplink.broker.as_deref().unwrap_or("no broker"),
+            uplink.interface.as_ref().map_or_else(String::new, |interface| format!(" by {interface}")),
             uplink.live.acknowledged,
             uplink.history.acknowledged,
             uplink.in_flight,
             uplink.disconnections,
         ),
     );
+    if let (UplinkState::Online, Some(trouble)) = (uplink.state, &uplink.trouble) {
+        line("", paint.dim(&format!("the last trouble: {}; {}", trouble.what, trouble.remedy)));
+    }
+    if let Some(left) = uplink.history_bytes_left_today {
+        line("", format!("{} of history may still go out today", show::bytes(left)));
+    }
     for (id, bus) in &status.buses {
         line("bus", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), bus_text(bus, paint)));
     }

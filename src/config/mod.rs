@@ -46,8 +46,8 @@ pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan,
-    InvalidAddress, InvalidUnitId, JournalPlan, LogPlan, Mirror, Parity, Plan, Reach, SerialLine, Tap, TlsPlan, UnitId,
-    UplinkPlan, WatchdogPlan, WhenFull, Wire,
+    InvalidAddress, InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity, Plan, Reach,
+    SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -74,13 +74,14 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 15] = [
+const FORMS: [&Form; 16] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
     &gateway::JOURNAL,
     &uplink::UPLINK,
     &uplink::TLS,
+    &uplink::SECOND,
     &gateway::API,
     &gateway::LOG,
     &gateway::WATCHDOG,

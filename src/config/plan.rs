@@ -115,12 +115,38 @@ pub struct UplinkPlan {
     pub client_id: String,
     /// Whole seconds, 5 s to 18 h.
     pub keep_alive: Duration,
-    /// Bytes per second of replay, 1 KiB/s to 1 GiB/s.
-    pub history_rate_max: u64,
     /// Unacknowledged messages at a time, 1 to 1000.
     pub in_flight_max: u16,
+    /// The way out that is preferred.
+    pub link: LinkPlan,
+    /// `[uplink.second]`: the way out when the first has none; its interface is named.
+    pub second: Option<LinkPlan>,
+    /// Between two looks for a better broker or link, 1 s to 24 h.
+    pub fail_back: Duration,
+    /// For brokers that want a name and a password.
+    pub login: Option<LoginPlan>,
     /// There if any broker is `mqtts://`.
     pub tls: Option<TlsPlan>,
+}
+
+/// One way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkPlan {
+    /// A network interface, 1 to 15 bytes; `None` for the system's choice.
+    pub interface: Option<String>,
+    /// Bytes per second of replay, 1 KiB/s to 1 GiB/s.
+    pub history_rate_max: u64,
+    /// Bytes of replay in a day, 1 MiB to 1 TiB; `None` for no bound.
+    pub history_per_day_max: Option<u64>,
+}
+
+/// A name and a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginPlan {
+    /// 1 to 256 printable bytes.
+    pub username: String,
+    /// Absolute; was there and private when the plan was made.
+    pub password_file: PathBuf,
 }
 
 /// `[uplink.tls]`. All absolute; the files were there, and the key private, when the plan was made.
@@ -128,6 +154,13 @@ pub struct UplinkPlan {
 pub struct TlsPlan {
     /// PEM, the authorities that a broker's certificate may come from.
     pub ca: PathBuf,
+    /// Who we are; `None` only with a [`LoginPlan`].
+    pub own: Option<OwnTlsPlan>,
+}
+
+/// Our half of mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnTlsPlan {
     /// PEM, our certificate with its chain.
     pub certificate: PathBuf,
     /// PEM, our private key.

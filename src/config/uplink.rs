@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Surroundings;
 use super::document::Value;
-use super::plan::{BrokerUrl, GatewayPlan, TlsPlan, UplinkPlan};
-use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, text};
+use super::plan::{BrokerUrl, GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
+use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, size_within, text};
 
 pub(super) const UPLINK: Form = Form {
     table: "uplink",
@@ -20,8 +20,18 @@ pub(super) const UPLINK: Form = Form {
         ("keep_alive", "\"15s\""),
         ("history_rate_max", "\"2MiB/s\""),
         ("in_flight_max", "100"),
+        ("history_per_day_max", "\"500MiB\""),
+        ("interface", "\"eth0\""),
+        ("fail_back", "\"5m\""),
+        ("username", "\"gw-01\""),
+        ("password_file", "\"/etc/v2g-edge/tls/password\""),
         ("tls", "[uplink.tls]"),
+        ("second", "[uplink.second]"),
     ],
+};
+pub(super) const SECOND: Form = Form {
+    table: "uplink.second",
+    keys: &[("interface", "\"wwan0\""), ("history_rate_max", "\"64KiB/s\""), ("history_per_day_max", "\"200MiB\"")],
 };
 pub(super) const TLS: Form = Form {
     table: "uplink.tls",
@@ -36,6 +46,17 @@ const BROKERS_MAX: usize = 8;
 /// The client library takes nothing below 5 s; MQTT counts seconds in 16 bits, 18 h 12 min.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(18 * 3600);
 const HISTORY_RATE: RangeInclusive<u64> = (1 << 10)..=(1 << 30);
+/// Below 1 MiB a day an outage of an hour would never be caught up with; above 1 TiB there is no bound.
+const HISTORY_PER_DAY: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
+/// More often and a flapping link would be moved to and fro.
+const FAIL_BACK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// `IFNAMSIZ` of Linux, less its NUL.
+const INTERFACE_BYTES_MAX: usize = 15;
+const USERNAME_BYTES_MAX: usize = 256;
+const FAIL_BACK_DEFAULT: Duration = Duration::from_secs(300);
+const HISTORY_RATE_DEFAULT: u64 = 2 << 20;
+/// A quarter of what LTE carries at its edge.
+const SECOND_RATE_DEFAULT: u64 = 64 << 10;
 /// 1000 batches of 64 KiB are 64 MB, more than a small box has to spare.
 const IN_FLIGHT: RangeInclusive<u16> = 1..=1000;
 /// With `/telemetry` and two names of 64 bytes the full topic stays below 256 bytes.
@@ -58,13 +79,28 @@ pub(super) fn uplink(
         let keep_alive = duration_within(KEEP_ALIVE)(value)?;
         if keep_alive.subsec_millis() == 0 { Ok(keep_alive) } else { Err(Wrong::new("is not in whole seconds")) }
     });
-    let tls = section.section("tls", &TLS).map(|section| tls(&section, surroundings));
+    let login = login(section, surroundings);
+    let has_login = section.has("username");
+    let tls = section.section("tls", &TLS).map(|section| tls(&section, has_login, surroundings));
+    let second = section.section("second", &SECOND).map(|section| second(&section));
+    let own_interface = section.optional("interface", interface);
+    if let (Some(one), Some(Some(other))) = (&own_interface, &second)
+        && Some(one) == other.interface.as_ref()
+    {
+        section.blame(
+            "interface",
+            format!("interface and [uplink.second] are both {one}"),
+            "another one, or no [uplink.second]",
+        );
+    }
     let needs_tls = brokers.iter().flatten().any(|broker| broker.tls);
     if needs_tls && !section.has("tls") {
         let remedy: String = TLS.keys.iter().map(|(key, example)| format!("\n{key} = {example}")).collect();
         section.blame("brokers", "mqtts:// needs the table [uplink.tls]", format!("[uplink.tls]{remedy}"));
     }
     let history_rate_max = section.optional("history_rate_max", rate_within(HISTORY_RATE));
+    let history_per_day_max = section.optional("history_per_day_max", size_within(HISTORY_PER_DAY));
+    let fail_back = section.optional("fail_back", duration_within(FAIL_BACK));
     let in_flight_max = section.optional("in_flight_max", integer(IN_FLIGHT));
     Some(UplinkPlan {
         brokers: brokers?,
@@ -75,10 +111,59 @@ pub(super) fn uplink(
         },
         client_id: client_id.or_else(|| gateway.map(|g| g.id.to_string()))?,
         keep_alive: keep_alive.unwrap_or(Duration::from_secs(15)),
-        history_rate_max: history_rate_max.unwrap_or(2 << 20),
         in_flight_max: in_flight_max.unwrap_or(100),
+        link: LinkPlan {
+            interface: own_interface,
+            history_rate_max: history_rate_max.unwrap_or(HISTORY_RATE_DEFAULT),
+            history_per_day_max,
+        },
+        second: second.flatten(),
+        fail_back: fail_back.unwrap_or(FAIL_BACK_DEFAULT),
+        login,
         tls: tls.flatten(),
     })
+}
+
+/// The other way out.
+fn second(section: &Section<'_>) -> Option<LinkPlan> {
+    let interface = section.required("interface", interface);
+    let history_rate_max = section.optional("history_rate_max", rate_within(HISTORY_RATE));
+    let history_per_day_max = section.optional("history_per_day_max", size_within(HISTORY_PER_DAY));
+    Some(LinkPlan {
+        interface: Some(interface?),
+        history_rate_max: history_rate_max.unwrap_or(SECOND_RATE_DEFAULT),
+        history_per_day_max,
+    })
+}
+
+fn interface(value: &Value) -> Taken<String> {
+    let given = text(value)?;
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'/';
+    if given.is_empty() || given.len() > INTERFACE_BYTES_MAX || !given.bytes().all(plain) {
+        return Err(Wrong::noted(
+            format!("= \"{given}\" is not the name of a network interface"),
+            "a name as `ip link` shows it",
+        ));
+    }
+    Ok(given)
+}
+
+/// A name and where its password is: both or none.
+fn login(section: &Section<'_>, surroundings: &Surroundings) -> Option<LoginPlan> {
+    let username = section.optional("username", |value| {
+        let given = text(value)?;
+        if given.is_empty() || given.len() > USERNAME_BYTES_MAX || given.chars().any(char::is_control) {
+            return Err(Wrong::new(format!("is not 1 to {USERNAME_BYTES_MAX} printable characters")));
+        }
+        Ok(given)
+    });
+    let password_file = section.optional("password_file", |value| secret(value, surroundings));
+    match (section.has("username"), section.has("password_file")) {
+        (true, false) => section.missing("password_file"),
+        (false, true) => section.missing("username"),
+        _ => {}
+    }
+    Some(LoginPlan { username: username?, password_file: password_file? })
 }
 
 fn brokers(section: &Section<'_>, allow_plaintext: bool) -> Option<Vec<BrokerUrl>> {
@@ -136,14 +221,21 @@ fn topic_prefix(pattern: &str, names: (&str, &str)) -> Taken<String> {
     Ok(prefix)
 }
 
-fn tls(section: &Section<'_>, surroundings: &Surroundings) -> Option<TlsPlan> {
+/// A gateway that is known by its name and password may do without a certificate.
+fn tls(section: &Section<'_>, has_login: bool, surroundings: &Surroundings) -> Option<TlsPlan> {
     let ca = section.required("ca", |value| file(value, surroundings));
+    if has_login && !section.has("certificate") && !section.has("key") {
+        return Some(TlsPlan { ca: ca?, own: None });
+    }
     let certificate = section.required("certificate", |value| file(value, surroundings));
-    let key = section.required("key", |value| {
-        let path = file(value, surroundings)?;
-        if surroundings.checks_files { private(&path).map(|()| path) } else { Ok(path) }
-    });
-    Some(TlsPlan { ca: ca?, certificate: certificate?, key: key? })
+    let key = section.required("key", |value| secret(value, surroundings));
+    Some(TlsPlan { ca: ca?, own: Some(OwnTlsPlan { certificate: certificate?, key: key? }) })
+}
+
+/// A file that is there, and closed to all but its owner.
+fn secret(value: &Value, surroundings: &Surroundings) -> Taken<PathBuf> {
+    let path = file(value, surroundings)?;
+    if surroundings.checks_files { private(&path).map(|()| path) } else { Ok(path) }
 }
 
 /// A file that is there. A relative path counts from the directory of the configuration file.
@@ -179,7 +271,7 @@ fn private(path: &Path) -> Taken<()> {
     let who = if mode & 0o007 == 0 { "its group" } else { "everyone on this machine" };
     let shown = path.display();
     Err(Wrong::action(
-        format!("= {shown} is a private key open to {who} (mode {mode:03o})"),
+        format!("= {shown} is a secret open to {who} (mode {mode:03o})"),
         format!("chmod 600 {}   (in a shell; the line itself is right)", shell_word(path)),
     ))
 }

@@ -277,6 +277,18 @@ pub struct UplinkFacts {
     pub state: UplinkState,
     /// The broker in use or being tried.
     pub broker: Option<String>,
+    /// The network interface towards it; `None` for the system's choice.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// What the broker has granted; `None` without a connection.
+    #[serde(default)]
+    pub granted: Option<BrokerLimits>,
+    /// Bytes of history that the link in use may still carry today; `None` without a bound.
+    #[serde(default)]
+    pub history_bytes_left_today: Option<u64>,
+    /// What should be looked at before it becomes a trouble.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Connections made since the start.
     pub connections: u64,
     /// Connections lost since the start.
@@ -291,6 +303,25 @@ pub struct UplinkFacts {
     pub trouble: Option<BrokerTrouble>,
 }
 
+/// What a broker has granted in its CONNACK (MQTT 5, 3.2.2.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerLimits {
+    /// Messages in flight.
+    pub receive_maximum: u16,
+    /// Bytes of a packet; `None` for no bound.
+    pub packet_bytes_max: Option<u32>,
+    /// Topics that may be named by a number.
+    pub topic_alias_max: u16,
+    /// Whether it takes retained messages.
+    pub retains: bool,
+    /// What holds for both sides, s.
+    pub keep_alive_s: u64,
+    /// The client id, if it gave another one than was asked for.
+    pub client_id: Option<String>,
+    /// For so long it keeps the session, s, though none was asked for.
+    pub session_expiry_s: Option<u32>,
+}
+
 /// One lane of the uplink.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LaneFacts {
@@ -298,8 +329,11 @@ pub struct LaneFacts {
     pub published: u64,
     /// Entries acknowledged by the broker with success.
     pub acknowledged: u64,
-    /// Entries refused by the broker.
+    /// Entries refused by the broker for good.
     pub refused: u64,
+    /// Entries that the broker did not take for a reason of the moment or of its set-up; they go out again.
+    #[serde(default)]
+    pub given_back: u64,
     /// Payload bytes handed to the connection.
     pub bytes: u64,
 }

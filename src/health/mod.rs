@@ -9,8 +9,8 @@ mod log;
 mod pulse;
 
 pub use facts::{
-    BrokerTrouble, BusFacts, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts, SessionFacts,
-    Status, UplinkFacts, UplinkState,
+    BrokerLimits, BrokerTrouble, BusFacts, DeviceFacts, DeviceState, Facts, JournalFacts, LaneFacts, PipelineFacts,
+    SessionFacts, Status, UplinkFacts, UplinkState,
 };
 pub use log::{LogError, init as init_log};
 pub use pulse::{Pulse, PulseName, Pulses};

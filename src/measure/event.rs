@@ -77,6 +77,24 @@ pub enum EventKind {
     },
     /// Something in the charging session at the device.
     Session(SessionEvent),
+    /// There is no connection to a broker, or it does not take what it should.
+    UplinkTrouble {
+        /// Which broker.
+        broker: Arc<str>,
+        /// What happened, with the name and code of the reason if the broker gave one.
+        what: Arc<str>,
+        /// What a person can do.
+        remedy: Arc<str>,
+    },
+    /// A connection to this broker was made.
+    UplinkOnline(Arc<str>),
+    /// A certificate of `[uplink.tls]` ends.
+    CertificateExpires {
+        /// The file.
+        file: Arc<str>,
+        /// Within so many days: 30, 7, 1; 0 when it has.
+        days: u16,
+    },
 }
 
 impl EventKind {
@@ -100,6 +118,9 @@ impl EventKind {
             Self::BusRestarted(_) => "bus_restarted",
             Self::FramesDropped { .. } => "frames_dropped",
             Self::Session(event) => event.name(),
+            Self::UplinkTrouble { .. } => "uplink_trouble",
+            Self::UplinkOnline(_) => "uplink_online",
+            Self::CertificateExpires { .. } => "certificate_expires",
         }
     }
 

@@ -120,7 +120,7 @@ impl Lanes {
         }
     }
 
-    #[cfg(test)]
+    /// Entries that wait for an answer.
     pub(super) fn in_flight(&self) -> usize {
         self.live.messages + self.history.messages
     }

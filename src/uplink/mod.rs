@@ -13,19 +13,30 @@
 //!
 //! Nothing here survives a restart, and nothing needs to: a lost acknowledgement is a repeat under the same identity.
 //!
-//! Limits: `in_flight_max` messages and 1 MiB in flight, of which history takes at most three quarters.
+//! - **Routes.** Brokers by links, in order of preference; a random wait before each try, so that a fleet does not return
+//!   in one moment; the way back to a better route is looked for while there is a connection.
+//! - What the broker grants is kept to: receive maximum, maximum packet size, topic alias maximum, server keep-alive, no
+//!   retained messages, another server. Every reason code has its name, a consequence and a remedy in `reason.rs`.
+//!
+//! Limits: `in_flight_max` messages and 1 MiB in flight, of which history takes at most three quarters. No WebSocket: it
+//! would bring an HTTP client into the firmware, and a broker behind a proxy that passes TCP needs none.
 
 pub mod audit;
 mod backoff;
+mod budget;
+mod client;
+mod knock;
 mod lanes;
-mod mqtt;
 mod reason;
 mod session;
 mod settings;
 mod task;
 mod tls;
+mod watch;
 pub mod wire;
+mod x509;
 
-pub use settings::{Birth, Broker, Settings, TlsFiles};
-pub use task::run;
-pub use tls::TlsError;
+pub use knock::{Granted, Refused, knock};
+pub use settings::{Birth, Broker, Link, Login, OwnFiles, Settings, TlsFiles};
+pub use task::{Surroundings, run};
+pub use tls::{Days, TlsError, days, examine};

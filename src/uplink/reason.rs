@@ -24,24 +24,32 @@ pub(super) struct Reason {
 
 const WAIT: &str = "nothing; the gateway tries again by itself";
 const LOG: &str = "look into the broker's log";
+const OLD: &str = "the broker must speak MQTT 5; update it, or enable version 5";
+const OLD_ACL: &str = "the broker answers in MQTT 3.1.1, where this is what 0x87 (Not authorized) is in MQTT 5: allow this \
+    gateway at the broker, and enable version 5";
 
 /// Every code that a server may send in CONNACK, PUBACK or DISCONNECT.
-const REASONS: [Reason; 37] = [
+const REASONS: [Reason; 41] = [
     reason(0x00, "Success", Blame::Nobody, WAIT),
-    reason(0x04, "Disconnect with Will Message", Blame::Moment, WAIT),
+    // What a broker of MQTT 3.1.1 answers to a CONNECT of MQTT 5 (MQTT 3.1.1, 3.2.2.3).
+    reason(0x01, "Unacceptable protocol version, of MQTT 3.1.1", Blame::Setup, OLD),
+    reason(0x02, "Identifier rejected, of MQTT 3.1.1", Blame::Setup, OLD),
+    reason(0x03, "Server unavailable, of MQTT 3.1.1", Blame::Setup, OLD),
+    reason(0x04, "Disconnect with Will Message, or bad user name or password of MQTT 3.1.1", Blame::Setup, OLD),
+    reason(0x05, "Not authorized, of MQTT 3.1.1", Blame::Setup, OLD_ACL),
     reason(0x10, "No matching subscribers", Blame::Nobody, "nothing; the broker has it, nobody listens yet"),
     reason(0x80, "Unspecified error", Blame::Moment, LOG),
     reason(0x81, "Malformed Packet", Blame::Setup, "update broker or agent; one of them is not MQTT 5"),
     reason(0x82, "Protocol Error", Blame::Setup, "update broker or agent; one of them is not MQTT 5"),
     reason(0x83, "Implementation specific error", Blame::Moment, LOG),
-    reason(
-        0x84,
-        "Unsupported Protocol Version",
-        Blame::Setup,
-        "the broker must speak MQTT 5; update it, or enable version 5",
-    ),
+    reason(0x84, "Unsupported Protocol Version", Blame::Setup, OLD),
     reason(0x85, "Client Identifier not valid", Blame::Setup, "set [uplink] client_id to one that the broker allows"),
-    reason(0x86, "Bad User Name or Password", Blame::Setup, "correct the credentials at the broker"),
+    reason(
+        0x86,
+        "Bad User Name or Password",
+        Blame::Setup,
+        "correct [uplink] username and password_file, or the credentials at the broker",
+    ),
     reason(
         0x87,
         "Not authorized",
@@ -78,8 +86,18 @@ const REASONS: [Reason; 37] = [
     reason(0x99, "Payload format invalid", Blame::Entry, "turn off payload validation at the broker, or allow UTF-8"),
     reason(0x9a, "Retain not supported", Blame::Setup, "enable retained messages at the broker"),
     reason(0x9b, "QoS not supported", Blame::Setup, "enable QoS 1 at the broker"),
-    reason(0x9c, "Use another server", Blame::Setup, "write the new server into [uplink] brokers"),
-    reason(0x9d, "Server moved", Blame::Setup, "write the new server into [uplink] brokers"),
+    reason(
+        0x9c,
+        "Use another server",
+        Blame::Setup,
+        "nothing if the broker names the other server; else write it into [uplink] brokers",
+    ),
+    reason(
+        0x9d,
+        "Server moved",
+        Blame::Setup,
+        "nothing if the broker names the other server; else write it into [uplink] brokers",
+    ),
     reason(0x9e, "Shared Subscriptions not supported", Blame::Setup, LOG),
     reason(0x9f, "Connection rate exceeded", Blame::Moment, WAIT),
     reason(0xa0, "Maximum connect time", Blame::Moment, WAIT),
@@ -118,7 +136,8 @@ mod tests {
     fn only_the_entrys_own_reasons_blame_the_entry() {
         let blamed: Vec<u8> = (0..=255).filter(|code| Reason::of(*code).blame == Blame::Entry).collect();
         assert_eq!(blamed, [0x95, 0x99]);
-        assert!((0..0x80).all(|code| Reason::of(code).blame != Blame::Setup));
+        let setup: Vec<u8> = (0..0x80).filter(|code| Reason::of(*code).blame == Blame::Setup).collect();
+        assert_eq!(setup, [1, 2, 3, 4, 5], "the answers of MQTT 3.1.1");
         assert!((0x80..=255).all(|code| Reason::of(code).blame != Blame::Nobody));
     }
 }

@@ -1,36 +1,75 @@
 //! The session with the broker, as values: what happened goes in, what to do comes out. Pure; times are since the
 //! uplink's start, and the lease is any value that gives itself back when it is dropped.
+//!
+//! ```text
+//! offline ──wait──▶ connecting ──▶ online ──goodbye──▶ the end
+//!    ▲                   │           │ └─ leaving: what is in flight is answered, then a better route or new files
+//!    └──── next route ───┴── lost ───┘
+//! ```
+//!
+//! A route is a broker by a link. They are in order of preference: every broker by the first link, then every broker by
+//! the second. After a loss the next one is tried, after a wait that grows with each round; once connected to a route
+//! that is not the best one, the better ones are probed every [`Limits::fail_back`], and the first that can be had is
+//! moved to.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::backoff;
+use super::budget::Budget;
 use super::lanes::Lanes;
 use super::reason::{Blame, Reason};
+use super::settings::Broker;
 use crate::journal::Lane;
 
 /// Nothing heard for so long while something is in flight: the link is dead, whatever TCP says.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// A broker that refused a message for a reason of the moment gets no new one for this long, doubling …
+/// A message that is not answered for so long, on a link that is alive, has been forgotten by the broker. Only a new
+/// connection may send it again (MQTT 5, 4.4).
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// A broker that refused a message for a reason that is not the message's own gets no new one for this long, doubling …
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 /// … up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A broker whose set-up must be mended by a person is asked again so often.
-const PAUSE_SETUP: Duration = Duration::from_secs(10);
-/// A connection that lasted this long ends the count of failures.
+/// A connection that lasted this long, or on which an entry was acknowledged, ends the count of failures.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// What is in flight may take this long to be answered before a move.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// A broker that names another one is followed so often in a row.
+const REFERRALS_MAX: u32 = 3;
 
 /// What the task shall do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Connect to the broker at this place of the list.
-    Connect(usize),
+    /// Connect there.
+    Connect(Route),
+    /// See whether this better route can be had; tell with [`Session::probed`].
+    Probe(Route),
     /// Nothing before this; earlier if something happens.
     Wait(Duration),
-    /// The link is dead: drop it, and tell with [`Session::lost`].
-    Drop,
-    /// All that could be sent was, or time is up: say goodbye.
+    /// Drop the connection, and tell with [`Session::lost`].
+    Drop(Dead),
+    /// Say goodbye, then tell with [`Session::left`].
+    Leave,
+    /// All that could be sent was, or time is up: say goodbye and end.
     Goodbye,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dead {
+    /// Nothing is heard at all.
+    Silent,
+    /// A message is not answered.
+    Unanswered,
+}
+
+/// A way to a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) broker: Broker,
+    /// Its place in the list of links.
+    pub(super) link: usize,
 }
 
 /// What shall become of a lease.
@@ -42,6 +81,8 @@ pub(super) enum Settled<L> {
     GiveBack(L, Reason),
     /// Never again: the broker refuses this one.
     Refuse(L, Reason),
+    /// One of our own documents was refused.
+    Document(Reason),
     /// It was one of our own documents, or nothing we know of.
     Nothing,
 }
@@ -49,54 +90,138 @@ pub(super) enum Settled<L> {
 /// The session with its leases in flight.
 #[derive(Debug)]
 pub(super) struct Session<L> {
-    settings: Limits,
+    limits: Limits,
     phase: Phase,
-    broker: usize,
+    /// Place of the route in use or to be tried next.
+    route: usize,
+    /// The broker has named another one: that comes first, once.
+    referred: Option<Broker>,
+    referrals: u32,
     failures: u32,
-    /// Handed to the client, not numbered yet; in order.
-    unnumbered: VecDeque<Flight<L>>,
-    numbered: HashMap<u16, Flight<L>>,
+    flights: HashMap<u16, Flight>,
+    /// Entries of which a message is in flight, or still to be sent.
+    entries: HashMap<u64, Open<L>>,
+    last_entry: u64,
+    /// Packet ids in the order of sending, with those that were answered since.
+    order: VecDeque<(u16, Duration)>,
+    last_id: u16,
     heard: Duration,
     paused_until: Duration,
     pause: Duration,
+    /// One for each link.
+    budgets: Vec<Budget>,
     drain_until: Option<Duration>,
 }
 
 /// What the session must know of the plan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Limits {
-    pub(super) brokers: usize,
+    /// Not empty.
+    pub(super) brokers: Vec<Broker>,
+    /// Not empty.
+    pub(super) links: Vec<LinkLimits>,
     pub(super) in_flight_max: u16,
+    /// Between two looks for a better route.
+    pub(super) fail_back: Duration,
+}
+
+/// What a link may carry of history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LinkLimits {
+    /// Bytes a second.
     pub(super) history_rate_max: u64,
+    /// Bytes a day.
+    pub(super) history_bytes_per_day: Option<u64>,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Offline { retry_at: Duration },
+    Offline {
+        retry_at: Duration,
+    },
     Connecting,
-    Online { since: Duration, lanes: Lanes },
+    Online {
+        since: Duration,
+        useful: bool,
+        window: usize,
+        documents: usize,
+        lanes: Lanes,
+        looking: Looking,
+        leaving: Option<Leaving>,
+    },
+}
+
+/// For a better route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looking {
+    /// There is none.
+    Never,
+    /// Not before this.
+    From(Duration),
+    /// This one is being probed; if it cannot be had, the next one after it is, or a later time.
+    At(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    to: usize,
+    until: Duration,
 }
 
 #[derive(Debug)]
-enum Flight<L> {
+enum Flight {
     Document,
-    Entry { lease: L, lane: Lane, bytes: usize, sent: Duration },
+    Part { entry: EntryKey, bytes: usize, sent: Duration },
+}
+
+/// An entry on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EntryKey(u64);
+
+#[derive(Debug)]
+struct Open<L> {
+    lease: L,
+    lane: Lane,
+    /// Parts without an answer, sent or not.
+    left: usize,
+    /// The worst answer so far; `None` while all were good.
+    refused: Option<Reason>,
 }
 
 impl<L> Session<L> {
-    pub(super) fn new(settings: Limits, now: Duration) -> Self {
+    pub(super) fn new(limits: Limits, now: Duration) -> Self {
+        let budgets = limits.links.iter().map(|link| Budget::new(link.history_bytes_per_day, now)).collect();
         Self {
-            settings,
+            limits,
             phase: Phase::Offline { retry_at: now },
-            broker: 0,
+            route: 0,
+            referred: None,
+            referrals: 0,
             failures: 0,
-            unnumbered: VecDeque::new(),
-            numbered: HashMap::new(),
+            flights: HashMap::new(),
+            entries: HashMap::new(),
+            last_entry: 0,
+            order: VecDeque::new(),
+            last_id: 0,
             heard: now,
             paused_until: now,
             pause: PAUSE_FIRST,
+            budgets,
             drain_until: None,
         }
+    }
+
+    fn routes(&self) -> usize {
+        self.limits.brokers.len() * self.limits.links.len()
+    }
+
+    fn link(&self) -> usize {
+        self.route / self.limits.brokers.len()
+    }
+
+    fn at(&self, place: usize) -> Route {
+        let brokers = &self.limits.brokers;
+        Route { broker: brokers[place % brokers.len()].clone(), link: place / brokers.len() }
     }
 
     /// What to do at `now`. `waiting`: whether live data waits in the journal.
@@ -107,27 +232,54 @@ impl<L> Session<L> {
                 return Next::Goodbye;
             }
         }
-        match &self.phase {
-            Phase::Offline { retry_at } if *retry_at <= now => Next::Connect(self.broker),
+        let oldest = self.oldest();
+        let in_flight = self.in_flight();
+        match &mut self.phase {
+            Phase::Offline { retry_at } if *retry_at <= now => Next::Connect(match &self.referred {
+                Some(broker) => Route { broker: broker.clone(), link: self.link() },
+                None => self.at(self.route),
+            }),
             Phase::Offline { retry_at } => Next::Wait(*retry_at),
             Phase::Connecting => Next::Wait(now + SILENCE_MAX),
-            Phase::Online { lanes, .. } => {
-                let dead_at = self.heard + SILENCE_MAX;
-                if self.in_flight() == 0 {
-                    return Next::Wait(self.later(lanes.history_from(), now));
+            Phase::Online { lanes, looking, leaving, .. } => {
+                if let Some(Leaving { until, .. }) = leaving
+                    && (in_flight == 0 || *until <= now)
+                {
+                    return Next::Leave;
                 }
-                if dead_at <= now {
-                    return Next::Drop;
+                if let (Looking::From(at), None, None) = (*looking, &leaving, self.drain_until)
+                    && at <= now
+                {
+                    *looking = Looking::At(0);
+                    return Next::Probe(self.at(0));
                 }
-                Next::Wait(self.later(lanes.history_from(), now).min(dead_at))
+                let look_at = if let Looking::From(at) = looking { Some(*at) } else { None };
+                let leave_at = leaving.map(|leaving| leaving.until);
+                let wake = [Some(self.paused_until), lanes.history_from(), self.drain_until, look_at, leave_at];
+                let budget = self.budgets[self.link()].allows_from();
+                let later = wake.into_iter().chain([budget]).flatten().filter(|at| *at > now).min();
+                let later = later.unwrap_or(now + SILENCE_MAX);
+                let Some(oldest) = oldest else { return Next::Wait(later) };
+                if self.heard + SILENCE_MAX <= now {
+                    return Next::Drop(Dead::Silent);
+                }
+                if oldest + ANSWER_MAX <= now {
+                    return Next::Drop(Dead::Unanswered);
+                }
+                Next::Wait(later.min(self.heard + SILENCE_MAX).min(oldest + ANSWER_MAX))
             }
         }
     }
 
-    /// The next moment after `now` at which a lane may have room that it has not now.
-    fn later(&self, history_from: Option<Duration>, now: Duration) -> Duration {
-        let wake = [Some(self.paused_until), history_from, self.drain_until];
-        wake.into_iter().flatten().filter(|at| *at > now).min().unwrap_or(now + SILENCE_MAX)
+    /// When the oldest message without an answer was sent.
+    fn oldest(&mut self) -> Option<Duration> {
+        while let Some((id, sent)) = self.order.front() {
+            if self.flights.get(id).is_some_and(|flight| flight.sent_at().is_none_or(|at| at == *sent)) {
+                return Some(*sent);
+            }
+            self.order.pop_front();
+        }
+        None
     }
 
     /// The task is connecting.
@@ -136,27 +288,99 @@ impl<L> Session<L> {
     }
 
     /// The broker has accepted us and takes `receive_maximum` messages in flight.
-    pub(super) fn connected(&mut self, receive_maximum: u16, now: Duration) {
-        let window = self.settings.in_flight_max.min(receive_maximum);
-        self.phase = Phase::Online { since: now, lanes: Lanes::new(window, self.settings.history_rate_max, now) };
+    pub(super) fn connected(&mut self, receive_maximum: u16, chance: f64, now: Duration) {
+        let window = self.limits.in_flight_max.min(receive_maximum).max(1);
+        let rate = self.limits.links[self.link()].history_rate_max;
+        let looking = if self.route == 0 && self.referred.is_none() {
+            Looking::Never
+        } else {
+            Looking::From(now + spread(self.limits.fail_back, chance))
+        };
+        self.phase = Phase::Online {
+            since: now,
+            useful: false,
+            window: usize::from(window),
+            documents: 0,
+            lanes: Lanes::new(window, rate, now),
+            looking,
+            leaving: None,
+        };
         self.heard = now;
         self.paused_until = now;
     }
 
-    /// There is no connection any more, or none was had. Everything in flight goes back to the journal; the next broker
-    /// is tried after a wait.
-    pub(super) fn lost(&mut self, chance: f64, now: Duration) {
-        if let Phase::Online { since, .. } = self.phase
-            && now.saturating_sub(since) >= SETTLED_AFTER
+    /// There is no connection any more, or none was had. Everything in flight goes back to the journal; the next route
+    /// is tried after a wait; `server` is another broker that this one has named.
+    pub(super) fn lost(&mut self, server: Option<Broker>, chance: f64, now: Duration) {
+        if let Phase::Online { since, useful, .. } = self.phase
+            && (useful || now.saturating_sub(since) >= SETTLED_AFTER)
         {
-            self.failures = 0;
-        } else if self.settings.brokers > 1 {
-            self.broker = (self.broker + 1) % self.settings.brokers;
+            (self.failures, self.referrals) = (0, 0);
+        }
+        let was_referred = self.referred.take().is_some();
+        if server.is_some() && self.referrals < REFERRALS_MAX {
+            self.referrals += 1;
+            self.referred = server;
+        } else if !was_referred {
+            self.route = (self.route + 1) % self.routes();
         }
         self.failures = self.failures.saturating_add(1);
-        self.unnumbered.clear();
-        self.numbered.clear();
-        self.phase = Phase::Offline { retry_at: now + backoff::wait(self.failures, chance) };
+        let routes = u32::try_from(self.routes()).unwrap_or(u32::MAX);
+        let rounds = (self.failures - 1) / routes + 1;
+        self.forget(now + backoff::wait(rounds, chance));
+    }
+
+    fn forget(&mut self, retry_at: Duration) {
+        self.flights.clear();
+        self.entries.clear();
+        self.order.clear();
+        self.phase = Phase::Offline { retry_at };
+    }
+
+    /// What came of a probe.
+    pub(super) fn probed(&mut self, can_be_had: bool, chance: f64, now: Duration) {
+        let (best, routes) = (if self.referred.is_some() { self.routes() } else { self.route }, self.routes());
+        let fail_back = self.limits.fail_back;
+        let Phase::Online { looking, leaving, .. } = &mut self.phase else { return };
+        let Looking::At(place) = *looking else { return };
+        *looking = if can_be_had {
+            leaving.get_or_insert(Leaving { to: place, until: now + LEAVE_WITHIN });
+            Looking::Never
+        } else if place + 1 < best.min(routes) {
+            Looking::At(place + 1)
+        } else {
+            Looking::From(now + spread(fail_back, chance))
+        };
+    }
+
+    /// The route to be probed after the last one could not be had.
+    pub(super) fn to_probe(&self) -> Option<Route> {
+        match self.phase {
+            Phase::Online { looking: Looking::At(place), .. } => Some(self.at(place)),
+            _ => None,
+        }
+    }
+
+    /// Connects anew by the same route once what is in flight is answered: the certificates have changed.
+    pub(super) fn renew(&mut self, now: Duration) {
+        let to = self.route;
+        if let Phase::Online { leaving, .. } = &mut self.phase {
+            leaving.get_or_insert(Leaving { to, until: now + LEAVE_WITHIN });
+        }
+    }
+
+    /// Whether the session moves to another broker, and not to the same one anew.
+    pub(super) fn leaves_for_another(&self) -> bool {
+        matches!(self.phase, Phase::Online { leaving: Some(Leaving { to, .. }), .. } if to != self.route)
+    }
+
+    /// Goodbye was said before a move.
+    pub(super) fn left(&mut self, now: Duration) {
+        if let Phase::Online { leaving: Some(Leaving { to, .. }), .. } = self.phase {
+            self.route = to;
+        }
+        (self.failures, self.referred) = (0, None);
+        self.forget(now);
     }
 
     /// Something was heard from the broker.
@@ -167,62 +391,126 @@ impl<L> Session<L> {
     /// How many entries the lane may lease now.
     pub(super) fn room(&mut self, lane: Lane, live_waits: bool, now: Duration) -> usize {
         let draining = self.drain_until.is_some();
-        let Phase::Online { lanes, .. } = &mut self.phase else { return 0 };
-        if now < self.paused_until || (draining && lane == Lane::History) {
+        let link = self.link();
+        let Phase::Online { lanes, leaving, window, documents, .. } = &mut self.phase else { return 0 };
+        if now < self.paused_until || leaving.is_some() {
             return 0;
         }
-        lanes.room(lane, live_waits, now)
+        if lane == Lane::History && (draining || !self.budgets[link].allows(now)) {
+            return 0;
+        }
+        lanes.room(lane, live_waits, now).min(window.saturating_sub(*documents + lanes.in_flight()))
     }
 
-    /// One of our documents was handed to the client.
-    pub(super) fn sent_document(&mut self) {
-        self.unnumbered.push_back(Flight::Document);
+    /// Whether one of our documents may be sent now.
+    pub(super) fn document_room(&self) -> bool {
+        matches!(self.phase, Phase::Online { window, .. } if self.in_flight() < window)
     }
 
-    /// An entry was handed to the client.
-    pub(super) fn sent(&mut self, lease: L, lane: Lane, bytes: usize, now: Duration) {
-        if self.in_flight() == 0 {
-            // Silence counts from the first message that waits for an answer.
-            self.heard = now;
+    /// One of our documents goes out under this packet id.
+    pub(super) fn sent_document(&mut self, now: Duration) -> u16 {
+        if let Phase::Online { documents, .. } = &mut self.phase {
+            *documents += 1;
+        }
+        self.fly(Flight::Document, now)
+    }
+
+    /// An entry goes out in so many parts, each told with [`Self::sent_part`].
+    pub(super) fn opened(&mut self, lease: L, lane: Lane, parts: usize) -> EntryKey {
+        self.last_entry += 1;
+        self.entries.insert(self.last_entry, Open { lease, lane, left: parts, refused: None });
+        EntryKey(self.last_entry)
+    }
+
+    /// A part of an entry goes out under this packet id.
+    pub(super) fn sent_part(&mut self, entry: EntryKey, bytes: usize, now: Duration) -> u16 {
+        let link = self.link();
+        let lane = self.entries.get(&entry.0).map_or(Lane::History, |open| open.lane);
+        if lane == Lane::History {
+            self.budgets[link].spend(bytes);
         }
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.sent(lane, bytes);
         }
-        self.unnumbered.push_back(Flight::Entry { lease, lane, bytes, sent: now });
+        self.fly(Flight::Part { entry, bytes, sent: now }, now)
     }
 
-    /// The client has given the oldest unnumbered message this packet id.
-    pub(super) fn numbered(&mut self, id: u16) {
-        if let Some(flight) = self.unnumbered.pop_front() {
-            self.numbered.insert(id, flight);
+    /// An entry goes out in one piece, under this packet id.
+    #[cfg(test)]
+    fn sent(&mut self, lease: L, lane: Lane, bytes: usize, now: Duration) -> u16 {
+        let entry = self.opened(lease, lane, 1);
+        self.sent_part(entry, bytes, now)
+    }
+
+    fn fly(&mut self, flight: Flight, now: Duration) -> u16 {
+        if self.in_flight() == 0 {
+            // Silence counts from the first message that waits for an answer.
+            self.heard = now;
         }
+        // At most 1,016 are in flight: a free one is near.
+        let mut id = self.last_id;
+        loop {
+            id = id.checked_add(1).unwrap_or(1);
+            if !self.flights.contains_key(&id) {
+                break;
+            }
+        }
+        self.last_id = id;
+        self.flights.insert(id, flight);
+        self.order.push_back((id, now));
+        id
     }
 
     /// The broker has answered the message with this packet id. An answer to a message that we do not know of (late,
     /// repeated, invented) changes nothing.
     pub(super) fn answered(&mut self, id: u16, code: u8, now: Duration) -> Settled<L> {
         self.heard = now;
-        let Some(flight) = self.numbered.remove(&id) else { return Settled::Nothing };
-        let Flight::Entry { lease, lane, bytes, sent } = flight else { return Settled::Nothing };
+        let reason = Reason::of(code);
+        let (entry, bytes, sent) = match self.flights.remove(&id) {
+            None => return Settled::Nothing,
+            Some(Flight::Document) => {
+                if let Phase::Online { documents, .. } = &mut self.phase {
+                    *documents = documents.saturating_sub(1);
+                }
+                return if reason.blame == Blame::Nobody { Settled::Nothing } else { Settled::Document(reason) };
+            }
+            Some(Flight::Part { entry, bytes, sent }) => (entry, bytes, sent),
+        };
+        // A part flies for an entry that is open.
+        let Some(open) = self.entries.get_mut(&entry.0) else { return Settled::Nothing };
+        let lane = open.lane;
+        open.left = open.left.saturating_sub(1);
+        if reason.blame != Blame::Nobody && open.refused.is_none_or(|worst| worst.blame != Blame::Entry) {
+            open.refused = Some(reason);
+        }
+        let done = open.left == 0;
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.settled(lane, bytes, now.saturating_sub(sent), now);
         }
-        let reason = Reason::of(code);
         match reason.blame {
             Blame::Nobody => {
                 self.pause = PAUSE_FIRST;
-                Settled::Acknowledge(lease)
+                if let Phase::Online { useful, .. } = &mut self.phase {
+                    *useful = true;
+                }
             }
-            Blame::Entry => Settled::Refuse(lease, reason),
-            Blame::Moment => {
-                self.paused_until = now + self.pause;
-                self.pause = (2 * self.pause).min(PAUSE_MAX);
-                Settled::GiveBack(lease, reason)
+            Blame::Entry => {}
+            Blame::Moment | Blame::Setup => {
+                // A whole window that is refused at once is one refusal.
+                if now >= self.paused_until {
+                    self.paused_until = now + self.pause;
+                    self.pause = (2 * self.pause).min(PAUSE_MAX);
+                }
             }
-            Blame::Setup => {
-                self.paused_until = now + PAUSE_SETUP;
-                Settled::GiveBack(lease, reason)
+        }
+        let done = if done { self.entries.remove(&entry.0) } else { None };
+        match done {
+            None => Settled::Nothing,
+            Some(Open { lease, refused: None, .. }) => Settled::Acknowledge(lease),
+            Some(Open { lease, refused: Some(reason), .. }) if reason.blame == Blame::Entry => {
+                Settled::Refuse(lease, reason)
             }
+            Some(Open { lease, refused: Some(reason), .. }) => Settled::GiveBack(lease, reason),
         }
     }
 
@@ -237,166 +525,29 @@ impl<L> Session<L> {
 
     /// Entries and documents that wait for an answer.
     pub(super) fn in_flight(&self) -> usize {
-        self.unnumbered.len() + self.numbered.len()
+        self.flights.len()
     }
+
+    /// Bytes of history that the link in use may still carry today; `None` without a bound.
+    pub(super) fn budget_left(&self) -> Option<u64> {
+        self.budgets[self.link()].left()
+    }
+}
+
+impl Flight {
+    fn sent_at(&self) -> Option<Duration> {
+        match self {
+            Self::Document => None,
+            Self::Part { sent, .. } => Some(*sent),
+        }
+    }
+}
+
+/// Three quarters of it to five quarters: a fleet does not come home in one moment either.
+fn spread(time: Duration, chance: f64) -> Duration {
+    time.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-    use std::rc::Rc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits { brokers: 2, in_flight_max: 10, history_rate_max: u64::MAX };
-
-    fn online() -> Session<u32> {
-        let mut session = Session::new(LIMITS, Duration::ZERO);
-        session.connecting();
-        session.connected(65_535, Duration::ZERO);
-        session
-    }
-
-    #[test]
-    fn only_a_success_releases_an_entry() {
-        let mut session = online();
-        for code in [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0xff] {
-            session.sent(7, Lane::Live, 1, Duration::ZERO);
-            session.numbered(1);
-            let settled = session.answered(1, code, Duration::ZERO);
-            match code {
-                0x00 | 0x10 => assert_eq!(settled, Settled::Acknowledge(7)),
-                0x95 | 0x99 => assert!(matches!(settled, Settled::Refuse(7, _)), "{code:x}"),
-                _ => assert!(matches!(settled, Settled::GiveBack(7, _)), "{code:x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_refusal_of_the_moment_pauses_and_a_success_ends_the_patience() {
-        let mut session = online();
-        session.sent(1, Lane::Live, 1, Duration::ZERO);
-        session.numbered(1);
-        session.answered(1, 0x97, Duration::ZERO);
-        assert_eq!(session.room(Lane::Live, true, PAUSE_FIRST / 2), 0);
-        assert_eq!(session.room(Lane::Live, true, PAUSE_FIRST), 10);
-    }
-
-    #[test]
-    fn a_link_that_is_silent_with_something_in_flight_is_dropped() {
-        let mut session = online();
-        assert!(matches!(session.next(false, SILENCE_MAX * 3), Next::Wait(_)), "an idle link may be silent");
-        session.sent(1, Lane::Live, 1, SILENCE_MAX * 3);
-        assert!(matches!(session.next(false, SILENCE_MAX * 4 - Duration::from_millis(1)), Next::Wait(_)));
-        assert_eq!(session.next(false, SILENCE_MAX * 4), Next::Drop);
-    }
-
-    #[test]
-    fn a_broker_that_fails_gives_way_to_the_next_and_waits_grow() {
-        let mut session: Session<u32> = Session::new(LIMITS, Duration::ZERO);
-        assert_eq!(session.next(false, Duration::ZERO), Next::Connect(0));
-        session.connecting();
-        session.lost(1.0, Duration::ZERO);
-        assert_eq!(session.next(false, Duration::ZERO), Next::Wait(Duration::from_millis(250)));
-        assert_eq!(session.next(false, Duration::from_millis(250)), Next::Connect(1));
-        session.connecting();
-        session.lost(1.0, Duration::ZERO);
-        assert_eq!(session.next(false, Duration::ZERO), Next::Wait(Duration::from_millis(500)));
-        assert_eq!(session.next(false, Duration::from_millis(500)), Next::Connect(0));
-    }
-
-    #[test]
-    fn draining_sends_what_is_live_and_ends_at_its_deadline() {
-        let mut session = online();
-        session.sent(1, Lane::Live, 1, Duration::ZERO);
-        session.numbered(9);
-        session.drain(Duration::from_secs(3));
-        assert_eq!(session.room(Lane::History, false, Duration::ZERO), 0);
-        assert_eq!(session.next(false, Duration::ZERO), Next::Wait(Duration::from_secs(3)));
-        session.answered(9, 0, Duration::from_secs(1));
-        assert!(matches!(session.next(true, Duration::from_secs(1)), Next::Wait(_)));
-        assert_eq!(session.next(false, Duration::from_secs(1)), Next::Goodbye);
-        assert_eq!(session.next(true, Duration::from_secs(3)), Next::Goodbye);
-    }
-
-    /// A lease that tells where it went.
-    struct Tracked(u32, Rc<RefCell<BTreeSet<u32>>>);
-
-    impl Drop for Tracked {
-        fn drop(&mut self) {
-            self.1.borrow_mut().insert(self.0);
-        }
-    }
-
-    #[derive(Debug, Clone)]
-    enum Happens {
-        Send(bool),
-        Number,
-        Answer(u16, u8),
-        Lose,
-        Pass(u64),
-    }
-
-    fn happens() -> impl Strategy<Value = Happens> {
-        prop_oneof![
-            4 => any::<bool>().prop_map(Happens::Send),
-            4 => Just(Happens::Number),
-            5 => (0_u16..20, prop_oneof![3 => Just(0_u8), 1 => any::<u8>()]).prop_map(|(id, code)| Happens::Answer(id, code)),
-            1 => Just(Happens::Lose),
-            2 => (0_u64..3_000).prop_map(Happens::Pass),
-        ]
-    }
-
-    proptest! {
-        /// Acknowledgements lost, late, repeated, out of order, invented; connections lost at any step.
-        #[test]
-        fn every_lease_is_acknowledged_refused_or_given_back_and_only_once(steps in prop::collection::vec(happens(), 0..200)) {
-            let returned = Rc::new(RefCell::new(BTreeSet::new()));
-            let mut session = Session::new(LIMITS, Duration::ZERO);
-            let (mut now, mut next_lease, mut next_id) = (Duration::ZERO, 0, 0_u16);
-            let mut released = BTreeSet::new();
-            for step in steps {
-                if !session.is_online() {
-                    session.connecting();
-                    session.connected(5, now);
-                }
-                match step {
-                    Happens::Send(live) => {
-                        let lane = if live { Lane::Live } else { Lane::History };
-                        if session.room(lane, false, now) > 0 {
-                            session.sent(Tracked(next_lease, Rc::clone(&returned)), lane, 100, now);
-                            next_lease += 1;
-                        }
-                        prop_assert!(session.in_flight() <= 5, "the receive maximum is kept");
-                    }
-                    Happens::Number if !session.unnumbered.is_empty() => {
-                        next_id = next_id % 20 + 1;
-                        if !session.numbered.contains_key(&next_id) {
-                            session.numbered(next_id);
-                        }
-                    }
-                    Happens::Number => {}
-                    Happens::Answer(id, code) => match session.answered(id, code, now) {
-                        Settled::Acknowledge(lease) | Settled::Refuse(lease, _) => {
-                            prop_assert!(code < 0x80 || Reason::of(code).blame == Blame::Entry);
-                            prop_assert!(released.insert(lease.0), "released twice");
-                            prop_assert!(!returned.borrow().contains(&lease.0));
-                            std::mem::forget(lease);
-                        }
-                        Settled::GiveBack(..) | Settled::Nothing => {}
-                    },
-                    Happens::Lose => session.lost(0.5, now),
-                    Happens::Pass(ms) => now += Duration::from_millis(ms),
-                }
-            }
-            session.lost(0.5, now);
-            prop_assert_eq!(session.in_flight(), 0);
-            let returned = returned.borrow();
-            prop_assert!(returned.is_disjoint(&released));
-            prop_assert_eq!(returned.len() + released.len(), next_lease as usize, "none is forgotten");
-        }
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

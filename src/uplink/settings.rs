@@ -20,10 +20,14 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Own limit of messages in flight; the broker's receive maximum may lower it.
     pub in_flight_max: u16,
-    /// Payload bytes per second of the history lane.
-    pub history_rate_max: u64,
+    /// Ways out, in order of preference; not empty.
+    pub links: Vec<Link>,
+    /// Between two looks whether a better broker or link can be had again.
+    pub fail_back: Duration,
     /// For brokers with TLS.
     pub tls: Option<TlsFiles>,
+    /// For brokers that want a name and a password.
+    pub login: Option<Login>,
     /// What the last messages and the goodbye may take.
     pub drain: Duration,
     /// Who is there.
@@ -50,15 +54,86 @@ impl fmt::Display for Broker {
     }
 }
 
-/// The PEM files of mutual TLS.
+impl Broker {
+    /// Another broker, by this one's word (server reference; MQTT 5, 4.13: a host, or host:port, or several with spaces
+    /// between). With or without TLS as this one: a broker cannot talk us out of it.
+    pub(super) fn named(&self, reference: &str) -> Option<Self> {
+        let first = reference.split_whitespace().next()?;
+        let address = first.split_once("://").map_or(first, |(_, address)| address).trim_end_matches('/');
+        let (host, port) = match address.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']')?;
+                (host, after.strip_prefix(':'))
+            }
+            None if address.matches(':').count() > 1 => (address, None),
+            None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Some(self.port), |port| port.parse().ok().filter(|port| *port != 0))?;
+        let plausible = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        let good = !host.is_empty() && host.len() <= 253 && host.chars().all(plausible);
+        let named = Self { host: host.to_owned(), port, tls: self.tls };
+        // Without TLS nothing leaves this machine by a stranger's word.
+        (good && (named.tls || named.is_loopback() || !self.is_loopback())).then_some(named)
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self.host.parse::<std::net::IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// One way out to the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The network interface, as `ip link` names it; `None` for the system's choice.
+    pub interface: Option<String>,
+    /// Bytes per second of the history lane.
+    pub history_rate_max: u64,
+    /// Bytes of the history lane in a day; `None` where data costs nothing.
+    pub history_bytes_per_day: Option<u64>,
+}
+
+/// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Who may have signed the broker's certificate.
     pub ca: PathBuf,
+    /// Who we are; `None` for a broker that knows its clients by name and password only.
+    pub own: Option<OwnFiles>,
+}
+
+/// Our half of mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFiles {
     /// Ours, with its chain.
     pub certificate: PathBuf,
     /// The key of ours; readable by its owner only.
     pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Mutual TLS.
+    #[must_use]
+    pub fn mutual(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
+        Self { ca, own: Some(OwnFiles { certificate, key }) }
+    }
+
+    /// All that are read.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let own = self.own.iter().flat_map(|own| [&own.certificate, &own.key]);
+        std::iter::once(&self.ca).chain(own)
+    }
+}
+
+/// A name and a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// As the broker knows us.
+    pub username: String,
+    /// A file with the password in its first line; readable by its owner only.
+    pub password_file: PathBuf,
 }
 
 /// What the retained documents tell.
@@ -78,4 +153,32 @@ pub struct Birth {
     pub window: Duration,
     /// The devices.
     pub devices: Vec<DeviceCard>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_is_read_in_every_form_and_keeps_tls() {
+        let here = Broker { host: "a".to_owned(), port: 8883, tls: true };
+        for (reference, expected) in [
+            ("b.example", Some("mqtts://b.example:8883")),
+            ("b.example:1883 c.example:1884", Some("mqtts://b.example:1883")),
+            ("mqtt://b.example:1883/", Some("mqtts://b.example:1883")),
+            ("[::2]:9", Some("mqtts://[::2]:9")),
+            ("::2", Some("mqtts://[::2]:8883")),
+            ("", None),
+            ("b:0", None),
+            ("b:x", None),
+            ("a b/c", Some("mqtts://a:8883")),
+            ("b/../c", None),
+        ] {
+            let found = here.named(reference).map(|broker| broker.to_string());
+            assert_eq!(found.as_deref(), expected, "{reference}");
+        }
+        let plain = Broker { host: "127.0.0.1".to_owned(), port: 1883, tls: false };
+        assert_eq!(plain.named("10.0.0.1"), None, "nothing readable leaves the machine by a broker's word");
+        assert!(plain.named("localhost:1884").is_some());
+    }
 }

@@ -1,21 +1,25 @@
 //! Carries leases to the connection and answers back to the journal.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::mqtt::{Accepted, Connection, Dial, Happened, Loss};
+use super::client::{Accepted, Connection, Dial, Document, Happened, Loss, probe, quoted};
 use super::reason::Reason;
-use super::session::{Limits, Next, Session, Settled};
+use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, Settled};
 use super::settings::Settings;
-use super::wire::{Batch, Presence, catalog, state};
-use crate::health::{BrokerTrouble, Facts, LaneFacts, Pulse, UplinkState};
+use super::tls::{self, Fingerprint};
+use super::watch::{Certificates, Told};
+use super::wire::{Batch, Presence, catalog, split, state};
+use crate::health::{BrokerLimits, BrokerTrouble, Facts, LaneFacts, Pulse, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Tide};
-use crate::measure::Stamp;
+use crate::measure::{EventKind, Stamp};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -23,65 +27,72 @@ const BEAT: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Entries leased in one go: keeps the loop responsive.
 const LEASE_AT_ONCE: usize = 32;
+/// Between two looks at the files of TLS.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What the uplink needs of its surroundings.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where it is told how the uplink is.
+    pub facts: Arc<Facts>,
+    /// Its signs of life.
+    pub pulse: Pulse,
+    /// What a person or an audit must be able to find later. One that does not fit into the queue is in the log only.
+    pub notices: mpsc::Sender<EventKind>,
+}
 
 /// Delivers what the journal holds until `stop` turns true, then drains for at most [`Settings::drain`].
 pub async fn run(
     settings: Settings,
     journal: JournalHandle,
-    facts: Arc<Facts>,
-    pulse: Pulse,
+    surroundings: Surroundings,
     clock: impl Fn() -> Stamp + Send,
     mut stop: watch::Receiver<bool>,
 ) {
-    let limits = Limits {
-        brokers: settings.brokers.len(),
-        in_flight_max: settings.in_flight_max,
-        history_rate_max: settings.history_rate_max,
-    };
     let start = Instant::now();
     let mut tide = journal.tide();
-    let mut desk = Desk {
-        session: Session::new(limits, Duration::ZERO),
-        connection: None,
-        packet_bytes_max: usize::MAX,
-        broker: 0,
-        settings,
-        journal,
-        facts,
-        start,
-    };
+    let pulse = surroundings.pulse.clone();
+    let mut desk = Desk::new(settings, journal, surroundings, start);
     loop {
-        pulse.beat(clock().mono);
+        let stamp = clock();
+        pulse.beat(stamp.mono);
         let draining = *stop.borrow();
         if draining {
             // The first deadline stays.
             desk.session.drain(start.elapsed() + desk.settings.drain);
         }
+        desk.look_at_files(stamp);
         let current = *tide.borrow_and_update();
         let waiting = desk.fill(current).await;
         let until = match desk.session.next(waiting, start.elapsed()) {
-            Next::Connect(broker) => {
-                desk.dial(broker);
+            Next::Connect(route) => {
+                desk.dial(route, stamp);
                 continue;
             }
-            Next::Drop => {
-                desk.lost(&Loss {
-                    what: "nothing was heard for 10 s with messages in flight: the link is dead".to_owned(),
-                    remedy: "check the link; the gateway connects anew by itself".to_owned(),
-                });
+            Next::Probe(route) => {
+                desk.probe(route);
+                continue;
+            }
+            Next::Drop(dead) => {
+                desk.lost(dead.into(), stamp);
+                continue;
+            }
+            Next::Leave => {
+                desk.leave(stamp).await;
                 continue;
             }
             Next::Goodbye => {
-                desk.goodbye(clock()).await;
+                desk.end(stamp).await;
                 return;
             }
             Next::Wait(until) => until.min(start.elapsed() + BEAT),
         };
         tokio::select! {
-            happened = happened(&mut desk.connection) => desk.take(happened, &clock).await,
+            happened = happened(&mut desk.connection) => desk.take(happened, clock()).await,
+            found = found(&mut desk.probing) => desk.probed(found),
             changed = tide.changed() => if changed.is_err() {
                 // The journal has ended: there is nothing more to deliver.
-                desk.goodbye(clock()).await;
+                desk.end(clock()).await;
                 return;
             },
             () = sleep_until(start + until) => {}
@@ -98,23 +109,99 @@ async fn happened(connection: &mut Option<Connection>) -> Happened {
     }
 }
 
+/// Whether the probed route can be had; nothing ever if none is being probed.
+async fn found(probing: &mut Option<JoinHandle<Result<(), Loss>>>) -> bool {
+    match probing {
+        Some(probing) => matches!(probing.await, Ok(Ok(()))),
+        None => match std::future::pending::<Infallible>().await {},
+    }
+}
+
 /// Until `stop` turns true, or nobody is left who could turn it.
 async fn told_to(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+impl From<Dead> for Loss {
+    fn from(dead: Dead) -> Self {
+        match dead {
+            Dead::Silent => Self::new(
+                "nothing was heard for 10 s with messages in flight: the link is dead",
+                "check the link; the gateway connects anew by itself",
+            ),
+            Dead::Unanswered => Self::new(
+                "a message was not answered for 20 s, though the broker is there: it is sent again",
+                "look into the broker's log: it must acknowledge every message of QoS 1",
+            ),
+        }
+    }
+}
+
+/// A message that waits for room.
+enum Waiting {
+    Document(Document),
+    Part { entry: EntryKey, lane: Lane, batch: Batch },
+}
+
 struct Desk {
     session: Session<Lease>,
     connection: Option<Connection>,
-    packet_bytes_max: usize,
-    broker: usize,
+    /// What the broker has granted; what is not known yet is the least.
+    accepted: Option<Accepted>,
+    /// Messages that wait for room: our own, and parts of entries.
+    outbox: VecDeque<Waiting>,
+    route: Option<Route>,
+    probing: Option<JoinHandle<Result<(), Loss>>>,
+    /// A broker that does not retain refused our will for it.
+    will_retained: bool,
+    files: Fingerprint,
+    looked: Option<Duration>,
+    certificates: Certificates,
+    told: Told,
+    /// The last refusal on this connection: some brokers cut it then without another word.
+    refusal: Option<Reason>,
     settings: Settings,
     journal: JournalHandle,
     facts: Arc<Facts>,
+    notices: mpsc::Sender<EventKind>,
     start: Instant,
 }
 
 impl Desk {
+    fn new(settings: Settings, journal: JournalHandle, surroundings: Surroundings, start: Instant) -> Self {
+        let links = settings.links.iter().map(|link| LinkLimits {
+            history_rate_max: link.history_rate_max,
+            history_bytes_per_day: link.history_bytes_per_day,
+        });
+        let limits = Limits {
+            brokers: settings.brokers.clone(),
+            links: links.collect(),
+            in_flight_max: settings.in_flight_max,
+            fail_back: settings.fail_back,
+        };
+        let files = Fingerprint::of(settings.tls.as_ref(), settings.login.as_ref());
+        let Surroundings { facts, pulse: _, notices } = surroundings;
+        Self {
+            session: Session::new(limits, Duration::ZERO),
+            connection: None,
+            accepted: None,
+            outbox: VecDeque::new(),
+            route: None,
+            probing: None,
+            will_retained: true,
+            files,
+            looked: None,
+            certificates: Certificates::default(),
+            told: Told::default(),
+            refusal: None,
+            settings,
+            journal,
+            facts,
+            notices,
+            start,
+        }
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -123,85 +210,128 @@ impl Desk {
         format!("{}/{name}", self.settings.prefix)
     }
 
-    fn state(&self, presence: Presence, since: Stamp) -> String {
-        state(presence, self.settings.birth.epoch, &self.settings.birth.version, since)
+    fn state(&self, presence: Presence, since: Stamp) -> Document {
+        let birth = &self.settings.birth;
+        Document { topic: self.topic("state"), payload: state(presence, birth.epoch, &birth.version, since) }
     }
 
-    fn dial(&mut self, broker: usize) {
-        self.broker = broker;
-        let address = self.settings.brokers[broker].clone();
+    fn dial(&mut self, route: Route, stamp: Stamp) {
+        let link = &self.settings.links[route.link];
+        let interface = link.interface.clone();
         self.facts.uplink(|facts| {
             facts.state = UplinkState::Connecting;
-            facts.broker = Some(address.to_string());
+            facts.broker = Some(route.broker.to_string());
+            facts.interface.clone_from(&interface);
+            facts.granted = None;
         });
         self.session.connecting();
+        self.files = Fingerprint::of(self.settings.tls.as_ref(), self.settings.login.as_ref());
+        let Document { topic, payload } = self.state(Presence::Offline, self.settings.birth.since);
         let dial = Dial {
-            broker: &address,
+            broker: &route.broker,
+            interface: interface.as_deref(),
             tls: self.settings.tls.as_ref(),
+            login: self.settings.login.as_ref(),
             client_id: &self.settings.client_id,
             keep_alive: self.settings.keep_alive,
             in_flight_max: self.settings.in_flight_max,
-            will: Some((self.topic("state"), self.state(Presence::Offline, self.settings.birth.since))),
+            will: Some((topic, payload)),
+            will_retained: self.will_retained,
             session_kept: None,
         };
-        match Connection::dial(&dial) {
+        let dialled = Connection::dial(&dial);
+        self.route = Some(route);
+        match dialled {
             Ok(connection) => self.connection = Some(connection),
-            Err(loss) => self.lost(&loss),
+            Err(loss) => self.lost(loss, stamp),
         }
     }
 
-    async fn take(&mut self, happened: Happened, clock: &(impl Fn() -> Stamp + Send)) {
+    fn probe(&mut self, route: Route) {
+        let interface = self.settings.links[route.link].interface.clone();
+        self.probing = Some(tokio::spawn(probe(route.broker, interface, self.settings.tls.clone())));
+    }
+
+    fn probed(&mut self, can_be_had: bool) {
+        self.probing = None;
+        let now = self.now();
+        self.session.probed(can_be_had, chance(), now);
+        if let Some(next) = self.session.to_probe() {
+            self.probe(next);
+        }
+    }
+
+    async fn take(&mut self, happened: Happened, stamp: Stamp) {
         let now = self.now();
         match happened {
-            Happened::Connected(accepted) => self.connected(accepted, clock()).await,
-            Happened::Numbered(id) => self.session.numbered(id),
-            Happened::Answered(id, code) => {
+            Happened::Connected(accepted) => self.connected(*accepted, stamp).await,
+            Happened::Answered(id, code, why) => {
                 let settled = self.session.answered(id, code, now);
-                self.settle(settled);
+                self.settle(settled, why.as_deref());
             }
             Happened::Message(_) | Happened::Heard => self.session.heard(now),
-            Happened::Lost(loss) => self.lost(&loss),
+            Happened::Lost(loss) => self.lost(loss, stamp),
         }
         let in_flight = u64::try_from(self.session.in_flight()).unwrap_or(u64::MAX);
-        self.facts.uplink(|facts| facts.in_flight = in_flight);
+        let left = self.session.budget_left();
+        self.facts.uplink(|facts| (facts.in_flight, facts.history_bytes_left_today) = (in_flight, left));
     }
 
     async fn connected(&mut self, accepted: Accepted, since: Stamp) {
-        self.packet_bytes_max =
-            accepted.packet_bytes_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
         // From here on what is new is live; all else is history.
         self.journal.go_live().await;
         let birth = &self.settings.birth;
-        let documents = [
-            (self.topic("state"), self.state(Presence::Online, since)),
-            (self.topic("catalog"), catalog(&birth.gateway, &birth.site, &birth.version, birth.window, &birth.devices)),
-        ];
+        let bytes_max = packet_bytes_max(Some(&accepted));
+        let mut documents = vec![self.state(Presence::Online, since)];
+        // The words of a large depot may be more than the broker takes; the names of its devices say more than nothing.
+        let catalogs =
+            [true, false].map(|points| Document { topic: self.topic("catalog"), payload: catalog(birth, points) });
+        documents.extend(catalogs.into_iter().find(|catalog| catalog.packet_bytes() <= bytes_max));
+        let expected = documents.len();
+        documents.retain(|document| document.packet_bytes() <= bytes_max);
+        let all = expected == 2 && documents.len() == 2;
+        self.outbox = documents.into_iter().map(Waiting::Document).collect();
         let now = self.now();
-        self.session.connected(accepted.receive_maximum, now);
-        for (topic, document) in documents {
-            if let Some(connection) = &self.connection
-                && connection.publish_document(topic, document).is_ok()
-            {
-                self.session.sent_document();
-            }
+        self.session.connected(accepted.receive_maximum, chance(), now);
+        let broker = self.route.as_ref().map_or_else(String::new, |route| route.broker.to_string());
+        let Accepted { receive_maximum, packet_bytes_max, topic_alias_max, retains, keep_alive, .. } = &accepted;
+        tracing::info!(broker, receive_maximum, ?packet_bytes_max, topic_alias_max, retains, ?keep_alive, "online");
+        if let Some(id) = &accepted.assigned_client_id {
+            tracing::warn!(broker, id, "the broker has given this gateway another client id than [uplink] client_id");
         }
-        let broker = self.settings.brokers[self.broker].to_string();
-        tracing::info!(broker, receive_maximum = accepted.receive_maximum, "online");
         self.facts.uplink(|facts| {
             facts.state = UplinkState::Online;
             facts.connections += 1;
+            facts.granted = Some(BrokerLimits {
+                receive_maximum: accepted.receive_maximum,
+                packet_bytes_max: accepted.packet_bytes_max,
+                topic_alias_max: accepted.topic_alias_max,
+                retains: accepted.retains,
+                keep_alive_s: accepted.keep_alive.as_secs(),
+                client_id: accepted.assigned_client_id.clone(),
+                session_expiry_s: accepted.session_expiry_s,
+            });
         });
+        self.accepted = Some(accepted);
+        self.told.forget();
+        self.refusal = None;
+        self.notice(EventKind::UplinkOnline(broker.into()));
+        if !all {
+            let what = format!("the broker takes packets of {bytes_max} bytes: `state` or `catalog` is larger");
+            self.trouble(what, Reason::of(0x95).remedy.to_owned());
+        }
     }
 
-    /// Leases and sends what there is room for; answers whether live data still waits.
+    /// Sends what there is room for: our own documents, then entries by lane; answers whether live data still waits.
     async fn fill(&mut self, tide: Tide) -> bool {
+        self.empty_outbox();
         let mut live_waits = tide.live_waiting > 0;
         for (lane, waiting) in [(Lane::Live, tide.live_waiting), (Lane::History, tide.history_waiting)] {
             if waiting == 0 {
                 continue;
             }
             let mut room = self.session.room(lane, live_waits, self.now());
-            while room > 0 {
+            while room > 0 && self.outbox.is_empty() {
                 let leases = self.journal.lease(lane, room.min(LEASE_AT_ONCE)).await;
                 if leases.is_empty() {
                     if lane == Lane::Live {
@@ -218,47 +348,77 @@ impl Desk {
         live_waits
     }
 
-    fn send(&mut self, lease: Lease, lane: Lane) {
-        let batch = Batch::new(lease.entry(), lane, &self.settings.prefix);
-        let bytes = batch.packet_bytes();
-        if bytes > self.packet_bytes_max {
-            let reason = Reason::of(0x95);
-            let what = format!("an entry of {bytes} bytes; the broker takes {}: {reason}", self.packet_bytes_max);
-            self.trouble(what, reason.remedy.to_owned());
-            self.lane_facts(lane, |facts| facts.refused += 1);
-            lease.refuse(reason.code);
-            return;
-        }
-        let Some(connection) = &self.connection else { return };
-        if connection.publish(batch).is_ok() {
+    /// Sends what waits, as far as the broker takes it now. A queue that is full here is a connection that has just
+    /// ended: its leases go back with it.
+    fn empty_outbox(&mut self) {
+        while self.session.document_room()
+            && let Some(waiting) = self.outbox.pop_front()
+        {
             let now = self.now();
-            self.session.sent(lease, lane, bytes, now);
-            self.lane_facts(lane, |facts| {
-                facts.published += 1;
-                facts.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-            });
+            let Some(connection) = &self.connection else { return };
+            match waiting {
+                Waiting::Document(document) => {
+                    let retain = self.accepted.as_ref().is_none_or(|accepted| accepted.retains);
+                    let id = self.session.sent_document(now);
+                    let _ = connection.publish_document(id, document, retain);
+                }
+                Waiting::Part { entry, lane, batch } => {
+                    let alias = alias(lane, self.accepted.as_ref().map_or(0, |accepted| accepted.topic_alias_max));
+                    let bytes = batch.packet_bytes();
+                    let id = self.session.sent_part(entry, bytes, now);
+                    let _ = connection.publish(id, batch, alias);
+                    self.lane_facts(lane, |facts| facts.bytes += u64::try_from(bytes).unwrap_or(u64::MAX));
+                }
+            }
         }
     }
 
-    fn settle(&mut self, settled: Settled<Lease>) {
+    fn send(&mut self, lease: Lease, lane: Lane) {
+        let batch = Batch::new(lease.entry(), lane, &self.settings.prefix);
+        let bytes_max = packet_bytes_max(self.accepted.as_ref());
+        let parts = match split(batch, bytes_max) {
+            Ok(parts) => parts,
+            Err(whole) => {
+                let reason = Reason::of(0x95);
+                let bytes = whole.packet_bytes();
+                let what = format!("an entry of {bytes} bytes has a field for which {bytes_max} are too few: {reason}");
+                self.trouble(what, reason.remedy.to_owned());
+                self.lane_facts(lane, |facts| facts.refused += 1);
+                lease.refuse(reason.code);
+                return;
+            }
+        };
+        let entry = self.session.opened(lease, lane, parts.len());
+        self.outbox.extend(parts.into_iter().map(|batch| Waiting::Part { entry, lane, batch }));
+        self.lane_facts(lane, |facts| facts.published += 1);
+        self.empty_outbox();
+    }
+
+    fn settle(&mut self, settled: Settled<Lease>, why: Option<&str>) {
+        if let Settled::Document(reason) | Settled::GiveBack(_, reason) | Settled::Refuse(_, reason) = &settled {
+            self.refusal = Some(*reason);
+        }
         match settled {
             Settled::Nothing => {}
+            Settled::Document(reason) => {
+                let what = format!("the broker refuses `state` or `catalog`: {reason}{}", quoted(why));
+                self.trouble(what, reason.remedy.to_owned());
+            }
             Settled::Acknowledge(lease) => {
                 self.lane_facts(lease.lane(), |facts| facts.acknowledged += 1);
                 lease.acknowledge();
             }
             Settled::GiveBack(lease, reason) => {
-                self.lane_facts(lease.lane(), |facts| facts.refused += 1);
-                self.trouble(format!("the broker does not take an entry now: {reason}"), reason.remedy.to_owned());
+                self.lane_facts(lease.lane(), |facts| facts.given_back += 1);
+                let what = format!("the broker does not take an entry now: {reason}{}", quoted(why));
+                self.trouble(what, reason.remedy.to_owned());
                 drop(lease);
             }
             Settled::Refuse(lease, reason) => {
                 self.lane_facts(lease.lane(), |facts| facts.refused += 1);
-                let identity = lease.entry().identity;
-                self.trouble(
-                    format!("the broker refuses entry {} of epoch {}: {reason}", identity.seq, identity.epoch),
-                    reason.remedy.to_owned(),
-                );
+                let what = format!("the broker refuses an entry for good: {reason}{}", quoted(why));
+                tracing::debug!(seq = lease.entry().identity.seq.0, "{what}");
+                self.trouble(what, reason.remedy.to_owned());
                 lease.refuse(reason.code);
             }
         }
@@ -273,68 +433,177 @@ impl Desk {
         });
     }
 
-    fn lost(&mut self, loss: &Loss) {
+    fn lost(&mut self, mut loss: Loss, stamp: Stamp) {
         let was_online = self.session.is_online();
-        self.connection = None;
+        (self.connection, self.accepted) = (None, None);
+        self.outbox.clear();
+        self.stop_probing();
+        // The broker's words about a certificate are few; what we see in ours is more.
+        if let Some(problem) = self.settings.tls.as_ref().and_then(|files| own_problem(files, stamp))
+            && loss.code.is_none()
+            && self.route.as_ref().is_some_and(|route| route.broker.tls)
+        {
+            loss.remedy = format!("{}; {problem}", loss.remedy);
+        }
+        if let Some(reason) = self.refusal.take()
+            && loss.code.is_none()
+        {
+            loss.what = format!("{}, after it had answered {reason}", loss.what);
+            loss.remedy = reason.remedy.to_owned();
+        }
+        // Asked for by 0x9A at a CONNECT: the will is all that was to be retained by then.
+        self.will_retained &= was_online || loss.code != Some(0x9a);
+        let server = self.route.as_ref().zip(loss.server.as_deref());
+        let follows = matches!(loss.code, Some(0x9c | 0x9d));
+        let server = server.filter(|_| follows).and_then(|(route, server)| route.broker.named(server));
         let now = self.now();
-        self.session.lost(chance(), now);
-        self.trouble(loss.what.clone(), loss.remedy.clone());
+        self.session.lost(server, chance(), now);
+        self.trouble(loss.what, loss.remedy);
         self.facts.uplink(|facts| {
             facts.state = UplinkState::Offline;
             facts.in_flight = 0;
+            facts.granted = None;
             facts.disconnections += u64::from(was_online);
         });
     }
 
-    /// Tells a trouble once, and again only after another one.
-    fn trouble(&self, what: String, remedy: String) {
-        let trouble = BrokerTrouble { broker: self.settings.brokers[self.broker].to_string(), what, remedy };
-        let mut known = false;
-        self.facts.uplink(|facts| {
-            known = facts.state != UplinkState::Online && facts.trouble.as_ref() == Some(&trouble);
-            facts.trouble = Some(trouble.clone());
-        });
-        if !known {
-            tracing::warn!(broker = trouble.broker, remedy = trouble.remedy, "uplink: {}", trouble.what);
+    fn stop_probing(&mut self) {
+        if let Some(probing) = self.probing.take() {
+            probing.abort();
         }
     }
 
-    /// Says "offline" and DISCONNECT, if there is anybody to say it to.
-    async fn goodbye(&mut self, now: Stamp) {
-        self.facts.uplink(|facts| facts.state = UplinkState::Draining);
-        let online = self.session.is_online();
-        let offline = self.state(Presence::Offline, now);
-        let topic = self.topic("state");
-        if let Some(mut connection) = self.connection.take()
-            && online
-            && connection.publish_document(topic, offline).is_ok()
-        {
-            self.session.sent_document();
-            let last = async {
-                while self.session.in_flight() > 0 {
-                    match connection.happened().await {
-                        Happened::Numbered(id) => self.session.numbered(id),
-                        Happened::Answered(id, code) => {
-                            let settled = self.session.answered(id, code, self.start.elapsed());
-                            self.settle(settled);
-                        }
-                        Happened::Lost(_) => return,
-                        Happened::Connected(_) | Happened::Message(_) | Happened::Heard => {}
-                    }
-                }
-                if connection.goodbye().is_ok() {
-                    while !matches!(connection.happened().await, Happened::Lost(_)) {}
-                }
-            };
-            // A broker that does not answer now has the will.
-            let _ = timeout(GOODBYE, last).await;
+    /// Tells a trouble once, and again when it comes back after a connection or lasts.
+    fn trouble(&mut self, what: String, remedy: String) {
+        let broker = self.route.as_ref().map_or_else(String::new, |route| route.broker.to_string());
+        if self.told.is_news(&broker, &what, self.start.elapsed()) {
+            tracing::warn!(broker, remedy, "uplink: {what}");
+            self.notice(EventKind::UplinkTrouble {
+                broker: broker.as_str().into(),
+                what: what.as_str().into(),
+                remedy: remedy.as_str().into(),
+            });
         }
+        self.facts.uplink(|facts| facts.trouble = Some(BrokerTrouble { broker, what, remedy }));
+    }
+
+    fn notice(&self, kind: EventKind) {
+        if self.notices.try_send(kind).is_err() {
+            tracing::debug!("an event of the uplink found no room; it is in this log");
+        }
+    }
+
+    /// Certificates that end soon are warned of; files that have changed are taken over by a new connection.
+    fn look_at_files(&mut self, stamp: Stamp) {
+        let now = self.now();
+        if self.looked.is_some_and(|looked| now < looked + LOOK) {
+            return;
+        }
+        self.looked = Some(now);
+        let Some(files) = &self.settings.tls else { return };
+        let seen = Fingerprint::of(Some(files), self.settings.login.as_ref());
+        let days = tls::days(files);
+        let mut news = self.certificates.look(&days, stamp);
+        for (text, notice) in news.drain(..) {
+            tracing::warn!("uplink: {text}");
+            self.notice(notice);
+        }
+        let warnings = self.certificates.warnings();
+        self.facts.uplink(|facts| facts.warnings = warnings);
+        if seen == self.files || !self.session.is_online() {
+            return;
+        }
+        self.files = seen;
+        match tls::client(files) {
+            Ok(_) => {
+                tracing::info!("the files of [uplink.tls] have changed: connecting anew with them");
+                self.session.renew(now);
+            }
+            Err(error) => {
+                let remedy = "mend the file; until then the connection goes on with the old ones".to_owned();
+                self.trouble(error.to_string(), remedy);
+            }
+        }
+    }
+
+    /// Ends a connection in order, to make another one.
+    async fn leave(&mut self, now: Stamp) {
+        let offline = self.session.leaves_for_another().then(|| self.state(Presence::Offline, now));
+        tracing::info!(other_broker = offline.is_some(), "leaving the broker in order, to connect anew");
+        self.farewell(offline).await;
+        self.stop_probing();
+        self.outbox.clear();
+        self.accepted = None;
+        let now = self.now();
+        self.session.left(now);
+        self.facts.uplink(|facts| (facts.state, facts.in_flight) = (UplinkState::Offline, 0));
+    }
+
+    /// Says "offline" and DISCONNECT, if there is anybody to say it to; for good.
+    async fn end(&mut self, now: Stamp) {
+        self.facts.uplink(|facts| facts.state = UplinkState::Draining);
+        self.stop_probing();
+        let offline = self.state(Presence::Offline, now);
+        self.farewell(Some(offline)).await;
         self.facts.uplink(|facts| facts.state = UplinkState::Offline);
+    }
+
+    async fn farewell(&mut self, offline: Option<Document>) {
+        let online = self.session.is_online();
+        let Some(mut connection) = self.connection.take().filter(|_| online) else { return };
+        let fits = |offline: &Document| offline.packet_bytes() <= packet_bytes_max(self.accepted.as_ref());
+        let mut offline = offline.filter(fits);
+        let retain = self.accepted.as_ref().is_none_or(|accepted| accepted.retains);
+        let last = async {
+            loop {
+                if self.session.document_room()
+                    && let Some(document) = offline.take()
+                {
+                    let id = self.session.sent_document(self.start.elapsed());
+                    let _ = connection.publish_document(id, document, retain);
+                }
+                if self.session.in_flight() == 0 && offline.is_none() {
+                    break;
+                }
+                match connection.happened().await {
+                    Happened::Answered(id, code, why) => {
+                        let settled = self.session.answered(id, code, self.start.elapsed());
+                        self.settle(settled, why.as_deref());
+                    }
+                    Happened::Lost(_) => return,
+                    Happened::Connected(_) | Happened::Message(_) | Happened::Heard => {}
+                }
+            }
+            if connection.goodbye().is_ok() {
+                while !matches!(connection.happened().await, Happened::Lost(_)) {}
+            }
+        };
+        // A broker that does not answer now has the will.
+        let _ = timeout(GOODBYE, last).await;
     }
 }
 
+fn packet_bytes_max(accepted: Option<&Accepted>) -> usize {
+    let granted = accepted.and_then(|accepted| accepted.packet_bytes_max);
+    granted.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX)
+}
+
+/// The number of a lane's topic, if the broker takes so many.
+fn alias(lane: Lane, max: u16) -> Option<u16> {
+    let number = match lane {
+        Lane::Live => 1,
+        Lane::History => 2,
+    };
+    (number <= max).then_some(number)
+}
+
+/// What our own certificate says against a connection now.
+fn own_problem(files: &super::settings::TlsFiles, stamp: Stamp) -> Option<String> {
+    tls::days(files).iter().find_map(|days| days.problem(stamp.utc))
+}
+
 /// Uniform in 0..=1, different in every process and at every call.
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     let bits = RandomState::new().hash_one(0_u8) >> 11;
     #[allow(clippy::cast_precision_loss, reason = "53 bits")]
     let chance = bits as f64 / (1_u64 << 53) as f64;

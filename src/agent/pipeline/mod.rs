@@ -67,6 +67,11 @@ impl Pipeline {
         }
     }
 
+    /// The gateway itself has something to tell.
+    fn notice(&mut self, kind: EventKind) {
+        self.aggregator.add_event(Event { device: None, kind });
+    }
+
     /// Hands the window that has ended by `now`, if one has, to the journal.
     fn close(&mut self, now: Stamp, journal: &JournalHandle) {
         if let Some(window) = self.aggregator.close(now) {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Pipeline;
 use crate::health::Pulse;
 use crate::journal::JournalHandle;
-use crate::measure::{Sample, Stamp};
+use crate::measure::{EventKind, Sample, Stamp};
 
 /// A sample takes a moment from its port to here. The window stays open for that long after its end, so that
 /// what was captured in it is counted in it.
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_millis(5);
 pub(in crate::agent) async fn run<C: Clock>(
     mut pipeline: Pipeline,
     clock: Arc<C>,
-    mut samples: mpsc::Receiver<Sample>,
+    (mut samples, mut notices): (mpsc::Receiver<Sample>, mpsc::Receiver<EventKind>),
     journal: JournalHandle,
     pulse: Pulse,
 ) {
@@ -34,6 +34,7 @@ pub(in crate::agent) async fn run<C: Clock>(
                 pulse.beat(now.mono);
                 pipeline.close(now, &journal);
             }
+            Some(notice) = notices.recv() => pipeline.notice(notice),
             sample = samples.recv() => match sample {
                 Some(sample) => pipeline.take(&sample),
                 None => break,

@@ -71,6 +71,7 @@ async fn play(arguments: &Arguments) -> Result<Verdict> {
     let settings = ConsumerSettings {
         broker: Broker { host: broker.ip().to_string(), port: broker.port(), tls: false },
         tls: None,
+        login: None,
         prefix: "v2g/+/+".to_owned(),
     };
     let clock = hal::LinuxClock::new();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::parts::Parts;
 use super::verdict::{GatewayVerdict, Latency, Span, Verdict};
 use crate::uplink::wire::read::{self, Field, Line};
 
@@ -32,6 +33,7 @@ pub struct Judge {
     malformed_count: u64,
     blind: u64,
     last_ns: i64,
+    parts: Parts,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +78,8 @@ impl Judge {
             "history" => false,
             _ => return,
         };
-        match batch(message, live) {
+        let Some(message) = self.parts.take(message) else { return };
+        match batch(&message, live) {
             Ok(batch) => {
                 self.gateways.entry(batch.gateway.clone()).or_default().take(&batch, message.received_ns);
             }

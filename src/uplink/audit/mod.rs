@@ -7,6 +7,7 @@
 //! Memory: about 100 bytes for each entry heard, 35 MB for a day of one gateway at four entries a second.
 
 mod judge;
+mod parts;
 mod task;
 mod verdict;
 

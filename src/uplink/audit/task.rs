@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 use super::judge::Message;
 use crate::measure::Utc;
 use crate::uplink::backoff;
-use crate::uplink::mqtt::{Connection, Dial, Happened};
-use crate::uplink::settings::{Broker, TlsFiles};
+use crate::uplink::client::{Connection, Dial, Happened};
+use crate::uplink::settings::{Broker, Login, TlsFiles};
 
 /// The broker keeps what is sent while the consumer is away for this long.
 const SESSION_KEPT: Duration = Duration::from_secs(3600);
@@ -23,6 +23,8 @@ pub struct ConsumerSettings {
     pub broker: Broker,
     /// For a broker with TLS.
     pub tls: Option<TlsFiles>,
+    /// For a broker that wants a name and a password.
+    pub login: Option<Login>,
     /// Topics below it are heard; `+` stands for any level: `v2g/+/+`.
     pub prefix: String,
 }
@@ -68,11 +70,14 @@ pub async fn consume(
     let client_id = format!("v2g-edge-audit-{:08x}", RandomState::new().hash_one(0_u8) >> 32);
     let dial = Dial {
         broker: &settings.broker,
+        interface: None,
         tls: settings.tls.as_ref(),
+        login: settings.login.as_ref(),
         client_id: &client_id,
         keep_alive: KEEP_ALIVE,
         in_flight_max: 16,
         will: None,
+        will_retained: false,
         session_kept: Some(SESSION_KEPT),
     };
     let (mut ever, mut failures) = (false, 0);
@@ -88,9 +93,9 @@ pub async fn consume(
                     Happened::Connected(accepted) => {
                         let blind = ever && !accepted.session_present;
                         (ever, failures) = (true, 0);
-                        for topic in ["telemetry", "history", "state"] {
+                        for (id, topic) in (1..).zip(["telemetry", "history", "state"]) {
                             // A queue that is full here is a connection that has just ended.
-                            let _ = connection.subscribe(&format!("{}/{topic}", settings.prefix));
+                            let _ = connection.subscribe(id, &format!("{}/{topic}", settings.prefix));
                         }
                         if blind { Heard::Blind } else { Heard::Listening }
                     }
@@ -101,7 +106,7 @@ pub async fn consume(
                         received_ns: wall().0,
                     }),
                     Happened::Lost(loss) => break loss,
-                    Happened::Numbered(_) | Happened::Answered(..) | Happened::Heard => continue,
+                    Happened::Answered(..) | Happened::Heard => continue,
                 };
                 if tell.send(heard).await.is_err() {
                     return Ok(());

@@ -42,7 +42,8 @@ impl Batch {
     /// (MQTT 5, 3.3).
     pub(in crate::uplink) fn packet_bytes(&self) -> usize {
         let properties: usize = self.properties.iter().map(|(key, value)| 5 + key.len() + value.len()).sum();
-        5 + 2 + self.topic.len() + 2 + 4 + 2 + 3 + CONTENT_TYPE.len() + properties + self.payload.len()
+        // The three bytes more are a topic alias.
+        5 + 2 + self.topic.len() + 2 + 4 + 2 + 3 + 3 + CONTENT_TYPE.len() + properties + self.payload.len()
     }
 }
 
@@ -202,6 +203,16 @@ fn event(line: Line, event: &Event) -> Line {
                     SessionFact::Count(count) => line.count(key, count),
                 }
             }
+        }
+        EventKind::UplinkTrouble { broker, what, remedy } => {
+            line.text("broker", broker);
+            line.text("reason", what);
+            line.text("remedy", remedy);
+        }
+        EventKind::UplinkOnline(broker) => line.text("broker", broker),
+        EventKind::CertificateExpires { file, days } => {
+            line.text("file", file);
+            line.integer("days", (*days).into());
         }
     }
     line
@@ -382,6 +393,29 @@ mod tests {
                 r#"kind=bus_state bus="can-a",state="bus_off",reason="by an error frame" 1764000000250000000"#,
                 r#"kind=bus_restarted bus="can-a" 1764000000250000000"#,
                 r#"kind=frames_dropped bus="can-a",frames=7i 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_uplink_has_to_tell_is_an_event_with_its_cure() {
+        let mut entry = example();
+        let trouble = EventKind::UplinkTrouble {
+            broker: "mqtts://a:8883".into(),
+            what: r#"refused: Not authorized (0x87) ("no")"#.into(),
+            remedy: "the ACL".into(),
+        };
+        let expires = EventKind::CertificateExpires { file: "/etc/gw.pem".into(), days: 7 };
+        let kinds = [trouble, EventKind::UplinkOnline("mqtts://a:8883".into()), expires];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,kind=uplink_trouble broker="mqtts://a:8883",reason="refused: Not authorized (0x87) (\"no\")",remedy="the ACL" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=uplink_online broker="mqtts://a:8883" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=certificate_expires file="/etc/gw.pem",days=7i 1764000000250000000"#,
             ]
         );
     }

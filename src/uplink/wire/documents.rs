@@ -1,12 +1,11 @@
 //! The retained documents: who is there, and what the fields mean.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::json;
 
 use super::WIRE_VERSION;
-use crate::measure::{ClockTrust, DeviceKind, DeviceSpec, Epoch, GatewayId, Shape, SiteId, Stamp};
+use crate::measure::{ClockTrust, DeviceKind, DeviceSpec, Epoch, Shape, Stamp};
+use crate::uplink::settings::Birth;
 
 /// Whether the gateway is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,7 +35,8 @@ pub struct DeviceCard {
     device: String,
     kind: DeviceKind,
     profile: String,
-    points: Vec<PointCard>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    points: Option<Vec<PointCard>>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -58,19 +58,17 @@ impl From<&DeviceSpec> for DeviceCard {
             device: device.id.as_str().to_owned(),
             kind: device.kind,
             profile: device.profile.clone(),
-            points: device.points.iter().map(point).collect(),
+            points: Some(device.points.iter().map(point).collect()),
         }
     }
 }
 
-/// The `catalog` document.
-pub(in crate::uplink) fn catalog(
-    gateway: &GatewayId,
-    site: &SiteId,
-    version: &str,
-    window: Duration,
-    devices: &[DeviceCard],
-) -> String {
+/// The `catalog` document; without the `points` of the devices where they would be too much for the broker.
+pub(in crate::uplink) fn catalog(birth: &Birth, with_points: bool) -> String {
+    let Birth { gateway, site, version, window, devices, .. } = birth;
+    let bare = |card: &DeviceCard| DeviceCard { points: None, ..card.clone() };
+    let bare: Vec<DeviceCard> = if with_points { Vec::new() } else { devices.iter().map(bare).collect() };
+    let devices = if with_points { devices } else { &bare };
     json!({
         "wire_version": WIRE_VERSION,
         "gateway": gateway,

@@ -32,6 +32,12 @@
 //!   `session_phase` (`phase`, `before`), `session_notified` (`what`), `session_failed` (`code`, `message`), `session_ended` (`how`,
 //!   `reason`, `seconds`, `import_wh`, `export_wh`, `energy_source`, `messages`, `unreadable`), `session_encrypted`,
 //!   `session_unreadable` (`reason`, `count`, `namespace`), `session_readable` (`count`); `feed_connected` and `feed_lost` (`reason`).
+//! - `uplink_trouble` (`broker`, `reason` with the MQTT name and code, `remedy`) and `uplink_online` (`broker`) tell of outages as
+//!   the gateway saw them; `certificate_expires` (`file`, `days` 30, 7, 1, 0) of what must be renewed.
+//! - A batch that is larger than the broker's maximum packet size comes in parts, told by the user property `part` = `2/3`.
+//!   Each begins with the batch's own line and is good line protocol by itself; a line may go on in the next part, under
+//!   the same series and time. A database takes them as they are. Who tells repeats by identity counts the part to it, and
+//!   has the batch when all parts are there; put together they are the payload above, to the byte.
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
@@ -39,12 +45,14 @@
 mod batch;
 mod documents;
 mod line;
+mod parts;
 pub mod read;
 
 pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};
 pub use documents::DeviceCard;
 pub(super) use documents::{Presence, catalog, state};
+pub(super) use parts::{join, part, split, without_part};
 
 /// The payload of an entry, for tests of other rooms.
 #[cfg(test)]

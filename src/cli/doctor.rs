@@ -1,0 +1,197 @@
+//! `v2g-edge doctor`: what would keep this gateway from working, each with its cure. Changes nothing but one probe file
+//! that it takes away again; the running agent is not disturbed.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use hal::Clock as _;
+use serde::Serialize;
+
+use super::show::Paint;
+use super::{ConfigPath, Exit};
+use crate::config::{self, BrokerUrl, LinkPlan, Plan, UplinkPlan};
+use crate::measure::{ClockTrust, Stamp};
+use crate::{agent, uplink};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The checks as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Good,
+    /// It works, and will not for ever.
+    Watch,
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: String,
+    verdict: Verdict,
+    found: String,
+}
+
+impl Check {
+    fn new(what: impl Into<String>, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { what: what.into(), verdict, found: found.into() }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
+    let path = &arguments.config.config;
+    let plan = match config::load(path) {
+        Ok(plan) => plan,
+        Err(faults) => {
+            eprintln!("{faults}");
+            eprintln!("v2g-edge: nothing else can be looked at before the configuration is right");
+            return Ok(Exit::Usage);
+        }
+    };
+    let now: Stamp = hal::LinuxClock::new().now().into();
+    let mut checks = vec![Check::new(format!("configuration {}", path.display()), Verdict::Good, "no mistake")];
+    checks.push(clock(now));
+    checks.push(journal(&plan));
+    checks.extend(certificates(&plan.uplink, now));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    checks.extend(runtime.block_on(brokers(&plan.uplink)));
+
+    let worst = checks.iter().map(|check| check.verdict).find(|verdict| *verdict == Verdict::Bad);
+    if arguments.json {
+        println!("{}", serde_json::json!({ "healthy": worst.is_none(), "checks": checks }));
+    } else {
+        let paint = Paint::for_stdout();
+        for Check { what, verdict, found } in &checks {
+            let mark = match verdict {
+                Verdict::Good => paint.good("good "),
+                Verdict::Watch => paint.odd("watch"),
+                Verdict::Bad => paint.bad("BAD  "),
+            };
+            println!("{mark} {}: {found}", paint.bold(what));
+        }
+    }
+    Ok(if worst.is_some() { Exit::Wrong } else { Exit::Fine })
+}
+
+fn clock(now: Stamp) -> Check {
+    let shown = now.utc.rfc3339();
+    let (verdict, found) = match now.trust {
+        ClockTrust::Unsynced => (
+            Verdict::Watch,
+            format!(
+                "{shown}, never synced in this boot: data goes out with estimated times; check NTP (`timedatectl`)"
+            ),
+        ),
+        trust => (Verdict::Good, format!("{shown}, {}", trust.as_str())),
+    };
+    Check::new("clock", verdict, found)
+}
+
+/// Whether a file can be made where the record is to be kept.
+fn journal(plan: &Plan) -> Check {
+    let state = &plan.gateway.state_dir;
+    let what = format!("journal below {}", state.display());
+    match writable(state) {
+        Ok(()) => Check::new(what, Verdict::Good, "can be written"),
+        Err(error) => {
+            let cure = "make the directory, and give it to the agent's user (StateDirectory= under systemd)";
+            Check::new(what, Verdict::Bad, format!("{error}; {cure}"))
+        }
+    }
+}
+
+fn writable(dir: &Path) -> std::io::Result<()> {
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    let written = fs::File::create_new(&probe).and_then(|mut file| {
+        file.write_all(b"v2g-edge doctor")?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => fs::remove_file(&probe),
+        Err(error) => {
+            // Half-made, as on a full disk.
+            let _ = fs::remove_file(&probe);
+            Err(error)
+        }
+    }
+}
+
+fn certificates(uplink: &UplinkPlan, now: Stamp) -> Vec<Check> {
+    let Some(tls) = &uplink.tls else { return Vec::new() };
+    let files = agent::tls_files(tls);
+    if let Err(error) = uplink::examine(&files) {
+        return vec![Check::new("[uplink.tls]", Verdict::Bad, error.to_string())];
+    }
+    let check = |days: uplink::Days| {
+        let what = format!("certificate {}", days.path.display());
+        let until = days.until.rfc3339();
+        match (days.problem(now.utc), days.warning(now.utc)) {
+            (Some(problem), _) => Check::new(what, Verdict::Bad, problem),
+            (None, Some(left)) => {
+                Check::new(what, Verdict::Watch, format!("expires within {left} days, on {until}: renew it"))
+            }
+            (None, None) => Check::new(what, Verdict::Good, format!("valid until {until}")),
+        }
+    };
+    uplink::days(&files).into_iter().map(check).collect()
+}
+
+/// Asks every broker by every link, under a client id that is not the gateway's.
+async fn brokers(uplink: &UplinkPlan) -> Vec<Check> {
+    let tls = uplink.tls.as_ref().map(agent::tls_files);
+    let login = uplink.login.as_ref().map(agent::login);
+    let client_id = format!("{}-doctor-{}", uplink.client_id, std::process::id());
+    let mut checks = Vec::new();
+    for link in std::iter::once(&uplink.link).chain(&uplink.second) {
+        for url in &uplink.brokers {
+            let (broker, way) = (broker(url), agent::link(link));
+            let answer = uplink::knock(&broker, &way, tls.as_ref(), login.as_ref(), &client_id).await;
+            checks.push(answered(url, link, answer));
+        }
+    }
+    checks
+}
+
+fn answered(url: &BrokerUrl, link: &LinkPlan, answer: Result<uplink::Granted, uplink::Refused>) -> Check {
+    let by = link.interface.as_ref().map_or_else(String::new, |interface| format!(" by {interface}"));
+    let what = format!("broker {url}{by}");
+    match answer {
+        Ok(granted) => {
+            let bytes = granted.packet_bytes_max.map_or("any size".to_owned(), |max| format!("up to {max} bytes"));
+            let found = format!("takes us: {} messages in flight, packets of {bytes}", granted.receive_maximum);
+            let verdict = if granted.retains { Verdict::Good } else { Verdict::Watch };
+            let retains =
+                if granted.retains { "" } else { "; it retains nothing: `state` and `catalog` are seen live only" };
+            Check::new(what, verdict, found + retains)
+        }
+        Err(refused) => Check::new(what, Verdict::Bad, refused.to_string()),
+    }
+}
+
+fn broker(url: &BrokerUrl) -> uplink::Broker {
+    uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told_and_one_that_is_is_left_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        writable(dir.path()).expect("it can be written");
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 0);
+        assert!(writable(&dir.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! From a broker's name to a stream of bytes.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::tokio_rustls::TlsConnector;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, client_config};
+use crate::uplink::settings::{Broker, TlsFiles};
+use crate::uplink::tls;
+
+/// Between two addresses of one name (RFC 8305, 5: 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// TCP, or TLS over it.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// Whether a connection can be had there at all, with TLS if the broker has it. Says nothing to the broker.
+pub(in crate::uplink) async fn probe(
+    broker: Broker,
+    interface: Option<String>,
+    files: Option<TlsFiles>,
+) -> Result<(), Loss> {
+    let config = if broker.tls { Some(client_config(&broker, files.as_ref())?) } else { None };
+    match timeout(CONNECT_WITHIN, reach(&broker, interface.as_deref(), config.as_ref())).await {
+        Ok(reached) => reached.map(drop),
+        Err(_) => Err(late(&broker)),
+    }
+}
+
+/// Nobody answered in time.
+pub(super) fn late(broker: &Broker) -> Loss {
+    Loss::new(
+        format!("{broker} did not answer within {} s", CONNECT_WITHIN.as_secs()),
+        "check the link, and the broker's address and port",
+    )
+}
+
+/// Looks the name up, connects, and makes TLS of it.
+pub(super) async fn reach(
+    broker: &Broker,
+    interface: Option<&str>,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Box<dyn Duplex>, Loss> {
+    let found = lookup_host((broker.host.as_str(), broker.port)).await;
+    let addresses: Vec<SocketAddr> = match found {
+        Ok(found) => found.collect(),
+        Err(error) => {
+            let what = format!("the name {} cannot be found: {error}", broker.host);
+            return Err(Loss::new(what, "check [uplink] brokers, and the box's DNS"));
+        }
+    };
+    let tcp = first(in_turn(&addresses), interface).await?;
+    // Each message goes out when it is written: what belongs together is written together.
+    let _ = tcp.set_nodelay(true);
+    let Some(config) = tls else { return Ok(Box::new(tcp)) };
+    let name = ServerName::try_from(broker.host.clone())
+        .map_err(|_| Loss::new(format!("no certificate can be for {}", broker.host), "correct [uplink] brokers"))?;
+    match TlsConnector::from(Arc::clone(config)).connect(name, tcp).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(io_loss(&error)),
+    }
+}
+
+/// The families take turns, beginning with the resolver's favourite: a family without a way out costs 250 ms and not all
+/// of the time.
+fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for address in addresses {
+        if address.is_ipv6() == first_is_v6 { &mut first } else { &mut second }.push(*address);
+    }
+    let mut turns = Vec::new();
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let (one, other) = (first.next(), second.next());
+        if (one, other) == (None, None) || turns.len() >= ADDRESSES_MAX {
+            turns.truncate(ADDRESSES_MAX);
+            return turns;
+        }
+        turns.extend(one.into_iter().chain(other));
+    }
+}
+
+/// The first connection that can be had.
+async fn first(addresses: Vec<SocketAddr>, interface: Option<&str>) -> Result<TcpStream, Loss> {
+    let mut tries = JoinSet::new();
+    for (address, delay) in addresses.into_iter().zip((0..).map(|n| STAGGER * n)) {
+        let interface = interface.map(str::to_owned);
+        tries.spawn(async move {
+            sleep(delay).await;
+            connect(address, interface.as_deref()).await
+        });
+    }
+    let mut last = Loss::new("the name has no address", "check [uplink] brokers, and the box's DNS");
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(loss)) => last = loss,
+            Err(_) => {}
+        }
+    }
+    Err(last)
+}
+
+async fn connect(address: SocketAddr, interface: Option<&str>) -> Result<TcpStream, Loss> {
+    let refused = |error: &io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "is the broker running, and is the port right?",
+            _ => "check the link, and the broker's address and port",
+        };
+        Loss::new(format!("no connection to {address}: {error}"), remedy)
+    };
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
+    let socket = socket.map_err(|error| refused(&error))?;
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes())).map_err(|error| {
+            let what = format!("the network interface {interface} cannot be used: {error}");
+            Loss::new(what, "is it there (`ip link`)? correct interface in the configuration")
+        })?;
+    }
+    socket.connect(address).await.map_err(|error| refused(&error))
+}
+
+/// What an error of a stream means, and what to do.
+pub(super) fn io_loss(error: &io::Error) -> Loss {
+    if let Some(found) = rustls_error(error) {
+        let (what, remedy) = tls::explained(found);
+        return Loss::new(what, remedy);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            Loss::new(format!("the broker has cut the connection ({error})"), "look into the broker's log")
+        }
+        _ => Loss::new(error.to_string(), "check the link, and the broker's address and port"),
+    }
+}
+
+/// The TLS error inside, however deep: rustls errors travel inside of I/O errors.
+pub(super) fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        if let Some(io) = inner.downcast_ref::<io::Error>()
+            && let Some(found) = io.get_ref().and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>())
+        {
+            return Some(found);
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_take_turns_and_the_resolvers_favourite_begins() {
+        let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(parse);
+        let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"].map(parse);
+        assert_eq!(in_turn(&addresses), expected);
+        assert_eq!(in_turn(&[]), []);
+        assert_eq!(in_turn(&[parse("1.1.1.1:1"); 20]).len(), ADDRESSES_MAX);
+    }
+}

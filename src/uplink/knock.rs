@@ -1,0 +1,74 @@
+//! Whether a broker would take us, without being the gateway: for `v2g-edge doctor`.
+
+use super::client::{Connection, Dial, Happened};
+use super::settings::{Broker, Link, Login, TlsFiles};
+use std::time::Duration;
+
+/// Short; the connection lasts for one CONNACK.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What the broker has granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// Messages in flight.
+    pub receive_maximum: u16,
+    /// Bytes of a packet; `None` for no bound.
+    pub packet_bytes_max: Option<u32>,
+    /// Whether it takes retained messages.
+    pub retains: bool,
+}
+
+/// The broker cannot be reached, or does not want us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}; {remedy}")]
+pub struct Refused {
+    /// What happened.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Connects under this client id, which must not be the gateway's own, or it would throw it off; says goodbye at once.
+///
+/// # Errors
+/// [`Refused`], with the broker's own reason if it gave one.
+pub async fn knock(
+    broker: &Broker,
+    link: &Link,
+    tls: Option<&TlsFiles>,
+    login: Option<&Login>,
+    client_id: &str,
+) -> Result<Granted, Refused> {
+    let dial = Dial {
+        broker,
+        interface: link.interface.as_deref(),
+        tls,
+        login,
+        client_id,
+        keep_alive: KEEP_ALIVE,
+        in_flight_max: 1,
+        will: None,
+        will_retained: false,
+        session_kept: None,
+    };
+    let refused = |loss: super::client::Loss| Refused { what: loss.what, remedy: loss.remedy };
+    let mut connection = Connection::dial(&dial).map_err(refused)?;
+    let granted = loop {
+        match connection.happened().await {
+            Happened::Connected(accepted) => {
+                break Granted {
+                    receive_maximum: accepted.receive_maximum,
+                    packet_bytes_max: accepted.packet_bytes_max,
+                    retains: accepted.retains,
+                };
+            }
+            Happened::Lost(loss) => return Err(refused(loss)),
+            Happened::Answered(..) | Happened::Message(_) | Happened::Heard => {}
+        }
+    };
+    // A broker that wants a certificate refuses it only now: TLS 1.3 lets a client speak before it is believed.
+    if connection.goodbye().is_ok() {
+        while !matches!(connection.happened().await, Happened::Lost(_)) {}
+    }
+    Ok(granted)
+}

@@ -1,0 +1,60 @@
+//! `v2g-edge doctor` finds what is wrong, and leaves the running agent alone.
+
+use hil_tests::broker::{Broker, Options};
+use hil_tests::certs::Validity;
+use hil_tests::scripted::{Script, ScriptedBroker};
+
+use crate::stage::{SOON, Stage};
+
+/// Its exit code and its report.
+fn doctor(stage: &Stage) -> (Option<i32>, serde_json::Value) {
+    let config = stage.agent.config().display().to_string();
+    let (status, output) = stage.agent.ask(&["doctor", "--json", "--config", &config]).expect("it ends");
+    (status.code(), serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}")))
+}
+
+fn found(report: &serde_json::Value, what: &str) -> (String, String) {
+    let checks = report["checks"].as_array().expect("a list");
+    let check = checks.iter().find(|check| check["what"].as_str().is_some_and(|text| text.contains(what)));
+    let check = check.unwrap_or_else(|| panic!("nothing of {what} in {report}"));
+    let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    (text("verdict"), text("found"))
+}
+
+#[test]
+fn a_healthy_gateway_is_found_healthy_while_it_runs_and_is_not_disturbed() {
+    let mut stage = Stage::set();
+    let server = stage.authority.server(Validity::Good).expect("a server certificate");
+    let broker = Broker::start(&stage.dir.path().join("broker"), &server, Options::default()).expect("a broker");
+    stage.start(&[broker.url()], "");
+    stage.wait_until_online();
+    let (code, report) = doctor(&stage);
+    assert_eq!((code, report["healthy"].as_bool()), (Some(0), Some(true)), "{report}");
+    assert_eq!(found(&report, "gw-01.pem"), ("good".to_owned(), "valid until 2099-01-01T00:00:00.000Z".to_owned()));
+    let (verdict, text) = found(&report, &broker.url());
+    assert_eq!(verdict, "good");
+    assert!(text.contains("100 messages in flight"), "{text}");
+    stage.wait_for_status_within(SOON, "the same connection", |status| {
+        status.is_online() && status.number("/uplink/connections") == Some(1)
+    });
+}
+
+#[test]
+fn an_expired_certificate_a_dead_broker_and_one_that_refuses_are_each_named() {
+    let mut stage = Stage::set();
+    stage.setup.tls = stage.authority.client("expired", Validity::Expired).expect("a certificate");
+    let refusing =
+        ScriptedBroker::start(Script { refusals: vec![(0x8a, None)], refuses_always: true, ..Script::default() });
+    stage.setup.brokers = vec!["mqtt://127.0.0.1:9".to_owned(), refusing.url()];
+    stage.agent.configure(&stage.setup).expect("the file is ours");
+    let (code, report) = doctor(&stage);
+    assert_eq!((code, report["healthy"].as_bool()), (Some(1), Some(false)), "{report}");
+    for (what, part) in [
+        ("expired.pem", "has expired on 2001-01-01"),
+        ("mqtt://127.0.0.1:9", "is the broker running"),
+        (&refusing.url(), "Banned (0x8A)"),
+    ] {
+        let (verdict, text) = found(&report, what);
+        assert!(verdict == "bad" && text.contains(part), "{what}: {verdict}, {text}");
+    }
+}

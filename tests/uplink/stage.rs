@@ -1,0 +1,140 @@
+//! A meter, an agent and a depot's certificates, in one directory that goes with the test. The broker is the test's own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hil_tests::agent::{Agent, MeterSetup, Setup, Status};
+use hil_tests::certs::{Authority, Validity};
+use hil_tests::meter::Meter;
+use hil_tests::oracle::{Judgement, Message, Oracle};
+use hil_tests::wait::wait_for;
+
+pub(crate) const GATEWAY: &str = "gw-01";
+const DEVICE: &str = "grid-main";
+/// For whatever should come at once, on a machine that does other things too: the longest back-off is 8 s.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// As in the delivery tests: a window, a poll, a busy machine.
+const TOLERANCE: Duration = Duration::from_millis(1_000);
+
+pub(crate) struct Stage {
+    // Dropped in this order: the agent first, its directory last.
+    pub(crate) agent: Agent,
+    pub(crate) setup: Setup,
+    meter: Meter,
+    pub(crate) authority: Authority,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Everything but brokers; the agent does not run yet.
+    pub(crate) fn set() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let authority = Authority::new(&dir.path().join("tls"), "depot ca").expect("a ca");
+        let meter = Meter::start(&dir.path().join("meter")).expect("a meter");
+        let setup = Setup {
+            gateway: GATEWAY.to_owned(),
+            site: "depot-a".to_owned(),
+            brokers: vec!["mqtt://127.0.0.1:9".to_owned()],
+            tls: authority.client(GATEWAY, Validity::Good).expect("a client certificate"),
+            meters: vec![MeterSetup::sdm630(DEVICE, &meter.address())],
+            line: None,
+            keep_alive: "5s",
+            uplink: String::new(),
+            extra: String::new(),
+        };
+        let binary =
+            std::env::var_os("V2G_EDGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_v2g-edge").into(), PathBuf::from);
+        let agent = Agent::new(&binary, dir.path(), &setup).expect("a configuration");
+        Self { agent, setup, meter, authority, dir }
+    }
+
+    /// Starts the agent with these brokers and these lines more in `[uplink]`.
+    pub(crate) fn start(&mut self, brokers: &[String], uplink: &str) {
+        self.setup.brokers = brokers.to_vec();
+        uplink.clone_into(&mut self.setup.uplink);
+        self.agent.configure(&self.setup).expect("the file is ours");
+        self.agent.start().expect("the agent starts");
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_status(&mut self, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
+        self.wait_for_status_within(SOON, what, holds)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_status_within(
+        &mut self,
+        within: Duration,
+        what: &str,
+        holds: impl Fn(&Status) -> bool,
+    ) -> Status {
+        let look = || match (self.agent.runs(), self.agent.status()) {
+            (Ok(false), _) => Err("the agent has ended".to_owned()),
+            (_, Ok(status)) if holds(&status) => Ok(status),
+            (_, Ok(status)) => Err(format!("{:?}", status.text("/uplink/trouble/what"))),
+            (_, Err(error)) => Err(format!("{error:#?}")),
+        };
+        wait_for(within, what, look).unwrap_or_else(|late| panic!("{late}\n{}", self.agent.log_tail()))
+    }
+
+    /// Waits until `status` names the cause and says what to do about it.
+    #[track_caller]
+    pub(crate) fn wait_for_trouble(&mut self, cause: &str, remedy: &str) {
+        let told = |status: &Status| {
+            let says = |pointer: &str, part: &str| status.text(pointer).is_some_and(|text| text.contains(part));
+            says("/uplink/trouble/what", cause) && says("/uplink/trouble/remedy", remedy)
+        };
+        self.wait_for_status(&format!("the trouble \"{cause}\" with the remedy \"{remedy}\""), told);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_online(&mut self) {
+        self.wait_for_status("a connection", Status::is_online);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_backlog(&mut self, entries: u64) {
+        self.wait_for_status(&format!("a backlog of {entries} entries"), |status| {
+            status.waiting().is_some_and(|waiting| waiting >= entries)
+        });
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_drained(&mut self) {
+        // Two windows of 250 ms in a commit of 100 ms and a round trip: what is on its way is no backlog.
+        self.wait_for_status_within(3 * SOON, "an empty backlog", |status| {
+            status.is_online() && status.waiting().is_some_and(|waiting| waiting <= 2)
+        });
+    }
+
+    /// Waits until all is delivered, stops the agent in order, and lets the oracle speak: from the first number to the
+    /// last one nothing may be missing, changed or untrue.
+    #[track_caller]
+    pub(crate) fn judge(&mut self, messages: impl Fn() -> Vec<Message>) -> Judgement {
+        self.wait_for_status("2 s of windows", |status| status.durable().is_some_and(|durable| durable >= 8));
+        self.wait_until_drained();
+        let durable = self.agent.status().expect("it runs").durable().expect("it has written");
+        let status = self.agent.terminate(STOP_WITHIN).expect("it ends");
+        assert!(status.success(), "the agent ended with {status}:\n{}", self.agent.log_tail());
+        // What the broker had to give to a consumer is on its way for a moment.
+        let is_offline =
+            |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
+        let said = || match messages().iter().rfind(|m| m.topic.ends_with("/state")).map(is_offline) {
+            Some(true) => Ok(()),
+            other => Err(format!("the last state says offline: {other:?}")),
+        };
+        wait_for(SOON, "the state offline", said).unwrap_or_else(|late| panic!("{late}"));
+
+        let mut oracle = Oracle::new();
+        oracle.know(self.meter.truth(DEVICE, TOLERANCE).expect("the meter's file"));
+        oracle.take_all(&messages());
+        let last = oracle.judge().tally(GATEWAY).range.map_or(durable, |(_, last)| last.max(durable));
+        oracle.expect_range(GATEWAY, 1, last);
+        let judgement = oracle.judge();
+        println!("{judgement}");
+        judgement.assert_passed();
+        assert!(judgement.tally(GATEWAY).values_checked > 0, "no value was held against the truth: {judgement}");
+        judgement
+    }
+}
