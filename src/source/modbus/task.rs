@@ -82,7 +82,7 @@ impl Bus {
 
     fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         match self {
-            Self::Tcp(bus) => bus.set_deadline(deadline),
+            Self::Tcp(bus) => bus.set_deadline(deadline, limit),
             Self::Rtu(bus) => bus.set_deadline(deadline, limit),
         }
     }
