@@ -26,11 +26,21 @@ pub struct TcpBus {
     host: String,
     port: u16,
     deadline: Duration,
+    /// The longest that a unit may take: until then a gateway may be waiting for it.
+    limit: Duration,
     connection: Option<Connection>,
     transaction: u16,
-    /// Requests that were not answered in time, with the moment of asking.
-    unanswered: Vec<(u16, Instant)>,
+    /// Requests that were not answered in time.
+    unanswered: Vec<Unanswered>,
     late: Vec<LateReply>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unanswered {
+    transaction: u16,
+    asked: Instant,
+    /// Until then a gateway that serves one unit after the other may be busy with it.
+    until: Instant,
 }
 
 struct Connection {
@@ -48,6 +58,7 @@ impl TcpBus {
             host: host.into(),
             port,
             deadline,
+            limit: deadline,
             connection: None,
             transaction: 0,
             unanswered: Vec::new(),
@@ -55,9 +66,11 @@ impl TcpBus {
         }
     }
 
-    /// The deadline of the reads that follow: units behind one gateway may differ.
-    pub fn set_deadline(&mut self, deadline: Duration) {
+    /// Of the reads that follow: they are given up after `deadline`, but units behind a gateway may take up to `limit`; a
+    /// request that follows one that was given up waits for that one's time, too. Units behind one gateway may differ.
+    pub fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         self.deadline = deadline;
+        self.limit = limit.max(deadline);
     }
 
     /// Replies to earlier requests that came while another was waited for, since the last time. None of them was taken
@@ -97,7 +110,8 @@ impl TcpBus {
             return (None, gone(source));
         }
         let asked_at = Instant::now();
-        let deadline = asked_at + self.deadline;
+        let busy_until = self.unanswered.iter().map(|earlier| earlier.until).max().unwrap_or(asked_at);
+        let deadline = busy_until.max(asked_at) + self.deadline;
         loop {
             let (head, transaction) = tcp_head(&connection.ear);
             match head {
@@ -114,11 +128,14 @@ impl TcpBus {
                         let is_good = matches!(answer, Ok(_) | Err(BusError::Exception { .. }));
                         return (is_good.then_some(connection), answer);
                     }
-                    let of_it = self.unanswered.iter().position(|(of, _)| *of == transaction);
-                    if let Some((_, asked)) = of_it.map(|at| self.unanswered.remove(at))
+                    let of_it = self.unanswered.iter().position(|earlier| earlier.transaction == transaction);
+                    // A gateway's word that a unit gave no answer is none of the unit's.
+                    let is_its_own = !matches!(reply.content, Content::Exception(10 | 11));
+                    if let Some(earlier) = of_it.map(|at| self.unanswered.remove(at))
+                        && is_its_own
                         && self.late.len() < LATE_MAX
                     {
-                        self.late.push(LateReply { unit: reply.unit, after: asked.elapsed() });
+                        self.late.push(LateReply { unit: reply.unit, after: earlier.asked.elapsed() });
                     }
                 }
                 Head::Unfinished => {
@@ -129,7 +146,8 @@ impl TcpBus {
                         Ok(Err(source)) => return (None, gone(source)),
                         Err(_) => {
                             connection.silences += 1;
-                            self.unanswered.push((asked, asked_at));
+                            let until = asked_at + self.limit;
+                            self.unanswered.push(Unanswered { transaction: asked, asked: asked_at, until });
                             let surplus = self.unanswered.len().saturating_sub(LATE_MAX);
                             self.unanswered.drain(..surplus);
                             let kept = (connection.silences < SILENCES_MAX).then_some(connection);
@@ -249,6 +267,28 @@ mod tests {
         assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
         let words = bus.read(unit(2), request(52, 2)).await.expect("read");
         assert_eq!(words, [0x3f80, 0x0000], "unit 2 must be heard, not the late unit 1");
+    }
+
+    #[tokio::test]
+    async fn a_unit_behind_a_gateway_that_waits_for_a_dead_one_is_not_given_up_for_that() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        bus.set_deadline(DEADLINE / 4, 2 * DEADLINE);
+        let gateway = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.expect("accepted");
+            let mut asked = [0; 12];
+            peer.read_exact(&mut asked).await.expect("a request to the dead one");
+            // One after the other: the first is waited for, and then said to be dead.
+            tokio::time::sleep(DEADLINE).await;
+            peer.write_all(&[asked[0], asked[1], 0, 0, 0, 3, asked[6], 0x84, 11]).await.expect("said");
+            peer.read_exact(&mut asked).await.expect("a request");
+            peer.write_all(&[asked[0], asked[1], 0, 0, 0, 5, asked[6], 4, 2, 0x12, 0x34]).await.expect("answered");
+            peer
+        });
+        assert!(matches!(bus.read(unit(1), request(0, 1)).await, Err(BusError::Timeout { .. })));
+        assert_eq!(bus.read(unit(2), request(0, 1)).await.expect("read"), [0x1234]);
+        assert_eq!(bus.take_late(), [], "it was the gateway's word");
+        gateway.await.expect("the gateway");
     }
 
     #[tokio::test]

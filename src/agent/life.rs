@@ -394,6 +394,22 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_hands_frames_through_and_a_transceiver_that_the_driver_switches_are_set_up_as_written() {
+        let text = "[gateway]\nid = \"gw\"\nsite = \"depot\"\nstate_dir = \"/var\"\n\
+            [uplink]\nbrokers = [\"mqtt://127.0.0.1\"]\n[bus.lan]\nmodbus-tcp = { framing = \"rtu\" }\n\
+            [bus.a]\nmodbus-rtu = { port = \"/dev/ttyS1\", baud = 9600, parity = \"none\", rs485 = true }\n"
+            .to_owned()
+            + &meter("lan1", "bus = \"lan\"\naddress = \"10.0.0.1:4001\"\nunit = 1\npause = \"50ms\"")
+            + &meter("a1", "bus = \"a\"\nunit = 1");
+        let plan = config::parse(&text, "gateway.toml", &Surroundings::none()).expect("a plan");
+        let ports = modbus_ports(&plan, Mono(0));
+        assert_eq!(ports[0].address, modbus::Address::RtuOverTcp { host: "10.0.0.1".to_owned(), port: 4001 });
+        assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
+        assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
+        assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
+    }
+
+    #[test]
     fn every_unit_of_a_plan_can_be_asked_on_a_bus() {
         for id in (0..=255).filter_map(|id| config::UnitId::try_from(id).ok()) {
             assert_eq!(unit_on_bus(id).get(), id.get());

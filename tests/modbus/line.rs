@@ -2,11 +2,13 @@
 //! to keep their rate.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hal::sim::{Manner, RegisterImage, WireLine};
 use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
+use hil_tests::wait::wait_for;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use v2g_edge::health::{DeviceState, Facts, Pulses, Status};
@@ -186,4 +188,79 @@ async fn a_bus_that_is_three_quarters_full_has_room_for_its_troubles() {
     let status = six_keep_their_rate(Duration::from_secs(1), Duration::from_secs(1)).await;
     // Given a second, the late one is in time.
     assert_eq!(device(&status, LATE).0, DeviceState::Answering);
+}
+
+/// The agent itself on such a line, asked as an operator asks it.
+#[test]
+fn status_of_the_running_agent_names_each_trouble_with_what_to_do() {
+    let wire = depot();
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("api.sock");
+    let registers = STARTS.into_iter().flat_map(|start| start..start + COUNT);
+    let points: String =
+        registers.map(|at| format!("p{at} = {{ register = {at}, unit = \"\", group = \"fast\" }}\n")).collect();
+    std::fs::create_dir(dir.path().join("devices")).expect("made");
+    std::fs::write(
+        dir.path().join("devices/test.toml"),
+        format!(
+            "[profile]\nvendor = \"Acme\"\nmodel = \"Test\"\nkind = \"meter\"\nsources = [\"this test\"]\n[modbus]\n\
+             table = \"holding\"\naddress_base = 0\ntype = \"u16\"\n[group.fast]\ninterval = \"poll\"\n[point]\n{points}"
+        ),
+    )
+    .expect("written");
+    let devices: String = (1..=10)
+        .map(|id| {
+            let timeout = if id == LATE { "timeout = \"50ms\"\n" } else { "" };
+            format!("[device.unit-{id}]\nkind = \"meter\"\nbus = \"line\"\nunit = {id}\nprofile = \"test\"\npoll = \"500ms\"\n{timeout}")
+        })
+        .collect();
+    let config = dir.path().join("gateway.toml");
+    let (state, port) = (dir.path().join("state"), wire.path().display());
+    std::fs::write(
+        &config,
+        format!(
+            "[gateway]\nid = \"gw\"\nsite = \"depot\"\nstate_dir = \"{}\"\n[uplink]\nbrokers = [\"mqtt://127.0.0.1:1\"]\n\
+             [api]\nsocket = \"{}\"\n[bus.line]\nmodbus-rtu = {{ port = \"{port}\", baud = 19200, parity = \"even\", \
+             timeout = \"1s\" }}\n{devices}",
+            state.display(),
+            socket.display()
+        ),
+    )
+    .expect("written");
+    let program = env!("CARGO_BIN_EXE_v2g-edge");
+    let agent =
+        Command::new(program).args(["run", "--config"]).arg(&config).stderr(Stdio::null()).spawn().expect("it runs");
+    let _agent = Ended(agent);
+    let named = [
+        ("unit-2 is silent (timeout): no answer from unit 2", "check unit id and wiring"),
+        ("unit-5 is silent (timeout): no answer from unit 5", "check unit id and wiring"),
+        ("unit-9 is silent (timeout): no answer from unit 9", "check unit id and wiring"),
+        ("unit-7", "give it a longer timeout"),
+        ("unit-4 answers, but", "noise; check termination"),
+    ];
+    wait_for(Duration::from_secs(90), "every trouble in status", || {
+        let status = Command::new(program).args(["status", "--socket"]).arg(&socket).output().expect("asked");
+        let said = String::from_utf8_lossy(&status.stdout).into_owned();
+        let looks: Vec<&str> = said.lines().filter(|line| line.starts_with("look at")).collect();
+        let is_named = |(who, what): &(&str, &str)| looks.iter().any(|line| line.contains(who) && line.contains(what));
+        let all = named.iter().all(is_named);
+        if all {
+            for well in [1, 3, 6, 8, 10] {
+                let who = format!(" unit-{well} ");
+                assert!(!looks.iter().any(|line| line.contains(&who)), "{said}");
+            }
+        }
+        all.then_some(()).ok_or(said)
+    })
+    .expect("each trouble is named");
+}
+
+/// A process that ends with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

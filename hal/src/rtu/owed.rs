@@ -18,12 +18,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::register_bus::{ReadRequest, Table};
-use crate::reply::{Content, Reply, Shape, function};
+use crate::reply::{Content, Reply, Shape};
 
 /// Sixty times the longest that a device is usually given, and twice the longest that can be configured.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// Requests of one unit that are remembered. A silent unit is asked seldom: at one probe in 2 s thirty are owed.
 const DEBTS_MAX: usize = 64;
+
+/// Modbus Application Protocol 1.1b3, 6.3.
+const COUNT_MAX: u16 = 125;
+/// With the shorter ones, more shapes than a silent unit is probed with before the first is forgotten.
+const LONGER_MAX: u16 = 16;
 
 /// The debts of all units of a line.
 #[derive(Debug, Default)]
@@ -81,23 +86,18 @@ impl Owed {
 
     /// A request like this one whose shape is not owed; `None` if there is none left.
     ///
-    /// A shorter read of the same registers, first those that cut no value of two or four registers; or the same read
-    /// of the other table, which at the least is refused.
+    /// A shorter read of the same registers, first those that cut no value of two or four registers; a longer one, which may
+    /// be refused, and even that settles the oldest debt; or the same read of the other table.
     pub(super) fn another(&mut self, unit: u8, like: ReadRequest, now: Instant) -> Option<ReadRequest> {
         let shorter = [4, 2, 1, 8, 6, 3, 5, 7].into_iter().filter_map(|by| like.count.checked_sub(by));
-        let same_table = shorter.filter(|count| *count > 0).map(|count| ReadRequest { count, ..like });
+        let longest = COUNT_MAX.min(u16::MAX - like.start);
+        let longer = (1..=LONGER_MAX).map(|by| like.count + by).filter(|count| *count <= longest);
         let table = match like.table {
             Table::Holding => Table::Input,
             Table::Input => Table::Holding,
         };
-        let other_table = (0..like.count.min(8)).map(|by| ReadRequest { table, count: like.count - by, ..like });
-        // Half-way through the refusals of the one table the other may be the one that settles it.
-        let mut all: Vec<ReadRequest> = same_table.chain(other_table).collect();
-        let refused_so_far = self.of(unit).iter().filter(|debt| debt.shape.function == function(like.table)).count();
-        if refused_so_far > 1 {
-            all.sort_by_key(|request| request.table == like.table);
-        }
-        all.into_iter().find(|request| !self.is_owed(unit, Shape::from(*request), now))
+        let same = shorter.filter(|count| *count > 0).chain(longer).map(|count| ReadRequest { count, ..like });
+        same.chain([ReadRequest { table, ..like }]).find(|request| !self.is_owed(unit, Shape::from(*request), now))
     }
 
     /// A reply came while the newest request of `asked_unit` was waited for.
@@ -127,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::reply::function;
 
     const UNIT: u8 = 5;
 
@@ -177,13 +178,19 @@ mod tests {
     fn another_request_cuts_no_value_first_and_turns_to_the_other_table_in_the_end() {
         let (mut owed, now) = (Owed::default(), Instant::now());
         let like = request(Table::Holding, 10);
+        let mut found = Vec::new();
         owed.asked(UNIT, like.into(), now);
-        assert_eq!(owed.another(UNIT, like, now), Some(request(Table::Holding, 6)));
-        owed.asked(UNIT, request(Table::Holding, 6).into(), now);
-        assert_eq!(owed.another(UNIT, like, now), Some(request(Table::Input, 10)));
+        while let Some(another) = owed.another(UNIT, like, now) {
+            owed.asked(UNIT, another.into(), now);
+            found.push(another);
+        }
+        assert_eq!(found[..3], [6, 8, 9].map(|count| request(Table::Holding, count)));
+        assert_eq!(found.last(), Some(&request(Table::Input, 10)));
+        assert!(found.len() > 20, "{}", found.len());
         let single = request(Table::Holding, 1);
-        owed.asked(UNIT, single.into(), now);
-        assert_eq!(owed.another(UNIT, single, now), Some(request(Table::Input, 1)));
+        assert_eq!(Owed::default().another(UNIT, single, now), Some(request(Table::Holding, 2)));
+        let last = ReadRequest { table: Table::Holding, start: u16::MAX, count: 1 };
+        assert_eq!(Owed::default().another(UNIT, last, now), Some(ReadRequest { table: Table::Input, ..last }));
     }
 
     #[test]

@@ -1,4 +1,12 @@
 //! Modbus: registers that are read on a schedule.
+//!
+//! In: a [`Port`] with all that is on it. Out: a sample for every block that was due, also when nothing came.
+//!
+//! - When what is read, and who waits how long for whom: `schedule.rs`, pure.
+//! - What a device allows of merged requests is learned (`limits.rs`) and kept below the agent's state; what SunSpec devices
+//!   offer is asked of themselves ([`sunspec`]). Both may be lost at any time and are found again.
+//! - What is wrong with a device though it answers, by its share of the last requests: `record.rs`.
+//! - One connection to a server, one outstanding request on it. Only reads are sent.
 
 mod limits;
 mod record;

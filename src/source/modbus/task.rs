@@ -82,7 +82,7 @@ impl Bus {
 
     fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         match self {
-            Self::Tcp(bus) => bus.set_deadline(deadline),
+            Self::Tcp(bus) => bus.set_deadline(deadline, limit),
             Self::Rtu(bus) => bus.set_deadline(deadline, limit),
         }
     }
@@ -172,6 +172,8 @@ struct Desk<'a> {
     records: Vec<Record>,
     /// What is wrong with a device whatever its last requests came to.
     standing: Vec<Option<String>>,
+    /// The exception code of the last answer, if it was a refusal.
+    exception: Option<u8>,
 }
 
 impl<'a> Desk<'a> {
@@ -185,7 +187,7 @@ impl<'a> Desk<'a> {
         let readers = port.devices.iter().map(|target| Reader::of(target, port)).collect();
         let records = port.devices.iter().map(|_| Record::default()).collect();
         let standing = port.devices.iter().map(|_| None).collect();
-        Self { port, samples, facts, readers, records, standing }
+        Self { port, samples, facts, readers, records, standing, exception: None }
     }
 
     fn settings(&self) -> Vec<Setting> {
@@ -212,7 +214,8 @@ impl<'a> Desk<'a> {
                     }
                     told => return self.surveyed(job.device, at, &told, schedule),
                 },
-                Err(Missing::Exception) => {
+                // "Busy" says nothing about what is there.
+                Err(Missing::Exception) if self.exception.is_some_and(|code| code <= 4) => {
                     let told = survey.refused(job.block);
                     return self.surveyed(job.device, at, &told, schedule);
                 }
@@ -308,6 +311,10 @@ impl<'a> Desk<'a> {
         };
         let trouble = self.records[device].add(answer.as_ref().err()).or_else(|| self.standing[device].clone());
         let was_late = self.records[device].is_mostly_late();
+        self.exception = match answer {
+            Err(BusError::Exception { code, .. }) => Some(*code),
+            _ => None,
+        };
         self.facts.device(id, |facts| {
             facts.requests += 1;
             changed = std::mem::discriminant(&facts.state) != std::mem::discriminant(&state);
