@@ -106,7 +106,7 @@ impl Tracker {
                 heard: None,
                 silence,
                 told_silent: Some(now),
-                missed: false,
+                missed: None,
             });
         }
         Self { decoder: Decoder::new(signals), slots, devices: tracked, changed: Vec::new() }
