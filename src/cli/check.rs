@@ -49,8 +49,13 @@ fn text(summary: &Summary) -> String {
     );
     out += &format!("to {} below {}\n", summary.brokers.join(", then "), summary.topic_prefix);
     for device in &summary.devices {
+        let pace = if device.requests_per_second > 0.0 {
+            format!("{:.1} requests a second", device.requests_per_second)
+        } else {
+            "speaks by itself".to_owned()
+        };
         out += &format!(
-            "  {:<16} {} on {} at {}{}{}: {}, {} points, {:.1} requests a second\n",
+            "  {:<16} {} on {} at {}{}{}: {}, {} points, {pace}\n",
             device.id,
             device.kind.as_str(),
             device.bus,
@@ -58,8 +63,7 @@ fn text(summary: &Summary) -> String {
             device.unit.map(|unit| format!(" unit {unit}")).unwrap_or_default(),
             device.connector.map(|connector| format!(" connector {connector}")).unwrap_or_default(),
             device.profile,
-            device.points,
-            device.requests_per_second
+            device.points
         );
     }
     out

@@ -245,9 +245,9 @@ impl CanLog {
 
 impl FrameBus for CanLog {
     async fn hear(&mut self, into: &mut Vec<Heard>) {
-        let look_again = Instant::now() + LOOK_EVERY;
+        let (look_again, had) = (Instant::now() + LOOK_EVERY, into.len());
         if self.over || !self.open(into) {
-            if into.is_empty() {
+            if into.len() == had {
                 sleep_until(look_again).await;
             }
             return;
@@ -273,7 +273,7 @@ impl FrameBus for CanLog {
                     // Put back before the wait: this future may be dropped in it.
                     self.next = Some((utc_ns, content));
                     self.tell_unreadable(into);
-                    if into.is_empty() {
+                    if into.len() == had {
                         sleep_until(due.min(look_again)).await;
                     }
                     return;

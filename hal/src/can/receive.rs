@@ -128,6 +128,22 @@ fn message(bytes: &[u8], utc_ns: Option<i64>) -> Option<Message> {
     Some(Message::Frame(Received { utc_ns, frame }))
 }
 
+/// How many frames the socket had no room for since it was made (`SO_MEMINFO`, `linux/sock_diag.h`). The count that comes
+/// with a frame is that of the moment at which it came: a burst's end is known only from here.
+pub(super) fn dropped(socket: RawFd) -> io::Result<u32> {
+    /// `SK_MEMINFO_VARS`, and the place of `SK_MEMINFO_DROPS` among them.
+    const COUNTS: usize = 9;
+    const DROPS: usize = 8;
+    let mut counts = [0_u32; COUNTS];
+    let mut length = libc::socklen_t::try_from(size_of::<[u32; COUNTS]>()).unwrap_or(36);
+    // SAFETY: the kernel writes at most `length` bytes into `counts`, which has that size and outlives the call, and the
+    // length of what it wrote into `length`.
+    let read = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, counts.as_mut_ptr().cast(), &raw mut length)
+    };
+    if read == 0 { Ok(counts[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets an option of a socket that is an int.
 pub(super) fn set_int(socket: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);

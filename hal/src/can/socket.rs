@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::fault::{Fault, faults};
 use super::frame::FrameId;
 use super::link::{self, LinkSettings, SetUp};
-use super::receive::{BATCH, Message, Receiver, set_int};
+use super::receive::{self, BATCH, Message, Receiver, set_int};
 use super::{BusState, FrameBus, Heard};
 
 /// How often the interface is looked at.
@@ -77,6 +77,19 @@ struct Opened {
     socket: AsyncFd<CanFdSocket>,
     index: u32,
     dropped: u32,
+}
+
+impl Opened {
+    /// Losses that were not told yet, of this total. The total that comes with a frame is of when the frame came, and may
+    /// be older than what is known.
+    fn lost_since(&mut self, total: u32) -> Option<u64> {
+        let more = total.wrapping_sub(self.dropped);
+        if more == 0 || more > u32::MAX / 2 {
+            return None;
+        }
+        self.dropped = total;
+        Some(more.into())
+    }
 }
 
 impl CanSocket {
@@ -155,6 +168,13 @@ impl CanSocket {
         }
     }
 
+    /// Tells frames that were lost after the last one that came.
+    fn tell_losses(&mut self, into: &mut Vec<Heard>) {
+        let Some(opened) = &mut self.socket else { return };
+        let Ok(total) = receive::dropped(opened.socket.get_ref().as_raw_fd()) else { return };
+        into.extend(opened.lost_since(total).map(Heard::Dropped));
+    }
+
     /// Takes what the socket holds.
     fn take(&mut self, into: &mut Vec<Heard>) -> io::Result<()> {
         let Self { socket: Some(opened), receiver, .. } = self else { return Ok(()) };
@@ -176,10 +196,7 @@ impl CanSocket {
             });
             match received {
                 Ok((count, dropped)) => {
-                    if let Some(total) = dropped.filter(|total| *total != opened.dropped) {
-                        into.push(Heard::Dropped(total.wrapping_sub(opened.dropped).into()));
-                        opened.dropped = total;
-                    }
+                    into.extend(dropped.and_then(|total| opened.lost_since(total)).map(Heard::Dropped));
                     most = most.saturating_sub(count);
                     if count < BATCH || most == 0 {
                         break Ok(());
@@ -247,6 +264,7 @@ impl FrameBus for CanSocket {
         if now >= self.next_look {
             self.next_look = now + LOOK_EVERY;
             self.look(into);
+            self.tell_losses(into);
         }
         let until = self.next_look;
         let Some(opened) = &self.socket else {

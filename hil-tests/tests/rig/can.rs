@@ -90,11 +90,12 @@ fn is_bus(status: &Status, bus: &str, state: &str) -> bool {
     status.text(&format!("/buses/{bus}/state")) == Some(state)
 }
 
-/// The newest line of a device with this direction.
+/// A line of a device with this direction, of a window in which all of its messages came.
 fn line_of(rig: &Rig, device: &str, direction: &str) -> Result<Line, RigError> {
     let from = unix_ns();
     rig.wait_for_line(&format!("{device} in the direction {direction}"), |line| {
-        line.tag("device") == Some(device) && line.tag("direction") == Some(direction) && line.time_ns > from
+        let whole = ["power_flow", "voltage", "current", "soc"].iter().all(|field| line.field(field).is_some());
+        line.tag("device") == Some(device) && line.tag("direction") == Some(direction) && line.time_ns > from && whole
     })
 }
 
@@ -131,7 +132,7 @@ fn chademo_on_a_real_controller_and_fd_on_a_virtual_bus_arrive_with_their_direct
     let frames = ["102#02A4013200812E00", "109#0290013201050000", "208#FF5E01F100000000"];
     send(&mut rig, "charge", "can0", &frames)?;
     let line = line_of(&rig, "dc-1", "G2V")?;
-    assert!((number(&line, "power_flow") - 20.0).abs() < 1e-9 || number(&line, "power_flow") > 0.0, "{line:?}");
+    assert!(number(&line, "power_flow") > 0.0 && number(&line, "current") > 0.0, "{line:?}");
     stop(&mut rig, "charge")?;
     rig.wait_for_line("that the session is over", |line| {
         line.tag("device") == Some("dc-1") && line.field("missing") == Some(&Value::Text("stale".to_owned()))

@@ -292,12 +292,10 @@ impl<'b> Desk<'b> {
         let Self { tracker, outbox, .. } = self;
         tracker.handle_tick(at, silence, |device, payload| outbox.push(Sample { device, at: now, payload }));
         for (place, target) in self.bus.devices.iter().enumerate() {
-            let state = if self.tracker.talks(place) {
-                DeviceState::Answering
-            } else if self.tracker.is_missed(place) {
-                DeviceState::Silent(silence)
-            } else {
-                DeviceState::Unknown
+            let state = match (self.tracker.talks(place), self.tracker.missed(place)) {
+                (true, _) => DeviceState::Answering,
+                (false, Some(why)) => DeviceState::Silent(why),
+                (false, None) => DeviceState::Unknown,
             };
             let frames = std::mem::take(&mut self.frames[place]);
             self.facts.device(&target.spec.id, |facts| {
@@ -305,7 +303,7 @@ impl<'b> Desk<'b> {
                 facts.answers += frames;
                 if let DeviceState::Silent(_) = state {
                     facts.last_failure = Some(format!(
-                        "none of its frames is heard on {} ({}); check wiring, bit rate, and that it is on",
+                        "none of its frames comes on {} ({}); check that it is on, wiring and bit rate",
                         self.bus.port, self.state
                     ));
                 }

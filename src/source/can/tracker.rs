@@ -47,7 +47,7 @@ struct Device {
     silence: Duration,
     /// When it was last said that it is silent.
     told_silent: Option<Mono>,
-    missed: bool,
+    missed: Option<Missing>,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Tracker {
                 heard: None,
                 silence,
                 told_silent: Some(now),
-                missed: false,
+                missed: None,
             });
         }
         Self { decoder: Decoder::new(signals), slots, devices: tracked, changed: Vec::new() }
@@ -153,9 +153,9 @@ impl Tracker {
         }
     }
 
-    /// Whether it was said that a device is silent.
-    pub(super) fn is_missed(&self, device: usize) -> bool {
-        self.devices.get(device).is_some_and(|device| device.missed)
+    /// Why a device is silent, if that was said.
+    pub(super) fn missed(&self, device: usize) -> Option<Missing> {
+        self.devices.get(device).and_then(|device| device.missed)
     }
 
     /// Whether a device talks.
@@ -265,8 +265,8 @@ impl Device {
                 return None;
             }
             self.told_silent = Some(now);
-            self.missed = true;
             let why = if silence == Missing::BusOff || self.heard.is_none() { silence } else { Missing::Stale };
+            self.missed = Some(why);
             return Some(Payload::Silent(why));
         }
         let begun = self.talking.unwrap_or(now);
