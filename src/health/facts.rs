@@ -143,7 +143,7 @@ pub struct SessionFacts {
     pub energy_import_kwh: Option<f64>,
     /// From the vehicle in this session, kWh.
     pub energy_export_kwh: Option<f64>,
-    /// `meter` or `integrated`.
+    /// `meter`, `integrated` or `mixed`.
     pub energy_source: Option<String>,
     /// Whether the last frame could be read.
     pub readable: bool,

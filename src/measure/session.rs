@@ -77,7 +77,7 @@ session_values! {
     EnergyImport = "energy_import", KilowattHour, Term, ENERGY;
     /// Energy from the vehicle in this session.
     EnergyExport = "energy_export", KilowattHour, Term, ENERGY;
-    /// `meter`: the two above come from the station's meter; `integrated`: from present power over time.
+    /// `meter`: the two above come from the station's meter; `integrated`: from present power over time; `mixed`: one each.
     EnergySource = "energy_source", One, Word, None;
     /// What the session does: see the phases in `source/iso15118`.
     State = "state", One, Word, None;
@@ -380,7 +380,7 @@ pub enum SessionEvent {
         import_wh: u64,
         /// Energy from the vehicle, Wh.
         export_wh: u64,
-        /// `meter` or `integrated`.
+        /// `meter`, `integrated` or `mixed`.
         energy_source: Arc<str>,
         /// Messages that were understood.
         messages: u64,

@@ -85,9 +85,15 @@ impl Energy {
         tidy(self.export.sum)
     }
 
-    /// Where they come from. A station that meters only what it gives is still metered.
+    /// Where they come from. `mixed`: one direction is metered, and what flowed in the other is integrated.
     pub(super) fn source(&self) -> &'static str {
-        if self.import.reading.is_some() { "meter" } else { "integrated" }
+        let is_metered = |side: &Side| side.reading.is_some();
+        let flows_unmetered = |side: &Side| side.reading.is_none() && side.sum > 0.0;
+        match (&self.import, &self.export) {
+            (import, export) if !is_metered(import) && !is_metered(export) => "integrated",
+            (import, export) if flows_unmetered(import) || flows_unmetered(export) => "mixed",
+            _ => "meter",
+        }
     }
 
     /// Whether anything is known.
@@ -149,6 +155,16 @@ mod tests {
         energy.power(36.0, at(2));
         energy.meter(Some(1234.981), Some(4.321));
         assert_eq!((energy.import_kwh(), energy.export_kwh(), energy.source()), (0.03, 0.0, "meter"));
+    }
+
+    #[test]
+    fn a_meter_of_one_direction_leaves_the_other_to_the_integral() {
+        let mut energy = Energy::default();
+        energy.meter(Some(10.0), None);
+        assert_eq!(energy.source(), "meter");
+        energy.power(-36.0, at(0));
+        energy.power(-36.0, at(1));
+        assert_eq!((energy.import_kwh(), energy.export_kwh(), energy.source()), (0.0, 0.01, "mixed"));
     }
 
     #[test]
