@@ -42,6 +42,7 @@ impl Rig {
             meters: vec![],
             line: None,
             keep_alive: "5s",
+            uplink: String::new(),
             extra: tables.replace("{dir}", &dir.path().display().to_string()),
         };
         let binary = std::env::var_os("V2G_EDGE_BIN")
