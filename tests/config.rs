@@ -865,7 +865,7 @@ fn what_does_not_fit_a_can_bus_is_named() {
         (CHADEMO.to_owned() + "unit = 1\n", "speaks by itself", "delete this line"),
         (CHADEMO.to_owned() + "node = 1\n", "have no number of their own", "delete this line"),
         (CHADEMO.replace("chademo", "winline-uxr"), "the key node is missing", "node = 3"),
-        (CHADEMO.replace("chademo", "alfen-eve-ng9xx"), "is for Modbus; the bus can-a is can", "of the same kind"),
+        (CHADEMO.replace("chademo", "alfen-eve-ng9xx"), "is for Modbus; the bus lan is can", "of the same kind"),
         (CHADEMO.to_owned() + &CHADEMO.replace("dc-1", "dc-2"), "is the same device as dc-1", "bus or profile"),
     ] {
         let faults = faults(&can(&device)).to_string();

@@ -22,9 +22,8 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 TABLES = {3: "holding", 4: "input"}
-FILLER = 0x55AA
-# Names of devices whose registers must be read without holes, and the most in one request.
-STRICT = {"keba-p30": 2, "webasto-unite": 125}
+# The most registers in one request, where a device has a limit of its own.
+REQUEST_MAX = {"keba-p30": 2}
 LINE = re.compile(r"(holding|input)(?:@(\d+))? (\d+): ((?:[0-9A-F]{4} ?)+)-> ")
 
 
@@ -48,12 +47,12 @@ def device(unit, name, registers):
         if table is None or set_values:
             return ExcCodes.ILLEGAL_FUNCTION
         asked = [(table, register) for register in range(address, address + count)]
-        if name in STRICT:
-            if count > STRICT[name]:
-                return ExcCodes.ILLEGAL_VALUE
-            if any(key not in registers for key in asked):
-                return ExcCodes.ILLEGAL_ADDRESS
-        current_registers[address - start:address - start + count] = [registers.get(key, FILLER) for key in asked]
+        if count > REQUEST_MAX.get(name, 125):
+            return ExcCodes.ILLEGAL_VALUE
+        # As the strictest of them: a hole in the list is refused, and the agent has to learn it.
+        if any(key not in registers for key in asked):
+            return ExcCodes.ILLEGAL_ADDRESS
+        current_registers[address - start:address - start + count] = [registers[key] for key in asked]
         return None
 
     memory = SimData(address=0, count=65536, values=0, datatype=DataType.REGISTERS)

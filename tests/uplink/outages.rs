@@ -36,7 +36,7 @@ fn outages_of_every_kind_one_after_another_leave_no_gap_and_no_changed_duplicate
 
     let (outages, longest) = plan();
     for n in 0..outages {
-        let length = seed.between(longest / 3, longest);
+        let length = seed.between(Duration::from_secs(1), longest);
         // Each kind in turn, so that a short run has all of them.
         let kind = n % 6;
         println!("outage {n} of kind {kind}: {length:?}");

@@ -2,7 +2,8 @@
 //!
 //! Requests are merged over small holes, and hope that the device reads over them. Some do not, and some read no long blocks.
 //! A block that is refused twice in a row as an illegal address or an illegal value is cut in two: at its widest hole, or in the
-//! middle. What was cut is never merged again, as long as the device's register list is the same. A block of one point that is
+//! middle. Of a device that has answered something the second time is at once, and so are the parts: a list with many holes is
+//! learned within its first poll. What was cut is never merged again, as long as the device's register list is the same. A block of one point that is
 //! refused stays: it is the point that is not there, and its refusal is told.
 //!
 //! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
@@ -17,8 +18,17 @@ use crate::measure::{DeviceSpec, PollGroup, RegisterBlock, RegisterTable};
 
 /// The refusals that say something about the block: illegal data address, illegal data value.
 const REFUSALS: [u8; 2] = [2, 3];
-/// One refusal may be a mood, or the late one of another request.
-const TIMES: u32 = 2;
+
+/// What a refusal means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// What it says.
+    Final,
+    /// Perhaps nothing: the block is to be asked again.
+    Doubtful,
+    /// The block is too much for the device: these are to be asked in its place, and all groups planned anew.
+    Cut(Vec<RegisterBlock>),
+}
 
 /// What one device has taught.
 #[derive(Debug)]
@@ -26,8 +36,10 @@ pub(super) struct Limits {
     /// Of each point, in ascending order, the registers that must be read together.
     extents: Vec<RegisterBlock>,
     lesson: Lesson,
-    /// The block that was refused last, and how often in a row.
-    refused: Option<(RegisterBlock, u32)>,
+    /// The blocks that were refused once, and not answered since. At most those that are read.
+    refused: Vec<RegisterBlock>,
+    /// Whether the device has answered any block with words. One that has not may refuse everything for a while.
+    has_answered: bool,
     file: Option<PathBuf>,
 }
 
@@ -56,7 +68,7 @@ impl Limits {
         let kept = file.as_ref().and_then(|file| serde_json::from_slice::<Lesson>(&fs::read(file).ok()?).ok());
         let lesson =
             kept.filter(|kept| (&kept.profile, kept.registers) == (&fresh.profile, fresh.registers)).unwrap_or(fresh);
-        Self { extents, lesson, refused: None, file }
+        Self { extents, lesson, refused: Vec::new(), has_answered: false, file }
     }
 
     /// The blocks of a group, cut where the device wants them cut.
@@ -111,31 +123,26 @@ impl Limits {
 
     /// The device has answered this block with words.
     pub(super) fn allowed(&mut self, block: RegisterBlock) {
-        if self.refused.is_some_and(|(refused, _)| refused == block) {
-            self.refused = None;
-        }
+        self.has_answered = true;
+        self.refused.retain(|refused| *refused != block);
     }
 
-    /// The device has refused this block. Whether that taught something: its groups must be planned anew.
-    pub(super) fn refused(&mut self, block: RegisterBlock, exception: u8) -> bool {
-        if !REFUSALS.contains(&exception) {
-            return false;
+    /// The device has refused this block.
+    pub(super) fn refused(&mut self, block: RegisterBlock, exception: u8) -> Refusal {
+        let cut = self.best_cut(block).filter(|_| REFUSALS.contains(&exception));
+        let Some(cut) = cut else { return Refusal::Final };
+        // One refusal may be a mood, or the late one of another request.
+        let before = self.refused.len();
+        self.refused.retain(|refused| *refused != block);
+        if self.refused.len() == before {
+            self.refused.push(block);
+            return if self.has_answered { Refusal::Doubtful } else { Refusal::Final };
         }
-        let times = match self.refused {
-            Some((same, times)) if same == block => times + 1,
-            _ => 1,
-        };
-        self.refused = Some((block, times));
-        if times < TIMES {
-            return false;
-        }
-        self.refused = None;
-        let Some(cut) = self.best_cut(block) else { return false };
         self.lesson.cuts.push((block.unit.unwrap_or(0), code(block.table), cut));
         if let Err(error) = self.keep() {
             tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
         }
-        true
+        Refusal::Cut(self.cut(block))
     }
 
     /// Where to cut a block: before the point behind the widest hole, of equal ones the one nearest to the middle. `None` if
@@ -246,7 +253,10 @@ mod tests {
             let learned: Vec<bool> = blocks
                 .iter()
                 .filter(|block| refused(block))
-                .map(|block| !limits.refused(*block, 2) && limits.refused(*block, 2))
+                .map(|block| {
+                    let first = limits.refused(*block, 2);
+                    !matches!(first, Refusal::Cut(_)) && matches!(limits.refused(*block, 2), Refusal::Cut(_))
+                })
                 .collect();
             if !learned.contains(&true) {
                 return blocks;
@@ -287,10 +297,25 @@ mod tests {
         let spec = spec(&[0, 10]);
         let mut limits = Limits::of(&spec, None);
         let whole = spec.groups[0].blocks[0];
-        assert!(!limits.refused(whole, 2));
+        assert_eq!(limits.refused(whole, 2), Refusal::Final, "it may not have begun to work");
         limits.allowed(whole);
-        assert!(!limits.refused(whole, 2));
-        assert!((0..10).all(|_| !limits.refused(whole, 6)));
+        assert_eq!(limits.refused(whole, 2), Refusal::Doubtful);
+        assert!((0..10).all(|_| limits.refused(whole, 6) == Refusal::Final));
+        assert_eq!(limits.refused(whole, 2), Refusal::Cut(vec![block(0, 2), block(10, 2)]));
+    }
+
+    /// Each block was remembered only until another was refused: a device with two of them was never read.
+    #[test]
+    fn blocks_that_are_refused_in_turn_are_each_learned() {
+        let mut spec = spec(&[0, 10, 20, 30]);
+        spec.groups[0].blocks = vec![block(0, 12), block(20, 12)];
+        let mut limits = Limits::of(&spec, None);
+        for _ in 0..2 {
+            for block in limits.blocks(&spec.groups[0]) {
+                limits.refused(block, 2);
+            }
+        }
+        assert_eq!(limits.blocks(&spec.groups[0]), [block(0, 2), block(10, 2), block(20, 2), block(30, 2)]);
     }
 
     #[test]

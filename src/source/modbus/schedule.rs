@@ -279,10 +279,16 @@ impl Schedule {
         }
     }
 
-    /// From now on this group is read in these blocks.
+    /// From now on this group is read in these blocks. What is due of it and stays as it was is still due.
     pub(super) fn replan(&mut self, device: usize, group: usize, blocks: Vec<RegisterBlock>) {
-        self.ready.retain(|job| job.device != device || job.group != group);
+        let is_of_it = |job: &Job| job.device == device && job.group == group;
+        self.ready.retain(|job| !is_of_it(job) || blocks.contains(&job.block));
         self.devices[device].groups[group].blocks = blocks;
+    }
+
+    /// These blocks are due now, in place of a job that taught something.
+    pub(super) fn ask(&mut self, job: Job, blocks: impl IntoIterator<Item = RegisterBlock>) {
+        self.ready.extend(blocks.into_iter().map(|block| Job { block, again: true, ..job }));
     }
 
     /// Everything of this device is due now.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::limits::Limits;
+use super::limits::{Limits, Refusal};
 use super::record::Record;
 use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
 use super::sunspec::{Survey, Told};
@@ -55,8 +55,8 @@ pub async fn run<C: Clock>(
                     schedule.late(job.device, Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX)));
                 }
                 desk.note(job.device, &answer, started, ended);
-                desk.learn(job, &answer, &mut schedule);
-                if verdict == Verdict::Over {
+                let is_asked_again = desk.learn(job, &answer, &mut schedule);
+                if verdict == Verdict::Over && !is_asked_again {
                     desk.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
                 }
             }
@@ -264,20 +264,34 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// What a refusal teaches about the requests that a device takes.
-    fn learn(&mut self, job: Job, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) {
-        let Reader::Registers(limits) = &mut self.readers[job.device] else { return };
-        match answer {
-            Ok(_) => limits.allowed(job.block),
-            Err(BusError::Exception { code, .. }) if limits.refused(job.block, *code) => {
+    /// What a refusal teaches about the requests that a device takes. Answers whether what was refused is asked again at once, as
+    /// it was or in parts: then there is nothing to tell yet.
+    fn learn(&mut self, job: Job, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) -> bool {
+        let Reader::Registers(limits) = &mut self.readers[job.device] else { return false };
+        let refusal = match answer {
+            Ok(_) => {
+                limits.allowed(job.block);
+                return false;
+            }
+            Err(BusError::Exception { code, .. }) => limits.refused(job.block, *code),
+            Err(_) => return false,
+        };
+        match refusal {
+            Refusal::Final => false,
+            Refusal::Doubtful => {
+                schedule.ask(job, [job.block]);
+                true
+            }
+            Refusal::Cut(parts) => {
                 let Target { spec, .. } = &self.port.devices[job.device];
                 tracing::info!(device = %spec.id, bus = %self.port.bus, start = job.block.start, count = job.block.count,
                     "device refuses a merged request; it is read in two from now on");
                 for (at, group) in spec.groups.iter().enumerate() {
                     schedule.replan(job.device, at, limits.blocks(group));
                 }
+                schedule.ask(job, parts);
+                true
             }
-            Err(_) => {}
         }
     }
 
