@@ -351,9 +351,14 @@ impl<'a> Desk<'a> {
                 }
             }
         });
-        match answer {
-            Err(error) if changed => tracing::warn!(device = %id, bus = %self.port.bus, %error, "device is silent"),
-            Ok(_) if changed => tracing::info!(device = %id, bus = %self.port.bus, "device answers"),
+        match (answer, state) {
+            // A refusal is an answer; what it means is learned from it.
+            (Ok(_), _) | (Err(_), DeviceState::Answering) if changed => {
+                tracing::info!(device = %id, bus = %self.port.bus, "device answers");
+            }
+            (Err(error), _) if changed => {
+                tracing::warn!(device = %id, bus = %self.port.bus, %error, "device is silent");
+            }
             _ => {}
         }
     }
