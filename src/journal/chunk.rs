@@ -126,6 +126,12 @@ impl Chunk {
         self.count += 1;
     }
 
+    /// Bytes of the encoded entries, without the lengths before them.
+    pub(super) fn entry_bytes(&self) -> usize {
+        let lengths = usize::try_from(self.count).unwrap_or(usize::MAX).saturating_mul(4);
+        self.body.len().saturating_sub(lengths)
+    }
+
     /// Where each entry lies in the body.
     pub(super) fn entries(&self) -> Result<Vec<Range<usize>>, Damage> {
         let mut at = 0;

@@ -25,7 +25,7 @@ pub(super) enum Until {
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     chunks: Vec<Chunk>,
-    /// Of the entries in them, with their lengths.
+    /// Of the entries in them.
     entry_bytes: usize,
     /// Of their frames.
     bytes: u64,
@@ -96,7 +96,7 @@ impl<S: Store> Heart<S> {
         let (mut bytes, mut entry_bytes) = (0, 0);
         for chunk in &mut chunks {
             let frames = if pays { chunk.frames() } else { chunk.frames_as_is() };
-            entry_bytes += chunk.body.len();
+            entry_bytes += chunk.entry_bytes();
             chunk.body = Vec::new();
             bytes += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
             store.put(chunk.first, &frames)?;
