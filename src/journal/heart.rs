@@ -137,8 +137,6 @@ pub(super) struct Heart<S> {
     outstanding: usize,
     pub(super) open_since: Option<Duration>,
     pub(super) under_way: UnderWay,
-    /// The last sync took longer than what was to be done beside it.
-    pub(super) waits_for_medium: bool,
     /// The beginning of the last commit that had something to write.
     committed_at: Option<Duration>,
     pub(super) commits: u64,
@@ -171,7 +169,6 @@ impl<S: Store> Heart<S> {
             outstanding: 0,
             open_since: None,
             under_way: UnderWay::default(),
-            waits_for_medium: false,
             committed_at: None,
             commits: 0,
             bytes_written: 0,

@@ -232,10 +232,6 @@ impl Store for MemStore {
         })
     }
 
-    fn is_syncing(&self) -> bool {
-        self.syncing.is_some()
-    }
-
     fn shut(&mut self) {
         (self.writing, self.syncing) = (None, None);
     }

@@ -309,11 +309,6 @@ impl Store for SledStore {
         begun.join().map_err(panicked)?
     }
 
-    fn is_syncing(&self) -> bool {
-        let begun = self.active.as_ref().and_then(|active| active.syncing.as_ref());
-        begun.is_some_and(|begun| !begun.is_finished())
-    }
-
     /// Without a thread: nobody has anything else to do meanwhile.
     fn sync(&mut self) -> Result<(), StoreError> {
         self.finish_sync()?;

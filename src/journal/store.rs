@@ -33,8 +33,6 @@ pub(super) trait Store {
     fn begin_sync(&mut self) -> Result<(), StoreError>;
     /// Waits for what was begun; what was put before it began is durable then. Nothing to do if nothing was begun.
     fn finish_sync(&mut self) -> Result<(), StoreError>;
-    /// Whether the medium is still at what was begun.
-    fn is_syncing(&self) -> bool;
     /// Makes all that was put durable.
     fn sync(&mut self) -> Result<(), StoreError> {
         self.begin_sync()?;

@@ -88,14 +88,13 @@ impl<S: Store> Heart<S> {
         }
     }
 
-    /// Hands chunks to the medium; their bodies are not needed any more. Compression pays where the medium is what is waited
-    /// for. In a burst on a fast one the processor is, and it has better things to do.
+    /// Hands chunks to the medium; their bodies are not needed any more. In a burst they stay as they are: there the processor
+    /// is what is waited for, and it has better things to do. A depot's own rate is no burst.
     fn put(&mut self, mut chunks: Vec<Chunk>, is_burst: bool) -> Result<UnderWay, Failure> {
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
-        let pays = !is_burst || self.waits_for_medium;
         let (mut bytes, mut entry_bytes) = (0, 0);
         for chunk in &mut chunks {
-            let frames = if pays { chunk.frames() } else { chunk.frames_as_is() };
+            let frames = if is_burst { chunk.frames_as_is() } else { chunk.frames() };
             entry_bytes += chunk.entry_bytes();
             chunk.body = Vec::new();
             bytes += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
@@ -110,7 +109,6 @@ impl<S: Store> Heart<S> {
         let UnderWay { chunks, .. } = std::mem::take(&mut self.under_way);
         let Some(last) = chunks.last() else { return Ok(()) };
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
-        self.waits_for_medium = store.is_syncing();
         store.finish_sync()?;
         if let Some(active) = &mut self.active {
             chunks.iter().for_each(|chunk| active.add(chunk));
