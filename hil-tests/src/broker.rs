@@ -198,7 +198,7 @@ impl Broker {
             if rustix::process::getuid().is_root() { "user root".to_owned() } else { String::new() },
             format!("persistence true\npersistence_location {}/\nautosave_interval 1", self.dir.display()),
             "max_queued_messages 0\nmax_queued_bytes 0".to_owned(),
-            format!("max_inflight_messages {}", self.options.receive_maximum),
+            format!("set_tcp_nodelay true\nmax_inflight_messages {}", self.options.receive_maximum),
             format!("allow_anonymous true\nacl_file {}", acl.display()),
             // To stderr, which is the log file.
             "log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information".to_owned(),

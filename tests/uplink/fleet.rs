@@ -12,9 +12,10 @@ use hil_tests::consumer::{Consumer, Endpoint};
 use hil_tests::oracle::Message;
 use hil_tests::port::{accepts, free_port};
 use hil_tests::process::{Process, program};
+use hil_tests::proxy::Proxy;
 use hil_tests::wait::wait_until;
 
-use crate::stage::{GATEWAY, Stage};
+use crate::stage::{GATEWAY, Stage, kill_behind};
 
 fn config(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
@@ -114,7 +115,8 @@ fn behind_haproxy_a_broker_that_dies_is_left_for_another() {
     let path = dir.join("haproxy.cfg");
     fs::write(&path, text).expect("ours");
     let _haproxy = start("haproxy", &["-db", "-f", &path.display().to_string()], &dir, port);
-    stage.start(&[format!("mqtts://127.0.0.1:{port}")], "");
+    let line = Proxy::start(port);
+    stage.start(&[format!("mqtts://127.0.0.1:{}", line.port())], "");
     for left in [2, 1] {
         stage.wait_until_online();
         stage.wait_until_drained();
@@ -122,7 +124,8 @@ fn behind_haproxy_a_broker_that_dies_is_left_for_another() {
         let newest = |consumer: &Consumer| consumer.look(|messages| messages.last().map(|m| m.received_ns));
         let at = (0..3).filter(|n| brokers[*n].is_some()).max_by_key(|n| newest(&consumers[*n])).expect("one lives");
         let lost = stage.agent.status().expect("it runs").number("/uplink/disconnections").unwrap_or(0);
-        brokers[at].take().expect("it lives").kill9().expect("it ran");
+        kill_behind(&line, brokers[at].as_mut().expect("it lives"));
+        brokers[at] = None;
         stage.wait_for_status(&format!("another of {left} brokers"), |status| {
             status.is_online() && status.number("/uplink/disconnections").is_some_and(|now| now > lost)
         });

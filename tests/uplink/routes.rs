@@ -6,10 +6,11 @@ use hil_tests::broker::{Broker, Options};
 use hil_tests::certs::Validity;
 use hil_tests::consumer::{Consumer, Endpoint};
 use hil_tests::oracle::Message;
+use hil_tests::proxy::Proxy;
 use hil_tests::scripted::{Script, ScriptedBroker};
 use hil_tests::wait::unix_ns;
 
-use crate::stage::{GATEWAY, SOON, Stage};
+use crate::stage::{GATEWAY, SOON, Stage, kill_behind};
 
 /// The first step of the back-off, TCP, TLS and CONNECT, and a busy machine.
 const FAIL_OVER_WITHIN: Duration = Duration::from_secs(3 + 2);
@@ -18,11 +19,12 @@ const FAIL_OVER_WITHIN: Duration = Duration::from_secs(3 + 2);
 fn a_broker_that_is_killed_for_ever_in_mid_drain_is_left_for_the_next_within_the_first_step_and_without_a_gap() {
     let mut stage = Stage::set();
     let server = stage.authority.server(Validity::Good).expect("a server certificate");
-    // Everything that a broker has acknowledged is already with its consumer: nothing waits in it for room.
+    // Nothing that a broker has acknowledged waits in it for room with its consumer.
     let options = || Options { receive_maximum: 1_000, ..Options::default() };
     let dir = |name: &str| stage.dir.path().join(name);
     let mut first = Broker::start(&dir("first"), &server, options()).expect("a broker");
     let second = Broker::start(&dir("second"), &server, options()).expect("a broker");
+    let line = Proxy::start(first.tls_port());
     let consumer = |broker: &Broker, name: &str| {
         Consumer::start(stage.dir.path(), &Endpoint::Plain(broker.plain_port()), name, &["v2g/#"]).expect("a consumer")
     };
@@ -36,14 +38,14 @@ fn a_broker_that_is_killed_for_ever_in_mid_drain_is_left_for_the_next_within_the
     let slowly = "history_rate_max = \"8KiB/s\"\nfail_back = \"1h\"";
     stage.start(&["mqtts://127.0.0.1:9".to_owned()], slowly);
     stage.wait_for_backlog(100);
-    stage.setup.brokers = vec![first.url(), second.url()];
+    stage.setup.brokers = vec![format!("mqtts://127.0.0.1:{}", line.port()), second.url()];
     stage.agent.configure(&stage.setup).expect("the file is ours");
     stage.agent.reload().expect("it runs");
     stage.wait_for_status("a drain on its way", |status| {
         status.number("/uplink/history/acknowledged").is_some_and(|n| n >= 10)
     });
     assert!(stage.agent.status().expect("it runs").waiting().expect("it says") > 20, "the drain is over already");
-    first.kill9().expect("it ran");
+    kill_behind(&line, &mut first);
     let killed = unix_ns();
     let url = second.url();
     stage.wait_for_status("the second broker", |s| s.is_online() && s.text("/uplink/broker") == Some(&url));

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hil_tests::agent::{Agent, MeterSetup, Setup, Status};
+use hil_tests::broker::Broker;
 use hil_tests::certs::{Authority, Validity};
 use hil_tests::meter::Meter;
 use hil_tests::oracle::{Judgement, Message, Oracle};
-use hil_tests::wait::wait_for;
+use hil_tests::proxy::Proxy;
+use hil_tests::wait::{let_pass, wait_for};
 
 pub(crate) const GATEWAY: &str = "gw-01";
 const DEVICE: &str = "grid-main";
@@ -16,6 +18,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// As in the delivery tests: a window, a poll, a busy machine.
 const TOLERANCE: Duration = Duration::from_millis(1_000);
+
+/// From a PUBLISH that a broker takes to its consumers, on a busy machine.
+const PASSED_ON_WITHIN: Duration = Duration::from_millis(500);
 
 pub(crate) struct Stage {
     // Dropped in this order: the agent first, its directory last.
@@ -137,4 +142,14 @@ impl Stage {
         assert!(judgement.tally(GATEWAY).values_checked > 0, "no value was held against the truth: {judgement}");
         judgement
     }
+}
+
+/// SIGKILL of a broker in the midst of its traffic. mosquitto acknowledges a message before it is through to consumers,
+/// and what it holds in that instant dies with it: a loss that no gateway can see, so the line stands still for as long
+/// as passing on takes. To the gateway the broker dies with its packets half answered all the same.
+pub(crate) fn kill_behind(line: &Proxy, broker: &mut Broker) {
+    line.freeze(true);
+    let_pass(PASSED_ON_WITHIN);
+    broker.kill9().expect("it ran");
+    line.freeze(false);
 }
