@@ -26,7 +26,10 @@ use super::scan::Scan;
 use super::segment::{Header, Seal};
 use super::sled_store::{QUARANTINE, segment_bytes};
 use super::times::{Label, Times};
-use crate::measure::{BootId, Entry, Seq, Utc};
+use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
+
+/// Of whoever only looks.
+const NO_LIFE: (Epoch, BootId) = (Epoch(0), BootId([0; 16]));
 
 /// Whose view something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +172,7 @@ impl Archive {
         let times = record("times")?;
         let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
         let times = times.filter(|_| !times_damaged);
-        let times = Times::open(times.as_deref(), None, 1, BootId([0; 16]));
+        let times = Times::open(times.as_deref(), None, 1, NO_LIFE);
         Ok(Self { dir: dir.to_owned(), view, life, cursor, settled, times, times_damaged, folders })
     }
 
@@ -177,7 +180,7 @@ impl Archive {
     pub(super) fn look(dir: &Path) -> Result<Self, ArchiveError> {
         let folders = list(dir, View::Files)?;
         let (settled, view) = (Ranges::default(), View::Files);
-        let (times, times_damaged) = (Times::open(None, None, 1, BootId([0; 16])), false);
+        let (times, times_damaged) = (Times::open(None, None, 1, NO_LIFE), false);
         let dir = dir.to_owned();
         Ok(Self { dir, view, life: None, cursor: None, settled, times, times_damaged, folders })
     }

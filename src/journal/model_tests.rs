@@ -592,6 +592,34 @@ fn the_newest_time_is_known_after_the_segment_that_told_it_is_gone() {
     assert!(labels.is_sorted() && labels.len() > 2, "labels out of order: {labels:?}");
 }
 
+/// Found by random histories: the newest segment is settled and goes before an older one, whose newest time the next start
+/// took for the newest of all, though the record knew better.
+#[test]
+fn the_newest_time_is_that_of_the_record_if_the_segment_that_is_left_is_older() {
+    let acknowledged = |count| vec![Step::Acknowledge(0); count];
+    let full_disk = [
+        vec![Step::Append; 12],
+        vec![Step::Stop, Step::Append, Step::Commit, Step::Lease(Lane::History, 5)],
+        acknowledged(5),
+        vec![Step::Fill(true), Step::Lease(Lane::History, 1), Step::Acknowledge(0), Step::Append],
+        vec![Step::Lease(Lane::History, 7), Step::Acknowledge(8_887_875_925_837_802_053), Step::Commit],
+        vec![Step::Tend(5_000), Step::CutAfter(3, 8_192_309_265_704_012_733), Step::Append, Step::Append],
+        vec![Step::Fill(false), Step::Lease(Lane::Live, 1), Step::Tend(1_000), Step::Append, Step::Append],
+    ];
+    let synced_late = [
+        vec![Step::Append, Step::Append, Step::Commit, Step::CutAfter(1, 0), Step::Append, Step::Append],
+        vec![Step::Tend(1_000), Step::Sync(true), Step::Append, Step::Lease(Lane::History, 1)],
+        vec![Step::Acknowledge(0), Step::Append, Step::Stop, Step::Lease(Lane::History, 3)],
+        vec![Step::Acknowledge(155_571_260_569_375_537), Step::Acknowledge(2_522_383_556_672_477_503)],
+        vec![Step::CutAfter(4, 0), Step::GiveBack(0), Step::Append, Step::Tend(1_000), Step::Append, Step::Append],
+        vec![Step::Commit, Step::Append, Step::Append, Step::Append, Step::Append],
+    ];
+    for history in [full_disk.concat(), synced_late.concat()] {
+        let labels = run(WhenFull::DropOldest, u64::MAX, &history).oracle.labels_in_order();
+        assert!(labels.is_sorted() && labels.len() > 2, "labels out of order: {labels:?}");
+    }
+}
+
 /// A sync failed, and what it was to make durable survived all the same, beside the copy that was written later. The next
 /// start took the survivor's last number for the newest when the segment after both was empty: numbers up to 24 were
 /// durable, and it went on at 14.

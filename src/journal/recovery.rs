@@ -13,7 +13,7 @@ use super::retention::Ledger;
 use super::segment::Seal;
 use super::store::{Durably, Found, Record, Store, StoreError};
 use super::times::Times;
-use crate::measure::{BootId, Epoch, Gap, GapReason, Schema, Seq, Stamp};
+use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
 #[derive(Debug)]
@@ -37,15 +37,16 @@ pub(super) struct Start {
 impl Start {
     /// Without a medium: nothing is known, and the epoch is one that nobody else can have.
     pub(super) fn in_memory(boot: BootId, now: Stamp) -> Self {
+        let epoch = epoch::blind(now, boot);
         Self {
-            epoch: epoch::blind(now, boot),
+            epoch,
             previous_ended_clean: None,
             segments: Vec::new(),
             settled: Ranges::default(),
             published: Ranges::default(),
             next: Seq::FIRST.0,
             ledger: Ledger::default(),
-            times: Times::open(None, None, 1, boot),
+            times: Times::open(None, None, 1, (epoch, boot)),
             last: 0,
             untold: Vec::new(),
         }
@@ -88,7 +89,7 @@ pub(super) fn start<S: Store>(store: &mut S, schema: &Schema, boot: BootId, now:
     save_life(store, &life)?;
     let untold = untold(&past, &settled);
     let oldest = past.segments.first().map_or(next, |segment| segment.first);
-    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_utc, oldest, boot);
+    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
     let last = if past.newest_is_thinned { 0 } else { past.last };
     let previous_ended_clean = previous.map(|life| life.clean);
     Ok(Start {
@@ -119,8 +120,10 @@ struct Past {
     last: u64,
     /// The newest segment whose end is known.
     ended: Option<u64>,
-    /// The newest time that can be believed, in the segments that were looked at.
+    /// The newest time that can be believed, in the segments that were looked at, and the last entry of the newest that has
+    /// one.
     newest_utc: Option<i64>,
+    told_by: Option<Identity>,
     /// The newest segment is older than its numbers.
     newest_is_thinned: bool,
     /// Gaps that are told in segments that were not complete, or are newer than the cursor: the losses may not have
@@ -133,13 +136,18 @@ struct Past {
 impl Past {
     /// Takes a segment for the newest. What was thinned is older than its numbers; the record of times was made durable
     /// before it was.
-    fn note_end(&mut self, seal: &Seal) {
+    fn note_end(&mut self, seal: &Seal, epoch: Epoch) {
         self.last = self.last.max(seal.last);
         self.ended = Some(seal.first);
         self.newest_is_thinned = seal.grain != Grain::AsRead;
-        if !self.newest_is_thinned {
+        if !self.newest_is_thinned && seal.newest_utc.is_some() {
             self.newest_utc = self.newest_utc.max(seal.newest_utc);
+            self.told_by = self.told_by.max(Some(Identity { epoch, seq: Seq(seal.last) }));
         }
+    }
+
+    fn newest_time(&self) -> Option<(Identity, i64)> {
+        self.told_by.zip(self.newest_utc)
     }
 
     fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
@@ -192,14 +200,14 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
         let newest = place + 1 == count;
         let seal = if sealed && newest { store.seal_of(first)? } else { None };
         if let Some(seal) = seal {
-            past.note_end(&seal);
+            past.note_end(&seal, epoch_of(store, first));
         } else if !sealed || newest {
             let seal = look_into(store, first, &mut past)?;
             if seal.last < first.0 {
                 store.remove(first)?;
                 continue;
             }
-            past.note_end(&seal);
+            past.note_end(&seal, epoch_of(store, first));
             // A seal that cannot be written now is no reason to stop: it is in memory.
             segment.seal = store.seal(first, &seal).is_err().then_some(seal);
         }
@@ -207,6 +215,11 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
     }
     end_of_the_newest(store, &mut past)?;
     Ok(past)
+}
+
+/// Of a segment whose header cannot be read: older than any.
+fn epoch_of<S: Store>(store: &mut S, segment: Seq) -> Epoch {
+    store.header(segment).map_or(Epoch(0), |header| header.epoch)
 }
 
 /// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at. That its first
@@ -218,7 +231,7 @@ fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), Sto
         Some(seal) => seal,
         None => look_into(store, first, past)?,
     };
-    past.note_end(&seal);
+    past.note_end(&seal, epoch_of(store, first));
     Ok(())
 }
 

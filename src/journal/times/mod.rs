@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use self::course::{Course, MS, PLAUSIBLE_NS, Run, signed};
 use super::record;
-use crate::measure::{BootId, ClockTrust, Mono, Stamp, Utc};
+use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
 
 const MAGIC: [u8; 4] = *b"V2GA";
 /// Raised when the record can no longer be read as this code does.
@@ -67,7 +67,10 @@ pub(super) enum Label {
 #[derive(Debug)]
 pub(super) struct Times {
     kept: Kept,
-    /// The boot that lasts.
+    /// The entry that told the newest captured label.
+    told_by: Option<Identity>,
+    /// The life that lasts, and its boot.
+    epoch: Epoch,
     boot: BootId,
     /// The newest window: its boot and its monotonic end.
     newest: Option<(BootId, Mono)>,
@@ -138,23 +141,36 @@ struct Pass {
 const EVER: Mono = Mono(u64::MAX);
 
 impl Times {
-    /// Continues what a start has found: the record, if it is whole, the newest captured label in the newest segment, and
-    /// the lowest number that is still there.
-    pub(super) fn open(bytes: Option<&[u8]>, newest_utc: Option<i64>, oldest: u64, boot: BootId) -> Self {
-        let kept = bytes.and_then(|bytes| record::read::<Kept>(MAGIC, bytes)).filter(|kept| kept.format == FORMAT);
+    /// Continues what a start has found: the record, if it is whole, the newest captured label in the newest segment with
+    /// the last entry of that, and the lowest number that is still there. Either may be the newer one: a segment goes
+    /// when it is settled, also before an older one, and the record then stands for it.
+    pub(super) fn open(
+        bytes: Option<&[u8]>,
+        newest: Option<(Identity, i64)>,
+        oldest: u64,
+        (epoch, boot): (Epoch, BootId),
+    ) -> Self {
+        let kept = bytes.and_then(|bytes| record::read_pair::<Kept, Option<Identity>>(MAGIC, bytes));
+        let kept = kept.filter(|(kept, _)| kept.format == FORMAT);
         if kept.is_none() && bytes.is_some() {
             tracing::error!("the record of times is damaged: entries of unsynced boots are told as they were captured");
         }
         let empty = Kept { format: FORMAT, anchor: None, high: None, newest: None, turns: 0, stretches: Vec::new() };
-        let mut kept = kept.unwrap_or(empty);
-        kept.high = kept.high.max(newest_utc.map(whole_ms));
-        kept.newest = newest_utc.map(whole_ms).or(kept.newest);
+        let (mut kept, told_by) = kept.unwrap_or((empty, None));
+        let mut told_by = told_by.flatten();
+        if let Some((last, utc)) = newest {
+            kept.high = kept.high.max(Some(whole_ms(utc)));
+            // An older agent did not say who told its newest.
+            if told_by.is_none_or(|by| last >= by) {
+                (kept.newest, told_by) = (Some(whole_ms(utc)), Some(last));
+            }
+        }
         while kept.stretches.len() > STRETCHES_KEPT && kept.stretches.get(1).is_some_and(|next| next.from <= oldest) {
             kept.stretches.remove(0);
         }
         // What only a segment tells must be in the record before that segment goes.
-        let moved = newest_utc.is_some();
-        Self { kept, boot, newest: None, pass: None, dirty: false, moved }
+        let moved = newest.is_some();
+        Self { kept, told_by, epoch, boot, newest: None, pass: None, dirty: false, moved }
     }
 
     /// Whether these bytes can be read as the record of times.
@@ -210,6 +226,7 @@ impl Times {
                     // The process is younger than the boot: only the journal knows that the clock was synced before.
                     end.trust = ClockTrust::Holdover;
                 }
+                self.told_by = Some(Identity { epoch: self.epoch, seq: Seq(seq) });
                 let (utc, back) = self.straighten(end.utc);
                 end.utc = utc;
                 back
@@ -275,7 +292,7 @@ impl Times {
     }
 
     fn write(&self) -> Option<Vec<u8>> {
-        record::write(MAGIC, &self.kept)
+        record::write(MAGIC, &(&self.kept, self.told_by))
     }
 
     fn stretch(&mut self, boot: BootId) -> Option<&mut Stretch> {

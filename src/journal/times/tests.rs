@@ -14,18 +14,23 @@ fn boot(n: u8) -> BootId {
     BootId([n; 16])
 }
 
+/// An epoch a boot.
+fn life(n: u8) -> (Epoch, BootId) {
+    (Epoch(n.into()), boot(n))
+}
+
 fn at(mono_s: u64, utc: i64, trust: ClockTrust) -> Stamp {
     Stamp { mono: Mono(mono_s * 1_000_000_000), utc: Utc(utc), trust }
 }
 
 fn times(n: u8) -> Times {
-    Times::open(None, None, 1, boot(n))
+    Times::open(None, None, 1, life(n))
 }
 
 /// What is on disk is all that a restart finds.
 fn reopened(times: &mut Times, n: u8) -> Times {
     times.saved();
-    Times::open(times.write().as_deref(), None, 1, boot(n))
+    Times::open(times.write().as_deref(), None, 1, life(n))
 }
 
 fn told(times: &Times, n: u8, end: Stamp) -> (i64, ClockTrust) {
@@ -211,17 +216,35 @@ fn a_record_of_a_later_format_or_a_damaged_one_is_none() {
     bytes[14] ^= 1;
     times.kept.format += 1;
     for bytes in [bytes, times.write().expect("it can be written")] {
-        let after = Times::open(Some(&bytes), None, 1, boot(1));
+        let after = Times::open(Some(&bytes), None, 1, life(1));
         let early = at(10, Y2001, ClockTrust::Unsynced);
         assert_eq!(after.label(boot(1), early), Label::Told(early), "as it was captured");
     }
 }
 
 #[test]
+fn the_newer_of_record_and_segment_says_what_came_last() {
+    let mut times = times(3);
+    times.capture(boot(3), &mut at(10, NOON + 60 * S, ClockTrust::Synced), 9);
+    let bytes = times.write();
+    let newest = |epoch, seq, utc| {
+        let segment = Some((Identity { epoch: Epoch(epoch), seq: Seq(seq) }, utc));
+        Times::open(bytes.as_deref(), segment, 1, life(5)).kept.newest
+    };
+    assert_eq!(newest(3, 8, NOON), Some(NOON + 60 * S), "an older segment is left");
+    assert_eq!(newest(3, 10, NOON + 20 * S), Some(NOON + 20 * S), "the clock was set back since");
+    assert_eq!(newest(4, 2, NOON + 90 * S), Some(NOON + 90 * S), "numbers that were never durable came again");
+    // As an older agent wrote it.
+    let alone = record::write(MAGIC, &times.kept);
+    let segment = (Identity { epoch: Epoch(3), seq: Seq(8) }, NOON);
+    assert_eq!(Times::open(alone.as_deref(), Some(segment), 1, life(5)).kept.newest, Some(NOON));
+}
+
+#[test]
 fn hundreds_of_boots_leave_a_bounded_record() {
     let mut times = times(0);
     for n in 0..200_u8 {
-        times = Times::open(times.write().as_deref(), None, u64::from(n) * 10, boot(n));
+        times = Times::open(times.write().as_deref(), None, u64::from(n) * 10, life(n));
         times.capture(boot(n), &mut at(10, Y2001, ClockTrust::Unsynced), u64::from(n) * 10 + 1);
         times.decide(boot(n), Mono(10_000_000_000));
     }
