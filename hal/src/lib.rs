@@ -16,6 +16,7 @@
 
 pub mod can;
 mod clock;
+mod heap;
 mod packet_tap;
 mod process;
 mod register_bus;
@@ -27,8 +28,9 @@ mod tcp;
 mod watchdog;
 
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
+pub use heap::{KeepingHeap, trim_heap};
 pub use packet_tap::PacketTap;
-pub use process::{rss_bytes, terminate, trim_heap};
+pub use process::{rss_bytes, terminate};
 pub use register_bus::{BusError, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
 pub use tcp::TcpBus;

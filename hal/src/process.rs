@@ -1,16 +1,4 @@
-//! The process's own memory.
-
-/// Tells the allocator to give free memory back at 128 KiB. glibc otherwise keeps what a burst of a journal replay
-/// has touched: resident memory was measured at more than twice as much. musl has no such habit.
-pub fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two integers, has no preconditions and is called before other threads allocate.
-    unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
-        // One arena: the agent has three threads, and an arena each costs more than the lock it saves.
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-    }
-}
+//! This process and others.
 
 /// Resident memory of this process, bytes; `None` if `/proc` does not tell.
 #[must_use]

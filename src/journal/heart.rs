@@ -9,7 +9,7 @@ use super::entry::{self, Encoded};
 use super::lanes::{Lane, Lanes};
 use super::losses::{Loss, Losses};
 use super::reader::{Fetched, Reader};
-use super::segment::Seal;
+use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
 use super::times::Times;
@@ -53,6 +53,13 @@ pub(super) struct Words {
     pub(super) epoch: Epoch,
     pub(super) boot: BootId,
     pub(super) schema: Arc<Schema>,
+}
+
+impl Words {
+    /// The header of a segment that begins with this number.
+    pub(super) fn header(&self, first: u64) -> Header {
+        Header { epoch: self.epoch, first: Seq(first), boot: self.boot, schema: Arc::clone(&self.schema) }
+    }
 }
 
 /// A segment in the list. Its last number is one below the next one's first.

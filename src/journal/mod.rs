@@ -82,6 +82,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod sled_segment;
 mod sled_store;
 mod squeeze;
 mod store;
@@ -111,6 +112,7 @@ pub use handle::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError}
 pub use inventory::{Inventory, SegmentFacts};
 pub use lanes::Lane;
 pub use mend::{Forgotten, MendError, Repaired, forget, repair};
+pub use sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
 pub use verify::{Finding, Verdict};
 
 use crate::measure::Seq;

@@ -1,33 +1,24 @@
 //! The medium of the firmware: a ring of small sled databases, written once each.
 //!
-//! sled 0.34.7 is a good log and a poor archive: one that grows bloats, its `flush` ends in `sync_file_range` and not in
-//! `fsync`, and damage makes it panic, forget, or write zeros over what is intact. So each database here is small, is
-//! never opened twice and has nothing deleted in it; we sync its file ourselves; values carry their own CRC and place in
-//! the sequence; and once it is closed they are read from its file without it (`scan`).
+//! sled 0.34.7 is a good log and a poor archive: one that grows bloats, its `flush` is no `fsync`, and damage makes it
+//! panic, forget, or write zeros over what is intact. So each database here is small, is never opened twice and has
+//! nothing deleted in it (`sled_segment`); values carry their own CRC and place in the sequence; and once it is closed
+//! they are read from its file without it (`scan`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::chunk::{self, Chunk, Damage};
 use super::files;
 use super::scan::Scan;
 use super::segment::{Header, Seal};
+use super::sled_segment::{Laying, Writing, header_frames};
 use super::store::{Durably, Found, Record, Room, Store, StoreError};
 use crate::measure::Seq;
 
-/// sled moves a page once it has ten pieces, which would write everything twice (measured: 3.9 bytes per byte instead of
-/// 1.07): no tree ever gets a tenth key.
-const TREE_KEYS_MAX: usize = 9;
-/// sled's own unit of writing. A value above a quarter of it would become a file that is never synced; frames stay
-/// below 60 KB. Each open database holds two or three buffers of this size.
-const SLED_SEGMENT_BYTES: usize = 512 * 1024;
-/// sled's page cache; nothing is read twice.
-const SLED_CACHE_BYTES: u64 = 256 * 1024;
 /// Damaged segments that are kept for a person to look at: the newest.
 const QUARANTINED_MAX: usize = 2;
 /// Who only looks whether an agent runs holds the lock for an instant (see `archive`): a start outlasts that.
@@ -39,9 +30,6 @@ pub(super) const QUARANTINE: &str = "quarantine";
 const AGAIN: &str = "again";
 /// Small files and directories of a segment on a file system with blocks of 4 KiB: conf, ready, seal, blobs/, itself.
 const SEGMENT_OVERHEAD_BYTES: u64 = 20 * 1024;
-/// The tree with the copies of the header begins with this; the others are named by 8 bytes.
-const HEADER_TREE: &str = "header-";
-
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
@@ -59,54 +47,37 @@ pub(super) struct SledStore {
     dir: PathBuf,
     /// Held until the store goes.
     _lock: File,
-    active: Option<Active>,
+    /// The segment being written.
+    writing: Option<Writing>,
+    /// The one that comes after it.
+    next: Option<Laying>,
     /// The complete segment that was read last, and where its chunks lie.
     reading: Option<(u64, Scan)>,
     /// Segments that were looked through once more because something was missing.
     salvaged: BTreeSet<u64>,
 }
 
-/// The segment being written.
-#[derive(Debug)]
-struct Active {
-    first: u64,
-    database: Database,
-    tree: Option<sled::Tree>,
-    keys: usize,
-    /// Our own handle of sled's file: syncing it is what makes an entry durable.
-    file: File,
-    /// The sync that was begun, on a thread of its own.
-    syncing: Option<JoinHandle<Result<(), StoreError>>>,
-}
-
-/// An open database and the first numbers of its trees, ascending.
-#[derive(Debug)]
-struct Database {
-    sled: sled::Db,
-    trees: Vec<u64>,
-}
-
 impl SledStore {
     /// Takes a directory; made if it is not there.
     pub(super) fn open(dir: &Path) -> Result<Self, Unusable> {
-        let failed = |operation| move |source| io_error(operation, dir, source);
+        let failed = |operation| move |source| StoreError::io(operation, dir, source);
         if !dir.is_dir() {
             fs::create_dir_all(dir).map_err(failed("make"))?;
             files::sync_parent(dir).map_err(failed("sync"))?;
         }
         let path = dir.join("lock");
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let lock = open.map_err(|source| io_error("open", &path, source))?;
+        let lock = open.map_err(|source| StoreError::io("open", &path, source))?;
         for tries_left in (0..LOCK_TRIES).rev() {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::park_timeout(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
-                Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source).into()),
+                Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path, source).into()),
             }
         }
         let salvaged = BTreeSet::new();
-        Ok(Self { dir: dir.to_owned(), _lock: lock, active: None, reading: None, salvaged })
+        Ok(Self { dir: dir.to_owned(), _lock: lock, writing: None, next: None, reading: None, salvaged })
     }
 
     fn path(&self, segment: Seq) -> PathBuf {
@@ -122,53 +93,45 @@ impl SledStore {
         })
     }
 
-    /// Makes a segment, and opens it for writing unless it is complete with its `content`. What lies in sled's file now is
-    /// only a second copy of the header: it becomes durable with the first chunks. `conf` is never read again.
-    fn make(&mut self, header: &Header, path: &Path, content: Option<(&[Chunk], &Seal)>) -> Result<(), StoreError> {
-        let segment = header.first;
-        let failed = |operation| move |source| io_error(operation, path, source);
-        let damage = |damage| StoreError::Damaged { segment: segment.0, damage };
-        let frames = header.to_chunk().ok_or(damage(Damage::Content))?.frames();
-        fs::create_dir(path).map_err(failed("make"))?;
-        let database = Database::open(path, segment)?;
-        contained("write header", segment, || {
-            for (group, frames) in frames.chunks(TREE_KEYS_MAX).enumerate() {
-                let tree = database.sled.open_tree(format!("{HEADER_TREE}{group:02}"))?;
-                for (part, frame) in (0_u8..).zip(frames) {
-                    tree.insert(key(segment, part), frame.as_slice())?;
-                }
-            }
-            Ok(())
-        })?;
-        let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
-        let mut active = Active { first: segment.0, database, tree: None, keys: 0, file, syncing: None };
-        if let Some((chunks, seal)) = content {
-            for chunk in chunks {
-                active.put(chunk.first, &chunk.frames())?;
-            }
-            contained("flush", segment, || active.database.sled.flush().map(drop))?;
-            let seal = seal.write().ok_or(damage(Damage::Content))?;
-            files::replace(&path.join("seal"), &seal).map_err(failed("write"))?;
-            active.file.sync_all().map_err(failed("sync"))?;
+    /// Makes a segment; answers it if it is not complete with its `content`.
+    fn make(
+        &self,
+        header: &Header,
+        path: &Path,
+        content: Option<(&[Chunk], &Seal)>,
+    ) -> Result<Option<Writing>, StoreError> {
+        let mut laid = Writing::lay(path, header)?;
+        let Some((chunks, seal)) = content else { return self.mark(laid, header, path).map(Some) };
+        for chunk in chunks {
+            laid.put(chunk.first, &chunk.frames())?;
         }
-        files::sync_dir(path).map_err(failed("sync"))?;
-        // From here on it counts.
-        files::replace(&path.join("ready"), &frames.concat()).map_err(failed("mark"))?;
-        files::sync_dir(&self.dir).map_err(failed("sync"))?;
-        if content.is_none() {
-            self.active = Some(active);
-        } else {
-            close(active);
-        }
-        Ok(())
+        laid.sync()?;
+        let damage = StoreError::Damaged { segment: header.first.0, damage: Damage::Content };
+        let sealed = files::replace(&path.join("seal"), &seal.write().ok_or(damage)?);
+        sealed.and_then(|()| files::sync_dir(path)).map_err(|source| StoreError::io("write", path, source))?;
+        self.mark(laid, header, path)?.close();
+        Ok(None)
+    }
+
+    /// From here on what was laid counts.
+    fn mark(&self, laid: Writing, header: &Header, path: &Path) -> Result<Writing, StoreError> {
+        let marked = files::replace(&path.join("ready"), &header_frames(header)?.concat());
+        let marked = marked.and_then(|()| files::sync_dir(&self.dir));
+        marked.map(|()| laid).map_err(|source| StoreError::io("mark", path, source))
     }
 
     /// Makes a segment; what is left of one that fails has no `ready`, or nothing in it.
-    fn make_anew(&mut self, header: &Header, content: Option<(&[Chunk], &Seal)>) -> Result<(), StoreError> {
+    fn make_anew(
+        &mut self,
+        header: &Header,
+        content: Option<(&[Chunk], &Seal)>,
+    ) -> Result<Option<Writing>, StoreError> {
+        // It may have the same name.
+        self.give_up_next();
         let path = self.path(header.first);
         // A try before may have failed half way.
         if path.exists() && !path.join("ready").exists() {
-            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
+            fs::remove_dir_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
         self.make(header, &path, content).inspect_err(|_| {
             // The next try or the next start removes what this cannot.
@@ -181,38 +144,37 @@ impl SledStore {
     fn read(
         &mut self,
         segment: Seq,
-        from_database: impl FnOnce(&Database) -> sled::Result<Option<Vec<Vec<u8>>>>,
+        from_database: impl FnOnce(&Writing) -> Result<Option<Vec<Vec<u8>>>, StoreError>,
         from_scan: impl FnOnce(&Scan) -> io::Result<Option<Vec<Vec<u8>>>>,
     ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        if let Some(active) = &self.active
-            && active.first == segment.0
-        {
-            return contained("read", segment, || from_database(&active.database));
+        if let Some(writing) = self.writing.as_ref().filter(|writing| writing.first == segment) {
+            return from_database(writing);
         }
         let path = self.path(segment);
         let known = self.reading.take().filter(|(first, _)| *first == segment.0);
         let (_, scan) = match known {
             Some(known) => self.reading.insert(known),
             None => {
-                let scan = Scan::of(&path.join("db")).map_err(|source| io_error("scan", &path, source))?;
+                let scan = Scan::of(&path.join("db")).map_err(|source| StoreError::io("scan", &path, source))?;
                 self.reading.insert((segment.0, scan))
             }
         };
-        from_scan(scan).map_err(|source| io_error("read", &path, source))
+        from_scan(scan).map_err(|source| StoreError::io("read", &path, source))
     }
 
     /// Begins a segment anew, beside the damaged one of the same name: what is put goes into it.
     pub(super) fn begin_again(&mut self, header: &Header) -> Result<(), StoreError> {
         let path = self.path(header.first).with_extension(AGAIN);
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(|source| io_error("remove", &path, source))?;
+            fs::remove_dir_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
-        self.make(header, &path, None)
+        self.writing = self.make(header, &path, None)?;
+        Ok(())
     }
 
     /// The segment that was begun anew is complete: it takes the place of the damaged one, which is put aside.
     pub(super) fn take_place(&mut self, seal: &Seal) -> Result<(), StoreError> {
-        let (first, failed) = (Seq(seal.first), |path: &Path, source| io_error("replace", path, source));
+        let (first, failed) = (Seq(seal.first), |path: &Path, source| StoreError::io("replace", path, source));
         self.sync()?;
         self.shut();
         let path = self.path(first);
@@ -225,14 +187,24 @@ impl SledStore {
         files::sync_dir(&self.dir).map_err(|source| failed(&path, source))
     }
 
+    fn give_up_next(&mut self) {
+        self.next.take().into_iter().for_each(Laying::give_up);
+    }
+
     fn close_reading(&mut self, segment: Seq) {
         self.reading.take_if(|(first, _)| *first == segment.0);
     }
 }
 
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.give_up_next();
+    }
+}
+
 impl Store for SledStore {
     fn segments(&mut self) -> Result<Vec<Found>, StoreError> {
-        let failed = |operation| move |path: &Path, source| io_error(operation, path, source);
+        let failed = |operation| move |path: &Path, source| StoreError::io(operation, path, source);
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(|source| failed("list")(&self.dir, source))? {
             let path = entry.map_err(|source| failed("list")(&self.dir, source))?.path();
@@ -269,12 +241,23 @@ impl Store for SledStore {
         Ok(found)
     }
 
+    fn prepare(&mut self, header: &Header) {
+        self.give_up_next();
+        self.next = Laying::begin(self.path(header.first), header);
+    }
+
     fn create(&mut self, header: &Header) -> Result<(), StoreError> {
-        self.make_anew(header, None)
+        let laid = self.next.take().and_then(|next| next.take(header));
+        let made = match laid {
+            Some(laid) => Some(self.mark(laid, header, &self.path(header.first))?),
+            None => self.make_anew(header, None)?,
+        };
+        self.writing = made;
+        Ok(())
     }
 
     fn make_whole(&mut self, header: &Header, chunks: &[Chunk], seal: &Seal) -> Result<(), StoreError> {
-        self.make_anew(header, Some((chunks, seal)))
+        self.make_anew(header, Some((chunks, seal))).map(drop)
     }
 
     fn room(&mut self) -> Option<Room> {
@@ -284,48 +267,30 @@ impl Store for SledStore {
     }
 
     fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
-        self.active.as_mut().ok_or(StoreError::Shut)?.put(first, frames)
+        self.writing.as_mut().ok_or(StoreError::Shut)?.put(first, frames)
     }
 
     fn begin_sync(&mut self) -> Result<(), StoreError> {
-        let active = self.active.as_mut().ok_or(StoreError::Shut)?;
-        let (segment, database) = (Seq(active.first), active.database.sled.clone());
-        let path = self.dir.join(format!("{:016x}", active.first)).join("db");
-        let file = active.file.try_clone().map_err(|source| io_error("sync", &path, source))?;
-        let thread = std::thread::Builder::new().name("journal-sync".to_owned());
-        match thread.spawn(move || sync(&database, &file, segment, &path)) {
-            Ok(begun) => active.syncing = Some(begun),
-            // The system has no thread to spare: then now.
-            Err(_) => return self.sync(),
-        }
-        Ok(())
+        self.writing.as_mut().ok_or(StoreError::Shut)?.begin_sync()
     }
 
     fn finish_sync(&mut self) -> Result<(), StoreError> {
-        let Some(active) = self.active.as_mut() else { return Ok(()) };
-        let Some(begun) = active.syncing.take() else { return Ok(()) };
-        let problem = || "the thread that syncs panicked".to_owned();
-        let panicked = |_| StoreError::Database { operation: "sync", segment: active.first, problem: problem() };
-        begun.join().map_err(panicked)?
+        self.writing.as_mut().map_or(Ok(()), Writing::finish_sync)
     }
 
-    /// Without a thread: nobody has anything else to do meanwhile.
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.finish_sync()?;
-        let active = self.active.as_ref().ok_or(StoreError::Shut)?;
-        let segment = Seq(active.first);
-        sync(&active.database.sled, &active.file, segment, &self.path(segment).join("db"))
+        self.writing.as_mut().ok_or(StoreError::Shut)?.sync()
     }
 
     fn shut(&mut self) {
-        self.active.take().into_iter().for_each(close);
+        self.writing.take().into_iter().for_each(Writing::close);
     }
 
     fn seal(&mut self, segment: Seq, seal: &Seal) -> Result<(), StoreError> {
         let path = self.path(segment).join("seal");
         let damage = StoreError::Damaged { segment: segment.0, damage: Damage::Content };
         let bytes = seal.write().ok_or(damage)?;
-        files::replace(&path, &bytes).map_err(|source| io_error("write", &path, source))
+        files::replace(&path, &bytes).map_err(|source| StoreError::io("write", &path, source))
     }
 
     fn bytes(&mut self, segment: Seq) -> u64 {
@@ -334,28 +299,28 @@ impl Store for SledStore {
 
     fn header(&mut self, segment: Seq) -> Result<Header, StoreError> {
         let path = self.path(segment);
-        let ready = fs::read(path.join("ready")).map_err(|source| io_error("read", &path, source));
+        let ready = fs::read(path.join("ready")).map_err(|source| StoreError::io("read", &path, source));
         let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk));
         if let Ok(header) = ready.map(|ready| read(&chunk::split(&ready))).unwrap_or(Err(Damage::Torn)) {
             return Ok(header);
         }
         let copy = Scan::of(&path.join("db")).and_then(|scan| scan.header());
-        let copy = copy.map_err(|source| io_error("scan", &path, source))?;
+        let copy = copy.map_err(|source| StoreError::io("scan", &path, source))?;
         read(&copy).map_err(|damage| StoreError::Damaged { segment: segment.0, damage })
     }
 
     fn seal_of(&mut self, segment: Seq) -> Result<Option<Seal>, StoreError> {
         let path = self.path(segment).join("seal");
-        let bytes = files::read(&path).map_err(|source| io_error("read", &path, source))?;
+        let bytes = files::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
         Ok(bytes.as_deref().and_then(Seal::read))
     }
 
     fn at_or_before(&mut self, segment: Seq, at: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        self.read(segment, |database| database.at_or_before(at), |scan| scan.at_or_before(at.0))
+        self.read(segment, |writing| writing.at_or_before(at), |scan| scan.at_or_before(at.0))
     }
 
     fn after(&mut self, segment: Seq, after: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        self.read(segment, |database| database.after(after), |scan| scan.after(after.0))
+        self.read(segment, |writing| writing.after(after), |scan| scan.after(after.0))
     }
 
     fn secure(&mut self, segment: Seq) -> Result<(), StoreError> {
@@ -363,7 +328,7 @@ impl Store for SledStore {
         match File::open(&path).and_then(|file| file.sync_data()) {
             // Nothing can be read of it either.
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            synced => synced.map_err(|source| io_error("sync", &path, source)),
+            synced => synced.map_err(|source| StoreError::io("sync", &path, source)),
         }
     }
 
@@ -376,8 +341,8 @@ impl Store for SledStore {
         self.close_reading(segment);
         let path = self.path(segment);
         let going = path.with_extension("del");
-        fs::rename(&path, &going).map_err(|source| io_error("rename", &path, source))?;
-        files::sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
+        fs::rename(&path, &going).map_err(|source| StoreError::io("rename", &path, source))?;
+        files::sync_dir(&self.dir).map_err(|source| StoreError::io("sync", &self.dir, source))?;
         self.salvaged.remove(&segment.0);
         // It no longer counts; what cannot be removed now is removed at the next start.
         let _ = fs::remove_dir_all(&going);
@@ -387,7 +352,7 @@ impl Store for SledStore {
     fn quarantine(&mut self, segment: Seq) -> Result<(), StoreError> {
         self.close_reading(segment);
         let (path, dir) = (self.path(segment), self.dir.join(QUARANTINE));
-        let failed = |source| io_error("put aside", &path, source);
+        let failed = |source| StoreError::io("put aside", &path, source);
         fs::create_dir_all(&dir).map_err(failed)?;
         let mut held: Vec<PathBuf> = fs::read_dir(&dir).map_err(failed)?.filter_map(|e| Some(e.ok()?.path())).collect();
         held.sort();
@@ -411,7 +376,7 @@ impl Store for SledStore {
 
     fn load(&mut self, record: Record) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.record_path(record);
-        let failed = |source| io_error("read", &path, source);
+        let failed = |source| StoreError::io("read", &path, source);
         let bytes = files::read(&path).map_err(failed)?;
         if bytes.is_some() {
             File::open(&path).and_then(|file| file.sync_data()).map_err(failed)?;
@@ -425,122 +390,11 @@ impl Store for SledStore {
             Record::Life | Record::Times => files::replace(&path, bytes),
             Record::CursorA | Record::CursorB => files::overwrite(&path, bytes, durably == Durably::Yes),
         };
-        saved.map_err(|source| io_error("write", &path, source))
+        saved.map_err(|source| StoreError::io("write", &path, source))
     }
-}
-
-impl Active {
-    fn put(&mut self, first: Seq, frames: &[Vec<u8>]) -> Result<(), StoreError> {
-        let Self { first: segment, database, tree, keys, file: _, syncing: _ } = self;
-        contained("write", Seq(*segment), || {
-            if tree.is_none() || *keys + frames.len() > TREE_KEYS_MAX {
-                *tree = Some(database.sled.open_tree(first.0.to_be_bytes())?);
-                *keys = 0;
-                database.trees.push(first.0);
-            }
-            if let Some(tree) = tree {
-                for (part, frame) in (0_u8..).zip(frames) {
-                    tree.insert(key(first, part), frame.as_slice())?;
-                    *keys += 1;
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
-/// sled's flush ends in sync_file_range, which survives no power cut: its file is synced by us.
-fn sync(database: &sled::Db, file: &File, segment: Seq, path: &Path) -> Result<(), StoreError> {
-    contained("flush", segment, || database.flush().map(drop))?;
-    file.sync_data().map_err(|source| io_error("sync", path, source))
-}
-
-/// Closes a database that is written; what it does not do any more was synced before, or is in doubt.
-fn close(mut active: Active) {
-    let segment = Seq(active.first);
-    // The thread holds the database, too.
-    let _ = active.syncing.take().map(JoinHandle::join);
-    let _ = contained("close", segment, || {
-        drop(active);
-        Ok(())
-    });
 }
 
 /// Bytes that a segment takes on the medium.
 pub(super) fn segment_bytes(path: &Path) -> u64 {
     files::taken(&path.join("db")) + SEGMENT_OVERHEAD_BYTES
-}
-
-impl Database {
-    fn open(path: &Path, segment: Seq) -> Result<Self, StoreError> {
-        let config = sled::Config::new()
-            .path(path)
-            .segment_size(SLED_SEGMENT_BYTES)
-            .cache_capacity(SLED_CACHE_BYTES)
-            .flush_every_ms(None)
-            .use_compression(false);
-        let sled = contained("open", segment, || config.open())?;
-        let mut trees: Vec<u64> =
-            sled.tree_names().iter().filter_map(|name| name.as_ref().try_into().ok().map(u64::from_be_bytes)).collect();
-        trees.sort_unstable();
-        Ok(Self { sled, trees })
-    }
-
-    fn at_or_before(&self, at: Seq) -> sled::Result<Option<Vec<Vec<u8>>>> {
-        let Some(tree) = self.tree_of(at)? else { return Ok(None) };
-        let before = tree.range(..=key(at, u8::MAX)).next_back();
-        let found = before.or_else(|| tree.iter().next()).transpose()?;
-        found.map(|(key, _)| parts(&tree, &key)).transpose()
-    }
-
-    fn after(&self, after: Seq) -> sled::Result<Option<Vec<Vec<u8>>>> {
-        let Some(tree) = self.tree_of(after)? else { return Ok(None) };
-        if let Some((key, _)) = tree.range(key(after.next(), 0)..).next().transpose()? {
-            return parts(&tree, &key).map(Some);
-        }
-        let next = self.trees.partition_point(|&first| first <= after.0);
-        let Some(first) = self.trees.get(next) else { return Ok(None) };
-        self.at_or_before(Seq(*first))
-    }
-
-    fn tree_of(&self, number: Seq) -> sled::Result<Option<sled::Tree>> {
-        let place = self.trees.partition_point(|&first| first <= number.0).saturating_sub(1);
-        self.trees.get(place).map(|first| self.sled.open_tree(first.to_be_bytes())).transpose()
-    }
-}
-
-/// All frames of the chunk that `key` belongs to.
-fn parts(tree: &sled::Tree, key: &[u8]) -> sled::Result<Vec<Vec<u8>>> {
-    let first = &key[..key.len().min(8)];
-    tree.scan_prefix(first).map(|part| part.map(|(_, frame)| frame.to_vec())).collect()
-}
-
-/// First number, big-endian so that order is order, and part.
-fn key(first: Seq, part: u8) -> [u8; 9] {
-    let mut key = [part; 9];
-    key[..8].copy_from_slice(&first.0.to_be_bytes());
-    key
-}
-
-/// Calls sled, which answers damage with an error or with a panic.
-fn contained<T>(
-    operation: &'static str,
-    segment: Seq,
-    call: impl FnOnce() -> sled::Result<T>,
-) -> Result<T, StoreError> {
-    // What a panic leaves behind is a database that we close and do not trust any more: nothing of ours is half done.
-    let problem = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for unknown reasons");
-            format!("sled panicked: {text}")
-        }
-    };
-    Err(StoreError::Database { operation, segment: segment.0, problem })
-}
-
-fn io_error(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { operation, path: path.to_owned(), source }
 }

@@ -24,6 +24,9 @@ use crate::measure::Seq;
 pub(super) trait Store {
     /// Every segment that is whole, ascending; leftovers of things half made or half removed are cleared away.
     fn segments(&mut self) -> Result<Vec<Found>, StoreError>;
+    /// A hint: the segment being written is full, and one with this header will be asked for. May begin to make it. Nothing
+    /// of it counts before [`Store::create`], and it may be given up.
+    fn prepare(&mut self, _header: &Header) {}
     /// Makes a segment, durably, and opens it for writing; named by `header.first`, which no other one has.
     fn create(&mut self, header: &Header) -> Result<(), StoreError>;
     /// Adds a chunk, as its frames, to the segment being written. Not durable yet.
@@ -155,6 +158,11 @@ pub(super) enum StoreError {
 }
 
 impl StoreError {
+    /// The system refused an operation on a path.
+    pub(super) fn io(operation: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
     /// What a person can do about it.
     pub(super) fn remedy(&self) -> &'static str {
         use std::io::ErrorKind as Kind;

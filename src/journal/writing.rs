@@ -1,11 +1,10 @@
 //! How what waits in memory reaches the medium: batch after batch into the segment being written, segment after segment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::Chunk;
-use super::heart::{Heart, Segment, Trouble, Words};
-use super::segment::{Header, Seal};
+use super::heart::{Heart, Segment, Trouble};
+use super::segment::Seal;
 use super::store::{Store, StoreError};
 use crate::measure::{EventKind, Seq};
 
@@ -68,6 +67,7 @@ impl<S: Store> Heart<S> {
                 store.begin_sync()?;
             }
             self.under_way = batch;
+            self.prepare_next();
         }
         if until == Until::Durable {
             self.finish()?;
@@ -129,6 +129,15 @@ impl<S: Store> Heart<S> {
         })
     }
 
+    /// The segment is full with what is under way: the next one can be begun, if nothing goes wrong until it is needed.
+    fn prepare_next(&mut self) {
+        if self.active_is_full()
+            && let (Some(store), Some(last)) = (&mut self.store, self.under_way.chunks.last())
+        {
+            store.prepare(&self.words.header(last.last() + 1));
+        }
+    }
+
     fn open_segment(&mut self) -> Result<(), Failure> {
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
         if self.active.is_some() {
@@ -140,8 +149,7 @@ impl<S: Store> Heart<S> {
             store.remove(Seq(first))?;
             self.segments.pop();
         }
-        let Words { epoch, boot, schema } = &self.words;
-        store.create(&Header { epoch: *epoch, first: Seq(first), boot: *boot, schema: Arc::clone(schema) })?;
+        store.create(&self.words.header(first))?;
         self.segments.push(Segment::new(first, store.bytes(Seq(first))));
         self.active = Some(Seal::open(first));
         Ok(())

@@ -19,8 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use v2g_edge::journal::{BUFFER_ALIGN, BUFFER_BYTES};
 
 use depot::Depot;
+
+/// As in the firmware.
+#[global_allocator]
+static HEAP: hal::KeepingHeap<BUFFER_BYTES, BUFFER_ALIGN> = hal::KeepingHeap::new();
 
 const MB: u64 = 1_000_000;
 /// 2.5 KB entries: 50 charge points and a meter with 60 points.
