@@ -21,8 +21,8 @@ const CURSOR_SYNC: Duration = Duration::from_secs(10);
 /// Bounds are looked at this often; and at every removal.
 const RETAIN: Duration = Duration::from_secs(1);
 
-/// A whole segment that was acknowledged goes as soon as this: a replay at full speed would else leave a second of it on
-/// disk. Each costs a durable cursor.
+/// A whole segment that was acknowledged goes as soon as this, and two go at once: a replay at full speed would else leave a
+/// second of it on disk. Each time costs a durable cursor.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// Where the cursor stands.
@@ -74,7 +74,9 @@ impl<S: Store> Heart<S> {
             self.look_at_room();
             self.sweep(now);
             self.give_up_aged();
-        } else if now >= self.ledger.swept_at + SWEEP && self.trouble().is_none() && self.oldest_is_settled() {
+        } else if self.trouble().is_none()
+            && (self.oldest_are_settled(2) || now >= self.ledger.swept_at + SWEEP && self.oldest_are_settled(1))
+        {
             self.ledger.swept_at = now;
             self.sweep(now);
         }
@@ -171,10 +173,12 @@ impl<S: Store> Heart<S> {
         Ok(())
     }
 
-    fn oldest_is_settled(&self) -> bool {
+    /// Whether so many of the oldest segments are complete and nothing of them is needed.
+    fn oldest_are_settled(&self, count: usize) -> bool {
         // The last one may be the one that is written.
-        let complete = self.segments.len() > usize::from(self.active.is_some());
-        complete && self.lanes.settled().covers(self.segments[0].first, self.last_of(0))
+        let complete = self.segments.len() - usize::from(self.active.is_some() && !self.segments.is_empty());
+        complete >= count
+            && (0..count).all(|place| self.lanes.settled().covers(self.segments[place].first, self.last_of(place)))
     }
 
     fn let_go(&mut self, first: u64) -> Result<(), StoreError> {
