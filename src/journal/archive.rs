@@ -139,7 +139,7 @@ impl Folder {
     }
 
     /// The header of the marker; from `scan` if that is damaged.
-    pub(super) fn header(&self, scan: Option<&Scan>) -> Option<Header> {
+    pub(super) fn header(&self, scan: Option<&mut Scan>) -> Option<Header> {
         let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk)).ok();
         let marker = fs::read(self.file("ready")).ok().and_then(|ready| read(&chunk::split(&ready)));
         marker.or_else(|| read(&scan?.header().ok()?))
@@ -245,12 +245,12 @@ impl Archive {
             if end < from.0 || folder.first > to.0 {
                 continue;
             }
-            let scan = match folder.scan() {
+            let mut scan = match folder.scan() {
                 Ok(scan) => scan,
                 Err(_) if self.gone(folder) => continue,
                 Err(error) => return Err(error),
             };
-            let Some(header) = folder.header(Some(&scan)) else {
+            let Some(header) = folder.header(Some(&mut scan)) else {
                 let last = folder.seal.as_ref().map_or(folder.first, |seal| seal.last);
                 if self.hole(folder.first.max(from.0), last.min(to.0), &mut take).is_break() {
                     return Ok(());
@@ -258,7 +258,7 @@ impl Archive {
                 continue;
             };
             let words = Words { epoch: header.epoch, boot: header.boot, schema: header.schema };
-            let flow = walk(folder, &scan, |piece| match piece {
+            let flow = walk(folder, &mut scan, |piece| match piece {
                 Piece::Hole(a, b) => self.hole(a.max(from.0), b.min(to.0), &mut take),
                 Piece::Chunk(chunk) => self.entries(&chunk, &words, (from, to), &mut take),
             })?;
@@ -312,11 +312,11 @@ impl Archive {
     /// What the seal of a segment would say that has none.
     fn estimate(&self, folder: &Folder) -> Result<Seal, ArchiveError> {
         let mut seal = Seal::open(folder.first);
-        let scan = match folder.scan() {
+        let mut scan = match folder.scan() {
             Err(_) if self.gone(folder) => return Ok(seal),
             scan => scan?,
         };
-        let _ = walk(folder, &scan, |piece| {
+        let _ = walk(folder, &mut scan, |piece| {
             if let Piece::Chunk(chunk) = piece {
                 seal.add(&chunk);
             }
@@ -327,11 +327,11 @@ impl Archive {
 
     fn oldest(&self) -> Result<Option<Utc>, ArchiveError> {
         let Some(folder) = self.folders.first() else { return Ok(None) };
-        let scan = match folder.scan() {
+        let mut scan = match folder.scan() {
             Err(_) if self.gone(folder) => return Ok(None),
             scan => scan?,
         };
-        let Some(header) = folder.header(Some(&scan)) else { return Ok(None) };
+        let Some(header) = folder.header(Some(&mut scan)) else { return Ok(None) };
         let words = Words { epoch: header.epoch, boot: header.boot, schema: Arc::clone(&header.schema) };
         let frames = scan.at_or_before(0).map_err(failed(&folder.path))?;
         let Some(chunk) = frames.and_then(|frames| Chunk::join(&frames).ok()) else { return Ok(None) };
@@ -347,7 +347,7 @@ impl Archive {
 /// Goes through a segment in the order of the numbers.
 pub(super) fn walk(
     folder: &Folder,
-    scan: &Scan,
+    scan: &mut Scan,
     mut take: impl FnMut(Piece) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, ArchiveError> {
     let mut expected = folder.first;

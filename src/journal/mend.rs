@@ -159,8 +159,8 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, MendErro
 fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>, MendError> {
     let archive = Archive::look(dir)?;
     let Some(folder) = archive.folders.iter().find(|folder| folder.first == first) else { return Ok(None) };
-    let scan = folder.scan()?;
-    let Some(header) = folder.header(Some(&scan)) else {
+    let mut scan = folder.scan()?;
+    let Some(header) = folder.header(Some(&mut scan)) else {
         store.quarantine(Seq(first))?;
         return Ok(Some(false));
     };
@@ -168,7 +168,7 @@ fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>
     let mut seal = Seal { grain, ..Seal::open(first) };
     let mut failed = None;
     store.begin_again(&header)?;
-    let _ = walk(folder, &scan, |piece| {
+    let _ = walk(folder, &mut scan, |piece| {
         let Piece::Chunk(mut chunk) = piece else { return ControlFlow::Continue(()) };
         // What is missing before it is told, and so never was there, on purpose.
         chunk.skipped = chunk.first.0 - (seal.last + 1);

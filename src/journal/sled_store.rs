@@ -145,7 +145,7 @@ impl SledStore {
         &mut self,
         segment: Seq,
         from_database: impl FnOnce(&Writing) -> Result<Option<Vec<Vec<u8>>>, StoreError>,
-        from_scan: impl FnOnce(&Scan) -> io::Result<Option<Vec<Vec<u8>>>>,
+        from_scan: impl FnOnce(&mut Scan) -> io::Result<Option<Vec<Vec<u8>>>>,
     ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
         if let Some(writing) = self.writing.as_ref().filter(|writing| writing.first == segment) {
             return from_database(writing);
@@ -155,7 +155,8 @@ impl SledStore {
         let (_, scan) = match known {
             Some(known) => self.reading.insert(known),
             None => {
-                let scan = Scan::of(&path.join("db")).map_err(|source| StoreError::io("scan", &path, source))?;
+                let look = if self.salvaged.contains(&segment.0) { Scan::of } else { Scan::begin };
+                let scan = look(&path.join("db")).map_err(|source| StoreError::io("scan", &path, source))?;
                 self.reading.insert((segment.0, scan))
             }
         };
@@ -304,7 +305,7 @@ impl Store for SledStore {
         if let Ok(header) = ready.map(|ready| read(&chunk::split(&ready))).unwrap_or(Err(Damage::Torn)) {
             return Ok(header);
         }
-        let copy = Scan::of(&path.join("db")).and_then(|scan| scan.header());
+        let copy = Scan::of(&path.join("db")).and_then(|mut scan| scan.header());
         let copy = copy.map_err(|source| StoreError::io("scan", &path, source))?;
         read(&copy).map_err(|damage| StoreError::Damaged { segment: segment.0, damage })
     }

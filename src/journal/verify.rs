@@ -116,7 +116,7 @@ impl Archive {
     }
 
     fn verify_folder(&self, folder: &Folder, verdict: &mut Verdict) -> Result<Seal, ArchiveError> {
-        let scan = folder.scan()?;
+        let mut scan = folder.scan()?;
         let waiting = |from, to| self.settled.missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
         let mut findings = Vec::new();
         let mut find = |name: &str, range: Option<(u64, u64)>, what: &str| {
@@ -141,7 +141,7 @@ impl Archive {
         let boot = marker.or(copy).map_or(BootId([0; 16]), |header| header.boot);
         let (mut content, mut complete, mut told) = (Seal::open(folder.first), true, Vec::new());
         let (mut entries, mut newer) = (0, 0);
-        let _ = walk(folder, &scan, |piece| {
+        let _ = walk(folder, &mut scan, |piece| {
             match piece {
                 Piece::Hole(from, to) => {
                     complete = false;
