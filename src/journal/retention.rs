@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     swept_at: Duration,
     /// Segments of which something was handed out, as the cursor says it.
     published: BTreeSet<u64>,
+    /// One of them is not noted durably yet.
+    unnoted: bool,
     /// What was free when somebody last looked.
     room: Option<Room>,
     /// Thinning under way.
@@ -127,7 +129,8 @@ impl<S: Store> Heart<S> {
             return;
         }
         let Some(first) = self.segment_of(number).map(|place| self.segments[place].first) else { return };
-        if self.ledger.published.insert(first) {
+        self.ledger.unnoted |= self.ledger.published.insert(first);
+        if self.ledger.unnoted {
             self.save_publication();
         }
     }
@@ -135,8 +138,13 @@ impl<S: Store> Heart<S> {
     /// Entries are about to become durable in the segment being written; some may have gone out from memory before.
     pub(super) fn note_floated(&mut self) -> Result<(), StoreError> {
         let Some(first) = self.segments.last().map(|segment| segment.first) else { return Ok(()) };
-        if !self.ledger.published.contains(&first) && self.lanes.any_published_in(first, self.next) {
-            self.ledger.published.insert(first);
+        // Also those that came back as delivered: no cursor has them settled yet.
+        let floated = self.lanes.any_published_in(first, self.next)
+            || self.lanes.settled().count_within(self.durable + 1, self.next) > 0;
+        if floated {
+            self.ledger.unnoted |= self.ledger.published.insert(first);
+        }
+        if self.ledger.unnoted {
             self.save_cursor(Durably::Yes, self.ledger.saved_at)?;
         }
         Ok(())
@@ -145,7 +153,7 @@ impl<S: Store> Heart<S> {
     fn save_publication(&mut self) {
         self.ledger.dirty = true;
         if let Err(error) = self.save_cursor(Durably::Yes, self.ledger.saved_at) {
-            // It stays in memory and is tried again. To deliver comes first.
+            // It stays in memory and is tried again with the next one. To deliver comes first.
             tracing::warn!(%error, "the cursor cannot be saved; it does not say what is being sent");
         }
     }
@@ -169,6 +177,7 @@ impl<S: Store> Heart<S> {
             self.ledger.generation += 1;
             self.ledger.second = !self.ledger.second;
             self.ledger.synced_at = now;
+            self.ledger.unnoted = false;
         }
         Ok(())
     }
