@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut steps = 0;
     while !survey.is_known() {
         let [blocks, _] = survey.blocks();
-        let answer: Vec<u16> = (blocks[0].start..).take(blocks[0].count.into()).map(word).collect();
+        let answer: Vec<u16> = (blocks[0].start..=u16::MAX).take(blocks[0].count.into()).map(word).collect();
         if survey.answered(blocks[0], &answer) == Told::NoSunSpec {
             break;
         }
@@ -28,8 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(steps <= STEPS_MAX, "a survey without an end");
     }
     for model in survey.chain() {
-        let length = usize::from(model.length).min(2000) + 2;
-        let image: Vec<u16> = (model.address..).take(length).map(word).collect();
+        let end = u32::from(model.address) + 2 + u32::from(model.length);
+        assert!(end <= 65_536, "a model beyond the last register");
+        let image: Vec<u16> = (model.address..=u16::MAX).take(usize::from(model.length).min(2000) + 2).map(word).collect();
         let _ = decode(model.id, &image);
     }
 });

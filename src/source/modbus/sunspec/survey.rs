@@ -10,6 +10,8 @@ use crate::measure::{Missing, Origin, PointIx, PointSpec, Raw, RegisterBlock, Re
 pub const MARK: [u16; 2] = [0x5375, 0x6e53];
 /// The number that ends a chain.
 const END: u16 = 0xffff;
+/// That a device can have.
+const REGISTERS: u32 = 65_536;
 /// A chain that is longer goes round in a circle.
 const MODELS_MAX: usize = 64;
 /// Modbus Application Protocol 1.1b3, 6.3.
@@ -146,9 +148,14 @@ impl Survey {
                 if id == END || chain.len() == MODELS_MAX {
                     return self.chain_ended();
                 }
+                let end = u32::from(*at) + 2 + u32::from(length);
+                if end > REGISTERS {
+                    // It would lie beyond the last register: nothing here is what it says.
+                    return self.chain_ended();
+                }
                 chain.push(ModelAt { id, address: *at, length });
-                match at.checked_add(2).and_then(|at| at.checked_add(length)) {
-                    Some(next) if next < u16::MAX => {
+                match u16::try_from(end) {
+                    Ok(next) if next < u16::MAX => {
                         *at = next;
                         Told::Step
                     }

@@ -15,7 +15,7 @@ impl Registers {
     }
 
     fn read(&self, block: RegisterBlock) -> Option<Vec<u16>> {
-        (block.start..block.start + block.count).map(|at| self.0.get(&at).copied()).collect()
+        (0..block.count).map(|n| self.0.get(&block.start.checked_add(n)?).copied()).collect()
     }
 }
 
@@ -118,6 +118,29 @@ fn a_chain_is_found_at_every_base_and_read_with_scales_and_signs() {
         // 1234 * 10^-1 W imported; -2000 * 10^1 W injected are 20000 W absorbed; 455 * 10^-1 %. No energy is implemented.
         let expected = [(0, 123.4), (1, 20_000.0), (2, 45.5)].map(|(ix, value)| (ix, Ok(Raw::Float(value))));
         assert_eq!(read, expected, "at {base}");
+    }
+}
+
+/// Found by fuzzing: the addresses of such a model went round to 0, where other registers are.
+#[test]
+fn a_model_that_would_lie_beyond_the_last_register_ends_the_chain() {
+    // The meter of 107 registers is the last thing that a device has room for, or one register too long for it.
+    for (at, ids) in [(65_429, vec![64_001, 203]), (65_430, vec![64_001])] {
+        let mut registers = Registers::default();
+        registers.lay(40_000, &MARK);
+        registers.lay(40_002, &[64_001, at - 40_004]);
+        let meter = model(203, 105, &[("W", &[1234]), ("W_SF", &[0])]);
+        registers.0.extend((at..=u16::MAX).zip(meter));
+        let mut survey = Survey::new(&wanted());
+        while !survey.is_known() {
+            let [blocks, _] = survey.blocks();
+            let told = match registers.read(blocks[0]) {
+                Some(words) => survey.answered(blocks[0], &words),
+                None => survey.refused(blocks[0]),
+            };
+            assert_eq!(told, Told::Step);
+        }
+        assert_eq!(survey.chain().iter().map(|model| model.id).collect::<Vec<_>>(), ids);
     }
 }
 
