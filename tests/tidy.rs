@@ -13,18 +13,34 @@ enum Reach {
 }
 
 /// The import table (src/ARCHITECTURE.md). `hal` is the crate.
-const TABLE: [(&str, Reach); 12] = [
+const TABLE: [(&str, Reach); 13] = [
     ("measure", Only(&[])),
     ("health", Only(&["measure"])),
     ("config", Only(&["measure"])),
-    ("source", Only(&["measure", "health", "hal"])),
+    ("tls", Only(&["measure"])),
+    ("source", Only(&["measure", "health", "tls", "hal"])),
     ("normalise", Only(&["measure"])),
     ("aggregate", Only(&["measure"])),
     ("journal", Only(&["measure", "health"])),
-    ("uplink", Only(&["measure", "health", "journal"])),
+    ("uplink", Only(&["measure", "health", "journal", "tls"])),
     ("api", Only(&["measure", "health", "journal", "config"])),
     ("agent", Everything),
-    ("cli", Only(&["agent", "config", "journal", "health", "hal", "api", "uplink", "measure", "source", "normalise"])),
+    (
+        "cli",
+        Only(&[
+            "agent",
+            "config",
+            "journal",
+            "health",
+            "hal",
+            "api",
+            "uplink",
+            "measure",
+            "source",
+            "normalise",
+            "tls",
+        ]),
+    ),
     // The crate's front page and the binary name rooms, and nothing else.
     ("", Everything),
 ];
@@ -41,7 +57,7 @@ const HEAVY: [(&str, &[&str]); 15] = [
     ("zstd", &["journal/squeeze.rs"]),
     ("redb", &[]),
     ("rumqttc", &["uplink/"]),
-    ("rustls", &["uplink/"]),
+    ("rustls", &["tls/", "uplink/"]),
     ("toml", &["config/"]),
     ("clap", &["cli/"]),
     ("rumqttd", &["cli/demo/"]),

@@ -16,7 +16,7 @@ use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
-use crate::uplink;
+use crate::{tls, uplink};
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
@@ -314,9 +314,9 @@ pub(super) fn link(link: &LinkPlan) -> uplink::Link {
 }
 
 /// What the plan says of TLS.
-pub(super) fn tls_files(tls: &TlsPlan) -> uplink::TlsFiles {
-    let own = |own: &OwnTlsPlan| uplink::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() };
-    uplink::TlsFiles { ca: tls.ca.clone(), own: tls.own.as_ref().map(own) }
+pub(super) fn tls_files(plan: &TlsPlan) -> tls::TlsFiles {
+    let own = |own: &OwnTlsPlan| tls::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() };
+    tls::TlsFiles { ca: plan.ca.clone(), own: plan.own.as_ref().map(own) }
 }
 
 /// What the plan says of name and password.

@@ -72,7 +72,7 @@ pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
 
 /// What a plan says of TLS towards the brokers.
 #[must_use]
-pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
+pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::tls::TlsFiles {
     life::tls_files(plan)
 }
 

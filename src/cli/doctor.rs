@@ -13,7 +13,7 @@ use super::show::Paint;
 use super::{ConfigPath, Exit};
 use crate::config::{self, BrokerUrl, LinkPlan, Plan, UplinkPlan};
 use crate::measure::{ClockTrust, Stamp};
-use crate::{agent, uplink};
+use crate::{agent, tls, uplink};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
@@ -128,12 +128,12 @@ fn writable(dir: &Path) -> std::io::Result<()> {
 }
 
 fn certificates(uplink: &UplinkPlan, now: Stamp) -> Vec<Check> {
-    let Some(tls) = &uplink.tls else { return Vec::new() };
-    let files = agent::tls_files(tls);
-    if let Err(error) = uplink::examine(&files) {
+    let Some(plan) = &uplink.tls else { return Vec::new() };
+    let files = agent::tls_files(plan);
+    if let Err(error) = tls::examine(&files) {
         return vec![Check::new("[uplink.tls]", Verdict::Bad, error.to_string())];
     }
-    let check = |days: uplink::Days| {
+    let check = |days: tls::Days| {
         let what = format!("certificate {}", days.path.display());
         let until = days.until.rfc3339();
         match (days.problem(now.utc), days.warning(now.utc)) {
@@ -144,7 +144,7 @@ fn certificates(uplink: &UplinkPlan, now: Stamp) -> Vec<Check> {
             (None, None) => Check::new(what, Verdict::Good, format!("valid until {until}")),
         }
     };
-    uplink::days(&files).into_iter().map(check).collect()
+    tls::days(files.certificates()).into_iter().map(check).collect()
 }
 
 /// Asks every broker by every link, under a client id that is not the gateway's.
