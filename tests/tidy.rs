@@ -46,7 +46,7 @@ const TABLE: [(&str, Reach); 13] = [
 ];
 
 /// Heavy crates and the paths below `src/` in which they may be named.
-const HEAVY: [(&str, &[&str]); 15] = [
+const HEAVY: [(&str, &[&str]); 16] = [
     ("tokio_serial", &[]),
     ("tokio_modbus", &[]),
     ("socketcan", &[]),
@@ -58,6 +58,7 @@ const HEAVY: [(&str, &[&str]); 15] = [
     ("redb", &[]),
     ("rumqttc", &["uplink/"]),
     ("rustls", &["tls/", "uplink/"]),
+    ("tokio_rustls", &["tls/"]),
     ("toml", &["config/"]),
     ("clap", &["cli/"]),
     ("rumqttd", &["cli/demo/"]),

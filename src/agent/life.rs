@@ -1,5 +1,6 @@
 //! One life: a plan becomes tasks, and the tasks end in order.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +238,9 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
         let feed = match tap.clone() {
             Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
             Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            Tap::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
+                sessions::Feed::MirrorTls { host, port, files: server_files(&ca, &own) }
+            }
             Tap::Interface(interface) => sessions::Feed::Tap(interface),
             Tap::Files(pairs) => sessions::Feed::Files(pairs),
         };
@@ -315,8 +319,16 @@ pub(super) fn link(link: &LinkPlan) -> uplink::Link {
 
 /// What the plan says of TLS.
 pub(super) fn tls_files(plan: &TlsPlan) -> tls::TlsFiles {
-    let own = |own: &OwnTlsPlan| tls::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() };
-    tls::TlsFiles { ca: plan.ca.clone(), own: plan.own.as_ref().map(own) }
+    tls::TlsFiles { ca: plan.ca.clone(), own: plan.own.as_ref().map(own_files) }
+}
+
+/// What the plan says of a mirror feed's TLS.
+pub(super) fn server_files(ca: &Path, own: &OwnTlsPlan) -> tls::ServerFiles {
+    tls::ServerFiles { ca: ca.to_owned(), own: own_files(own) }
+}
+
+fn own_files(own: &OwnTlsPlan) -> tls::OwnFiles {
+    tls::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() }
 }
 
 /// What the plan says of name and password.

@@ -1,10 +1,12 @@
-//! TLS from PEM files (rustls, ring): for whoever needs it.
+//! TLS from PEM files (rustls, ring): one loader for both ends, the uplink's and the mirror feed's.
 //!
 //! In: paths. Out: what rustls needs of them, or one sentence that says which file is wrong and what to do.
 //!
 //! - **TLS 1.3 only.** The other end is always checked; there is no way to turn that off.
 //! - A key or a password that group or others can read is not used.
-//! - A client reads its files for each connection. [`Fingerprint`] tells from outside that a file was written or replaced.
+//! - A client reads its files for each connection. A [`Server`] reads them when they have changed; while they are broken, it goes on
+//!   with the ones before. [`Fingerprint`] tells from outside that a file was written or replaced.
+//! - A server lets in who shows a certificate of its CA within 10 s. No session is resumed, so that every connection shows it.
 //! - [`Days`] and [`Certificates`] tell when a certificate ends: 30, 7 and 1 days ahead.
 //!
 //! Deliberately absent: revocation lists, system trust stores, keys in a TPM.
@@ -12,12 +14,15 @@
 mod days;
 mod expiry;
 mod files;
+mod server;
 mod x509;
 
 pub use days::{Days, days};
 pub use expiry::Certificates;
 pub use files::{Fingerprint, OwnFiles, TlsFiles, examine};
 pub(crate) use files::{client, password};
+pub(crate) use server::{Acceptor, Refusal};
+pub use server::{Look, Server, ServerFiles};
 
 use std::error::Error;
 use std::io;
