@@ -532,6 +532,28 @@ fn what_a_session_bus_does_not_have_is_told() {
 }
 
 #[test]
+fn the_certificates_of_a_mirror_feed_are_checked_and_the_agent_runs_without_them() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let key = directory.path().join("mirror.key");
+    fs::write(&key, "-----BEGIN-----\n").expect("a file in a temporary directory");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("our own file");
+    let path = directory.path().join("gateway.toml");
+    let wire =
+        "{ mirror = \"tls:0.0.0.0:15119\", ca = \"ca.pem\", certificate = \"mirror.pem\", key = \"mirror.key\" }";
+    fs::write(&path, sessions(wire, "")).expect("a file in a temporary directory");
+    let faults = config::load(&path).expect_err("mistakes");
+    assert_faults(
+        &faults,
+        &[
+            (10, "nothing of this name", "ca = \"/etc/v2g-edge/tls/stations-ca.pem\""),
+            (10, "nothing of this name", "certificate = \"/etc/v2g-edge/tls/mirror.pem\""),
+            (10, "is a secret open to its group (mode 640)", "chmod 600 "),
+        ],
+    );
+    config::load_to_run(&path).expect("without them it runs, and says so");
+}
+
+#[test]
 fn two_devices_of_one_connector_are_one() {
     let second = "connector = 1\n[device.evse-08]\nkind = \"evse\"\nbus = \"plc-1\"\nprofile = \"iso15118\"\n";
     let found = faults(&sessions("{ mirror = \"unix:/run/x.sock\" }", second));

@@ -139,6 +139,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// Whether it was the client that turned away: ours may be at fault.
+    pub(crate) fn blames_us(&self) -> bool {
+        matches!(self.reason, "tls_refused" | "tls_cut")
+    }
+
     fn of(error: &io::Error) -> Self {
         let Some(found) = rustls_error(error) else {
             return Self {
@@ -154,7 +159,7 @@ impl Refusal {
 
 /// The name of a failed handshake, and what a person can do.
 fn named(error: &rustls::Error) -> (&'static str, &'static str) {
-    use rustls::{CertificateError as Certificate, Error};
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
     match error {
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::PeerSentOversizedRecord => {
             ("tls_not_spoken", "the sender must speak TLS on this port")
@@ -178,8 +183,15 @@ fn named(error: &rustls::Error) -> (&'static str, &'static str) {
             ("tls_purpose", "the sender's certificate is not for clients: issue one with the usage clientAuth")
         }
         Error::InvalidCertificate(_) => ("tls_certificate", "issue the sender another certificate"),
+        Error::AlertReceived(Alert::CertificateExpired) => (
+            "tls_refused",
+            "this gateway's certificate has expired by the sender's clock: renew it, or check that clock",
+        ),
+        Error::AlertReceived(Alert::UnknownCA | Alert::DecryptError) => {
+            ("tls_refused", "the sender does not know the CA of this gateway's certificate: add it at the sender")
+        }
         Error::AlertReceived(_) => {
-            ("tls_refused", "the sender refuses this gateway's certificate: give it the CA that has signed ours")
+            ("tls_refused", "the sender refuses this gateway's certificate: look into the sender's log")
         }
         _ => ("tls_failed", "look into the sender's log"),
     }

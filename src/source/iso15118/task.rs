@@ -302,7 +302,16 @@ async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stam
                 Err(error) if is_of_one_caller(&error) => None,
                 Err(error) => break error,
             },
-            Some((peer, ended)) = handshakes.next() => let_in(peer, ended, feeds.len(), desk, now()),
+            Some((peer, ended)) = handshakes.next() => match let_in(ended, feeds.len(), listener, now()) {
+                Ok(stream) => {
+                    tracing::info!(bus = %desk.bus, %peer, "a sender was let in by its certificate");
+                    Some(stream)
+                }
+                Err(refusal) => {
+                    desk.refuse(peer, &refusal, now());
+                    None
+                }
+            },
             Some(told) = news.recv() => {
                 from_feed(told, &mut feeds, desk, now());
                 None
@@ -329,27 +338,22 @@ async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stam
     failed
 }
 
-/// The sender whose handshake has ended, if it may be a feed.
-fn let_in(
-    peer: SocketAddr,
-    ended: Result<Stream, Refusal>,
-    feeds: usize,
-    desk: &mut Desk,
-    at: Stamp,
-) -> Option<Stream> {
-    let full = || Refusal {
-        reason: "feeds_full",
-        what: format!("{FEEDS_MAX} feeds are open, and no bus has more"),
-        remedy: "let it send over one of them, or give it a bus of its own",
-    };
-    match ended.and_then(|stream| if feeds < FEEDS_MAX { Ok(stream) } else { Err(full()) }) {
-        Ok(stream) => {
-            tracing::info!(bus = %desk.bus, %peer, "a sender was let in by its certificate");
-            Some(stream)
-        }
-        Err(refusal) => {
-            desk.refuse(peer, &refusal, at);
-            None
+/// Whether a sender whose handshake has ended may be a feed.
+fn let_in(ended: Result<Stream, Refusal>, feeds: usize, door: &Listener, at: Stamp) -> Result<Stream, Refusal> {
+    match ended {
+        Ok(stream) if feeds < FEEDS_MAX => Ok(stream),
+        Ok(_) => Err(Refusal {
+            reason: "feeds_full",
+            what: format!("{FEEDS_MAX} feeds are open, and no bus has more"),
+            remedy: "let it send over one of them, or give it a bus of its own",
+        }),
+        Err(mut refusal) => {
+            // A sender's words about a certificate are few; what we see in ours is more.
+            let problem = || door.days().iter().find_map(|days| days.problem(at.utc));
+            if let Some(problem) = refusal.blames_us().then(problem).flatten() {
+                refusal.what = format!("{} ({problem})", refusal.what);
+            }
+            Err(refusal)
         }
     }
 }
