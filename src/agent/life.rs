@@ -417,7 +417,7 @@ mod tests {
         let ports = modbus_ports(&plan, Mono(0));
         assert_eq!(ports[0].address, modbus::Address::RtuOverTcp { host: "10.0.0.1".to_owned(), port: 4001 });
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
-        assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
+        assert_eq!(ports[0].learned.as_deref(), Some(Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
     }
 
