@@ -291,4 +291,7 @@ fn certificates_of_a_mirror_come_are_mended_and_renewed_without_a_restart() {
     assert!(Station::of(&new).connect(port).is_err(), "it does not believe us");
     told(&mut rig, failure, "localhost.pem has expired on 2001-01-01");
     told(&mut rig, failure, "renew it");
+    let (exit, found) = rig.agent.ask(&["doctor", "--config", &config]).expect("it can be asked");
+    assert_eq!(exit.code(), Some(1), "{found}");
+    assert!(found.lines().any(|line| line.contains("mirror/localhost.pem") && line.contains("has expired")), "{found}");
 }
