@@ -11,4 +11,5 @@ pub mod journal;
 pub mod measure;
 pub mod normalise;
 pub mod source;
+pub mod tls;
 pub mod uplink;

@@ -1,6 +1,8 @@
 //! Charging sessions end to end: recorded frames through the mirror feed and from files, the agent, mosquitto, a consumer;
 //! judged against what the senders of the recordings meant (`tests/data/iso15118/README.md`).
 
+#[path = "sessions/guarded.rs"]
+mod guarded;
 #[path = "sessions/live.rs"]
 mod live;
 #[path = "sessions/rig.rs"]
@@ -71,8 +73,17 @@ fn fits(told: &Value, expected: &Expected) -> bool {
 #[test]
 fn every_value_at_the_broker_is_what_its_sender_meant() {
     let mut rig = Rig::start(&mirror_of(SESSIONS.len()));
-    let scripts: Vec<Script> = (1..).zip(SESSIONS).map(|(connector, name)| Script::of(name, connector)).collect();
     let mut mirror = Mirror::connect(&rig.path("mirror.sock"));
+    let compared = play_and_judge(&mut rig, &mut mirror, &SESSIONS);
+    assert!(compared > 3_000, "{compared}");
+    let status = rig.agent.terminate(std::time::Duration::from_secs(15)).expect("it ends");
+    assert!(status.success());
+}
+
+/// Plays these sessions at once, one at each connector, and holds every value and event at the broker against what its sender
+/// meant. How many values were compared.
+fn play_and_judge(rig: &mut Rig, mirror: &mut Mirror, sessions: &[&str]) -> usize {
+    let scripts: Vec<Script> = (1..).zip(sessions).map(|(connector, name)| Script::of(name, connector)).collect();
     scripts.iter().for_each(|script| mirror.send(0, script.connector, b"[fe80::1]:50000"));
     let longest = scripts.iter().map(|script| script.frames.len()).max().expect("there are some");
     let mut compared = 0;
@@ -143,12 +154,10 @@ fn every_value_at_the_broker_is_what_its_sender_meant() {
         }
     }
     println!("{compared} values of {} sessions compared at the broker", scripts.len());
-    assert!(compared > 3_000, "{compared}");
     rig.wait_for_status("every session in the status", |status| {
-        (1..=SESSIONS.len()).all(|n| status.number(&format!("/devices/evse-{n}/session/sessions")) == Some(1))
+        (1..=sessions.len()).all(|n| status.number(&format!("/devices/evse-{n}/session/sessions")) == Some(1))
     });
-    let status = rig.agent.terminate(std::time::Duration::from_secs(15)).expect("it ends");
-    assert!(status.success());
+    compared
 }
 
 #[test]
@@ -246,12 +255,23 @@ fn a_recorded_pair_of_files_is_a_bus() {
 #[test]
 fn the_sender_of_the_readme_is_a_feed() {
     let mut rig = Rig::start(&mirror_of(1));
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, code) = readme.split_once("```python\n").expect("a sender");
-    let (code, _) = code.split_once("```").expect("its end");
+    let [code, _] = senders_of_the_readme();
     let socket = rig.path("mirror.sock");
     let code = code.replace("/run/v2g-edge/iso15118.sock", &socket.display().to_string());
     assert!(code.contains(&socket.display().to_string()));
+    send_by_python(&code);
+    assert_two_frames_of_a_handshake(&mut rig);
+}
+
+/// The one for a unix socket, and what is another for TLS.
+fn senders_of_the_readme() -> [String; 2] {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    let (_, feeds) = readme.split_once("**Mirror feed**").expect("its part");
+    let mut blocks = feeds.split("```python\n").skip(1).map(|block| block.split("```").next().expect("its end"));
+    std::array::from_fn(|_| blocks.next().expect("a sender").to_owned())
+}
+
+fn send_by_python(code: &str) {
     let hex =
         |side: &str| recorded("iso20-dcbpt-sched", side)[0].iter().map(|b| format!("{b:02x}")).collect::<String>();
     let frames = format!(
@@ -261,6 +281,9 @@ fn the_sender_of_the_readme_is_a_feed() {
     );
     let sent = std::process::Command::new("python3").args(["-c", &format!("{frames}{code}")]).output().expect("python");
     assert!(sent.status.success(), "{sent:?}");
+}
+
+fn assert_two_frames_of_a_handshake(rig: &mut Rig) {
     rig.wait_for_status("the two frames of the handshake", |status| {
         status.number("/devices/evse-1/session/messages") == Some(2)
             && status.text("/devices/evse-1/session/state") == Some("idle")

@@ -13,24 +13,40 @@ enum Reach {
 }
 
 /// The import table (src/ARCHITECTURE.md). `hal` is the crate.
-const TABLE: [(&str, Reach); 12] = [
+const TABLE: [(&str, Reach); 13] = [
     ("measure", Only(&[])),
     ("health", Only(&["measure"])),
     ("config", Only(&["measure"])),
-    ("source", Only(&["measure", "health", "hal"])),
+    ("tls", Only(&["measure"])),
+    ("source", Only(&["measure", "health", "tls", "hal"])),
     ("normalise", Only(&["measure"])),
     ("aggregate", Only(&["measure"])),
     ("journal", Only(&["measure", "health"])),
-    ("uplink", Only(&["measure", "health", "journal"])),
+    ("uplink", Only(&["measure", "health", "journal", "tls"])),
     ("api", Only(&["measure", "health", "journal", "config"])),
     ("agent", Everything),
-    ("cli", Only(&["agent", "config", "journal", "health", "hal", "api", "uplink", "measure", "source", "normalise"])),
+    (
+        "cli",
+        Only(&[
+            "agent",
+            "config",
+            "journal",
+            "health",
+            "hal",
+            "api",
+            "uplink",
+            "measure",
+            "source",
+            "normalise",
+            "tls",
+        ]),
+    ),
     // The crate's front page and the binary name rooms, and nothing else.
     ("", Everything),
 ];
 
 /// Heavy crates and the paths below `src/` in which they may be named.
-const HEAVY: [(&str, &[&str]); 15] = [
+const HEAVY: [(&str, &[&str]); 16] = [
     ("tokio_serial", &[]),
     ("tokio_modbus", &[]),
     ("socketcan", &[]),
@@ -41,7 +57,8 @@ const HEAVY: [(&str, &[&str]); 15] = [
     ("zstd", &["journal/squeeze.rs"]),
     ("redb", &[]),
     ("rumqttc", &["uplink/"]),
-    ("rustls", &["uplink/"]),
+    ("rustls", &["tls/", "uplink/"]),
+    ("tokio_rustls", &["tls/"]),
     ("toml", &["config/"]),
     ("clap", &["cli/"]),
     ("rumqttd", &["cli/demo/"]),

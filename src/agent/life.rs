@@ -1,5 +1,6 @@
 //! One life: a plan becomes tasks, and the tasks end in order.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
-use crate::uplink;
+use crate::{tls, uplink};
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
@@ -237,6 +238,9 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
         let feed = match tap.clone() {
             Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
             Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            Tap::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
+                sessions::Feed::MirrorTls { host, port, files: server_files(&ca, &own) }
+            }
             Tap::Interface(interface) => sessions::Feed::Tap(interface),
             Tap::Files(pairs) => sessions::Feed::Files(pairs),
         };
@@ -314,9 +318,17 @@ pub(super) fn link(link: &LinkPlan) -> uplink::Link {
 }
 
 /// What the plan says of TLS.
-pub(super) fn tls_files(tls: &TlsPlan) -> uplink::TlsFiles {
-    let own = |own: &OwnTlsPlan| uplink::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() };
-    uplink::TlsFiles { ca: tls.ca.clone(), own: tls.own.as_ref().map(own) }
+pub(super) fn tls_files(plan: &TlsPlan) -> tls::TlsFiles {
+    tls::TlsFiles { ca: plan.ca.clone(), own: plan.own.as_ref().map(own_files) }
+}
+
+/// What the plan says of a mirror feed's TLS.
+pub(super) fn server_files(ca: &Path, own: &OwnTlsPlan) -> tls::ServerFiles {
+    tls::ServerFiles { ca: ca.to_owned(), own: own_files(own) }
+}
+
+fn own_files(own: &OwnTlsPlan) -> tls::OwnFiles {
+    tls::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() }
 }
 
 /// What the plan says of name and password.
@@ -405,7 +417,7 @@ mod tests {
         let ports = modbus_ports(&plan, Mono(0));
         assert_eq!(ports[0].address, modbus::Address::RtuOverTcp { host: "10.0.0.1".to_owned(), port: 4001 });
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
-        assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
+        assert_eq!(ports[0].learned.as_deref(), Some(Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
     }
 

@@ -8,7 +8,7 @@
 //!          └ SIGTERM: sources stop, the last window is kept, the uplink drains, the journal closes
 //! ```
 //!
-//! - A life begins with any of these broken: bus, broker, disk, clock. It says READY once its tasks run.
+//! - A life begins with any of these broken: bus, broker, disk, clock, the certificates of a mirror feed. It says READY once its tasks run.
 //! - A task that panics ends its life, not the process; more than [`FAULTS_MAX`] such ends within
 //!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
 //! - A reload that does not pass `check` changes nothing. The gateway's id, its site and the state directory
@@ -21,9 +21,10 @@ mod task;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Faults;
+use crate::config::{Faults, Mirror, Tap, Wire};
 use crate::health::LogError;
 use crate::journal;
+use crate::measure::BusId;
 
 pub use task::run;
 
@@ -72,8 +73,16 @@ pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
 
 /// What a plan says of TLS towards the brokers.
 #[must_use]
-pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
+pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::tls::TlsFiles {
     life::tls_files(plan)
+}
+
+/// What a plan says of the TLS of its mirror feeds, each with its bus.
+pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, crate::tls::ServerFiles)> {
+    plan.buses.iter().filter_map(|bus| match &bus.wire {
+        Wire::Iso15118(Tap::Mirror(Mirror::Tls { ca, own, .. })) => Some((&bus.id, life::server_files(ca, own))),
+        _ => None,
+    })
 }
 
 /// What a plan says of a way out to the brokers.

@@ -28,7 +28,7 @@ const QUIET_CHECK: Duration = Duration::from_secs(5);
 /// # Errors
 /// See [`AgentError`].
 pub fn run(options: &Options) -> Result<(), AgentError> {
-    let plan = config::load(&options.config).map_err(AgentError::Config)?;
+    let plan = config::load_to_run(&options.config).map_err(AgentError::Config)?;
     init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
     hal::trim_heap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;

@@ -12,8 +12,9 @@ use super::Exit;
 use crate::agent;
 use crate::config;
 use crate::measure::Utc;
+use crate::tls::TlsFiles;
+use crate::uplink::Broker;
 use crate::uplink::audit::{self, ConsumerSettings, Heard, Judge, Verdict};
-use crate::uplink::{Broker, TlsFiles};
 
 /// Messages between the connection and the judge: a second of a fast replay.
 const MESSAGES_MAX: usize = 1024;

@@ -13,7 +13,7 @@ use super::show::Paint;
 use super::{ConfigPath, Exit};
 use crate::config::{self, BrokerUrl, LinkPlan, Plan, UplinkPlan};
 use crate::measure::{ClockTrust, Stamp};
-use crate::{agent, uplink};
+use crate::{agent, tls, uplink};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let mut checks = vec![Check::new(format!("configuration {}", path.display()), Verdict::Good, "no mistake")];
     checks.push(clock(now));
     checks.push(journal(&plan));
-    checks.extend(certificates(&plan.uplink, now));
+    checks.extend(certificates(&plan, now));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     checks.extend(runtime.block_on(brokers(&plan.uplink)));
 
@@ -127,24 +127,36 @@ fn writable(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-fn certificates(uplink: &UplinkPlan, now: Stamp) -> Vec<Check> {
-    let Some(tls) = &uplink.tls else { return Vec::new() };
-    let files = agent::tls_files(tls);
-    if let Err(error) = uplink::examine(&files) {
-        return vec![Check::new("[uplink.tls]", Verdict::Bad, error.to_string())];
-    }
-    let check = |days: uplink::Days| {
-        let what = format!("certificate {}", days.path.display());
-        let until = days.until.rfc3339();
-        match (days.problem(now.utc), days.warning(now.utc)) {
-            (Some(problem), _) => Check::new(what, Verdict::Bad, problem),
-            (None, Some(left)) => {
-                Check::new(what, Verdict::Watch, format!("expires within {left} days, on {until}: renew it"))
-            }
-            (None, None) => Check::new(what, Verdict::Good, format!("valid until {until}")),
+/// Those of the uplink and of the mirror feeds.
+fn certificates(plan: &Plan, now: Stamp) -> Vec<Check> {
+    let ours = plan.uplink.tls.iter().map(agent::tls_files).map(|files| {
+        let paths: Vec<_> = files.certificates().cloned().collect();
+        ("[uplink.tls]".to_owned(), tls::examine(&files), paths)
+    });
+    let of_feeds = agent::feed_files(plan).map(|(bus, files)| {
+        let paths: Vec<_> = files.certificates().cloned().collect();
+        (format!("[bus.{bus}] iso15118"), files.examine(), paths)
+    });
+    let mut checks = Vec::new();
+    for (table, examined, paths) in ours.chain(of_feeds) {
+        match examined {
+            Err(error) => checks.push(Check::new(table, Verdict::Bad, error.to_string())),
+            Ok(()) => checks.extend(tls::days(&paths).into_iter().map(|days| validity(&days, now))),
         }
-    };
-    uplink::days(&files).into_iter().map(check).collect()
+    }
+    checks
+}
+
+fn validity(days: &tls::Days, now: Stamp) -> Check {
+    let what = format!("certificate {}", days.path.display());
+    let until = days.until.rfc3339();
+    match (days.problem(now.utc), days.warning(now.utc)) {
+        (Some(problem), _) => Check::new(what, Verdict::Bad, problem),
+        (None, Some(left)) => {
+            Check::new(what, Verdict::Watch, format!("expires within {left} days, on {until}: renew it"))
+        }
+        (None, None) => Check::new(what, Verdict::Good, format!("valid until {until}")),
+    }
 }
 
 /// Asks every broker by every link, under a client id that is not the gateway's.

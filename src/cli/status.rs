@@ -88,7 +88,8 @@ fn troubles(report: &Report) -> Vec<String> {
         if let (DeviceState::Silent(why), last) = (device.state, &device.last_failure) {
             found.push(format!("{id} is silent ({}): {}", why.as_str(), last.as_deref().unwrap_or("no detail")));
         } else if let Some(trouble) = &device.trouble {
-            found.push(format!("{id} answers, but {trouble}"));
+            let answers = if device.state == DeviceState::Answering { " answers, but" } else { ":" };
+            found.push(format!("{id}{answers} {trouble}"));
         }
     }
     let uplink = &report.status.uplink;
@@ -261,6 +262,10 @@ fn session_text(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> S
         let namespace = session.namespace.as_deref().map_or_else(String::new, |name| format!(" (negotiated: {name})"));
         let text = format!("unreadable: {}{namespace}", unreadable.join(", "));
         parts.push(if session.readable { text } else { paint.bad(&text) });
+    }
+    if !session.refused.is_empty() {
+        let refused: Vec<String> = session.refused.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        parts.push(format!("senders not let in: {}", refused.join(", ")));
     }
     parts.join(", ")
 }

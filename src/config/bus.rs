@@ -4,13 +4,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Surroundings;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, Parity, SerialLine, Tap, Wire};
+use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, OwnTlsPlan, Parity, SerialLine, Tap, Wire};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
+use super::uplink::{file, secret};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -52,6 +54,9 @@ pub(super) const ISO15118: Form = Form {
     table: "bus.*.iso15118",
     keys: &[
         ("mirror", "\"unix:/run/v2g-edge/iso15118.sock\""),
+        ("ca", "\"/etc/v2g-edge/tls/stations-ca.pem\""),
+        ("certificate", "\"/etc/v2g-edge/tls/mirror.pem\""),
+        ("key", "\"/etc/v2g-edge/tls/mirror.key\""),
         ("tap", "\"eth1\""),
         ("files", "[\"a.ev.bin\", \"a.se.bin\"]"),
     ],
@@ -73,11 +78,13 @@ const RESTART_DEFAULT: Duration = Duration::from_secs(1);
 /// `IFNAMSIZ` less its final NUL.
 const INTERFACE_BYTES_MAX: usize = 15;
 const FILES_MAX: usize = 64;
+/// What a mirror feed needs for `tls:`.
+const TLS_KEYS: [&str; 3] = ["ca", "certificate", "key"];
 /// `sun_path` less its end.
 const SOCKET_BYTES_MAX: usize = 107;
 
 /// One bus; `None` after reporting what is wrong with it.
-pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusPlan> {
+pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table, surroundings: &Surroundings) -> Option<BusPlan> {
     let section = Section::new(scope, &BUS, format!("bus.{}", entry.key), table);
     let id = super::child_name(scope, &section.title, entry);
     let kinds = section.present(&["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
@@ -85,7 +92,7 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table) -> Option<BusP
         ["modbus-tcp"] => section.section("modbus-tcp", &MODBUS_TCP).map(|s| modbus_tcp(&s)),
         ["modbus-rtu"] => section.section("modbus-rtu", &MODBUS_RTU).and_then(|s| modbus_rtu(&s)),
         ["can"] => section.section("can", &CAN).and_then(|s| can(&s)),
-        [_iso15118] => section.section("iso15118", &ISO15118).and_then(|s| iso15118(&s)),
+        [_iso15118] => section.section("iso15118", &ISO15118).and_then(|s| iso15118(&s, surroundings)),
         [] => {
             let remedy = "modbus-tcp = {}   (or modbus-rtu, can, iso15118)";
             section.blame_header(format!("the bus {} does not say what it is", entry.key), remedy);
@@ -175,9 +182,14 @@ fn can(section: &Section<'_>) -> Option<Wire> {
     Some(Wire::Can(CanBus { source: source?, bitrate, sample_point, fd, data_bitrate, restart, listen_only }))
 }
 
-fn iso15118(section: &Section<'_>) -> Option<Wire> {
+fn iso15118(section: &Section<'_>, surroundings: &Surroundings) -> Option<Wire> {
+    if !section.has("mirror") {
+        for key in section.present(&TLS_KEYS) {
+            section.blame(key, "only a mirror feed has TLS", "delete this key");
+        }
+    }
     match section.present(&["mirror", "tap", "files"]).as_slice() {
-        ["mirror"] => section.optional("mirror", mirror).map(Tap::Mirror),
+        ["mirror"] => mirror(section, surroundings).map(Tap::Mirror),
         ["tap"] => section.optional("tap", interface).map(Tap::Interface),
         ["files"] => recordings(section).map(Tap::Files),
         _ => {
@@ -191,15 +203,59 @@ fn iso15118(section: &Section<'_>) -> Option<Wire> {
     .map(Wire::Iso15118)
 }
 
-/// `unix:/path` or `tcp:host:port`.
-fn mirror(value: &Value) -> Taken<Mirror> {
+/// Where a mirror feed comes in, as the file has it.
+enum Given {
+    Unix(PathBuf),
+    Tcp(Endpoint),
+    Tls(Endpoint),
+}
+
+fn mirror(section: &Section<'_>, surroundings: &Surroundings) -> Option<Mirror> {
+    let given = section.optional("mirror", given);
+    if !matches!(given, Some(Given::Tls(_)) | None) {
+        for key in section.present(&TLS_KEYS) {
+            let remedy = "mirror = \"tls:0.0.0.0:15119\", or delete this key";
+            section.blame(key, format!("{key} is for a mirror feed over TLS, which this one is not"), remedy);
+        }
+    }
+    match given? {
+        Given::Unix(path) => Some(Mirror::Unix(path)),
+        Given::Tcp(endpoint) => Some(Mirror::Tcp(endpoint)),
+        Given::Tls(endpoint) => {
+            let around = surroundings.of_feeds();
+            let ca = section.required("ca", |value| file(value, &around));
+            let certificate = section.required("certificate", |value| file(value, &around));
+            let key = section.required("key", |value| secret(value, &around));
+            Some(Mirror::Tls { endpoint, ca: ca?, own: OwnTlsPlan { certificate: certificate?, key: key? } })
+        }
+    }
+}
+
+/// `unix:/path`, `tcp:host:port` on loopback, or `tls:host:port`.
+fn given(value: &Value) -> Taken<Given> {
     let given = text(value)?;
-    let unix = given.strip_prefix("unix:").filter(|path| path.starts_with('/') && path.len() <= SOCKET_BYTES_MAX);
-    let tcp = given.strip_prefix("tcp:").filter(|at| at.contains(':')).and_then(|at| Endpoint::parse(at, 1).ok());
-    match (unix, tcp) {
-        (Some(path), _) => Ok(Mirror::Unix(PathBuf::from(path))),
-        (_, Some(endpoint)) => Ok(Mirror::Tcp(endpoint)),
-        _ => Err(Wrong::noted("is no socket", "unix:/path or tcp:host:port")),
+    let endpoint = |at: &str| Some(at).filter(|at| at.contains(':')).and_then(|at| Endpoint::parse(at, 1).ok());
+    let found = match given.split_once(':') {
+        Some(("unix", path)) if path.starts_with('/') && path.len() <= SOCKET_BYTES_MAX => {
+            Some(Given::Unix(PathBuf::from(path)))
+        }
+        Some(("tcp", at)) => endpoint(at).map(Given::Tcp),
+        Some(("tls", at)) => endpoint(at).map(Given::Tls),
+        _ => None,
+    };
+    match found {
+        Some(Given::Tcp(endpoint)) if !endpoint.is_loopback() => {
+            let problem = format!("= \"{given}\" takes the vehicles' session data readable over the network");
+            let tls: String = TLS_KEYS.iter().map(|key| format!(", {key} = {}", ISO15118.example(key))).collect();
+            let port = endpoint.port;
+            let action = format!(
+                "mirror = \"tls:{endpoint}\"{tls}\nor, with a tunnel (stunnel, ssh) that ends on this \
+                 machine, mirror = \"tcp:127.0.0.1:{port}\""
+            );
+            Err(Wrong::action(problem, action))
+        }
+        Some(found) => Ok(found),
+        None => Err(Wrong::noted("is no socket", "unix:/path, tcp:host:port on loopback, or tls:host:port")),
     }
 }
 

@@ -137,7 +137,7 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
     let Some(BusPlan { id, wire, .. }) = bus else {
         // The bus has been reported; what it would ask of the device is not known.
         section.optional("address", address);
-        section.required("unit", unit);
+        section.optional("unit", unit);
         return None;
     };
     match wire {

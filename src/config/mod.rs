@@ -98,7 +98,10 @@ const FORMS: [&Form; 16] = [
 pub struct Surroundings {
     directory: PathBuf,
     profiles: ProfileSource,
+    /// Whether files that the uplink needs are looked at.
     checks_files: bool,
+    /// Whether those of a mirror feed are, without which all else goes on.
+    checks_feeds: bool,
 }
 
 impl Surroundings {
@@ -107,19 +110,29 @@ impl Surroundings {
     pub fn of(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         let profiles = ProfileSource::built_in().and_directory(directory.join("devices"));
-        Self { directory, profiles, checks_files: true }
+        Self { directory, profiles, checks_files: true, checks_feeds: true }
     }
 
     /// None: built-in profiles only, and no file is looked at. For a text that is to run elsewhere.
     #[must_use]
     pub fn none() -> Self {
-        Self { directory: PathBuf::from("/"), profiles: ProfileSource::built_in(), checks_files: false }
+        Self {
+            directory: PathBuf::from("/"),
+            profiles: ProfileSource::built_in(),
+            checks_files: false,
+            checks_feeds: false,
+        }
     }
 
     /// With these profiles instead.
     #[must_use]
     pub fn with_profiles(self, profiles: ProfileSource) -> Self {
         Self { profiles, ..self }
+    }
+
+    /// For what a mirror feed needs.
+    fn of_feeds(&self) -> Self {
+        Self { checks_files: self.checks_feeds, ..self.clone() }
     }
 }
 
@@ -142,6 +155,19 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
 /// # Errors
 /// All mistakes in it, or the one that it cannot be read.
 pub fn load(path: &Path) -> Result<Plan, Faults> {
+    read(path, Surroundings::of)
+}
+
+/// Reads a configuration file to run it: as [`load`], but the certificates of a mirror feed need not be there. The agent starts
+/// without them, says so in `status`, and hears the feed when they are.
+///
+/// # Errors
+/// All mistakes in it, or the one that it cannot be read.
+pub fn load_to_run(path: &Path) -> Result<Plan, Faults> {
+    read(path, |directory| Surroundings { checks_feeds: false, ..Surroundings::of(directory) })
+}
+
+fn read(path: &Path, surroundings: impl FnOnce(PathBuf) -> Surroundings) -> Result<Plan, Faults> {
     let name = path.display().to_string();
     let text = match read_text(path) {
         Ok(text) => text,
@@ -159,7 +185,7 @@ pub fn load(path: &Path) -> Result<Plan, Faults> {
     };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    parse(&text, &name, &Surroundings::of(absolute))
+    parse(&text, &name, &surroundings(absolute))
 }
 
 /// Reads a configuration text. `source` is what to call it in messages.
@@ -198,7 +224,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
 
     let bus_tables = named_family(scope, &file, "bus", BUSES_MAX);
     let read_bus = |(entry, table): &(&Entry, &Table)| {
-        let plan = bus::bus(scope, entry, table)?;
+        let plan = bus::bus(scope, entry, table, surroundings)?;
         Some((plan, Place::new(scope.source, entry.key_span.clone())))
     };
     let placed_buses: Vec<(BusPlan, Place)> = bus_tables.iter().filter_map(read_bus).collect();

@@ -158,7 +158,7 @@ pub struct TlsPlan {
     pub own: Option<OwnTlsPlan>,
 }
 
-/// Our half of mutual TLS.
+/// Our half of mutual TLS. Absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnTlsPlan {
     /// PEM, our certificate with its chain.
@@ -352,8 +352,17 @@ pub enum Tap {
 pub enum Mirror {
     /// A unix socket; absolute, at most 107 bytes.
     Unix(PathBuf),
-    /// An address of this machine.
+    /// An address of this machine, on loopback.
     Tcp(Endpoint),
+    /// An address of this machine; who shows a certificate of the authority may send.
+    Tls {
+        /// Where it listens.
+        endpoint: Endpoint,
+        /// Absolute; PEM, the authorities that a sender's certificate may come from. Need not be there.
+        ca: PathBuf,
+        /// What senders are shown. Need not be there.
+        own: OwnTlsPlan,
+    },
 }
 
 /// `[device.*]`, with its profile worked in.

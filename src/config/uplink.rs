@@ -233,13 +233,13 @@ fn tls(section: &Section<'_>, has_login: bool, surroundings: &Surroundings) -> O
 }
 
 /// A file that is there, and closed to all but its owner.
-fn secret(value: &Value, surroundings: &Surroundings) -> Taken<PathBuf> {
+pub(super) fn secret(value: &Value, surroundings: &Surroundings) -> Taken<PathBuf> {
     let path = file(value, surroundings)?;
     if surroundings.checks_files { private(&path).map(|()| path) } else { Ok(path) }
 }
 
 /// A file that is there. A relative path counts from the directory of the configuration file.
-fn file(value: &Value, surroundings: &Surroundings) -> Taken<PathBuf> {
+pub(super) fn file(value: &Value, surroundings: &Surroundings) -> Taken<PathBuf> {
     let given = text(value)?;
     let path = surroundings.directory.join(&given);
     if given.is_empty() || given.contains('\0') {

@@ -155,6 +155,10 @@ pub struct SessionFacts {
     pub last_end: Option<String>,
     /// From the charger's clock, as its feed says, to ours; ms.
     pub lag_ms: Option<f64>,
+    /// Senders that were not let in since the start, by reason; at the first device of their bus, as nobody knows for which
+    /// connector they would have spoken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// A CAN bus, as its source sees it. Counts are since the start.

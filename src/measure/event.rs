@@ -88,7 +88,7 @@ pub enum EventKind {
     },
     /// A connection to this broker was made.
     UplinkOnline(Arc<str>),
-    /// A certificate of `[uplink.tls]` ends.
+    /// A certificate of `[uplink.tls]` or of a mirror feed ends.
     CertificateExpires {
         /// The file.
         file: Arc<str>,

@@ -410,6 +410,15 @@ pub enum SessionEvent {
         /// What ended it.
         reason: Arc<str>,
     },
+    /// Senders that were not let in: no feed of theirs was heard.
+    FeedRefused {
+        /// Why: `tls_unknown_ca`, `tls_no_certificate`, `tls_expired`, `tls_not_spoken`, …
+        reason: Arc<str>,
+        /// How many for this reason since the last such event.
+        count: u64,
+        /// The last one: its address, what happened, and what to do.
+        detail: Arc<str>,
+    },
 }
 
 /// A field of an event.
@@ -436,6 +445,7 @@ impl SessionEvent {
             Self::Readable { .. } => "session_readable",
             Self::FeedConnected => "feed_connected",
             Self::FeedLost { .. } => "feed_lost",
+            Self::FeedRefused { .. } => "feed_refused",
         }
     }
 
@@ -472,6 +482,9 @@ impl SessionEvent {
             Self::Readable { count } => vec![("count", Count(*count))],
             Self::FeedConnected => vec![("reason", Text("connected"))],
             Self::FeedLost { reason } => vec![("reason", Text(reason))],
+            Self::FeedRefused { reason, count, detail } => {
+                vec![("reason", Text(reason)), ("count", Count(*count)), ("detail", Text(detail))]
+            }
         };
         all.into_iter().filter(|(_, fact)| *fact != Text("")).collect()
     }

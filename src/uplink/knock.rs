@@ -1,8 +1,10 @@
 //! Whether a broker would take us, without being the gateway: for `v2g-edge doctor`.
 
-use super::client::{Connection, Dial, Happened};
-use super::settings::{Broker, Link, Login, TlsFiles};
 use std::time::Duration;
+
+use super::client::{Connection, Dial, Happened};
+use super::settings::{Broker, Link, Login};
+use crate::tls::TlsFiles;
 
 /// Short; the connection lasts for one CONNACK.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

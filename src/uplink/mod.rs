@@ -34,9 +34,7 @@ mod task;
 mod tls;
 mod watch;
 pub mod wire;
-mod x509;
 
 pub use knock::{Granted, Refused, knock};
-pub use settings::{Birth, Broker, Link, Login, OwnFiles, Settings, TlsFiles};
+pub use settings::{Birth, Broker, Link, Login, Settings};
 pub use task::{Surroundings, run};
-pub use tls::{Days, TlsError, days, examine};

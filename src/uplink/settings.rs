@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::wire::DeviceCard;
 use crate::measure::{Epoch, GatewayId, SiteId, Stamp};
+use crate::tls::TlsFiles;
 
 /// How to reach the broker, and as whom.
 #[derive(Debug, Clone)]
@@ -32,6 +33,14 @@ pub struct Settings {
     pub drain: Duration,
     /// Who is there.
     pub birth: Birth,
+}
+
+impl Settings {
+    /// All that is read anew for each connection.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let password = self.login.iter().map(|login| &login.password_file);
+        self.tls.iter().flat_map(TlsFiles::paths).chain(password)
+    }
 }
 
 /// One broker.
@@ -93,38 +102,6 @@ pub struct Link {
     pub history_rate_max: u64,
     /// Bytes of the history lane in a day; `None` where data costs nothing.
     pub history_bytes_per_day: Option<u64>,
-}
-
-/// The PEM files of TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Who may have signed the broker's certificate.
-    pub ca: PathBuf,
-    /// Who we are; `None` for a broker that knows its clients by name and password only.
-    pub own: Option<OwnFiles>,
-}
-
-/// Our half of mutual TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFiles {
-    /// Ours, with its chain.
-    pub certificate: PathBuf,
-    /// The key of ours; readable by its owner only.
-    pub key: PathBuf,
-}
-
-impl TlsFiles {
-    /// Mutual TLS.
-    #[must_use]
-    pub fn mutual(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
-        Self { ca, own: Some(OwnFiles { certificate, key }) }
-    }
-
-    /// All that are read.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        let own = self.own.iter().flat_map(|own| [&own.certificate, &own.key]);
-        std::iter::once(&self.ca).chain(own)
-    }
 }
 
 /// A name and a password.

@@ -14,12 +14,12 @@ use super::client::{Accepted, Connection, Dial, Document, Happened, Loss, probe,
 use super::reason::Reason;
 use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, Settled};
 use super::settings::Settings;
-use super::tls::{self, Fingerprint};
-use super::watch::{Certificates, Told};
+use super::watch::Told;
 use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Facts, LaneFacts, Pulse, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Tide};
 use crate::measure::{EventKind, Stamp};
+use crate::tls::{self, Certificates, Fingerprint, TlsFiles};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -179,7 +179,7 @@ impl Desk {
             in_flight_max: settings.in_flight_max,
             fail_back: settings.fail_back,
         };
-        let files = Fingerprint::of(settings.tls.as_ref(), settings.login.as_ref());
+        let files = Fingerprint::of(settings.files());
         let Surroundings { facts, pulse: _, notices } = surroundings;
         Self {
             session: Session::new(limits, Duration::ZERO),
@@ -225,7 +225,7 @@ impl Desk {
             facts.granted = None;
         });
         self.session.connecting();
-        self.files = Fingerprint::of(self.settings.tls.as_ref(), self.settings.login.as_ref());
+        self.files = Fingerprint::of(self.settings.files());
         let Document { topic, payload } = self.state(Presence::Offline, self.settings.birth.since);
         let dial = Dial {
             broker: &route.broker,
@@ -501,8 +501,8 @@ impl Desk {
         }
         self.looked = Some(now);
         let Some(files) = &self.settings.tls else { return };
-        let seen = Fingerprint::of(Some(files), self.settings.login.as_ref());
-        let days = tls::days(files);
+        let seen = Fingerprint::of(self.settings.files());
+        let days = tls::days(files.certificates());
         let mut news = self.certificates.look(&days, stamp);
         for (text, notice) in news.drain(..) {
             tracing::warn!("uplink: {text}");
@@ -598,8 +598,8 @@ fn alias(lane: Lane, max: u16) -> Option<u16> {
 }
 
 /// What our own certificate says against a connection now.
-fn own_problem(files: &super::settings::TlsFiles, stamp: Stamp) -> Option<String> {
-    tls::days(files).iter().find_map(|days| days.problem(stamp.utc))
+fn own_problem(files: &TlsFiles, stamp: Stamp) -> Option<String> {
+    tls::days(files.certificates()).iter().find_map(|days| days.problem(stamp.utc))
 }
 
 /// Uniform in 0..=1, different in every process and at every call.

@@ -22,6 +22,8 @@ pub(crate) struct Rig {
     pub(crate) agent: Agent,
     pub(crate) consumer: Consumer,
     _broker: Broker,
+    /// In `{dir}/tls`.
+    pub(crate) authority: Authority,
     dir: tempfile::TempDir,
 }
 
@@ -53,7 +55,7 @@ impl Rig {
         let text = std::fs::read_to_string(&file).expect("the configuration");
         std::fs::write(&file, text.replace("window = \"250ms\"", "window = \"50ms\"")).expect("it is ours");
         agent.start().expect("the agent starts");
-        let mut rig = Self { agent, consumer, _broker: broker, dir };
+        let mut rig = Self { agent, consumer, _broker: broker, authority, dir };
         rig.wait_for_status("that it is online", Status::is_online);
         rig
     }
@@ -145,6 +147,11 @@ impl Mirror {
         let look = || std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string());
         let connected = wait_for(SOON, "the mirror's port", look);
         Self(Box::new(connected.unwrap_or_else(|late| panic!("{late}"))))
+    }
+
+    /// Over any connection that stands.
+    pub(crate) fn over(stream: impl std::io::Write + 'static) -> Self {
+        Self(Box::new(stream))
     }
 
     pub(crate) fn send(&mut self, kind: u8, connector: u16, bytes: &[u8]) {

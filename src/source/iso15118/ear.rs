@@ -90,7 +90,7 @@ impl Ear {
     pub(super) fn feed_connected(&mut self, at: Stamp) {
         self.feeds += 1;
         if self.feeds == 1 {
-            self.notice(SessionEvent::FeedConnected, at);
+            self.notice(EventKind::Session(SessionEvent::FeedConnected), at);
         }
     }
 
@@ -99,7 +99,7 @@ impl Ear {
         self.feeds = self.feeds.saturating_sub(1);
         if self.feeds == 0 {
             self.hear(at, |tracker| tracker.handle_close(at.mono));
-            self.notice(SessionEvent::FeedLost { reason: reason.into() }, at);
+            self.notice(EventKind::Session(SessionEvent::FeedLost { reason: reason.into() }), at);
             self.samples.push(Sample { device: self.device, at, payload: Payload::Silent(Missing::Timeout) });
         }
     }
@@ -108,8 +108,14 @@ impl Ear {
         self.feeds > 0
     }
 
-    fn notice(&mut self, event: SessionEvent, at: Stamp) {
-        self.samples.push(Sample { device: self.device, at, payload: Payload::Noticed(EventKind::Session(event)) });
+    /// Something that did not come out of a session.
+    pub(super) fn notice(&mut self, kind: EventKind, at: Stamp) {
+        self.samples.push(Sample { device: self.device, at, payload: Payload::Noticed(kind) });
+        self.dirty = true;
+    }
+
+    /// What is known of it is to be told anew.
+    pub(super) fn touch(&mut self) {
         self.dirty = true;
     }
 

@@ -5,21 +5,23 @@
 //! session at each connector, as [`crate::measure::Sample`]s.
 //!
 //! ```text
-//! mirror ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
-//! tap ─ packet ────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ ear ─▶ samples
-//! files ───────────┘                  └─ trouble ◀── unreadable ────┘
+//! mirror ─ door ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
+//! tap ─ packet ───────────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ ear ─▶ samples
+//! files ──────────────────┘                  └─ trouble ◀── unreadable ────┘
 //! ```
 //!
 //! - Never inline: nothing here can delay or change a byte between vehicle and station. A mirror feed is read as fast as it
 //!   comes and never answered; a tap has no method to send.
 //! - Nothing is silent: another schema, an unknown namespace, a frame that does not decode, garbage, TLS: each has a name, a
 //!   count and an event, at most one a second; the next good frame goes on.
+//! - A mirror feed over the network is mutual TLS 1.3: a sender shows a certificate of the configured CA before a byte of it is
+//!   read as a record. Who is not let in has a name, a count and an event, at most one a minute for each reason.
 //! - Certificates, contract ids (EMAID) and signatures are not read out of a message, and no message is ever logged.
 //! - Phases (`state`): `idle`, `discovery`, `handshake`, `setup`, `authorization`, `service`, `parameters`, `cable_check`, `precharge`,
 //!   `starting`, `charging` (the loop, whichever way power flows), `standby`, `renegotiation`, `stopping`, `welding_detection`,
 //!   `parking`; ends: `terminated`, `paused`, `failed`, `aborted`, `silent`, `superseded`; besides `encrypted`, `unknown_protocol`.
 //!
-//! Bounds: a frame 64 KiB; a record one frame; 16 feeds at a mirror; 8 TCP connections, 64 KiB out of order in each direction, on
+//! Bounds: a frame 64 KiB; a record one frame; 16 feeds at a mirror, and 16 handshakes of 10 s in progress; 8 TCP connections, 64 KiB out of order in each direction, on
 //! a tap; one session for each connector. Nothing survives a restart: a session that runs is joined.
 //!
 //! Deliberately absent: decryption, Plug & Charge contracts, wireless (WPT), pantograph (ACDP) and AC_DER message sets: those
@@ -27,6 +29,7 @@
 
 mod decode;
 mod din;
+mod door;
 mod ear;
 mod energy;
 mod frames;
@@ -36,6 +39,7 @@ mod measured;
 mod message;
 mod packet;
 mod record;
+mod refused;
 mod tap;
 mod task;
 mod tracker;
@@ -56,6 +60,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::measure::{BusId, DeviceIx, DeviceSpec};
+use crate::tls::ServerFiles;
 
 /// One bus with the devices whose sessions are heard on it.
 #[derive(Debug, Clone)]
@@ -75,12 +80,21 @@ pub struct Port {
 pub enum Feed {
     /// A unix socket on which stations send records.
     MirrorUnix(PathBuf),
-    /// A TCP port on which they do.
+    /// A TCP port on which they do, on loopback.
     MirrorTcp {
         /// The address to listen on.
         host: String,
         /// TCP port.
         port: u16,
+    },
+    /// A TCP port on which those of them do who show a certificate.
+    MirrorTls {
+        /// The address to listen on.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// Read anew when they change.
+        files: ServerFiles,
     },
     /// A network interface on which they pass.
     Tap(String),

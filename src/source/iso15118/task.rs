@@ -3,30 +3,35 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hal::{Clock, PacketTap};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::decode::Unreadable;
+use super::door::{Caller, Door, Handshakes, Listener, Stream, is_of_one_caller};
 use super::ear::Ear;
 use super::frames::{Frames, Piece};
 use super::record::{Kind, Record, Records};
+use super::refused::Refusals;
 use super::tap::Tap;
 use super::{Feed, Port};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse, SessionFacts};
-use crate::measure::{Missing, Sample, Stamp};
+use crate::measure::{BusId, EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::tls::{Certificates, Days, Look, Refusal};
 
 /// How often ears are asked for what only time tells: a lost segment, silence, a trouble that goes on.
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait before a socket or an interface that cannot be had is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Between two looks at the files of TLS, beside the one at each connection.
+const LOOK: Duration = Duration::from_secs(5);
 /// A charger has one feed; a depot's controller may serve a few.
 const FEEDS_MAX: usize = 16;
 /// One read of a feed.
@@ -53,6 +58,7 @@ pub async fn run<C: Clock>(
         match &port.feed {
             Feed::MirrorUnix(path) => mirror(Door::Unix(path), &mut desk, &now).await,
             Feed::MirrorTcp { host, port } => mirror(Door::Tcp(host, *port), &mut desk, &now).await,
+            Feed::MirrorTls { host, port, files } => mirror(Door::Tls(host, *port, files), &mut desk, &now).await,
             Feed::Tap(interface) => tap(interface, &mut desk, &now).await,
             Feed::Files(pairs) => replay(pairs, port.window, &mut desk, &now).await,
         }
@@ -67,6 +73,7 @@ pub async fn run<C: Clock>(
 
 /// The ears of a bus, and where they tell.
 struct Desk {
+    bus: BusId,
     ears: Vec<Ear>,
     samples: mpsc::Sender<Sample>,
     facts: Arc<Facts>,
@@ -75,6 +82,11 @@ struct Desk {
     told: Vec<SessionFacts>,
     /// Why nothing can be heard on this bus.
     trouble: Option<String>,
+    /// Who was not let in.
+    refusals: Refusals,
+    certificates: Certificates,
+    /// Why the newest files of TLS are of no use.
+    broken: Option<String>,
 }
 
 impl Desk {
@@ -91,7 +103,18 @@ impl Desk {
         }
         let ears: Vec<Ear> = port.devices.iter().map(Ear::new).collect();
         let told = ears.iter().map(|_| SessionFacts::default()).collect();
-        Self { ears, samples, facts, pulse, told, trouble: None }
+        Self {
+            bus: port.bus.clone(),
+            ears,
+            samples,
+            facts,
+            pulse,
+            told,
+            trouble: None,
+            refusals: Refusals::default(),
+            certificates: Certificates::default(),
+            broken: None,
+        }
     }
 
     /// Lets every ear work.
@@ -140,7 +163,65 @@ impl Desk {
 
     fn tick(&mut self, at: Stamp) {
         self.pulse.beat(at.mono);
+        self.tell_refusals(at);
         self.all(|ear| ear.hear(at, |tracker| tracker.poll(at.mono)));
+    }
+
+    /// A sender is not let in.
+    fn refuse(&mut self, peer: SocketAddr, refusal: &Refusal, at: Stamp) {
+        let Refusal { reason, what, remedy } = refusal;
+        let detail = format!("the sender {peer} was not let in: {what}; {remedy}");
+        tracing::debug!(bus = %self.bus, reason, "{detail}");
+        self.refusals.add(reason, detail.clone(), at.mono);
+        self.told[0].refused = self.refusals.counts();
+        self.facts.device(&self.ears[0].id, |facts| facts.last_failure = Some(detail));
+        self.tell_refusals(at);
+        self.one(0, Ear::touch);
+        self.tell_trouble(at);
+    }
+
+    fn tell_refusals(&mut self, at: Stamp) {
+        let Self { bus, ears, refusals, .. } = self;
+        refusals.poll(at.mono, |event| {
+            if let SessionEvent::FeedRefused { reason, count, detail } = &event {
+                tracing::warn!(%bus, %reason, count, "{detail}");
+            }
+            ears[0].notice(EventKind::Session(event), at);
+        });
+    }
+
+    /// What the files of TLS have become.
+    fn looked(&mut self, look: Look, at: Stamp) {
+        match look {
+            Look::Same => return,
+            Look::Renewed => {
+                tracing::info!(bus = %self.bus, "the files of TLS have changed: new senders get them");
+                self.broken = None;
+            }
+            Look::Broken(error) => {
+                let why = format!("{error}; until it is mended the files before are used further");
+                tracing::warn!(bus = %self.bus, "{why}");
+                self.broken = Some(why);
+            }
+        }
+        self.tell_trouble(at);
+    }
+
+    /// Certificates that end soon are warned of.
+    fn count_days(&mut self, days: &[Days], at: Stamp) {
+        for (text, notice) in self.certificates.look(days, at) {
+            tracing::warn!(bus = %self.bus, "{text}");
+            self.one(0, |ear| ear.notice(notice, at));
+        }
+        self.tell_trouble(at);
+    }
+
+    /// What a person should look at though the bus can be heard.
+    fn tell_trouble(&self, at: Stamp) {
+        let refused = self.refusals.trouble(at.mono).map(str::to_owned);
+        let all: Vec<_> = self.broken.iter().cloned().chain(self.certificates.warnings()).chain(refused).collect();
+        let trouble = (!all.is_empty()).then(|| format!("at its bus {}: {}", self.bus, all.join("; ")));
+        self.facts.device(&self.ears[0].id, |facts| facts.trouble = trouble);
     }
 
     /// Nothing can be heard, or all can again.
@@ -161,56 +242,9 @@ impl Desk {
             });
         }
         self.trouble = trouble;
-    }
-}
-
-/// Where feeds come in.
-enum Door<'a> {
-    Unix(&'a Path),
-    Tcp(&'a str, u16),
-}
-
-enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-type Stream = Box<dyn AsyncRead + Send + Unpin>;
-
-impl Door<'_> {
-    async fn open(&self) -> io::Result<Listener> {
-        match self {
-            Self::Unix(path) => {
-                use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-                // What an agent before this one has left. Only a socket is ever removed.
-                if fs::symlink_metadata(path).is_ok_and(|left| left.file_type().is_socket()) {
-                    fs::remove_file(path)?;
-                }
-                if let Some(directory) = path.parent() {
-                    fs::create_dir_all(directory)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-                Ok(Listener::Unix(listener))
-            }
-            Self::Tcp(host, port) => Ok(Listener::Tcp(TcpListener::bind((*host, *port)).await?)),
+        if self.trouble.is_none() {
+            self.all(Ear::touch);
         }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Unix(path) => path.display().to_string(),
-            Self::Tcp(host, port) => format!("{host} port {port}"),
-        }
-    }
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-        })
     }
 }
 
@@ -231,14 +265,12 @@ struct OpenFeed {
 async fn mirror(door: Door<'_>, desk: &mut Desk, now: &impl Fn() -> Stamp) {
     loop {
         match door.open().await {
-            Ok(listener) => {
+            Ok(mut listener) => {
                 desk.bus_trouble(None);
-                let error = serve(&listener, desk, now).await;
+                let error = serve(&mut listener, desk, now).await;
                 desk.bus_trouble(Some(format!("{}: {error}", door.name())));
             }
-            Err(error) => {
-                desk.bus_trouble(Some(format!("{} cannot be listened on: {error}", door.name())));
-            }
+            Err(closed) => desk.bus_trouble(Some(closed.to_string())),
         }
         desk.tick(now());
         sleep(RETRY).await;
@@ -246,38 +278,98 @@ async fn mirror(door: Door<'_>, desk: &mut Desk, now: &impl Fn() -> Stamp) {
 }
 
 /// Serves feeds until the listener fails.
-async fn serve(listener: &Listener, desk: &mut Desk, now: &impl Fn() -> Stamp) -> io::Error {
+async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stamp) -> io::Error {
     let (sender, mut news) = mpsc::channel(READS_MAX);
     let mut readers = JoinSet::new();
+    let mut handshakes = Handshakes::default();
     let mut feeds: BTreeMap<u64, OpenFeed> = BTreeMap::new();
     let mut numbers = 0_u64..;
-    let mut ticks = interval(TICK);
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if feeds.len() < FEEDS_MAX => match accepted {
-                Ok(stream) => {
-                    let Some(number) = numbers.next() else { continue };
-                    feeds.insert(number, OpenFeed::default());
-                    readers.spawn(read(number, stream, sender.clone()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return error,
-            },
-            Some(told) = news.recv() => match told {
-                FromFeed::Bytes(number, bytes) => {
-                    let Some(feed) = feeds.get_mut(&number) else { continue };
-                    if let Err(why) = hear_records(feed, &bytes, desk, now()) {
-                        close(feeds.remove(&number), &why, Some(Unreadable::BadRecord), desk, now());
+    let (mut ticks, mut looks) = (interval(TICK), interval(LOOK));
+    let failed = loop {
+        // On the network an open feed keeps nobody from being told that there are too many.
+        let takes_more = if listener.is_guarded() { handshakes.has_room() } else { feeds.len() < FEEDS_MAX };
+        let arrived = tokio::select! {
+            accepted = listener.accept(), if takes_more => match accepted {
+                Ok(Caller::Feed(stream)) => Some(stream),
+                Ok(Caller::Stranger(tcp, peer)) => {
+                    desk.looked(listener.look(), now());
+                    let given_way = listener.acceptor().and_then(|acceptor| handshakes.begin(tcp, peer, acceptor));
+                    if let Some((peer, refusal)) = given_way {
+                        desk.refuse(peer, &refusal, now());
                     }
+                    None
                 }
-                FromFeed::Closed(number, why) => {
-                    let Some(feed) = feeds.remove(&number) else { continue };
-                    let cut_off = (!feed.records.is_between()).then_some(Unreadable::Truncated);
-                    close(Some(feed), &why, cut_off, desk, now());
+                Err(error) if is_of_one_caller(&error) => None,
+                Err(error) => break error,
+            },
+            Some((peer, ended)) = handshakes.next() => match let_in(ended, feeds.len(), listener, now()) {
+                Ok(stream) => {
+                    tracing::info!(bus = %desk.bus, %peer, "a sender was let in by its certificate");
+                    Some(stream)
+                }
+                Err(refusal) => {
+                    desk.refuse(peer, &refusal, now());
+                    None
                 }
             },
-            Some(_) = readers.join_next() => {}
-            _ = ticks.tick() => desk.tick(now()),
+            Some(told) = news.recv() => {
+                from_feed(told, &mut feeds, desk, now());
+                None
+            }
+            Some(_) = readers.join_next() => None,
+            _ = ticks.tick() => {
+                desk.tick(now());
+                None
+            }
+            _ = looks.tick() => {
+                desk.looked(listener.look(), now());
+                desk.count_days(&listener.days(), now());
+                None
+            }
+        };
+        if let (Some(stream), Some(number)) = (arrived, numbers.next()) {
+            feeds.insert(number, OpenFeed::default());
+            readers.spawn(read(number, stream, sender.clone()));
+        }
+    };
+    for feed in feeds.into_values() {
+        close(Some(feed), &format!("the door was closed: {failed}"), None, desk, now());
+    }
+    failed
+}
+
+/// Whether a sender whose handshake has ended may be a feed.
+fn let_in(ended: Result<Stream, Refusal>, feeds: usize, door: &Listener, at: Stamp) -> Result<Stream, Refusal> {
+    match ended {
+        Ok(stream) if feeds < FEEDS_MAX => Ok(stream),
+        Ok(_) => Err(Refusal {
+            reason: "feeds_full",
+            what: format!("{FEEDS_MAX} feeds are open, and no bus has more"),
+            remedy: "let it send over one of them, or give it a bus of its own",
+        }),
+        Err(mut refusal) => {
+            // A sender's words about a certificate are few; what we see in ours is more.
+            let problem = || door.days().iter().find_map(|days| days.problem(at.utc));
+            if let Some(problem) = refusal.blames_us().then(problem).flatten() {
+                refusal.what = format!("{} ({problem})", refusal.what);
+            }
+            Err(refusal)
+        }
+    }
+}
+
+fn from_feed(told: FromFeed, feeds: &mut BTreeMap<u64, OpenFeed>, desk: &mut Desk, at: Stamp) {
+    match told {
+        FromFeed::Bytes(number, bytes) => {
+            let Some(feed) = feeds.get_mut(&number) else { return };
+            if let Err(why) = hear_records(feed, &bytes, desk, at) {
+                close(feeds.remove(&number), &why, Some(Unreadable::BadRecord), desk, at);
+            }
+        }
+        FromFeed::Closed(number, why) => {
+            let Some(feed) = feeds.remove(&number) else { return };
+            let cut_off = (!feed.records.is_between()).then_some(Unreadable::Truncated);
+            close(Some(feed), &why, cut_off, desk, at);
         }
     }
 }
@@ -292,6 +384,10 @@ async fn read(number: u64, mut stream: Stream, news: mpsc::Sender<FromFeed>) {
                 if news.send(FromFeed::Bytes(number, buffer[..length].to_vec())).await.is_err() {
                     return;
                 }
+            }
+            // A record cut off by it is noticed by its length.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                break "the station closed it without TLS's goodbye (close_notify)".to_owned();
             }
             Err(error) => break error.to_string(),
         }

@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::judge::Message;
 use crate::measure::Utc;
+use crate::tls::TlsFiles;
 use crate::uplink::backoff;
 use crate::uplink::client::{Connection, Dial, Happened};
-use crate::uplink::settings::{Broker, Login, TlsFiles};
+use crate::uplink::settings::{Broker, Login};
 
 /// The broker keeps what is sent while the consumer is away for this long.
 const SESSION_KEPT: Duration = Duration::from_secs(3600);

@@ -28,9 +28,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::reason::Reason;
-use super::settings::{Broker, Login, TlsFiles};
-use super::tls;
+use super::settings::{Broker, Login};
 use super::wire::{Batch, CONTENT_TYPE};
+use crate::tls::{self, TlsFiles};
 pub(super) use reach::probe;
 
 /// TCP, TLS and CONNACK together may take this long.
@@ -175,7 +175,8 @@ impl Connection {
     pub(super) fn dial(dial: &Dial<'_>) -> Result<Self, Loss> {
         let tls = if dial.broker.tls { Some(client_config(dial.broker, dial.tls)?) } else { None };
         let unreadable = |error: tls::TlsError| Loss::new(error.to_string(), MEND);
-        let login = dial.login.map(|login| tls::password(login).map(|word| (login.username.clone(), word)));
+        let login =
+            dial.login.map(|login| tls::password(&login.password_file).map(|word| (login.username.clone(), word)));
         let call = Call {
             broker: dial.broker.clone(),
             interface: dial.interface.map(str::to_owned),

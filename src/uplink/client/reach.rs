@@ -1,6 +1,5 @@
 //! From a broker's name to a stream of bytes.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, client_config};
-use crate::uplink::settings::{Broker, TlsFiles};
+use crate::tls::{TlsFiles, rustls_error};
+use crate::uplink::settings::Broker;
 use crate::uplink::tls;
 
 /// Between two addresses of one name (RFC 8305, 5: 250 ms).
@@ -144,23 +144,6 @@ pub(super) fn io_loss(error: &io::Error) -> Loss {
         }
         _ => Loss::new(error.to_string(), "check the link, and the broker's address and port"),
     }
-}
-
-/// The TLS error inside, however deep: rustls errors travel inside of I/O errors.
-pub(super) fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut cause = Some(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        if let Some(io) = inner.downcast_ref::<io::Error>()
-            && let Some(found) = io.get_ref().and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>())
-        {
-            return Some(found);
-        }
-        cause = inner.source();
-    }
-    None
 }
 
 #[cfg(test)]

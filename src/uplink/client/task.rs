@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::keep_alive::{KeepAlive, Need};
 use super::packet::{self, Answer, Incoming, Introduction};
-use super::reach::{Duplex, io_loss, late, reach, rustls_error};
+use super::reach::{Duplex, io_loss, late, reach};
 use super::{Accepted, CONNECT_WITHIN, Call, Happened, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S};
+use crate::tls::rustls_error;
 use crate::uplink::reason::Reason;
 
 /// What may wait to be written: about four windows of a depot, and a bound on what is copied at once.

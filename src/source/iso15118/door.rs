@@ -1,0 +1,235 @@
+//! Where feeds come in: a unix socket, TCP on loopback, or TCP with mutual TLS.
+//!
+//! A stranger on the network is no feed before its handshake is done. Handshakes go on beside each other and beside the feeds, so
+//! that none waits for another; at most [`HANDSHAKES_MAX`] are in progress, and the one too many takes the place of the oldest
+//! from the address that has most: who opens connections and says nothing displaces itself.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::AsyncRead;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::tls::{Acceptor, Days, Look, Refusal, Server, ServerFiles, TlsError, days};
+
+/// As many as there are feeds: all stations of a bus come back at once after an outage.
+const HANDSHAKES_MAX: usize = 16;
+/// A station that has lost its power or its link is noticed after 30 s + 3 × 10 s, and its place is free again.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_PROBES: u32 = 3;
+
+/// What a feed is read from.
+pub(super) type Stream = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Where feeds come in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door<'a> {
+    Unix(&'a Path),
+    Tcp(&'a str, u16),
+    Tls(&'a str, u16, &'a ServerFiles),
+}
+
+/// The door stays closed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Closed {
+    #[error("{name} cannot be listened on: {source}")]
+    Socket { name: String, source: io::Error },
+    #[error("{name} is not listened on: {source}")]
+    Files { name: String, source: TlsError },
+}
+
+impl Door<'_> {
+    pub(super) async fn open(self) -> Result<Listener, Closed> {
+        let server = match self {
+            Self::Tls(_, _, files) => {
+                Some(Server::open(files.clone()).map_err(|source| Closed::Files { name: self.name(), source })?)
+            }
+            Self::Unix(_) | Self::Tcp(..) => None,
+        };
+        let socket = self.bind().await.map_err(|source| Closed::Socket { name: self.name(), source })?;
+        Ok(Listener { socket, server })
+    }
+
+    async fn bind(self) -> io::Result<Socket> {
+        match self {
+            Self::Unix(path) => {
+                use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+                // What an agent before this one has left. Only a socket is ever removed.
+                if fs::symlink_metadata(path).is_ok_and(|left| left.file_type().is_socket()) {
+                    fs::remove_file(path)?;
+                }
+                if let Some(directory) = path.parent() {
+                    fs::create_dir_all(directory)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+                Ok(Socket::Unix(listener))
+            }
+            Self::Tcp(host, port) | Self::Tls(host, port, _) => Ok(Socket::Tcp(TcpListener::bind((host, port)).await?)),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Unix(path) => path.display().to_string(),
+            Self::Tcp(host, port) | Self::Tls(host, port, _) => format!("{host} port {port}"),
+        }
+    }
+}
+
+/// An open door.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    /// `None` where whoever connects is a feed.
+    server: Option<Server>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+/// Who has connected.
+pub(super) enum Caller {
+    Feed(Stream),
+    Stranger(TcpStream, SocketAddr),
+}
+
+impl Listener {
+    /// Cancel-safe.
+    pub(super) async fn accept(&self) -> io::Result<Caller> {
+        let (tcp, peer) = match &self.socket {
+            Socket::Unix(listener) => return Ok(Caller::Feed(Box::new(listener.accept().await?.0))),
+            Socket::Tcp(listener) => listener.accept().await?,
+        };
+        if self.server.is_none() {
+            return Ok(Caller::Feed(Box::new(tcp)));
+        }
+        if let Err(error) = keep_alive(&tcp) {
+            tracing::debug!(%error, %peer, "no keep-alive on a feed");
+        }
+        Ok(Caller::Stranger(tcp, peer))
+    }
+
+    /// For a stranger, with the files as they were at the last look; `None` where nobody is one.
+    pub(super) fn acceptor(&self) -> Option<Acceptor> {
+        self.server.as_ref().map(Server::acceptor)
+    }
+
+    /// Whether callers are strangers.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Takes over files that have changed.
+    pub(super) fn look(&mut self) -> Look {
+        self.server.as_mut().map_or(Look::Same, Server::look)
+    }
+
+    /// When its certificates end.
+    pub(super) fn days(&self) -> Vec<Days> {
+        self.server.iter().flat_map(|server| days(server.files().certificates())).collect()
+    }
+}
+
+/// What `accept` says of one connection and not of the door (accept(2): errors of the network are to be tried again).
+pub(super) fn is_of_one_caller(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
+}
+
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(tcp, KEEP_ALIVE_PROBES)?;
+    Ok(())
+}
+
+/// Handshakes in progress. Dropping it ends them.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    tasks: JoinSet<(SocketAddr, Result<Stream, Refusal>)>,
+    /// The oldest first.
+    running: VecDeque<(SocketAddr, AbortHandle)>,
+}
+
+impl Handshakes {
+    /// Whether another may begin: those that have ended and were not taken count, too.
+    pub(super) fn has_room(&self) -> bool {
+        self.tasks.len() < 2 * HANDSHAKES_MAX
+    }
+
+    /// Begins one; who had to give way for it, if anybody had to.
+    pub(super) fn begin(
+        &mut self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        acceptor: Acceptor,
+    ) -> Option<(SocketAddr, Refusal)> {
+        self.running.retain(|(_, task)| !task.is_finished());
+        let displaced = (self.running.len() >= HANDSHAKES_MAX).then(|| {
+            let addresses: Vec<IpAddr> = self.running.iter().map(|(peer, _)| peer.ip()).collect();
+            self.running.remove(to_give_way(&addresses))
+        });
+        let task = self.tasks.spawn(async move {
+            let stream = acceptor.accept(tcp).await.map(|stream| Box::new(stream) as Stream);
+            (peer, stream)
+        });
+        self.running.push_back((peer, task));
+        let (peer, task) = displaced??;
+        task.abort();
+        let refusal = Refusal {
+            reason: "tls_crowded",
+            what: format!("it gave way to another, as more than {HANDSHAKES_MAX} handshakes were in progress"),
+            remedy: "find out what opens connections at this address and does not speak",
+        };
+        Some((peer, refusal))
+    }
+
+    /// The next one that has ended; `None` if there are none. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<(SocketAddr, Result<Stream, Refusal>)> {
+        loop {
+            // Who gave way has been told of.
+            if let Ok(ended) = self.tasks.join_next().await? {
+                return Some(ended);
+            }
+        }
+    }
+}
+
+/// The oldest of the address that has most; `addresses` are by age and not empty.
+fn to_give_way(addresses: &[IpAddr]) -> usize {
+    let of_the_same = |at: usize| addresses.iter().filter(|other| **other == addresses[at]).count();
+    (0..addresses.len()).rev().max_by_key(|at| of_the_same(*at)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_opens_most_gives_way_first_and_among_equals_the_oldest() {
+        let of = |last: u8| IpAddr::from([10, 0, 0, last]);
+        assert_eq!(to_give_way(&[of(1), of(2), of(3)]), 0);
+        assert_eq!(to_give_way(&[of(1), of(2), of(3), of(2)]), 1);
+        assert_eq!(to_give_way(&[of(1), of(2), of(2), of(1), of(3)]), 0);
+    }
+}

@@ -1,0 +1,191 @@
+//! From PEM files to what rustls takes.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::TlsError;
+
+/// The PEM files of TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who may have signed the other end's certificate.
+    pub ca: PathBuf,
+    /// Who we are; `None` for a server that knows its clients by name and password only.
+    pub own: Option<OwnFiles>,
+}
+
+/// Our half of mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFiles {
+    /// Ours, with its chain.
+    pub certificate: PathBuf,
+    /// The key of ours; readable by its owner only.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Mutual TLS.
+    #[must_use]
+    pub fn mutual(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
+        Self { ca, own: Some(OwnFiles { certificate, key }) }
+    }
+
+    /// Those that end some day.
+    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.ca).chain(self.own.iter().map(|own| &own.certificate))
+    }
+
+    /// All that are read.
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let own = self.own.iter().flat_map(|own| [&own.certificate, &own.key]);
+        std::iter::once(&self.ca).chain(own)
+    }
+}
+
+/// Whether these files make a TLS client.
+///
+/// # Errors
+/// [`TlsError`] says which file is wrong, and what to do.
+pub fn examine(files: &TlsFiles) -> Result<(), TlsError> {
+    client(files).map(drop)
+}
+
+/// Reads the files. The server's name is always checked; there is no way to turn that off.
+pub(crate) fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = authorities(&files.ca)?;
+    let own = files.own.as_ref().unwrap_or(&NOBODY);
+    let unfit =
+        |source| TlsError::Unfit { end: "client", certificate: own.certificate.clone(), key: own.key.clone(), source };
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(unfit)?
+        .with_root_certificates(roots);
+    let Some(own) = &files.own else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let (chain, key) = identity(own)?;
+    Ok(Arc::new(builder.with_client_auth_cert(chain, key).map_err(unfit)?))
+}
+
+/// A password: the first line of a file that nobody but its owner can read.
+pub(crate) fn password(path: &Path) -> Result<String, TlsError> {
+    private(path)?;
+    let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
+    let word = text.lines().next().unwrap_or_default();
+    if word.is_empty() || word.len() > usize::from(u16::MAX) {
+        return Err(TlsError::NoPassword(path.to_owned()));
+    }
+    Ok(word.to_owned())
+}
+
+static NOBODY: OwnFiles = OwnFiles { certificate: PathBuf::new(), key: PathBuf::new() };
+
+/// Whose signature counts.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::NotPem {
+            path: path.to_owned(),
+            what: "CA certificate",
+            why: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Who we are, and the proof.
+pub(super) fn identity(own: &OwnFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    private(&own.key)?;
+    let chain = certificates(&own.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| not_pem(&own.key, "private key", error))?;
+    Ok((chain, key))
+}
+
+/// A secret that nobody but its owner can read.
+fn private(path: &Path) -> Result<(), TlsError> {
+    let mode = fs::metadata(path).map_err(|source| unreadable(path, source))?.permissions().mode();
+    if mode & 0o077 == 0 { Ok(()) } else { Err(TlsError::ExposedKey(path.to_owned())) }
+}
+
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| not_pem(path, "certificate", error))?;
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| not_pem(path, "certificate", error))?;
+    if found.is_empty() {
+        return Err(TlsError::NotPem { path: path.to_owned(), what: "certificate", why: "none is in it".to_owned() });
+    }
+    Ok(found)
+}
+
+fn not_pem(path: &Path, what: &'static str, error: pem::Error) -> TlsError {
+    match error {
+        pem::Error::Io(source) => unreadable(path, source),
+        other => TlsError::NotPem { path: path.to_owned(), what, why: other.to_string() },
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> TlsError {
+    TlsError::Unreadable { path: path.to_owned(), source }
+}
+
+/// How the files look from outside: when one is replaced or written, this changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(Vec<Option<Look>>);
+
+/// Inode, length, seconds and nanoseconds of the last change, mode.
+type Look = (u64, u64, i64, i64, u32);
+
+impl Fingerprint {
+    /// As they look now. A file that is not there looks like nothing.
+    #[must_use]
+    pub fn of<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
+        let look = |path: &PathBuf| {
+            let m = fs::metadata(path).ok()?;
+            Some((m.ino(), m.len(), m.mtime(), m.mtime_nsec(), m.mode()))
+        };
+        Self(paths.into_iter().map(look).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hil_tests::certs::{Authority, Validity};
+
+    use super::*;
+
+    fn files(validity: Validity) -> (tempfile::TempDir, TlsFiles) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let made = Authority::new(dir.path(), "ca").expect("a ca").client("gw", validity).expect("a client");
+        (dir, TlsFiles::mutual(made.ca, made.certificate, made.key))
+    }
+
+    #[test]
+    fn an_exposed_key_and_an_exposed_password_are_refused_with_the_cure() {
+        let (dir, files) = files(Validity::Good);
+        let key = files.own.as_ref().expect("mutual").key.clone();
+        let before = Fingerprint::of(files.paths());
+        assert!(client(&files).is_ok());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("ours");
+        let error = client(&files).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
+        assert_ne!(Fingerprint::of(files.paths()), before, "the change is seen from outside");
+
+        let file = dir.path().join("password");
+        assert!(matches!(password(&file), Err(TlsError::Unreadable { .. })));
+        fs::write(&file, "secret\n").expect("ours");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("ours");
+        assert!(matches!(password(&file), Err(TlsError::ExposedKey(_))));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
+        assert_eq!(password(&file).expect("a password"), "secret");
+    }
+
+    #[test]
+    fn a_server_that_wants_no_certificate_of_ours_needs_the_ca_only() {
+        let (_dir, files) = files(Validity::Good);
+        assert!(client(&TlsFiles { own: None, ..files }).is_ok());
+    }
+}
