@@ -337,7 +337,10 @@ impl<S: Store> Heart<S> {
         match self.write_out(Until::Durable) {
             Ok(()) => self.succeeded(now),
             Err(Failure::NoMedium) => return Ok(()),
-            Err(Failure::Store(error)) => return Err(error),
+            Err(Failure::Store(error)) => {
+                self.failed(&error, now);
+                return Err(error);
+            }
         }
         self.carry_out(now);
         self.seal_active()?;

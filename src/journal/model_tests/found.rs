@@ -171,3 +171,10 @@ fn what_went_out_from_memory_is_not_thinned_after_a_cut() {
     ];
     run(WhenFull::Thin, 4_000, &steps.concat());
 }
+
+/// An end that the full medium refused left a batch half way: what came next was put into the same segment again.
+#[test]
+fn an_end_that_fails_leaves_nothing_half_way() {
+    let steps = [appended(10), vec![Step::CommitOn, Step::Fill(true), Step::Stop, Step::Append]];
+    run(WhenFull::Thin, 4_000, &steps.concat());
+}
