@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
+use super::broker_url::BrokerUrl;
 use super::document::Value;
-use super::plan::{BrokerUrl, GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
+use super::plan::{GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
 use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, size_within, text};
 
 pub(super) const UPLINK: Form = Form {
