@@ -30,7 +30,7 @@ const TABLE: [(&str, Reach); 12] = [
 ];
 
 /// Heavy crates and the paths below `src/` in which they may be named.
-const HEAVY: [(&str, &[&str]); 15] = [
+const HEAVY: [(&str, &[&str]); 17] = [
     ("tokio_serial", &[]),
     ("tokio_modbus", &[]),
     ("socketcan", &[]),
@@ -42,6 +42,8 @@ const HEAVY: [(&str, &[&str]); 15] = [
     ("redb", &[]),
     ("rumqttc", &["uplink/"]),
     ("rustls", &["uplink/"]),
+    ("tokio_tungstenite", &["uplink/client/websocket.rs"]),
+    ("httparse", &["uplink/client/websocket.rs"]),
     ("toml", &["config/"]),
     ("clap", &["cli/"]),
     ("rumqttd", &["cli/demo/"]),

@@ -76,6 +76,12 @@ pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::uplink::TlsFiles {
     life::tls_files(plan)
 }
 
+/// What a plan says of a broker.
+#[must_use]
+pub fn broker(url: &crate::config::BrokerUrl) -> crate::uplink::Broker {
+    life::broker(url)
+}
+
 /// What a plan says of a way out to the brokers.
 #[must_use]
 pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {

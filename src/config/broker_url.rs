@@ -5,27 +5,57 @@ use std::str::FromStr;
 
 use super::plan::{Endpoint, InvalidAddress};
 
-/// A broker: `mqtts://host:port`, or `mqtt://` without encryption.
+/// A broker: `mqtts://host:port`, `wss://host:port/path` for MQTT over WebSocket, `mqtt://` and `ws://` without encryption.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BrokerUrl {
-    /// `mqtts`.
+    /// `mqtts` or `wss`.
     pub tls: bool,
     /// A name or an address; an IPv6 address stands here without brackets.
     pub host: String,
-    /// 8883 or 1883 if the text does not say.
+    /// 8883, 1883, 443 or 80 if the text does not say.
     pub port: u16,
+    /// `ws` or `wss`: the path, 1 to 256 bytes from its `/` on, `/mqtt` if the text does not say. `None`: MQTT without
+    /// WebSocket.
+    pub websocket: Option<String>,
 }
 
+/// What brokers offer MQTT at; no standard says (EMQX, HiveMQ and AWS IoT have it so, mosquitto takes any).
+const PATH_DEFAULT: &str = "/mqtt";
+/// It stands in the log, in `status` and in events.
+const PATH_BYTES_MAX: usize = 256;
+
 impl BrokerUrl {
-    /// The registered port of MQTT over TLS.
-    pub const PORT_TLS: u16 = 8883;
-    /// The registered port of MQTT.
-    pub const PORT_PLAIN: u16 = 1883;
+    /// As the text begins.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match (&self.websocket, self.tls) {
+            (None, true) => "mqtts",
+            (None, false) => "mqtt",
+            (Some(_), true) => "wss",
+            (Some(_), false) => "ws",
+        }
+    }
+
+    /// The same with TLS, at its usual port.
+    #[must_use]
+    pub fn encrypted(self) -> Self {
+        Self { tls: true, port: Self::default_port(true, self.websocket.is_some()), ..self }
+    }
 
     /// Whether it is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         Endpoint { host: self.host.clone(), port: self.port }.is_loopback()
+    }
+
+    /// The registered port.
+    fn default_port(tls: bool, websocket: bool) -> u16 {
+        match (websocket, tls) {
+            (false, true) => 8883,
+            (false, false) => 1883,
+            (true, true) => 443,
+            (true, false) => 80,
+        }
     }
 }
 
@@ -34,29 +64,51 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let invalid = |problem: &str| InvalidAddress { problem: problem.to_owned() };
-        let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| invalid("does not begin with mqtts:// or mqtt://"))?;
-        let (tls, default_port) = match scheme {
-            "mqtts" => (true, Self::PORT_TLS),
-            "mqtt" => (false, Self::PORT_PLAIN),
-            _ => return Err(invalid("does not begin with mqtts:// or mqtt://")),
+        let no_scheme = || invalid("does not begin with mqtts://, wss://, mqtt:// or ws://");
+        let (scheme, rest) = text.split_once("://").ok_or_else(no_scheme)?;
+        let (tls, websocket) = match scheme {
+            "mqtts" => (true, false),
+            "mqtt" => (false, false),
+            "wss" => (true, true),
+            "ws" => (false, true),
+            _ => return Err(no_scheme()),
         };
-        if rest.contains('@') {
-            return Err(invalid("has a user in it; the gateway is known by its certificate"));
+        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        if authority.contains('@') {
+            return Err(invalid(
+                "has a user in it; the gateway is known by its certificate, or by username in [uplink]",
+            ));
         }
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains('/') {
-            return Err(invalid("has a path; a broker has only a host and a port"));
+        if rest.contains(['?', '#']) {
+            return Err(invalid(
+                "has a '?' or '#' in it; only host, port and path are taken, as they stand in every log",
+            ));
         }
-        let Endpoint { host, port } = Endpoint::parse(authority, default_port)?;
-        Ok(Self { tls, host, port })
+        let websocket = match (websocket, path) {
+            (false, "" | "/") => None,
+            (false, _) => return Err(invalid("has a path, which only wss:// and ws:// have")),
+            (true, "") => Some(PATH_DEFAULT.to_owned()),
+            (true, path) => Some(read_path(path).ok_or_else(|| {
+                invalid(
+                    "has a path that is longer than 256 bytes or has characters that no path has (write them as %20)",
+                )
+            })?),
+        };
+        let Endpoint { host, port } = Endpoint::parse(authority, Self::default_port(tls, websocket.is_some()))?;
+        Ok(Self { tls, host, port, websocket })
     }
+}
+
+/// A path as HTTP carries it (RFC 3986, 3.3).
+fn read_path(text: &str) -> Option<String> {
+    let of_a_path = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
+    (text.len() <= PATH_BYTES_MAX && text.bytes().all(of_a_path)).then(|| text.to_owned())
 }
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        write!(f, "{scheme}://{}", Endpoint { host: self.host.clone(), port: self.port })
+        let endpoint = Endpoint { host: self.host.clone(), port: self.port };
+        write!(f, "{}://{endpoint}{}", self.scheme(), self.websocket.as_deref().unwrap_or(""))
     }
 }
 
@@ -70,12 +122,33 @@ mod tests {
             ("mqtts://a.example", "mqtts://a.example:8883"),
             ("mqtt://localhost/", "mqtt://localhost:1883"),
             ("mqtts://[::1]:1", "mqtts://[::1]:1"),
+            ("wss://a.example", "wss://a.example:443/mqtt"),
+            ("ws://localhost", "ws://localhost:80/mqtt"),
+            ("wss://a.example/", "wss://a.example:443/"),
+            ("ws://[::1]:9001/depot/~x%20", "ws://[::1]:9001/depot/~x%20"),
         ] {
             let url: BrokerUrl = text.parse().expect(text);
             assert_eq!(url.to_string(), shown);
             assert_eq!(shown.parse(), Ok(url));
         }
-        for text in ["a.example:8883", "tcp://a", "mqtts://", "mqtts://u:p@a", "mqtts://a/b", "MQTT://a"] {
+        let long = format!("wss://a/{}", "x".repeat(PATH_BYTES_MAX));
+        for text in [
+            "a.example:8883",
+            "tcp://a",
+            "mqtts://",
+            "mqtts://u:p@a",
+            "mqtts://a/b",
+            "MQTT://a",
+            "wss://",
+            "wss:///mqtt",
+            "wss://u:p@a/mqtt",
+            "wss://a/mqtt?token=x",
+            "wss://a?x",
+            "wss://a/b c",
+            "ws://a/b\r\nX: y",
+            "ws://a:0/b",
+            &long,
+        ] {
             assert!(text.parse::<BrokerUrl>().is_err(), "{text:?} was accepted");
         }
     }

@@ -107,7 +107,7 @@ pub enum WhenFull {
 pub struct UplinkPlan {
     /// In order of preference; 1 to 8, all different.
     pub brokers: Vec<BrokerUrl>,
-    /// Whether `mqtt://` may leave the machine.
+    /// Whether `mqtt://` and `ws://` may leave the machine.
     pub allow_plaintext: bool,
     /// Placeholders are filled in; no wildcards, no empty level; at most 150 bytes.
     pub topic_prefix: String,
@@ -125,7 +125,7 @@ pub struct UplinkPlan {
     pub fail_back: Duration,
     /// For brokers that want a name and a password.
     pub login: Option<LoginPlan>,
-    /// There if any broker is `mqtts://`.
+    /// There if any broker is `mqtts://` or `wss://`.
     pub tls: Option<TlsPlan>,
 }
 
