@@ -6,7 +6,8 @@
 //!
 //! - A head of HTTP has at most 16 KiB and 64 headers. A message has at most [`MESSAGE_BYTES_MAX`]; one that comes in
 //!   pieces is held once more while it is put together.
-//! - A ping is answered when we read next; that the connection lives is shown by MQTT's own keep-alive.
+//! - A ping is answered when we read next; that the connection lives is shown by MQTT's own keep-alive. A message is
+//!   heard when it is whole: one that takes longer than the keep-alive to come counts as silence.
 //! - A close frame is an error with its code and reason, a text frame is one too (MQTT-6.0.0-1).
 //! - Not here: redirects, compression, a login in HTTP, proxies that want CONNECT.
 
@@ -37,7 +38,7 @@ const MESSAGE_BYTES_MAX: usize = INCOMING_BYTES_MAX + 64 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 /// A frame, its header of up to 14 bytes, and answers to pings (up to 131 bytes each) that could not be written yet.
 const WRITE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
-/// Of an answer to the upgrade. Web servers take and send 8 KiB at the most.
+/// Of an answer to the upgrade: a bound on what a stranger may make us hold, far above what servers need for a few lines.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// What is looked at of the page that comes with a refusal, and how long is waited for it.
@@ -49,10 +50,12 @@ const MQTT: &str = "mqtt";
 /// Asks for the upgrade and makes frames of what follows.
 pub(super) async fn upgrade(mut stream: Box<dyn Duplex>, broker: &Broker, path: &str) -> Result<WebSocket, Loss> {
     let key = generate_key();
+    let authority = broker.authority();
+    // As browsers do: a rule of a proxy for a name is seldom for the name with its port.
+    let host = authority.strip_suffix(if broker.tls { ":443" } else { ":80" }).unwrap_or(&authority);
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {MQTT}\r\n\r\n",
-        broker.authority()
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {MQTT}\r\n\r\n"
     );
     let written = async {
         stream.write_all(request.as_bytes()).await?;
