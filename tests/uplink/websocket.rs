@@ -1,9 +1,11 @@
 //! MQTT over WebSocket, plain and with client certificates: mosquitto's own listeners, and servers that refuse.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use hil_tests::agent::MeterSetup;
@@ -11,6 +13,7 @@ use hil_tests::broker::{Broker, Options};
 use hil_tests::certs::{Authority, Files, Validity};
 use hil_tests::consumer::{Consumer, Endpoint};
 use hil_tests::port::{accepts, free_port};
+use hil_tests::process::{Process, program};
 use hil_tests::proxy::Proxy;
 use hil_tests::scripted::{Script, ScriptedBroker};
 use hil_tests::wait::{let_pass, wait_until};
@@ -156,6 +159,41 @@ fn ws_wss_and_mqtts_stand_in_for_each_other() {
     tls.open();
     at(&mut stage, &urls[0]);
     let judgement = stage.judge(|| consumer.messages());
+    assert!(judgement.tally(GATEWAY).gaps.is_empty(), "nothing was to be given up: {judgement}");
+}
+
+#[test]
+fn behind_a_proxy_that_reads_http_the_history_has_no_gap_and_a_dead_broker_is_named() {
+    let mut stage = Stage::set();
+    let server = stage.authority.server(Validity::Good).expect("a server certificate");
+    let dir = stage.dir.path().to_owned();
+    let mut listeners = Listeners::start(&dir.join("broker"), &server);
+    let consumer = listeners.consumer(&dir);
+    let port = free_port();
+    let config = dir.join("haproxy.cfg");
+    let text = format!(
+        "global\n    maxconn 100\ndefaults\n    mode http\n    timeout connect 1s\n    timeout client 30s\n    \
+         timeout server 30s\n    timeout tunnel 30s\nfrontend web\n    bind 127.0.0.1:{port}\n    \
+         default_backend brokers\nbackend brokers\n    server broker 127.0.0.1:{}\n",
+        listeners.plain
+    );
+    fs::write(&config, text).expect("ours");
+    let mut command = Command::new(program("haproxy"));
+    command.args(["-db", "-f", &config.display().to_string()]);
+    let _haproxy = Process::start("haproxy", &mut command, &dir.join("haproxy.log")).expect("it starts");
+    wait_until(SOON, "the proxy", || accepts(port));
+
+    stage.start(&[format!("ws://127.0.0.1:{port}/mqtt")], "");
+    stage.wait_until_online();
+    listeners.broker.stop().expect("it ran");
+    let heard = consumer.count("/telemetry");
+    stage.wait_for_trouble("HTTP 503", "is the broker running");
+    listeners.broker.start_again().expect("it comes back");
+    stage.wait_until_online();
+    // The consumer needs its time to come back, too; what it heard last until then is the will.
+    wait_until(SOON, "live data at the consumer", || consumer.count("/telemetry") > heard);
+    let judgement = stage.judge(|| consumer.messages());
+    assert!(judgement.tally(GATEWAY).historical > 0, "nothing came by the history lane: {judgement}");
     assert!(judgement.tally(GATEWAY).gaps.is_empty(), "nothing was to be given up: {judgement}");
 }
 
