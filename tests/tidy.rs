@@ -46,7 +46,7 @@ const TABLE: [(&str, Reach); 13] = [
 ];
 
 /// Heavy crates and the paths below `src/` in which they may be named.
-const HEAVY: [(&str, &[&str]); 16] = [
+const HEAVY: [(&str, &[&str]); 18] = [
     ("tokio_serial", &[]),
     ("tokio_modbus", &[]),
     ("socketcan", &[]),
@@ -59,6 +59,8 @@ const HEAVY: [(&str, &[&str]); 16] = [
     ("rumqttc", &["uplink/"]),
     ("rustls", &["tls/", "uplink/"]),
     ("tokio_rustls", &["tls/"]),
+    ("tokio_tungstenite", &["uplink/client/websocket.rs"]),
+    ("httparse", &["uplink/client/websocket.rs"]),
     ("toml", &["config/"]),
     ("clap", &["cli/"]),
     ("rumqttd", &["cli/demo/"]),

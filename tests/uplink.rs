@@ -22,3 +22,5 @@ mod rabbitmq;
 mod routes;
 #[path = "uplink/stage.rs"]
 mod stage;
+#[path = "uplink/websocket.rs"]
+mod websocket;

@@ -336,9 +336,13 @@ pub(super) fn login(login: &LoginPlan) -> uplink::Login {
     uplink::Login { username: login.username.clone(), password_file: login.password_file.clone() }
 }
 
+/// What the plan says of a broker.
+pub(super) fn broker(url: &BrokerUrl) -> uplink::Broker {
+    uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls, websocket: url.websocket.clone() }
+}
+
 fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Settings {
     let uplink = &plan.uplink;
-    let broker = |url: &BrokerUrl| uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls };
     uplink::Settings {
         brokers: uplink.brokers.iter().map(broker).collect(),
         client_id: uplink.client_id.clone(),

@@ -85,6 +85,12 @@ pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, c
     })
 }
 
+/// What a plan says of a broker.
+#[must_use]
+pub fn broker(url: &crate::config::BrokerUrl) -> crate::uplink::Broker {
+    life::broker(url)
+}
+
 /// What a plan says of a way out to the brokers.
 #[must_use]
 pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {

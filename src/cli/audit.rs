@@ -13,7 +13,6 @@ use crate::agent;
 use crate::config;
 use crate::measure::Utc;
 use crate::tls::TlsFiles;
-use crate::uplink::Broker;
 use crate::uplink::audit::{self, ConsumerSettings, Heard, Judge, Verdict};
 
 /// Messages between the connection and the judge: a second of a fast replay.
@@ -25,19 +24,19 @@ const MESSAGES_MAX: usize = 1024;
     Ctrl-C ends the audit and gives the verdict."
 )]
 pub(super) struct Arguments {
-    /// The broker: mqtts://host:8883, or mqtt://host:1883
+    /// The broker: mqtts://host:8883, mqtt://host:1883, or wss://host:443/mqtt, ws://host:80/mqtt
     #[arg(long, short, value_name = "URL", required_unless_present = "config")]
     broker: Option<String>,
     /// Take broker and TLS files from a gateway's configuration
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["ca", "certificate", "key"])]
     config: Option<PathBuf>,
-    /// CA certificate (PEM) for mqtts
+    /// CA certificate (PEM) for mqtts and wss
     #[arg(long, value_name = "FILE", requires_all = ["certificate", "key"])]
     ca: Option<PathBuf>,
-    /// Client certificate (PEM) for mqtts
+    /// Client certificate (PEM) for mqtts and wss
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
-    /// Client key (PEM, not readable by others) for mqtts
+    /// Client key (PEM, not readable by others) for mqtts and wss
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Topics of these gateways, as `v2g/site/gateway`; `+` stands for any
@@ -76,7 +75,7 @@ fn peer(arguments: &Arguments) -> Result<ConsumerSettings> {
         Some(path) => Some(config::load(path).map_err(|faults| anyhow::anyhow!("{faults}"))?.uplink),
         None => None,
     };
-    let url = match (&arguments.broker, &planned) {
+    let url: config::BrokerUrl = match (&arguments.broker, &planned) {
         (Some(text), _) => text.parse().map_err(|error| anyhow::anyhow!("--broker {text} {error}"))?,
         (None, Some(uplink)) => uplink.brokers.first().cloned().context("the configuration names no broker")?,
         (None, None) => bail!("name a broker with --broker, or a configuration with --config"),
@@ -92,8 +91,7 @@ fn peer(arguments: &Arguments) -> Result<ConsumerSettings> {
     if url.tls && tls.is_none() {
         bail!("{url} needs --ca, --certificate and --key");
     }
-    let broker = Broker { host: url.host, port: url.port, tls: url.tls };
-    Ok(ConsumerSettings { broker, tls, login, prefix: arguments.prefix.clone() })
+    Ok(ConsumerSettings { broker: agent::broker(&url), tls, login, prefix: arguments.prefix.clone() })
 }
 
 /// Judges what arrives until the time is over or Ctrl-C.

@@ -167,7 +167,7 @@ async fn brokers(uplink: &UplinkPlan) -> Vec<Check> {
     let mut checks = Vec::new();
     for link in std::iter::once(&uplink.link).chain(&uplink.second) {
         for url in &uplink.brokers {
-            let (broker, way) = (broker(url), agent::link(link));
+            let (broker, way) = (agent::broker(url), agent::link(link));
             let answer = uplink::knock(&broker, &way, tls.as_ref(), login.as_ref(), &client_id).await;
             checks.push(answered(url, link, answer));
         }
@@ -189,10 +189,6 @@ fn answered(url: &BrokerUrl, link: &LinkPlan, answer: Result<uplink::Granted, up
         }
         Err(refused) => Check::new(what, Verdict::Bad, refused.to_string()),
     }
-}
-
-fn broker(url: &BrokerUrl) -> uplink::Broker {
-    uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls }
 }
 
 #[cfg(test)]

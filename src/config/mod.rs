@@ -16,6 +16,7 @@
 //!
 //! It runs at start, at a reload and in `check`; nothing here is kept, and nothing runs in the background.
 
+mod broker_url;
 mod bus;
 mod dbc;
 mod dbc_files;
@@ -41,13 +42,14 @@ use fault::{Collector, Place, Source};
 use profiles::Library;
 use section::{Form, Scope, Section};
 
+pub use broker_url::BrokerUrl;
 pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
-    AggregatePlan, ApiPlan, BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan,
-    InvalidAddress, InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity, Plan, Reach,
-    SerialLine, Tap, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
+    AggregatePlan, ApiPlan, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan, InvalidAddress,
+    InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity, Plan, Reach, SerialLine, Tap,
+    TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};

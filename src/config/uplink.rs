@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
+use super::broker_url::BrokerUrl;
 use super::document::Value;
-use super::plan::{BrokerUrl, GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
+use super::plan::{GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
 use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, size_within, text};
 
 pub(super) const UPLINK: Form = Form {
@@ -93,10 +94,12 @@ pub(super) fn uplink(
             "another one, or no [uplink.second]",
         );
     }
-    let needs_tls = brokers.iter().flatten().any(|broker| broker.tls);
-    if needs_tls && !section.has("tls") {
+    if let Some(broker) = brokers.iter().flatten().find(|broker| broker.tls)
+        && !section.has("tls")
+    {
         let remedy: String = TLS.keys.iter().map(|(key, example)| format!("\n{key} = {example}")).collect();
-        section.blame("brokers", "mqtts:// needs the table [uplink.tls]", format!("[uplink.tls]{remedy}"));
+        let problem = format!("{}:// needs the table [uplink.tls]", broker.scheme());
+        section.blame("brokers", problem, format!("[uplink.tls]{remedy}"));
     }
     let history_rate_max = section.optional("history_rate_max", rate_within(HISTORY_RATE));
     let history_per_day_max = section.optional("history_per_day_max", size_within(HISTORY_PER_DAY));
@@ -175,7 +178,7 @@ fn brokers(section: &Section<'_>, allow_plaintext: bool) -> Option<Vec<BrokerUrl
         let url: BrokerUrl =
             given.parse().map_err(|invalid| Wrong::new(format!("has \"{given}\", which {invalid}")))?;
         if !url.tls && !url.is_loopback() && !allow_plaintext {
-            let encrypted = BrokerUrl { tls: true, port: BrokerUrl::PORT_TLS, ..url };
+            let encrypted = url.encrypted();
             let problem = format!("has \"{given}\", which sends everything readable over the network");
             let action = format!("\"{encrypted}\"\nor, if that is meant, allow_plaintext = true under [uplink]");
             return Err(Wrong::action(problem, action));

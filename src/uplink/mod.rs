@@ -18,8 +18,8 @@
 //! - What the broker grants is kept to: receive maximum, maximum packet size, topic alias maximum, server keep-alive, no
 //!   retained messages, another server. Every reason code has its name, a consequence and a remedy in `reason.rs`.
 //!
-//! Limits: `in_flight_max` messages and 1 MiB in flight, of which history takes at most three quarters. No WebSocket: it
-//! would bring an HTTP client into the firmware, and a broker behind a proxy that passes TCP needs none.
+//! Limits: `in_flight_max` messages and 1 MiB in flight, of which history takes at most three quarters. Over WebSocket, too
+//! (`client/websocket.rs`), but by no proxy that wants to be asked (CONNECT).
 
 pub mod audit;
 mod backoff;

@@ -9,7 +9,7 @@ use super::*;
 const S: Duration = Duration::from_secs(1);
 
 fn broker(name: &str) -> Broker {
-    Broker { host: name.to_owned(), port: 8883, tls: true }
+    Broker { host: name.to_owned(), port: 8883, tls: true, websocket: None }
 }
 
 fn limits(brokers: &[&str], links: usize) -> Limits {

@@ -15,7 +15,7 @@ use hil_tests::process::{Process, program};
 use hil_tests::proxy::Proxy;
 use hil_tests::wait::wait_until;
 
-use crate::stage::{GATEWAY, Stage, kill_behind};
+use crate::stage::{GATEWAY, SOON, Stage, kill_behind};
 
 fn config(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
@@ -45,7 +45,7 @@ fn the_mosquitto_configuration_lets_a_gateway_write_its_own_subtree_and_nothing_
     let dir = stage.dir.path().join("mosquitto");
     fs::create_dir_all(&dir).expect("ours");
     let Files { ca, certificate, key } = stage.authority.server(Validity::Good).expect("a server certificate");
-    let port = free_port();
+    let (port, websocket) = (free_port(), free_port());
     let acl = dir.join("acl");
     // What the test's consumer needs for its probe, and no real one has.
     fs::write(&acl, config("mosquitto.acl") + "pattern readwrite hil/probe\n").expect("ours");
@@ -58,6 +58,7 @@ fn the_mosquitto_configuration_lets_a_gateway_write_its_own_subtree_and_nothing_
             ("/etc/mosquitto/v2g.acl", acl.display().to_string()),
             ("persistence_location /var/lib/mosquitto/", format!("persistence_location {}/", dir.display())),
             ("listener 8883", format!("listener {port} 127.0.0.1")),
+            ("listener 8084", format!("listener {websocket} 127.0.0.1")),
         ],
     );
     // Started by root it would change to a user who cannot read the test's files.
@@ -67,13 +68,19 @@ fn the_mosquitto_configuration_lets_a_gateway_write_its_own_subtree_and_nothing_
 
     let collector = stage.authority.client("collector", Validity::Good).expect("a certificate");
     let consumer = Consumer::start(&dir, &Endpoint::Tls(port, collector), "collector", &["v2g/#"]).expect("a consumer");
-    let url = format!("mqtts://127.0.0.1:{port}");
-    stage.start(&[url], "topic_prefix = \"v2g/{site}/another\"");
+    let urls = [format!("mqtts://127.0.0.1:{port}"), format!("wss://127.0.0.1:{websocket}/mqtt")];
+    stage.start(&urls[..1], "topic_prefix = \"v2g/{site}/another\"");
     stage.wait_for_trouble("Not authorized (0x87)", "ACL");
     assert_eq!(consumer.count("/telemetry") + consumer.count("/history"), 0, "another's subtree was written");
     stage.setup.uplink = String::new();
-    stage.agent.configure(&stage.setup).expect("the file is ours");
-    stage.agent.reload().expect("it runs");
+    for url in urls.iter().rev() {
+        stage.setup.brokers = vec![url.clone()];
+        stage.agent.configure(&stage.setup).expect("the file is ours");
+        stage.agent.reload().expect("it runs");
+        stage.wait_for_status(url, |status| status.is_online() && status.text("/uplink/broker") == Some(url));
+        let before = consumer.count("/telemetry");
+        wait_until(SOON, "live data", || consumer.count("/telemetry") >= before + 4);
+    }
     let judgement = stage.judge(|| consumer.messages());
     assert!(judgement.tally(GATEWAY).delivered > 8, "{judgement}");
 }

@@ -69,7 +69,7 @@ async fn play(arguments: &Arguments) -> Result<Verdict> {
     let (tell, heard) = mpsc::channel(MESSAGES_MAX);
     let (stop, stopped) = watch::channel(false);
     let settings = ConsumerSettings {
-        broker: Broker { host: broker.ip().to_string(), port: broker.port(), tls: false },
+        broker: Broker { host: broker.ip().to_string(), port: broker.port(), tls: false, websocket: None },
         tls: None,
         login: None,
         prefix: "v2g/+/+".to_owned(),

@@ -1,4 +1,5 @@
-//! One connection to a broker, from the name in the plan to its end: MQTT 5 in rumqttc's packets, over TCP or TLS.
+//! One connection to a broker, from the name in the plan to its end: MQTT 5 in rumqttc's packets, over TCP or TLS, and
+//! over WebSocket on either.
 //!
 //! In: [`Dial`], then messages with the packet ids that the session gives them. Out: [`Happened`], in order; the last is
 //! always [`Happened::Lost`].
@@ -10,7 +11,7 @@
 //! is little, as there is nothing to resend: the journal keeps that.
 //!
 //! - Every name is looked up anew for each connection; IPv6 and IPv4 addresses are tried side by side, each 250 ms after
-//!   the one before (RFC 8305, 5), at most [`ADDRESSES_MAX`]; all of it, TLS and CONNACK within 5 s.
+//!   the one before (RFC 8305, 5), at most [`ADDRESSES_MAX`]; all of it, TLS, WebSocket and CONNACK within 5 s.
 //! - Reading and writing never wait for each other; silence is noticed within the keep-alive, also behind a full socket.
 //! - At most 64 KiB wait to be written here, then nothing more is taken out of the queue of orders.
 
@@ -18,6 +19,7 @@ mod keep_alive;
 mod packet;
 mod reach;
 mod task;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,7 @@ use super::wire::{Batch, CONTENT_TYPE};
 use crate::tls::{self, TlsFiles};
 pub(super) use reach::probe;
 
-/// TCP, TLS and CONNACK together may take this long.
+/// TCP, TLS, WebSocket and CONNACK together may take this long.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Events between the connection and its owner: more than a full window makes at once.
 const EVENTS_MAX: usize = 512;

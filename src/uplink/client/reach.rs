@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::websocket::{self, Breach};
 use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, client_config};
 use crate::tls::{TlsFiles, rustls_error};
 use crate::uplink::settings::Broker;
@@ -21,11 +22,11 @@ use crate::uplink::tls;
 /// Between two addresses of one name (RFC 8305, 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// TCP, or TLS over it.
+/// TCP, TLS over it, WebSocket over either.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-/// Whether a connection can be had there at all, with TLS if the broker has it. Says nothing to the broker.
+/// Whether a connection can be had there at all, with TLS and WebSocket if the broker has it. Says nothing of MQTT.
 pub(in crate::uplink) async fn probe(
     broker: Broker,
     interface: Option<String>,
@@ -46,7 +47,7 @@ pub(super) fn late(broker: &Broker) -> Loss {
     )
 }
 
-/// Looks the name up, connects, and makes TLS of it.
+/// Looks the name up, connects, and makes TLS of it, and WebSocket of that.
 pub(super) async fn reach(
     broker: &Broker,
     interface: Option<&str>,
@@ -63,7 +64,17 @@ pub(super) async fn reach(
     let tcp = first(in_turn(&addresses), interface).await?;
     // Each message goes out when it is written: what belongs together is written together.
     let _ = tcp.set_nodelay(true);
-    let Some(config) = tls else { return Ok(Box::new(tcp)) };
+    let stream = match tls {
+        Some(config) => encrypt(broker, config, tcp).await?,
+        None => Box::new(tcp),
+    };
+    match &broker.websocket {
+        Some(path) => Ok(Box::new(websocket::upgrade(stream, broker, path).await?)),
+        None => Ok(stream),
+    }
+}
+
+async fn encrypt(broker: &Broker, config: &Arc<ClientConfig>, tcp: TcpStream) -> Result<Box<dyn Duplex>, Loss> {
     let name = ServerName::try_from(broker.host.clone())
         .map_err(|_| Loss::new(format!("no certificate can be for {}", broker.host), "correct [uplink] brokers"))?;
     match TlsConnector::from(Arc::clone(config)).connect(name, tcp).await {
@@ -134,9 +145,8 @@ async fn connect(address: SocketAddr, interface: Option<&str>) -> Result<TcpStre
 
 /// What an error of a stream means, and what to do.
 pub(super) fn io_loss(error: &io::Error) -> Loss {
-    if let Some(found) = rustls_error(error) {
-        let (what, remedy) = tls::explained(found);
-        return Loss::new(what, remedy);
+    if let Some(loss) = told(error) {
+        return loss;
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -144,6 +154,15 @@ pub(super) fn io_loss(error: &io::Error) -> Loss {
         }
         _ => Loss::new(error.to_string(), "check the link, and the broker's address and port"),
     }
+}
+
+/// What the other side, or the layer that heard it, has said in TLS or WebSocket; `None` for an error of the line.
+pub(super) fn told(error: &io::Error) -> Option<Loss> {
+    if let Some(found) = rustls_error(error) {
+        let (what, remedy) = tls::explained(found);
+        return Some(Loss::new(what, remedy));
+    }
+    Breach::of(error).map(Breach::loss)
 }
 
 #[cfg(test)]

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::keep_alive::{KeepAlive, Need};
 use super::packet::{self, Answer, Incoming, Introduction};
-use super::reach::{Duplex, io_loss, late, reach};
+use super::reach::{Duplex, io_loss, late, reach, told};
 use super::{Accepted, CONNECT_WITHIN, Call, Happened, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S};
-use crate::tls::rustls_error;
 use crate::uplink::reason::Reason;
 
 /// What may wait to be written: about four windows of a depot, and a bound on what is copied at once.
@@ -52,7 +51,7 @@ struct Line {
 }
 
 impl Line {
-    /// TCP, TLS, CONNECT, CONNACK.
+    /// TCP, TLS, WebSocket, CONNECT, CONNACK.
     async fn open(call: &Call) -> Result<(Self, Accepted), Loss> {
         let start = Instant::now();
         let stream = reach(&call.broker, call.interface.as_deref(), call.tls.as_ref()).await?;
@@ -67,6 +66,9 @@ impl Line {
             return Err(last_words(&mut reader, &error).await);
         }
         let answer = loop {
+            if incoming.starts_with(b"HTTP/") {
+                return Err(web_server());
+            }
             match packet::next(&mut incoming, INCOMING_BYTES_MAX) {
                 Ok(Some(Incoming::ConnAck(answer))) => break answer,
                 Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(goodbye(code, why, server)),
@@ -253,7 +255,7 @@ async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => return None,
                 Ok(_) => {}
-                Err(last) => return rustls_error(&last).is_some().then(|| io_loss(&last)),
+                Err(last) => return told(&last),
             }
         }
     });
@@ -272,6 +274,13 @@ fn stranger(what: &str) -> Loss {
     Loss::new(
         format!("what answers does not speak MQTT 5: {what}"),
         "check host and port in [uplink] brokers (mqtts:// for TLS), and that the broker speaks MQTT 5",
+    )
+}
+
+fn web_server() -> Loss {
+    Loss::new(
+        "what answers speaks HTTP and not MQTT",
+        "write ws:// (with TLS wss://) in [uplink] brokers if it is MQTT over WebSocket, or correct the port",
     )
 }
 

@@ -187,7 +187,7 @@ fn uplink(
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let settings = Settings {
-        brokers: vec![Broker { host: "127.0.0.1".to_owned(), port: broker.port, tls: false }],
+        brokers: vec![Broker { host: "127.0.0.1".to_owned(), port: broker.port, tls: false, websocket: None }],
         client_id: "gw-01".to_owned(),
         prefix: "v2g/depot-a/gw-01".to_owned(),
         keep_alive: Duration::from_secs(15),
