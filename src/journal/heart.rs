@@ -1,6 +1,7 @@
 //! The journal's decisions: what is kept, when it counts, what goes out, what is settled. No thread, no clock, no file:
 //! `now` is an argument, the medium a [`Store`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::segment::{Header, Seal};
 use super::store::{Store, StoreError};
 use super::tail::Tail;
 use super::times::Times;
-use super::waiting::ClockWait;
+use super::waiting::{ClockWait, MayLeave};
 use super::writing::{Failure, UnderWay, Until};
 use super::{Tide, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
@@ -132,6 +133,10 @@ pub(super) struct Heart<S> {
     pub(super) next: u64,
     /// The newest durable number; 0: none.
     pub(super) durable: u64,
+    /// The newest number that was put to the medium and may be found there, durable or not.
+    pub(super) may_survive: u64,
+    /// See [`MayLeave::NotYet`].
+    pub(super) withheld: BTreeSet<u64>,
     /// The newest end of a window whose clock could be believed.
     pub(super) newest_utc: Option<i64>,
     /// Windows that were refused for want of room and are not told yet: first, last, points.
@@ -168,6 +173,8 @@ impl<S: Store> Heart<S> {
             clock_wait: ClockWait::default(),
             next: start.next,
             durable: start.next - 1,
+            may_survive: 0,
+            withheld: BTreeSet::new(),
             newest_utc: None,
             refusing: None,
             trouble: None,
@@ -266,8 +273,14 @@ impl<S: Store> Heart<S> {
         while leased.len() < max && self.outstanding < LEASES_MAX {
             let Some(number) = self.lanes.next(lane) else { break };
             if let Some(mut entry) = self.entry_at(number) {
-                if !self.seal_time(&mut entry) {
-                    break;
+                match self.seal_time(&mut entry) {
+                    MayLeave::Yes => {}
+                    MayLeave::NotNow => break,
+                    MayLeave::NotYet => {
+                        self.lanes.pass_over(number);
+                        self.withheld.insert(number);
+                        continue;
+                    }
                 }
                 self.note_publication(number);
                 self.lanes.take(number, lane);

@@ -158,6 +158,14 @@ impl Lanes {
         }
     }
 
+    /// One that was passed over can be handed out after all. It is history now.
+    pub(super) fn take_up(&mut self, number: u64) {
+        self.passed.remove(number, number);
+        if self.floor.is_some_and(|floor| number >= floor) && !self.settled.contains(number) {
+            self.strays.insert(number);
+        }
+    }
+
     /// Whether any of `from..=to` is out on lease.
     pub(super) fn any_leased_in(&self, from: u64, to: u64) -> bool {
         from <= to && self.leased.range(from..=to).next().is_some()

@@ -24,6 +24,17 @@ impl ClockWait {
     }
 }
 
+/// Whether an entry may leave with its label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayLeave {
+    Yes,
+    /// The label depends on something that cannot be made durable now, and the entry is durable. Those behind it wait, too.
+    NotNow,
+    /// The same, and the entry may turn out to be durable: it was written, and the sync failed. The medium is failing, so
+    /// those behind it do not wait.
+    NotYet,
+}
+
 impl<S: Store> Heart<S> {
     /// If the boot before ended without a clock: when that was, as its last entry says.
     pub(super) fn look_for_end(&mut self, last: u64) {
@@ -48,12 +59,11 @@ impl<S: Store> Heart<S> {
         }
     }
 
-    /// Labels an entry that is about to be leased. Answers whether it may leave: not if its label depends on something
-    /// that cannot be made durable now, unless the entry itself is not durable either.
-    pub(super) fn seal_time(&mut self, entry: &mut Entry) -> bool {
+    /// Labels an entry that is about to be leased, and answers whether it may leave.
+    pub(super) fn seal_time(&mut self, entry: &mut Entry) -> MayLeave {
         let window = &mut entry.window;
         if window.end.trust != ClockTrust::Unsynced {
-            return true;
+            return MayLeave::Yes;
         }
         let label = match self.times.label(window.boot, window.end) {
             Label::Told(stamp) => Label::Told(stamp),
@@ -66,11 +76,23 @@ impl<S: Store> Heart<S> {
             window.end = stamp;
         }
         match self.save_times() {
-            Ok(()) => true,
+            Ok(()) => MayLeave::Yes,
             Err(error) => {
                 tracing::debug!(%error, "the times of entries cannot be saved");
-                entry.identity.seq.0 > self.durable
+                match entry.identity.seq.0 {
+                    seq if seq <= self.durable => MayLeave::NotNow,
+                    seq if seq <= self.may_survive => MayLeave::NotYet,
+                    // Neither the entry nor its label outlives this life.
+                    _ => MayLeave::Yes,
+                }
             }
+        }
+    }
+
+    /// The medium works again: what was withheld for it goes out as history.
+    pub(super) fn release_withheld(&mut self) {
+        for number in std::mem::take(&mut self.withheld) {
+            self.lanes.take_up(number);
         }
     }
 

@@ -93,6 +93,7 @@ impl<S: Store> Heart<S> {
     fn put(&mut self, mut chunks: Vec<Chunk>, is_burst: bool) -> Result<UnderWay, Failure> {
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
         let (mut bytes, mut entry_bytes) = (0, 0);
+        self.may_survive = chunks.last().map_or(self.may_survive, Chunk::last);
         for chunk in &mut chunks {
             let frames = if is_burst { chunk.frames_as_is() } else { chunk.frames() };
             entry_bytes += chunk.entry_bytes();
@@ -148,6 +149,7 @@ impl<S: Store> Heart<S> {
         if self.segments.last().is_some_and(|last| last.first == first) {
             store.remove(Seq(first))?;
             self.segments.pop();
+            self.may_survive = 0;
         }
         store.create(&self.words.header(first))?;
         self.segments.push(Segment::new(first, store.bytes(Seq(first))));
@@ -175,6 +177,7 @@ impl<S: Store> Heart<S> {
         self.commits += 1;
         self.open_since = (self.tail.open_count() > 0).then_some(now);
         self.lanes.extend(self.durable + 1);
+        self.release_withheld();
         if self.trouble.take().is_some() {
             tracing::info!("the journal writes to its medium again");
             // Whoever was never told of the trouble need not be told of its end.
@@ -201,7 +204,9 @@ impl<S: Store> Heart<S> {
         }
         if self.active.as_ref().is_some_and(|seal| seal.last >= seal.first) {
             // If the seal cannot be written either, the next start looks into the segment.
-            let _ = self.seal_active();
+            if self.seal_active().is_ok() {
+                self.may_survive = 0;
+            }
         }
         self.active = None;
     }

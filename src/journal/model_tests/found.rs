@@ -178,3 +178,16 @@ fn an_end_that_fails_leaves_nothing_half_way() {
     let steps = [appended(10), vec![Step::CommitOn, Step::Fill(true), Step::Stop, Step::Append]];
     run(WhenFull::Thin, 4_000, &steps.concat());
 }
+
+/// A sync failed and what was written survived all the same. Meanwhile it had left from memory with an estimated time that
+/// could not be saved, and the next life, which knew better, told the same entry with another one.
+#[test]
+fn what_may_have_survived_does_not_leave_with_a_time_that_may_not() {
+    let steps = [
+        vec![Step::CutAfter(1, 0), Step::Append, Step::Commit],
+        appended(10),
+        vec![Step::CommitOn, Step::Fill(true), Step::GoLive, Step::Tend(1), Step::Tend(1_149), Step::Commit],
+        vec![Step::Tend(8_851), Step::Commit, Step::Lease(Lane::Live, 1), Step::Sync(true), Step::Kill],
+    ];
+    run(WhenFull::Thin, 8_000, &steps.concat());
+}
