@@ -17,6 +17,7 @@
 //! It keeps every distinct payload in memory: a few KB for each window. An hour of one gateway is about 40 MB.
 
 mod batch;
+mod end;
 mod judgement;
 mod line;
 mod parts;
@@ -25,6 +26,7 @@ mod truth;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use batch::{Batch, GapNote};
+pub use end::judge_the_end;
 pub use judgement::{Finding, Judgement, Kind, Tally};
 pub use line::{Line, Value};
 pub use truth::Truth;
@@ -53,6 +55,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it is the state of a gateway that has left.
+    #[must_use]
+    pub fn says_offline(&self) -> bool {
+        self.topic.ends_with("/state") && String::from_utf8_lossy(&self.payload).contains("offline")
+    }
+
     /// What its devices say, line by line; nothing if it is no batch.
     #[must_use]
     pub fn device_lines(&self) -> Vec<Line> {

@@ -446,9 +446,7 @@ impl Rig {
     pub fn stop_and_judge(&mut self) -> Result<Judgement, RigError> {
         let last = self.wait_until_drained()?.durable().unwrap_or(0);
         self.run("touch /run/rig-stop; killall -TERM v2g-edge; while pidof v2g-edge >/dev/null; do sleep 0.1; done")?;
-        let offline =
-            |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
-        let said = || match self.consumer.look(|messages| messages.last().map(offline)) {
+        let said = || match self.consumer.look(|messages| messages.last().map(Message::says_offline)) {
             Some(true) => Ok(()),
             other => Err(format!("the last message says offline: {other:?}")),
         };

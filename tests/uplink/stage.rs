@@ -7,7 +7,7 @@ use hil_tests::agent::{Agent, MeterSetup, Setup, Status};
 use hil_tests::broker::Broker;
 use hil_tests::certs::{Authority, Validity};
 use hil_tests::meter::Meter;
-use hil_tests::oracle::{Judgement, Message, Oracle};
+use hil_tests::oracle::{Judgement, Message, Oracle, judge_the_end};
 use hil_tests::proxy::Proxy;
 use hil_tests::wait::{let_pass, wait_for};
 
@@ -107,9 +107,9 @@ impl Stage {
 
     #[track_caller]
     pub(crate) fn wait_until_drained(&mut self) {
-        // Two windows of 250 ms in a commit of 100 ms and a round trip: what is on its way is no backlog.
+        // Between two windows of 250 ms nothing waits and nothing is on its way.
         self.wait_for_status_within(3 * SOON, "an empty backlog", |status| {
-            status.is_online() && status.waiting().is_some_and(|waiting| waiting <= 2)
+            status.is_online() && status.waiting() == Some(0)
         });
     }
 
@@ -122,23 +122,12 @@ impl Stage {
         let durable = self.agent.status().expect("it runs").durable().expect("it has written");
         let status = self.agent.terminate(STOP_WITHIN).expect("it ends");
         assert!(status.success(), "the agent ended with {status}:\n{}", self.agent.log_tail());
-        // What the broker had to give to a consumer is on its way for a moment.
-        let is_offline =
-            |m: &Message| m.topic.ends_with("/state") && String::from_utf8_lossy(&m.payload).contains("offline");
-        let said = || match messages().iter().rfind(|m| m.topic.ends_with("/state")).map(is_offline) {
-            Some(true) => Ok(()),
-            other => Err(format!("the last state says offline: {other:?}")),
+        let oracle = || {
+            let mut oracle = Oracle::new();
+            oracle.know(self.meter.truth(DEVICE, TOLERANCE).expect("the meter's file"));
+            oracle
         };
-        wait_for(SOON, "the state offline", said).unwrap_or_else(|late| panic!("{late}"));
-
-        let mut oracle = Oracle::new();
-        oracle.know(self.meter.truth(DEVICE, TOLERANCE).expect("the meter's file"));
-        oracle.take_all(&messages());
-        let last = oracle.judge().tally(GATEWAY).range.map_or(durable, |(_, last)| last.max(durable));
-        oracle.expect_range(GATEWAY, 1, last);
-        let judgement = oracle.judge();
-        println!("{judgement}");
-        judgement.assert_passed();
+        let judgement = judge_the_end(SOON, GATEWAY, durable, oracle, messages);
         assert!(judgement.tally(GATEWAY).values_checked > 0, "no value was held against the truth: {judgement}");
         judgement
     }
