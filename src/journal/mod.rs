@@ -30,7 +30,8 @@
 //! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
 //!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
 //!   in the next window say so. What such an entry tells or is may be undone by a restart: it then comes again, or may
-//!   be thinned. Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
+//!   be thinned. One that was written in a sync that failed may have survived, and waits for the medium if its time is
+//!   not sealed. Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
 //!
 //! # On disk
 //! ```text
