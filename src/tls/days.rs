@@ -67,16 +67,11 @@ impl Days {
 
 #[cfg(test)]
 mod tests {
-    use hil_tests::certs::{Authority, Validity};
+    use hil_tests::certs::Validity;
 
     use super::*;
     use crate::tls::TlsFiles;
-
-    fn files(validity: Validity) -> (tempfile::TempDir, TlsFiles) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let made = Authority::new(dir.path(), "ca").expect("a ca").client("gw", validity).expect("a client");
-        (dir, TlsFiles::mutual(made.ca, made.certificate, made.key))
-    }
+    use crate::tls::files::tests::files;
 
     fn utc(rfc3339_day: i64) -> Utc {
         Utc(rfc3339_day * DAY_NS)

@@ -152,12 +152,13 @@ impl Fingerprint {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hil_tests::certs::{Authority, Validity};
 
     use super::*;
 
-    fn files(validity: Validity) -> (tempfile::TempDir, TlsFiles) {
+    /// A gateway's, from a depot's CA, in a directory of their own.
+    pub(in crate::tls) fn files(validity: Validity) -> (tempfile::TempDir, TlsFiles) {
         let dir = tempfile::tempdir().expect("a directory");
         let made = Authority::new(dir.path(), "ca").expect("a ca").client("gw", validity).expect("a client");
         (dir, TlsFiles::mutual(made.ca, made.certificate, made.key))
