@@ -8,7 +8,8 @@
 //!          └ SIGTERM: sources stop, the last window is kept, the uplink drains, the journal closes
 //! ```
 //!
-//! - A life begins with any of these broken: bus, broker, disk, clock, the certificates of a mirror feed. It says READY once its tasks run.
+//! - A life begins with any of these broken: bus, broker, disk, clock, the certificates of a mirror feed. It says READY
+//!   once its tasks run.
 //! - A task that panics ends its life, not the process; more than [`FAULTS_MAX`] such ends within
 //!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
 //! - A reload that does not pass `check` changes nothing. The gateway's id, its site and the state directory

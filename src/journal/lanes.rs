@@ -111,8 +111,8 @@ impl Lanes {
     pub(super) fn give_back(&mut self, number: u64) {
         // Also one that came back before and was leased as history: it is above the floor all the same.
         let leased = self.leased.remove(&number).is_some();
-        if leased && self.floor.is_some_and(|floor| number >= floor) && !self.apart.contains(number) {
-            self.strays.insert(number);
+        if leased {
+            self.stray(number);
         }
     }
 
@@ -161,7 +161,14 @@ impl Lanes {
     /// One that was passed over can be handed out after all. It is history now.
     pub(super) fn take_up(&mut self, number: u64) {
         self.passed.remove(number, number);
-        if self.floor.is_some_and(|floor| number >= floor) && !self.settled.contains(number) {
+        if !self.settled.contains(number) {
+            self.stray(number);
+        }
+    }
+
+    /// The live lane is past it: it is history, also above the floor.
+    fn stray(&mut self, number: u64) {
+        if self.floor.is_some_and(|floor| number >= floor) && !self.apart.contains(number) {
             self.strays.insert(number);
         }
     }

@@ -77,7 +77,7 @@ impl<S: Store> Heart<S> {
     /// Gives up every complete segment of which all is older than this: told in the next window, gone when that is
     /// durable. `now`: from when to count; without it from the newest entry.
     pub(super) fn forget(&mut self, older_than: Duration, now: Option<Utc>) -> Forgotten {
-        let complete = self.segments.len() - usize::from(self.active.is_some() && !self.segments.is_empty());
+        let complete = self.complete();
         let dated: Vec<_> = (0..complete).map(|place| self.seal_of(place)).collect();
         let newest = self.newest_utc.max(dated.iter().flatten().filter_map(|seal| seal.newest_utc).max());
         let Some(now) = now.or(newest.map(Utc)) else {

@@ -98,12 +98,8 @@ impl<S: Store> Heart<S> {
 
     /// Removes every complete segment of which nothing is needed.
     pub(super) fn sweep(&mut self, now: Duration) {
-        let complete = self.segments.len() - usize::from(self.active.is_some() && !self.segments.is_empty());
-        let needless = |heart: &Self, place: usize| {
-            heart.lanes.settled().covers(heart.segments[place].first, heart.last_of(place))
-        };
-        let goes: Vec<u64> =
-            (0..complete).filter(|&place| needless(self, place)).map(|place| self.segments[place].first).collect();
+        let needless = (0..self.complete()).filter(|&place| self.is_needless(place));
+        let goes: Vec<u64> = needless.map(|place| self.segments[place].first).collect();
         if goes.is_empty() {
             return;
         }
@@ -182,12 +178,13 @@ impl<S: Store> Heart<S> {
         Ok(())
     }
 
+    fn is_needless(&self, place: usize) -> bool {
+        self.lanes.settled().covers(self.segments[place].first, self.last_of(place))
+    }
+
     /// Whether so many of the oldest segments are complete and nothing of them is needed.
     fn oldest_are_settled(&self, count: usize) -> bool {
-        // The last one may be the one that is written.
-        let complete = self.segments.len() - usize::from(self.active.is_some() && !self.segments.is_empty());
-        complete >= count
-            && (0..count).all(|place| self.lanes.settled().covers(self.segments[place].first, self.last_of(place)))
+        self.complete() >= count && (0..count).all(|place| self.is_needless(place))
     }
 
     fn let_go(&mut self, first: u64) -> Result<(), StoreError> {

@@ -32,6 +32,8 @@ const HEADER_TREE: &str = "header-";
 pub(super) struct Writing {
     pub(super) first: Seq,
     path: PathBuf,
+    /// The header's frames, until they are taken.
+    mark: Vec<u8>,
     sled: sled::Db,
     /// The first numbers of its trees, ascending.
     trees: Vec<u64>,
@@ -49,7 +51,8 @@ impl Writing {
     /// chunks. It does not count yet: that is for whoever puts the mark into it. sled's `conf` is never read again.
     pub(super) fn lay(path: &Path, header: &Header) -> Result<Self, StoreError> {
         let (first, failed) = (header.first, |operation| move |source| StoreError::io(operation, path, source));
-        let frames = header_frames(header)?;
+        let damage = StoreError::Damaged { segment: first.0, damage: Damage::Content };
+        let frames = header.to_chunk().ok_or(damage)?.frames();
         fs::create_dir(path).map_err(failed("make"))?;
         let config = sled::Config::new()
             .path(path)
@@ -69,8 +72,13 @@ impl Writing {
         })?;
         let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
         files::sync_dir(path).map_err(failed("sync"))?;
-        let (path, trees) = (path.to_owned(), Vec::new());
-        Ok(Self { first, path, sled, trees, tree: None, keys: 0, file, syncing: None })
+        let (path, mark, trees) = (path.to_owned(), frames.concat(), Vec::new());
+        Ok(Self { first, path, mark, sled, trees, tree: None, keys: 0, file, syncing: None })
+    }
+
+    /// What is to be written beside it to make it count.
+    pub(super) fn take_mark(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.mark)
     }
 
     /// Adds a chunk, as its frames.
@@ -185,11 +193,10 @@ impl Laying {
         Some(Self { header: header.clone(), path, thread })
     }
 
-    /// Waits for it. What is not as asked for, or could not be made, is removed.
-    pub(super) fn take(self, header: &Header) -> Option<Writing> {
-        let laid = self.thread.join().ok().and_then(Result::ok);
-        match laid {
-            Some(laid) if self.header == *header => return Some(laid),
+    /// Waits for it. What is not as wanted, or could not be made, is removed; `None`: nobody wants it any more.
+    pub(super) fn take(self, wanted: Option<&Header>) -> Option<Writing> {
+        match self.thread.join().ok().and_then(Result::ok) {
+            Some(laid) if wanted == Some(&self.header) => return Some(laid),
             Some(unwanted) => unwanted.close(),
             None => {}
         }
@@ -197,20 +204,6 @@ impl Laying {
         let _ = fs::remove_dir_all(&self.path);
         None
     }
-
-    /// Nobody will ask for it any more.
-    pub(super) fn give_up(self) {
-        if let Ok(Ok(laid)) = self.thread.join() {
-            laid.close();
-        }
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// The header as the mark of a segment, and its copy in the database, have it.
-pub(super) fn header_frames(header: &Header) -> Result<Vec<Vec<u8>>, StoreError> {
-    let damage = StoreError::Damaged { segment: header.first.0, damage: Damage::Content };
-    header.to_chunk().map(|chunk| chunk.frames()).ok_or(damage)
 }
 
 fn sync(sled: &sled::Db, file: &File, segment: Seq, path: &Path) -> Result<(), StoreError> {

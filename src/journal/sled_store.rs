@@ -15,7 +15,7 @@ use super::chunk::{self, Chunk, Damage};
 use super::files;
 use super::scan::Scan;
 use super::segment::{Header, Seal};
-use super::sled_segment::{Laying, Writing, header_frames};
+use super::sled_segment::{Laying, Writing};
 use super::store::{Durably, Found, Record, Room, Store, StoreError};
 use crate::measure::Seq;
 
@@ -30,6 +30,7 @@ pub(super) const QUARANTINE: &str = "quarantine";
 const AGAIN: &str = "again";
 /// Small files and directories of a segment on a file system with blocks of 4 KiB: conf, ready, seal, blobs/, itself.
 const SEGMENT_OVERHEAD_BYTES: u64 = 20 * 1024;
+
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
@@ -93,47 +94,46 @@ impl SledStore {
         })
     }
 
-    /// Makes a segment; answers it if it is not complete with its `content`.
-    fn make(
+    /// Makes what was laid count; answers it if it is not complete with its `content`.
+    fn complete(
         &self,
-        header: &Header,
+        mut laid: Writing,
         path: &Path,
         content: Option<(&[Chunk], &Seal)>,
     ) -> Result<Option<Writing>, StoreError> {
-        let mut laid = Writing::lay(path, header)?;
-        let Some((chunks, seal)) = content else { return self.mark(laid, header, path).map(Some) };
-        for chunk in chunks {
-            laid.put(chunk.first, &chunk.frames())?;
+        if let Some((chunks, seal)) = content {
+            for chunk in chunks {
+                laid.put(chunk.first, &chunk.frames())?;
+            }
+            laid.sync()?;
+            let damage = StoreError::Damaged { segment: laid.first.0, damage: Damage::Content };
+            let sealed = files::replace(&path.join("seal"), &seal.write().ok_or(damage)?);
+            sealed.and_then(|()| files::sync_dir(path)).map_err(|source| StoreError::io("write", path, source))?;
         }
-        laid.sync()?;
-        let damage = StoreError::Damaged { segment: header.first.0, damage: Damage::Content };
-        let sealed = files::replace(&path.join("seal"), &seal.write().ok_or(damage)?);
-        sealed.and_then(|()| files::sync_dir(path)).map_err(|source| StoreError::io("write", path, source))?;
-        self.mark(laid, header, path)?.close();
+        let marked = files::replace(&path.join("ready"), &laid.take_mark());
+        let marked = marked.and_then(|()| files::sync_dir(&self.dir));
+        marked.map_err(|source| StoreError::io("mark", path, source))?;
+        if content.is_none() {
+            return Ok(Some(laid));
+        }
+        laid.close();
         Ok(None)
     }
 
-    /// From here on what was laid counts.
-    fn mark(&self, laid: Writing, header: &Header, path: &Path) -> Result<Writing, StoreError> {
-        let marked = files::replace(&path.join("ready"), &header_frames(header)?.concat());
-        let marked = marked.and_then(|()| files::sync_dir(&self.dir));
-        marked.map(|()| laid).map_err(|source| StoreError::io("mark", path, source))
-    }
-
-    /// Makes a segment; what is left of one that fails has no `ready`, or nothing in it.
+    /// Makes a segment, of the one that was laid for it if there is one; what is left of one that fails has no `ready`, or
+    /// nothing in it.
     fn make_anew(
         &mut self,
         header: &Header,
         content: Option<(&[Chunk], &Seal)>,
     ) -> Result<Option<Writing>, StoreError> {
-        // It may have the same name.
-        self.give_up_next();
         let path = self.path(header.first);
-        // A try before may have failed half way.
-        if path.exists() && !path.join("ready").exists() {
-            fs::remove_dir_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
-        }
-        self.make(header, &path, content).inspect_err(|_| {
+        // One that was laid for another header may have the same name; it is gone after this.
+        let laid = match self.next.take().and_then(|next| next.take(Some(header))) {
+            Some(laid) => Ok(laid),
+            None => lay_anew(&path, header),
+        };
+        laid.and_then(|laid| self.complete(laid, &path, content)).inspect_err(|_| {
             // The next try or the next start removes what this cannot.
             let _ = fs::remove_dir_all(&path);
         })
@@ -169,7 +169,7 @@ impl SledStore {
         if path.exists() {
             fs::remove_dir_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
-        self.writing = self.make(header, &path, None)?;
+        self.writing = self.complete(Writing::lay(&path, header)?, &path, None)?;
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl SledStore {
     }
 
     fn give_up_next(&mut self) {
-        self.next.take().into_iter().for_each(Laying::give_up);
+        let _ = self.next.take().and_then(|next| next.take(None));
     }
 
     fn close_reading(&mut self, segment: Seq) {
@@ -248,12 +248,7 @@ impl Store for SledStore {
     }
 
     fn create(&mut self, header: &Header) -> Result<(), StoreError> {
-        let laid = self.next.take().and_then(|next| next.take(header));
-        let made = match laid {
-            Some(laid) => Some(self.mark(laid, header, &self.path(header.first))?),
-            None => self.make_anew(header, None)?,
-        };
-        self.writing = made;
+        self.writing = self.make_anew(header, None)?;
         Ok(())
     }
 
@@ -305,7 +300,7 @@ impl Store for SledStore {
         if let Ok(header) = ready.map(|ready| read(&chunk::split(&ready))).unwrap_or(Err(Damage::Torn)) {
             return Ok(header);
         }
-        let copy = Scan::of(&path.join("db")).and_then(|mut scan| scan.header());
+        let copy = Scan::begin(&path.join("db")).and_then(|mut scan| scan.header());
         let copy = copy.map_err(|source| StoreError::io("scan", &path, source))?;
         read(&copy).map_err(|damage| StoreError::Damaged { segment: segment.0, damage })
     }
@@ -393,6 +388,14 @@ impl Store for SledStore {
         };
         saved.map_err(|source| StoreError::io("write", &path, source))
     }
+}
+
+/// Lays a segment where a try before may have failed half way.
+fn lay_anew(path: &Path, header: &Header) -> Result<Writing, StoreError> {
+    if path.exists() && !path.join("ready").exists() {
+        fs::remove_dir_all(path).map_err(|source| StoreError::io("remove", path, source))?;
+    }
+    Writing::lay(path, header)
 }
 
 /// Bytes that a segment takes on the medium.
