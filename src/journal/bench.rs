@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::WhenFull;
-use super::entry::{self, Encoded};
-use super::handle::{SEGMENT_BYTES, SEGMENT_CHUNKS};
-use super::heart::{COMMIT_BYTES_MAX, Heart, Limits, Verdict, Words};
-use super::lanes::Lane;
-use super::recovery;
-use super::sled_store::SledStore;
+use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, Limits, Verdict, Words};
+use crate::journal::core::lanes::Lane;
+use crate::journal::core::recovery;
+use crate::journal::disk::entry::{self, Encoded};
+use crate::journal::disk::sled_store::SledStore;
+use crate::journal::line::{SEGMENT_BYTES, SEGMENT_CHUNKS};
 use crate::measure::{BootId, Entry, Schema, Seq, Stamp, Window};
 
 const BOOT: BootId = BootId([7; 16]);
@@ -28,7 +28,7 @@ pub fn encode(window: &Window) -> Vec<u8> {
 /// A run of entries as the journal compresses it; as it is, if that is not shorter.
 #[must_use]
 pub fn squeeze(body: Vec<u8>) -> Vec<u8> {
-    super::squeeze::squeeze(&body).unwrap_or(body)
+    crate::journal::disk::squeeze::squeeze(&body).unwrap_or(body)
 }
 
 /// A journal in the hands of its caller.

@@ -60,61 +60,28 @@
 //!
 //! [`JournalFacts::trouble`]: crate::health::JournalFacts::trouble
 
-mod archive;
 #[cfg(feature = "bench")]
 pub mod bench;
-mod chunk;
-mod coarse;
-mod cursor;
-mod entry;
-mod epoch;
-mod files;
-mod handle;
-mod heart;
-mod inventory;
-mod lanes;
-mod losses;
-mod mend;
-mod number;
-mod ranges;
-mod reader;
-mod record;
-mod recovery;
-mod retention;
-mod scan;
-mod segment;
-mod sled_segment;
-mod sled_store;
-mod squeeze;
-mod store;
-mod tail;
+mod core;
+mod disk;
+mod line;
+mod offline;
+mod report;
 mod task;
-mod thinning;
-mod times;
-mod verify;
-mod waiting;
-mod wear;
-mod writing;
 
-#[cfg(test)]
-mod mem_store;
-#[cfg(test)]
-mod model_tests;
-#[cfg(test)]
-mod ring_tests;
 #[cfg(test)]
 mod testing;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use archive::{Archive, ArchiveError, Place, View};
-pub use handle::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
-pub use inventory::{Inventory, SegmentFacts};
-pub use lanes::Lane;
-pub use mend::{Forgotten, MendError, Repaired, forget, repair};
-pub use sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
-pub use verify::{Finding, Verdict};
+pub use self::core::lanes::Lane;
+pub use disk::sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
+pub use line::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
+pub use offline::archive::{Archive, ArchiveError, Place, View};
+pub use offline::mend::{Forgotten, MendError, Repaired, forget, repair};
+pub use offline::verify::{Finding, Verdict};
+pub use report::{Inventory, SegmentFacts};
 
 use crate::measure::Seq;
 

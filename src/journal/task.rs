@@ -9,17 +9,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Tide;
-use super::epoch::Life;
-use super::files;
-use super::handle::{Lease, Line, in_words};
-use super::heart::{Heart, Verdict};
-use super::inventory::Inventory;
-use super::lanes::Lane;
-use super::mend::Forgotten;
-use super::recovery;
-use super::store::Store;
-use super::wear::{Counts, Rates, Wear};
 use crate::health::Facts;
+use crate::journal::core::epoch::Life;
+use crate::journal::core::heart::{Heart, Verdict};
+use crate::journal::core::lanes::Lane;
+use crate::journal::core::recovery;
+use crate::journal::core::wear::{Counts, Rates, Wear};
+use crate::journal::disk::files;
+use crate::journal::disk::store::Store;
+use crate::journal::line::{Lease, Line, in_words};
+use crate::journal::offline::mend::Forgotten;
+use crate::journal::report::Inventory;
 use crate::measure::{BootId, Stamp, Window};
 
 /// The longest sleep: bounds and the cursor are looked after this often.

@@ -60,7 +60,7 @@ pub struct PointColumn {
     /// Type of the value.
     pub shape: Shape,
     /// How several values become one, should the journal have to. Kept beside the schema, not in it: see
-    /// `journal/segment.rs`.
+    /// `journal/disk/segment.rs`.
     #[serde(skip)]
     pub fold: Fold,
 }

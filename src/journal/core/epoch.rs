@@ -1,0 +1,84 @@
+//! The number of a life of the journal: never used twice, not after a restored backup or a factory reset.
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::disk::record;
+use crate::measure::{BootId, Epoch, GatewayId, SiteId, Stamp};
+
+const MAGIC: [u8; 4] = *b"V2GE";
+/// 2020-01-01 UTC, in seconds since 1970.
+const ORIGIN_S: i64 = 1_577_836_800;
+/// 2026-01-01 UTC, in seconds since 1970: this agent did not exist before, so a clock that says so is wrong.
+pub(in crate::journal) const PLAUSIBLE_S: i64 = 1_767_225_600;
+/// Lives without a clock and without a past begin here: above what seconds will reach, below 2^53 so that JSON keeps it.
+const BLIND: u64 = 1 << 52;
+
+/// What is known of the newest life: written before its first append, and again at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::journal) struct Life {
+    pub(in crate::journal) epoch: Epoch,
+    pub(in crate::journal) gateway: GatewayId,
+    pub(in crate::journal) site: SiteId,
+    /// Whether it ended in order. False while it lasts.
+    pub(in crate::journal) clean: bool,
+}
+
+impl Life {
+    pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
+        record::write(MAGIC, self)
+    }
+
+    pub(in crate::journal) fn read(bytes: &[u8]) -> Option<Self> {
+        record::read(MAGIC, bytes)
+    }
+}
+
+/// The epoch of a life that begins at `now`: above every epoch that is still known here (`newest`), and, because the
+/// medium may have been reset or restored from a backup, not below the seconds since 2020. Without a past and without a
+/// clock it is [`blind`].
+pub(in crate::journal) fn begin(newest: Option<Epoch>, now: Stamp, boot: BootId) -> Epoch {
+    let clock_s = now.utc.0.div_euclid(1_000_000_000);
+    let since_origin = u64::try_from(clock_s - ORIGIN_S).ok().filter(|_| clock_s >= PLAUSIBLE_S);
+    match (newest, since_origin) {
+        (Some(epoch), clock) => Epoch((epoch.0 + 1).max(clock.unwrap_or(0))),
+        (None, Some(clock)) => Epoch(clock),
+        (None, None) => blind(now, boot),
+    }
+}
+
+/// An epoch without a past: drawn from the boot id, which the kernel makes at random, and from the time within the boot,
+/// so that two lives in one boot differ.
+pub(in crate::journal) fn blind(now: Stamp, boot: BootId) -> Epoch {
+    let mut random = [0; 8];
+    random.copy_from_slice(&boot.0[..8]);
+    Epoch(BLIND | ((u64::from_le_bytes(random) ^ now.mono.0) & (BLIND - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{ClockTrust, Mono, Utc};
+
+    fn at(utc_s: i64) -> Stamp {
+        Stamp { mono: Mono(0), utc: Utc(utc_s * 1_000_000_000), trust: ClockTrust::Synced }
+    }
+
+    #[test]
+    fn a_restored_backup_does_not_repeat_an_epoch() {
+        let backup = Epoch(5);
+        assert_eq!(begin(Some(backup), at(1_800_000_000), BootId([1; 16])), Epoch(222_163_200));
+    }
+
+    #[test]
+    fn a_clock_in_the_past_does_not_lower_the_epoch() {
+        assert_eq!(begin(Some(Epoch(222_163_200)), at(0), BootId([1; 16])), Epoch(222_163_201));
+        assert_eq!(begin(Some(Epoch(222_163_200)), at(1_767_225_600), BootId([1; 16])), Epoch(222_163_201));
+    }
+
+    #[test]
+    fn without_past_and_clock_the_boot_decides() {
+        let (a, b) = (begin(None, at(0), BootId([1; 16])), begin(None, at(0), BootId([2; 16])));
+        assert_ne!(a, b);
+        assert!((BLIND..1 << 53).contains(&a.0));
+    }
+}

@@ -1,0 +1,309 @@
+//! What a start finds, and what it makes of it. The cost is that of the newest segment, whatever the backlog.
+
+use std::collections::BTreeSet;
+
+use crate::journal::core::coarse::Grain;
+use crate::journal::core::epoch::{self, Life};
+use crate::journal::core::heart::Segment;
+use crate::journal::core::ranges::Ranges;
+use crate::journal::core::retention::Ledger;
+use crate::journal::core::times::Times;
+use crate::journal::disk::chunk::{Chunk, Kind};
+use crate::journal::disk::cursor::Cursor;
+use crate::journal::disk::entry;
+use crate::journal::disk::segment::Seal;
+use crate::journal::disk::store::{Durably, Found, Record, Store, StoreError};
+use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
+
+/// Where a life of the journal begins.
+#[derive(Debug)]
+pub(in crate::journal) struct Start {
+    pub(in crate::journal) epoch: Epoch,
+    /// How the life before ended; `None`: there was none.
+    pub(in crate::journal) previous_ended_clean: Option<bool>,
+    pub(in crate::journal) segments: Vec<Segment>,
+    pub(in crate::journal) settled: Ranges,
+    /// What may have been handed out before and is not settled.
+    pub(in crate::journal) published: Ranges,
+    pub(in crate::journal) next: u64,
+    pub(in crate::journal) ledger: Ledger,
+    pub(in crate::journal) times: Times,
+    /// The newest number that is there; 0: none, or one that is not the newest in time.
+    pub(in crate::journal) last: u64,
+    /// Losses of the life before that it could not tell any more.
+    pub(in crate::journal) untold: Vec<Gap>,
+}
+
+impl Start {
+    /// Without a medium: nothing is known, and the epoch is one that nobody else can have.
+    pub(in crate::journal) fn in_memory(boot: BootId, now: Stamp) -> Self {
+        let epoch = epoch::blind(now, boot);
+        Self {
+            epoch,
+            previous_ended_clean: None,
+            segments: Vec::new(),
+            settled: Ranges::default(),
+            published: Ranges::default(),
+            next: Seq::FIRST.0,
+            ledger: Ledger::default(),
+            times: Times::open(None, None, 1, (epoch, boot)),
+            last: 0,
+            untold: Vec::new(),
+        }
+    }
+}
+
+/// Finds out where the life before ended, completes what it left half done, and begins a new epoch, durably.
+///
+/// # Errors
+/// The medium failed. Nothing has been lost; without the new epoch nothing may be written.
+pub(in crate::journal) fn start<S: Store>(
+    store: &mut S,
+    schema: &Schema,
+    boot: BootId,
+    now: Stamp,
+) -> Result<Start, StoreError> {
+    let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
+    let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
+    let unused = slots == [None, None];
+    let cursor = Cursor::choose(slots);
+    let found = store.segments()?;
+    let newest_epoch = newest_epoch(store, &found, previous.as_ref());
+    let mut past = look_back(store, found)?;
+    look_for_losses(store, &mut past, cursor.as_ref().map_or(1, |(cursor, _)| cursor.next))?;
+
+    let second = cursor.as_ref().is_some_and(|(_, second)| *second);
+    let cursor = cursor.map(|(cursor, _)| cursor);
+    let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next));
+    let settled = settled(store, &past, cursor.as_ref(), next)?;
+    // Without a cursor nothing was ever handed out; with one that cannot be read, or an older agent's, anything may
+    // have been.
+    let out_of = match &cursor {
+        Some(cursor) => cursor.published.clone(),
+        None => unused.then(Vec::new),
+    };
+    let out_of: BTreeSet<u64> = out_of.map_or_else(|| past.firsts().collect(), |firsts| firsts.into_iter().collect());
+    let mut published = past.spans(next).filter(|(first, _)| out_of.contains(first)).collect::<Ranges>();
+    for (from, to) in settled.iter() {
+        published.remove(from, to);
+    }
+    let ledger = Ledger::after(cursor.map_or(0, |cursor| cursor.generation), second, out_of);
+
+    let epoch = epoch::begin(newest_epoch, now, boot);
+    let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
+    save_life(store, &life)?;
+    let untold = untold(&past, &settled);
+    let oldest = past.segments.first().map_or(next, |segment| segment.first);
+    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
+    let last = if past.newest_is_thinned { 0 } else { past.last };
+    let previous_ended_clean = previous.map(|life| life.clean);
+    Ok(Start {
+        epoch,
+        previous_ended_clean,
+        segments: past.segments,
+        settled,
+        published,
+        next,
+        ledger,
+        times,
+        last,
+        untold,
+    })
+}
+
+/// Notes the state of a life.
+pub(in crate::journal) fn save_life<S: Store>(store: &mut S, life: &Life) -> Result<(), StoreError> {
+    let Some(bytes) = life.write() else { return Ok(()) };
+    store.save(Record::Life, &bytes, Durably::Yes)
+}
+
+/// What the segments say.
+#[derive(Debug, Default)]
+struct Past {
+    segments: Vec<Segment>,
+    /// The newest number that is there.
+    last: u64,
+    /// The newest segment whose end is known.
+    ended: Option<u64>,
+    /// The newest time that can be believed, in the segments that were looked at, and the last entry of the newest that has
+    /// one.
+    newest_utc: Option<i64>,
+    told_by: Option<Identity>,
+    /// The newest segment is older than its numbers.
+    newest_is_thinned: bool,
+    /// Gaps that are told in segments that were not complete, or are newer than the cursor: the losses may not have
+    /// taken place.
+    told: Vec<Gap>,
+    /// Numbers that were never written, in segments that were not complete, with the epoch.
+    skipped: Vec<(u64, u64, Epoch)>,
+}
+
+impl Past {
+    /// Takes a segment for the newest. What was thinned is older than its numbers; the record of times was made durable
+    /// before it was.
+    fn note_end(&mut self, seal: &Seal, epoch: Epoch) {
+        self.last = self.last.max(seal.last);
+        self.ended = Some(seal.first);
+        self.newest_is_thinned = seal.grain != Grain::AsRead;
+        if !self.newest_is_thinned && seal.newest_utc.is_some() {
+            self.newest_utc = self.newest_utc.max(seal.newest_utc);
+            self.told_by = self.told_by.max(Some(Identity { epoch, seq: Seq(seal.last) }));
+        }
+    }
+
+    fn newest_time(&self) -> Option<(Identity, i64)> {
+        self.told_by.zip(self.newest_utc)
+    }
+
+    fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.segments.iter().map(|segment| segment.first)
+    }
+
+    /// The first and the last number that each segment may have.
+    fn spans(&self, next: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.firsts().zip(self.firsts().skip(1).chain([next]).map(|next| next - 1))
+    }
+}
+
+/// Notes what complete segments tell as lost that the cursor does not know of: those that have a number from
+/// `unsettled_from` on. They are as many as were written since the cursor was.
+fn look_for_losses<S: Store>(store: &mut S, past: &mut Past, unsettled_from: u64) -> Result<(), StoreError> {
+    let newer: Vec<u64> =
+        past.spans(past.last + 1).filter(|(_, last)| *last >= unsettled_from).map(|(first, _)| first).collect();
+    for first in newer.into_iter().map(Seq) {
+        let Some(seal) = store.seal_of(first)? else { continue };
+        let boot = store.header(first).ok().map_or(BootId([0; 16]), |header| header.boot);
+        let telling = seal.telling.unwrap_or_else(|| (seal.first..=seal.last).collect());
+        let mut looked_to = 0;
+        for number in telling {
+            if number <= looked_to {
+                continue;
+            }
+            let chunk = store.at_or_before(first, Seq(number)).ok().flatten().and_then(|f| Chunk::join(&f).ok());
+            if let Some(chunk) = chunk.filter(|chunk| chunk.tells_loss) {
+                looked_to = chunk.last();
+                past.told.extend(gaps_in(&chunk, boot));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest epoch that is known: of the life, or, should that record be gone, of the newest segment.
+fn newest_epoch<S: Store>(store: &mut S, found: &[Found], previous: Option<&Life>) -> Option<Epoch> {
+    let of_segment = found.last().and_then(|newest| store.header(newest.first).ok()).map(|header| header.epoch);
+    previous.map(|life| life.epoch).max(of_segment)
+}
+
+/// Completes the segments that have no seal (in order: the newest of a life that was cut short) and finds the newest
+/// number.
+fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreError> {
+    let mut past = Past::default();
+    let count = found.len();
+    for (place, Found { first, bytes, sealed }) in found.into_iter().enumerate() {
+        let mut segment = Segment::new(first.0, bytes);
+        let newest = place + 1 == count;
+        let seal = if sealed && newest { store.seal_of(first)? } else { None };
+        if let Some(seal) = seal {
+            past.note_end(&seal, epoch_of(store, first));
+        } else if !sealed || newest {
+            let seal = look_into(store, first, &mut past)?;
+            if seal.last < first.0 {
+                store.remove(first)?;
+                continue;
+            }
+            past.note_end(&seal, epoch_of(store, first));
+            // A seal that cannot be written now is no reason to stop: it is in memory.
+            segment.seal = store.seal(first, &seal).is_err().then_some(seal);
+        }
+        past.segments.push(segment);
+    }
+    end_of_the_newest(store, &mut past)?;
+    Ok(past)
+}
+
+/// Of a segment whose header cannot be read: older than any.
+fn epoch_of<S: Store>(store: &mut S, segment: Seq) -> Epoch {
+    store.header(segment).map_or(Epoch(0), |header| header.epoch)
+}
+
+/// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at. That its first
+/// number is known from an older one says nothing: after a failed sync an entry may lie in both.
+fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), StoreError> {
+    let newest = past.segments.last().map(|segment| segment.first);
+    let Some(first) = newest.filter(|_| past.ended != newest).map(Seq) else { return Ok(()) };
+    let seal = match store.seal_of(first)? {
+        Some(seal) => seal,
+        None => look_into(store, first, past)?,
+    };
+    past.note_end(&seal, epoch_of(store, first));
+    Ok(())
+}
+
+/// Reads a segment to its end, without trusting its index, and says what its seal must say. What it finds is durable: a seal
+/// promises it.
+fn look_into<S: Store>(store: &mut S, first: Seq, past: &mut Past) -> Result<Seal, StoreError> {
+    let mut seal = Seal::open(first.0);
+    let boot = store.header(first).ok().map(|header| header.boot);
+    store.secure(first)?;
+    store.salvage(first)?;
+    let mut frames = store.at_or_before(first, first)?;
+    while let Some(found) = frames {
+        // A salvaged segment answers whole chunks only.
+        let Ok(chunk) = Chunk::join(&found) else { break };
+        if chunk.kind == Kind::Entries && chunk.count > 0 {
+            seal.add(&chunk);
+            if chunk.skipped > 0 {
+                past.skipped.push((chunk.begins_at(), chunk.first.0 - 1, chunk.epoch));
+            }
+            if chunk.tells_loss {
+                past.told.extend(gaps_in(&chunk, boot.unwrap_or(BootId([0; 16]))));
+            }
+        }
+        frames = store.after(first, chunk.first)?;
+    }
+    Ok(seal)
+}
+
+fn gaps_in(chunk: &Chunk, boot: BootId) -> Vec<Gap> {
+    let entries = chunk.entries().unwrap_or_default();
+    let windows = entries.into_iter().filter_map(|range| entry::decode(&chunk.body[range], boot).ok());
+    windows.flat_map(|window| window.events).filter_map(|event| event.kind.gap()).collect()
+}
+
+/// What needs nothing more: what the cursor says and what is told as lost. Without a whole cursor also everything of which
+/// there is no segment, because a segment is removed only when it is settled.
+fn settled<S: Store>(store: &mut S, past: &Past, cursor: Option<&Cursor>, next: u64) -> Result<Ranges, StoreError> {
+    let mut settled = Ranges::default();
+    for &(from, to) in cursor.map_or(&[][..], |cursor| &cursor.settled) {
+        settled.insert(from, to.min(next - 1));
+    }
+    // A loss that is told takes place, also if the cut came between the two.
+    for gap in &past.told {
+        settled.insert(gap.from.0, gap.to.0.min(next - 1));
+    }
+    if cursor.is_none_or(|cursor| cursor.shortened) {
+        settled.insert(1, past.segments.first().map_or(next, |oldest| oldest.first) - 1);
+        for (place, segment) in past.segments.iter().enumerate() {
+            let seal = if segment.seal.is_some() { segment.seal.clone() } else { store.seal_of(Seq(segment.first))? };
+            let end = past.segments.get(place + 1).map_or(next, |following| following.first);
+            if let Some(seal) = seal {
+                settled.insert(seal.last + 1, end - 1);
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// Numbers that the life before gave up and could not tell any more.
+fn untold(past: &Past, settled: &Ranges) -> Vec<Gap> {
+    let gap = |epoch: Epoch, (from, to): (u64, u64)| Gap {
+        epoch,
+        from: Seq(from),
+        to: Seq(to),
+        points: None,
+        reason: GapReason::JournalFull,
+    };
+    let skipped = past.skipped.iter();
+    skipped.flat_map(|&(from, to, epoch)| settled.missing(from, to).into_iter().map(move |s| gap(epoch, s))).collect()
+}

@@ -1,0 +1,461 @@
+//! Which UTC an entry is told with, so that it never changes once it was told and no two entries share one. Pure: what
+//! must be durable before a label may leave is handed out as bytes and called saved by whoever saved them.
+//!
+//! Three kinds of windows:
+//! - **Captured with a clock that can be believed** (synced, holdover): the label is the captured time, and stands in the
+//!   entry itself.
+//! - **Captured unsynced in a boot that was synced later**: the first window of a boot with a believable clock is its
+//!   *anchor*. From then on the label of every earlier window of that boot is `anchor.utc - (anchor.mono - mono)`;
+//!   trust `resolved`.
+//! - **Captured unsynced, and no anchor**: the boot ended without one, or the wait for it is over. Placed between its
+//!   neighbours ([`Course::between`]); trust `estimated`.
+//!
+//! The last two are not written into entries: a boot's windows before its anchor are a [`Stretch`], and what was decided
+//! of it is a few [`Piece`]s, each a straight line from monotonic time to UTC. They are added and never changed, and are
+//! durable before the first entry that depends on them is leased: that is what seals a label. A boot that never gets an
+//! anchor is told in pieces of [`HORIZON`], so that an anchor still helps all that was not told before.
+//!
+//! **No two entries share a label.** Labels are whole milliseconds, at least one apart within a boot (a window's end is
+//! moved where two would be closer). A captured time that was given before (the clock was set back) gets a *turn*: a number
+//! of microseconds, 1 to [`TURNS`], that no other pass over that time has; the step back is told as an event. Each piece
+//! has a turn of its own, too. So a label is at most 1.5 ms off, and can collide after 999 turns at the earliest.
+
+mod course;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::course::{Course, MS, PLAUSIBLE_NS, Run, signed};
+use crate::journal::disk::record;
+use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
+
+const MAGIC: [u8; 4] = *b"V2GA";
+/// Raised when the record can no longer be read as this code does.
+const FORMAT: u16 = 1;
+/// An estimate is sealed for so much of a boot at a time: one small write in that time, and what an anchor that comes
+/// after all can no longer help.
+const HORIZON: Duration = Duration::from_secs(300);
+/// Windows of a boot end at least so far apart: a label is a whole millisecond, also at twice the pace.
+const APART_NS: u64 = 2_000_000;
+/// Turns are microseconds within a millisecond; 0 is for what needs none.
+const TURNS: u16 = 999;
+/// Times that are set by hand in one unsynced boot; beyond, its estimates keep the last.
+const PIECES_MAX: usize = 64;
+/// A clock that was set forward by less keeps the estimate as it is.
+const SET_NS: i64 = 1_000_000_000;
+/// Who sets the clock calls it synced a moment later, and `adjtimex` is asked once a second.
+const SETTLING: Duration = Duration::from_secs(10);
+/// From here on stretches of which no entry is left are forgotten: 64 take about 4 KB.
+const STRETCHES_KEPT: usize = 64;
+/// Boots that never synced with their entries still waiting; of more the oldest are told as they were captured. 280 KB.
+const STRETCHES_MAX: usize = 4_096;
+
+/// What is told of an entry's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::journal) enum Label {
+    /// This, for ever.
+    Told(Stamp),
+    /// Not decided yet; see [`Times::decide`].
+    Open,
+}
+
+/// All that must be known of the time of entries that wait, or wait to be told.
+#[derive(Debug)]
+pub(in crate::journal) struct Times {
+    kept: Kept,
+    /// The entry that told the newest captured label.
+    told_by: Option<Identity>,
+    /// The life that lasts, and its boot.
+    epoch: Epoch,
+    boot: BootId,
+    /// The newest window: its boot and its monotonic end.
+    newest: Option<(BootId, Mono)>,
+    /// While captured times are at or below the highest.
+    pass: Option<Pass>,
+    dirty: bool,
+    /// What is kept has changed, in a way that the newest entries tell as well.
+    moved: bool,
+}
+
+/// The part that is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    format: u16,
+    anchor: Option<Anchor>,
+    /// The highest label that was ever given to a captured time, whole ms.
+    high: Option<i64>,
+    /// The newest.
+    newest: Option<i64>,
+    /// Turns taken so far.
+    turns: u16,
+    /// In the order in which they began.
+    stretches: Vec<Stretch>,
+}
+
+/// A moment of a boot at which its wall clock could be believed for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Anchor {
+    boot: BootId,
+    mono: Mono,
+    utc: i64,
+}
+
+/// The windows of a boot before its anchor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stretch {
+    boot: BootId,
+    /// The number of its first entry, or a lower one.
+    from: u64,
+    first: Mono,
+    /// The newest that is known.
+    last: Mono,
+    /// UTC minus monotonic by the wall clock, at the newest.
+    wall: i64,
+    /// When the wall clock was set last.
+    set: Option<Mono>,
+    /// The newest captured label when it began.
+    after: Option<i64>,
+    pieces: Vec<Piece>,
+}
+
+/// What was decided for the windows of a stretch up to `to`, behind the piece before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Piece {
+    to: Mono,
+    course: Course,
+    turn: u16,
+    resolved: bool,
+}
+
+/// A pass over times that were given before.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    turn: u16,
+    last: i64,
+}
+
+const EVER: Mono = Mono(u64::MAX);
+
+impl Times {
+    /// Continues what a start has found: the record, if it is whole, the newest captured label in the newest segment with
+    /// the last entry of that, and the lowest number that is still there. Either may be the newer one: a segment goes
+    /// when it is settled, also before an older one, and the record then stands for it.
+    pub(in crate::journal) fn open(
+        bytes: Option<&[u8]>,
+        newest: Option<(Identity, i64)>,
+        oldest: u64,
+        (epoch, boot): (Epoch, BootId),
+    ) -> Self {
+        let kept = bytes.and_then(|bytes| record::read_pair::<Kept, Option<Identity>>(MAGIC, bytes));
+        let kept = kept.filter(|(kept, _)| kept.format == FORMAT);
+        if kept.is_none() && bytes.is_some() {
+            tracing::error!("the record of times is damaged: entries of unsynced boots are told as they were captured");
+        }
+        let empty = Kept { format: FORMAT, anchor: None, high: None, newest: None, turns: 0, stretches: Vec::new() };
+        let (mut kept, told_by) = kept.unwrap_or((empty, None));
+        let mut told_by = told_by.flatten();
+        if let Some((last, utc)) = newest {
+            kept.high = kept.high.max(Some(whole_ms(utc)));
+            // An older agent did not say who told its newest.
+            if told_by.is_none_or(|by| last >= by) {
+                (kept.newest, told_by) = (Some(whole_ms(utc)), Some(last));
+            }
+        }
+        while kept.stretches.len() > STRETCHES_KEPT && kept.stretches.get(1).is_some_and(|next| next.from <= oldest) {
+            kept.stretches.remove(0);
+        }
+        // What only a segment tells must be in the record before that segment goes.
+        let moved = newest.is_some();
+        Self { kept, told_by, epoch, boot, newest: None, pass: None, dirty: false, moved }
+    }
+
+    /// Whether these bytes can be read as the record of times.
+    pub(in crate::journal) fn is_whole(bytes: &[u8]) -> bool {
+        record::read::<Kept>(MAGIC, bytes).is_some()
+    }
+
+    /// Whether this boot is new and the one before ended without a clock: when that was matters.
+    pub(in crate::journal) fn lacks_end(&self) -> bool {
+        let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == self.boot);
+        !anchored && self.kept.stretches.last().is_some_and(|stretch| stretch.boot != self.boot)
+    }
+
+    /// The last window of the life before.
+    pub(in crate::journal) fn note_end(&mut self, boot: BootId, end: Stamp) {
+        if let Some(stretch) = self.stretch(boot)
+            && end.trust == ClockTrust::Unsynced
+        {
+            (stretch.last, stretch.wall) = (stretch.last.max(end.mono), end.utc.0.saturating_sub(signed(end.mono.0)));
+        }
+    }
+
+    /// Sees the time of a window, whether it is kept or not.
+    pub(in crate::journal) fn witness(&mut self, boot: BootId, end: Stamp) {
+        let believed = matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover);
+        if believed && self.kept.anchor.is_none_or(|anchor| anchor.boot != boot) {
+            self.anchor(Anchor { boot, mono: end.mono, utc: end.utc.0 });
+        }
+    }
+
+    /// Takes note of a new window before it is written as `seq`, and gives a captured time its final form. Answers by
+    /// how much the clock went back, if it shows times that were given before.
+    pub(in crate::journal) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
+        if let Some((newest_boot, newest)) = self.newest
+            && newest_boot == boot
+            && end.mono.0 < newest.0.saturating_add(APART_NS)
+        {
+            let later = newest.0.saturating_add(APART_NS);
+            end.utc = Utc(end.utc.0.saturating_add(signed(later - end.mono.0)));
+            end.mono = Mono(later);
+        }
+        self.newest = Some((boot, end.mono));
+        self.moved = true;
+        self.witness(boot, *end);
+        let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == boot);
+        match end.trust {
+            ClockTrust::Unsynced if !anchored => {
+                self.extend_stretch(boot, *end, seq);
+                None
+            }
+            ClockTrust::Unsynced | ClockTrust::Synced | ClockTrust::Holdover => {
+                if end.trust == ClockTrust::Unsynced {
+                    // The process is younger than the boot: only the journal knows that the clock was synced before.
+                    end.trust = ClockTrust::Holdover;
+                }
+                self.told_by = Some(Identity { epoch: self.epoch, seq: Seq(seq) });
+                let (utc, back) = self.straighten(end.utc);
+                end.utc = utc;
+                back
+            }
+            // Told already.
+            ClockTrust::Resolved | ClockTrust::Estimated => None,
+        }
+    }
+
+    /// What is told of the end of a window.
+    pub(in crate::journal) fn label(&self, boot: BootId, end: Stamp) -> Label {
+        if end.trust != ClockTrust::Unsynced {
+            return Label::Told(end);
+        }
+        // In no stretch: written by an agent that knew nothing of all this and told the captured time.
+        let stretch =
+            self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= end.mono);
+        let Some(stretch) = stretch else { return Label::Told(end) };
+        let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else { return Label::Open };
+        let utc = whole_ms(piece.course.at(end.mono)).saturating_add(i64::from(piece.turn) * 1_000);
+        let trust = if piece.resolved { ClockTrust::Resolved } else { ClockTrust::Estimated };
+        Label::Told(Stamp { mono: end.mono, utc: Utc(utc), trust })
+    }
+
+    /// Nothing better will come in time: decides for all boots that have ended, and for this one up to a little behind
+    /// `mono` if the window is of this boot.
+    pub(in crate::journal) fn decide(&mut self, boot: BootId, mono: Mono) {
+        let current = self.kept.stretches.iter().position(|stretch| stretch.boot == self.boot);
+        let zero = current.map(|at| &self.kept.stretches[at]).filter(|stretch| stretch.shows_plausible_time());
+        let zero = zero.map(|stretch| stretch.wall);
+        self.place_ended(zero);
+        if boot == self.boot
+            && let Some(at) = current
+        {
+            self.estimate(at, mono);
+        }
+    }
+
+    /// The first number that must wait for the clock.
+    pub(in crate::journal) fn held_from(&self) -> Option<u64> {
+        let stretches = &self.kept.stretches;
+        if let Some(current) = stretches.iter().find(|stretch| stretch.boot == self.boot)
+            && (!current.pieces.is_empty() || (current.shows_plausible_time() && current.has_settled()))
+        {
+            return None;
+        }
+        stretches.iter().filter(|stretch| stretch.pieces.is_empty()).map(|stretch| stretch.from).min()
+    }
+
+    /// What must be durable before anything that was captured is written or told.
+    pub(in crate::journal) fn unsaved(&self) -> Option<Vec<u8>> {
+        if self.dirty { self.write() } else { None }
+    }
+
+    /// What must be durable before the newest entries may be removed.
+    pub(in crate::journal) fn behind(&self) -> Option<Vec<u8>> {
+        if self.dirty || self.moved { self.write() } else { None }
+    }
+
+    /// It is durable as it is now.
+    pub(in crate::journal) fn saved(&mut self) {
+        (self.dirty, self.moved) = (false, false);
+    }
+
+    fn write(&self) -> Option<Vec<u8>> {
+        record::write(MAGIC, &(&self.kept, self.told_by))
+    }
+
+    fn stretch(&mut self, boot: BootId) -> Option<&mut Stretch> {
+        self.kept.stretches.iter_mut().rev().find(|stretch| stretch.boot == boot)
+    }
+
+    fn extend_stretch(&mut self, boot: BootId, end: Stamp, seq: u64) {
+        let wall = end.utc.0.saturating_sub(signed(end.mono.0));
+        if let Some(stretch) = self.stretch(boot) {
+            if wall.saturating_sub(stretch.wall).saturating_abs() > SET_NS {
+                stretch.set = Some(end.mono);
+            }
+            (stretch.last, stretch.wall) = (end.mono, wall);
+            return;
+        }
+        let after = self.kept.newest;
+        let pieces = Vec::new();
+        self.kept.stretches.push(Stretch {
+            boot,
+            from: seq,
+            first: end.mono,
+            last: end.mono,
+            wall,
+            set: None,
+            after,
+            pieces,
+        });
+        if self.kept.stretches.len() > STRETCHES_MAX {
+            self.kept.stretches.remove(0);
+        }
+        self.dirty = true;
+    }
+
+    /// The clock of this boot can be believed from here on: all that waited for it is decided.
+    fn anchor(&mut self, anchor: Anchor) {
+        let Anchor { boot, mono, utc } = anchor;
+        tracing::info!(utc = Utc(utc).rfc3339(), "the wall clock is synced; times of this boot are known");
+        self.kept.anchor = Some(anchor);
+        self.boot = boot;
+        self.place_ended(Some(utc.saturating_sub(signed(mono.0))));
+        if self.stretch(boot).is_some() {
+            let turn = self.turn();
+            let piece = Piece { to: EVER, course: Course::through(mono, utc), turn, resolved: true };
+            if let Some(stretch) = self.stretch(boot) {
+                stretch.pieces.push(piece);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Decides for every boot but this one. `zero`: UTC at the start of this boot, if known.
+    fn place_ended(&mut self, zero: Option<i64>) {
+        let boot = self.boot;
+        let mut before = zero;
+        let mut bounds: Vec<Option<i64>> = Vec::with_capacity(self.kept.stretches.len());
+        for stretch in self.kept.stretches.iter().rev() {
+            bounds.push(before);
+            if stretch.boot != boot {
+                // It had ended before the next one began, and began so long before that.
+                let began = before.map(|utc| utc.saturating_sub(signed(stretch.last.0)));
+                before = stretch.pieces.first().map_or(began, |piece| Some(piece.course.at(Mono(0))));
+            }
+        }
+        for (at, before) in bounds.into_iter().rev().enumerate() {
+            let stretch = &self.kept.stretches[at];
+            if stretch.boot == boot || stretch.pieces.last().is_some_and(|piece| piece.to == EVER) {
+                continue;
+            }
+            let Stretch { first, last, wall, .. } = *stretch;
+            let run = Run { first, last, wall, after: self.after(at), before };
+            let turn = if stretch.pieces.is_empty() { self.turn() } else { 0 };
+            match self.kept.stretches[at].pieces.last_mut() {
+                Some(piece) => piece.to = EVER,
+                None => {
+                    let piece = Piece { to: EVER, course: Course::between(run), turn, resolved: false };
+                    self.kept.stretches[at].pieces.push(piece);
+                }
+            }
+            self.dirty = true;
+        }
+    }
+
+    /// Carries the estimate of a stretch of this boot on to a little behind `mono`.
+    fn estimate(&mut self, at: usize, mono: Mono) {
+        let to = Mono(mono.0.saturating_add(u64::try_from(HORIZON.as_nanos()).unwrap_or(u64::MAX)));
+        let Stretch { first, wall, ref pieces, .. } = self.kept.stretches[at];
+        let run = match pieces.last() {
+            Some(piece) if piece.to >= mono => return,
+            // Somebody has set the clock meanwhile.
+            Some(piece)
+                if wall.saturating_sub(piece.course.offset(mono)) > SET_NS
+                    && self.kept.stretches[at].shows_plausible_time()
+                    && pieces.len() < PIECES_MAX =>
+            {
+                let first = Mono(piece.to.0.saturating_add(1));
+                Some(Run { first, last: first, wall, after: Some(piece.course.at(piece.to)), before: None })
+            }
+            Some(_) => None,
+            None => Some(Run { first, last: first, wall, after: self.after(at), before: None }),
+        };
+        self.dirty = true;
+        if let Some(run) = run {
+            let turn = self.turn();
+            let piece = Piece { to, course: Course::between(run), turn, resolved: false };
+            self.kept.stretches[at].pieces.push(piece);
+        } else if let Some(piece) = self.kept.stretches[at].pieces.last_mut() {
+            piece.to = to;
+        }
+    }
+
+    /// The newest time that is known before a stretch.
+    fn after(&self, at: usize) -> Option<i64> {
+        let predecessor = at.checked_sub(1).map(|before| &self.kept.stretches[before]);
+        let ended = predecessor.and_then(|stretch| {
+            let piece = stretch.pieces.iter().find(|piece| stretch.last <= piece.to)?;
+            // The whole millisecond above, so that its turn does not count.
+            Some(whole_ms(piece.course.at(stretch.last)).saturating_add(MS))
+        });
+        self.kept.stretches[at].after.max(ended)
+    }
+
+    /// A captured time in its final form, and by how much the clock went back.
+    fn straighten(&mut self, utc: Utc) -> (Utc, Option<i64>) {
+        let ms = whole_ms(utc.0);
+        let newest = self.kept.newest.replace(ms);
+        if self.kept.high.is_none_or(|high| ms > high) {
+            self.kept.high = Some(ms);
+            self.pass = None;
+            return (Utc(ms), None);
+        }
+        let mut back = None;
+        let turn = match self.pass {
+            Some(pass) if ms > pass.last => pass.turn,
+            _ => {
+                back = newest.map(|newest| ms.saturating_sub(newest)).filter(|back| *back < 0);
+                self.turn()
+            }
+        };
+        self.pass = Some(Pass { turn, last: ms });
+        (Utc(ms.saturating_add(i64::from(turn) * 1_000)), back)
+    }
+
+    fn turn(&mut self) -> u16 {
+        self.kept.turns = self.kept.turns % TURNS + 1;
+        self.dirty = true;
+        self.kept.turns
+    }
+}
+
+impl Stretch {
+    /// Whether its wall clock, though never synced, shows a time that can be true: not before this agent existed, and
+    /// behind what was known when it began.
+    fn shows_plausible_time(&self) -> bool {
+        let shown = self.wall.saturating_add(signed(self.first.0));
+        shown >= PLAUSIBLE_NS && self.after.is_none_or(|after| shown > after)
+    }
+
+    fn has_settled(&self) -> bool {
+        self.set.is_none_or(|set| self.last.since(set) >= SETTLING)
+    }
+}
+
+/// Rounded to a whole millisecond.
+fn whole_ms(ns: i64) -> i64 {
+    ns.saturating_add(MS / 2).div_euclid(MS).saturating_mul(MS)
+}

@@ -1,0 +1,19 @@
+//! The bytes of the journal: how entries, headers, seals and records lie on the medium, and the medium itself.
+//!
+//! In: entries and records of the rules above. Out: the same, or by name why they cannot be read. It decides nothing:
+//! which bytes are written, kept or removed is the rules' business.
+
+pub(in crate::journal) mod chunk;
+pub(in crate::journal) mod cursor;
+pub(in crate::journal) mod entry;
+pub(in crate::journal) mod files;
+#[cfg(test)]
+pub(in crate::journal) mod mem_store;
+pub(in crate::journal) mod number;
+pub(in crate::journal) mod record;
+pub(in crate::journal) mod scan;
+pub(in crate::journal) mod segment;
+pub(in crate::journal) mod sled_segment;
+pub(in crate::journal) mod sled_store;
+pub(in crate::journal) mod squeeze;
+pub(in crate::journal) mod store;

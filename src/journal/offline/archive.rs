@@ -1,0 +1,415 @@
+//! The journal as its files say: read without the database, and without changing a byte.
+//!
+//! In: a directory. Out: an [`Inventory`], a [`Verdict`](super::Verdict), or one [`Entry`] after the other. Whether an agent
+//! holds the journal is asked of its lock, before and after; the lock is not kept, because nobody who looks may keep an
+//! agent from starting. Beside an agent only complete segments are read, which nobody changes, and what was meanwhile
+//! delivered and removed is passed over. Memory: one segment's list of chunks, and one chunk.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::core::epoch::Life;
+use crate::journal::core::heart::Words;
+use crate::journal::core::ranges::Ranges;
+use crate::journal::core::reader::{self, Fetched};
+use crate::journal::core::times::{Label, Times};
+use crate::journal::disk::chunk::{self, Chunk};
+use crate::journal::disk::cursor::Cursor;
+use crate::journal::disk::files;
+use crate::journal::disk::scan::Scan;
+use crate::journal::disk::segment::{Header, Seal};
+use crate::journal::disk::sled_store::{QUARANTINE, segment_bytes};
+use crate::journal::report::{Inventory, SegmentFacts};
+use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
+
+/// Of whoever only looks.
+const NO_LIFE: (Epoch, BootId) = (Epoch(0), BootId([0; 16]));
+
+/// Whose view something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum View {
+    /// The agent was asked.
+    #[serde(rename = "as the running agent says")]
+    Agent,
+    /// The files were read, and no agent was there, neither before nor after.
+    #[serde(rename = "as the files are; no agent runs")]
+    Files,
+    /// The files were read while an agent, or a repair, holds the journal.
+    #[serde(rename = "as the files are, beside a running agent")]
+    FilesBesideAgent,
+}
+
+impl View {
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "as the running agent says",
+            Self::Files => "as the files are; no agent runs",
+            Self::FilesBesideAgent => "as the files are, beside a running agent",
+        }
+    }
+}
+
+/// The files cannot be read. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// There is no journal.
+    #[error("{0} is no journal: there is no such directory")]
+    Absent(PathBuf),
+    /// The system refused.
+    #[error("read {path}")]
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What stands at one place of the record.
+#[derive(Debug)]
+pub enum Place {
+    /// An entry, and whether it still waits for the broker.
+    Entry(Box<Entry>, bool),
+    /// An entry of a newer agent.
+    Newer {
+        /// Its number.
+        seq: Seq,
+        /// The version it is written in.
+        version: u8,
+    },
+    /// Numbers that cannot be read, and of which some still wait.
+    Hole {
+        /// The first.
+        from: Seq,
+        /// The last, inclusive.
+        to: Seq,
+    },
+}
+
+/// A journal that is only read.
+#[derive(Debug)]
+pub struct Archive {
+    pub(in crate::journal) dir: PathBuf,
+    /// When it was opened.
+    view: View,
+    pub(in crate::journal) life: Option<Life>,
+    pub(in crate::journal) cursor: Option<Cursor>,
+    pub(in crate::journal) settled: Ranges,
+    /// Under which times entries are told.
+    times: Times,
+    pub(in crate::journal) times_damaged: bool,
+    /// Ascending. Beside a running agent only those that are complete, and the newest one if it was asked for.
+    pub(in crate::journal) folders: Vec<Folder>,
+}
+
+/// A segment as a directory.
+#[derive(Debug)]
+pub(in crate::journal) struct Folder {
+    pub(in crate::journal) first: u64,
+    pub(in crate::journal) path: PathBuf,
+    /// Whether there is a file `seal`.
+    pub(in crate::journal) sealed: bool,
+    /// What it says, if it is whole.
+    pub(in crate::journal) seal: Option<Seal>,
+}
+
+/// What a walk through one segment meets.
+#[derive(Debug)]
+pub(in crate::journal) enum Piece {
+    Chunk(Chunk),
+    Hole(u64, u64),
+}
+
+impl Folder {
+    pub(in crate::journal) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(in crate::journal) fn scan(&self) -> Result<Scan, ArchiveError> {
+        Scan::of(&self.file("db")).map_err(failed(&self.file("db")))
+    }
+
+    /// The header of the marker; from `scan` if that is damaged.
+    pub(in crate::journal) fn header(&self, scan: Option<&mut Scan>) -> Option<Header> {
+        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk)).ok();
+        let marker = fs::read(self.file("ready")).ok().and_then(|ready| read(&chunk::split(&ready)));
+        marker.or_else(|| read(&scan?.header().ok()?))
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+    move |source| ArchiveError::Io { path: path.to_owned(), source }
+}
+
+impl Archive {
+    /// Looks at a directory.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`].
+    pub fn open(dir: &Path) -> Result<Self, ArchiveError> {
+        if !dir.is_dir() {
+            return Err(ArchiveError::Absent(dir.to_owned()));
+        }
+        let view = view(dir)?;
+        // The list before the cursor: what is removed between the two is settled in the cursor.
+        let folders = list(dir, view)?;
+        let record = |name| files::read(&dir.join(name)).map_err(failed(&dir.join(name)));
+        let life = record("life")?.as_deref().and_then(Life::read);
+        let cursor = Cursor::choose([record("cursor-a")?, record("cursor-b")?]).map(|(cursor, _)| cursor);
+        let mut settled = Ranges::default();
+        for &(from, to) in cursor.iter().flat_map(|cursor| &cursor.settled) {
+            settled.insert(from, to);
+        }
+        let times = record("times")?;
+        let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
+        let times = times.filter(|_| !times_damaged);
+        let times = Times::open(times.as_deref(), None, 1, NO_LIFE);
+        Ok(Self { dir: dir.to_owned(), view, life, cursor, settled, times, times_damaged, folders })
+    }
+
+    /// Looks at a directory that the caller holds.
+    pub(in crate::journal) fn look(dir: &Path) -> Result<Self, ArchiveError> {
+        let folders = list(dir, View::Files)?;
+        let (settled, view) = (Ranges::default(), View::Files);
+        let (times, times_damaged) = (Times::open(None, None, 1, NO_LIFE), false);
+        let dir = dir.to_owned();
+        Ok(Self { dir, view, life: None, cursor: None, settled, times, times_damaged, folders })
+    }
+
+    /// Whose view this is: also of what was read until now, should an agent have started meanwhile.
+    #[must_use]
+    pub fn view(&self) -> View {
+        match self.view {
+            View::Files => view(&self.dir).unwrap_or(View::Files),
+            known => known,
+        }
+    }
+
+    /// What is there. Reads small files, and the newest segment if it was not completed.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn inventory(&self) -> Result<Inventory, ArchiveError> {
+        let mut segments = Vec::with_capacity(self.folders.len());
+        for folder in &self.folders {
+            let seal = match &folder.seal {
+                Some(seal) => seal.clone(),
+                None => self.estimate(folder)?,
+            };
+            let (first, last) = (folder.first, seal.last);
+            segments.push(SegmentFacts {
+                first: Seq(first),
+                last: Seq(last),
+                epoch: folder.header(None).map(|header| header.epoch),
+                bytes: segment_bytes(&folder.path),
+                points: folder.seal.as_ref().map(|seal| seal.points),
+                waiting: self.settled.missing(first, last).iter().map(|(from, to)| to - from + 1).sum(),
+                newest: seal.newest_utc.map(Utc),
+                sealed: folder.sealed,
+                damaged: folder.sealed && folder.seal.is_none(),
+            });
+        }
+        let inventory = Inventory {
+            gateway: self.life.as_ref().map(|life| life.gateway.clone()),
+            site: self.life.as_ref().map(|life| life.site.clone()),
+            next: segments.last().map(|s| s.last.next()).max(self.cursor.as_ref().map(|cursor| Seq(cursor.next))),
+            quarantined: files::names(&self.dir.join(QUARANTINE)),
+            oldest: self.oldest()?,
+            newest: segments.iter().rev().find_map(|segment| segment.newest),
+            segments,
+            ..Inventory::default()
+        };
+        Ok(inventory.concluded())
+    }
+
+    /// Hands over what stands in `from..=to`, in order, until `take` breaks.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn read(
+        &self,
+        (from, to): (Seq, Seq),
+        mut take: impl FnMut(Place) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
+        for (place, folder) in self.folders.iter().enumerate() {
+            let end = self.folders.get(place + 1).map_or(u64::MAX, |next| next.first - 1);
+            if end < from.0 || folder.first > to.0 {
+                continue;
+            }
+            let mut scan = match folder.scan() {
+                Ok(scan) => scan,
+                Err(_) if self.gone(folder) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(header) = folder.header(Some(&mut scan)) else {
+                let last = folder.seal.as_ref().map_or(folder.first, |seal| seal.last);
+                if self.hole(folder.first.max(from.0), last.min(to.0), &mut take).is_break() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let words = Words { epoch: header.epoch, boot: header.boot, schema: header.schema };
+            let flow = walk(folder, &mut scan, |piece| match piece {
+                Piece::Hole(a, b) => self.hole(a.max(from.0), b.min(to.0), &mut take),
+                Piece::Chunk(chunk) => self.entries(&chunk, &words, (from, to), &mut take),
+            })?;
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a running agent has removed it meanwhile.
+    pub(in crate::journal) fn gone(&self, folder: &Folder) -> bool {
+        self.view() == View::FilesBesideAgent && !folder.path.exists()
+    }
+
+    fn hole(&self, from: u64, to: u64, take: &mut impl FnMut(Place) -> ControlFlow<()>) -> ControlFlow<()> {
+        // What is settled was delivered, or told as lost.
+        for (from, to) in self.settled.missing(from, to) {
+            take(Place::Hole { from: Seq(from), to: Seq(to) })?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn entries(
+        &self,
+        chunk: &Chunk,
+        words: &Words,
+        (from, to): (Seq, Seq),
+        take: &mut impl FnMut(Place) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (number, range) in (chunk.first.0..).zip(chunk.entries().unwrap_or_default()) {
+            let seq = Seq(number);
+            if seq < from || seq > to {
+                continue;
+            }
+            match reader::read(number, &chunk.body[range], words) {
+                Fetched::Entry(mut entry) => {
+                    // As it was or will be told, if that is decided; else as it was captured.
+                    if let Label::Told(stamp) = self.times.label(entry.window.boot, entry.window.end) {
+                        entry.window.end = stamp;
+                    }
+                    take(Place::Entry(entry, !self.settled.contains(number)))?;
+                }
+                Fetched::Unknown { version } => take(Place::Newer { seq, version })?,
+                Fetched::Skipped { .. } | Fetched::Lost { .. } => self.hole(number, number, take)?,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What the seal of a segment would say that has none.
+    fn estimate(&self, folder: &Folder) -> Result<Seal, ArchiveError> {
+        let mut seal = Seal::open(folder.first);
+        let mut scan = match folder.scan() {
+            Err(_) if self.gone(folder) => return Ok(seal),
+            scan => scan?,
+        };
+        let _ = walk(folder, &mut scan, |piece| {
+            if let Piece::Chunk(chunk) = piece {
+                seal.add(&chunk);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(seal)
+    }
+
+    fn oldest(&self) -> Result<Option<Utc>, ArchiveError> {
+        let Some(folder) = self.folders.first() else { return Ok(None) };
+        let mut scan = match folder.scan() {
+            Err(_) if self.gone(folder) => return Ok(None),
+            scan => scan?,
+        };
+        let Some(header) = folder.header(Some(&mut scan)) else { return Ok(None) };
+        let words = Words { epoch: header.epoch, boot: header.boot, schema: Arc::clone(&header.schema) };
+        let frames = scan.at_or_before(0).map_err(failed(&folder.path))?;
+        let Some(chunk) = frames.and_then(|frames| Chunk::join(&frames).ok()) else { return Ok(None) };
+        let entry = chunk.entries().ok().and_then(|entries| entries.into_iter().next());
+        let entry = entry.map(|range| reader::read(chunk.first.0, &chunk.body[range], &words));
+        Ok(match entry {
+            Some(Fetched::Entry(entry)) if chunk.newest_utc.is_some() => Some(entry.window.end.utc),
+            _ => None,
+        })
+    }
+}
+
+/// Goes through a segment in the order of the numbers.
+pub(in crate::journal) fn walk(
+    folder: &Folder,
+    scan: &mut Scan,
+    mut take: impl FnMut(Piece) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, ArchiveError> {
+    let mut expected = folder.first;
+    let mut frames = scan.at_or_before(folder.first).map_err(failed(&folder.path))?;
+    while let Some(found) = frames {
+        // The scan answers chunks that are whole; their content may still make no sense.
+        if let Ok(chunk) = Chunk::join(&found) {
+            let (first, last, begins_at) = (chunk.first, chunk.last(), chunk.begins_at());
+            if begins_at > expected && take(Piece::Hole(expected, begins_at - 1)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let readable = chunk.entries().is_ok();
+            let piece = if readable { Piece::Chunk(chunk) } else { Piece::Hole(first.0, last) };
+            if take(piece).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            expected = expected.max(last + 1);
+            frames = scan.after(first.0).map_err(failed(&folder.path))?;
+        } else {
+            let first = chunk::parse(&found[0]).map_or(expected, |(chunk, _, _)| chunk.first.0);
+            frames = scan.after(first.max(expected)).map_err(failed(&folder.path))?;
+        }
+    }
+    Ok(match &folder.seal {
+        Some(seal) if seal.last >= expected => take(Piece::Hole(expected, seal.last)),
+        _ => ControlFlow::Continue(()),
+    })
+}
+
+/// Whether somebody holds it. A copy of a journal has no lock, or one that nobody holds.
+fn view(dir: &Path) -> Result<View, ArchiveError> {
+    let path = dir.join("lock");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(View::Files),
+        Err(source) => return Err(ArchiveError::Io { path, source }),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(View::Files),
+        Err(TryLockError::WouldBlock) => Ok(View::FilesBesideAgent),
+        Err(TryLockError::Error(source)) => Err(ArchiveError::Io { path, source }),
+    }
+}
+
+fn list(dir: &Path, view: View) -> Result<Vec<Folder>, ArchiveError> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(failed(dir))? {
+        let name = entry.map_err(failed(dir))?.file_name();
+        let name = name.to_str().filter(|name| name.len() == 16);
+        found.extend(name.and_then(|name| u64::from_str_radix(name, 16).ok()));
+    }
+    let mut folders = Vec::new();
+    for first in found {
+        let path = dir.join(format!("{first:016x}"));
+        if !path.join("ready").exists() {
+            continue;
+        }
+        let seal = files::read(&path.join("seal")).map_err(failed(&path))?;
+        let folder = Folder { first, sealed: seal.is_some(), seal: seal.as_deref().and_then(Seal::read), path };
+        if folder.sealed || view == View::Files {
+            folders.push(folder);
+        }
+    }
+    Ok(folders)
+}

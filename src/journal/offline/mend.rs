@@ -1,0 +1,271 @@
+//! What a person orders: to forget what is old, to repair what is damaged. With the agent stopped it is a short life of
+//! its own: its epoch is raised, and every loss is told in an entry before it takes place, as in any life.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::WhenFull;
+use crate::journal::core::epoch::Life;
+use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, Limits, Words};
+use crate::journal::core::recovery;
+use crate::journal::disk::segment::Seal;
+use crate::journal::disk::sled_store::{SledStore, Unusable};
+use crate::journal::disk::store::{Record, Store, StoreError};
+use crate::journal::line::in_words;
+use crate::journal::offline::archive::{Archive, ArchiveError, Piece, View, walk};
+use crate::journal::offline::verify::{Finding, concerns};
+use crate::measure::{BootId, Epoch, GapReason, Schema, Seq, Stamp, Utc, Window};
+
+/// Each window tells some hundreds of losses: bounds what a journal in shreds can make of this.
+const TELLINGS_MAX: usize = 1_000;
+
+/// It could not be done. What was told is told; nothing else was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// An agent has the journal.
+    #[error("{0} is held by a running agent, or read by another command; stop that first")]
+    Held(PathBuf),
+    /// Neither the record of the last life nor any segment says whose journal it is.
+    #[error("{0} does not say whose journal it is; start the agent once, it begins a new life")]
+    Nameless(PathBuf),
+    /// The files cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The medium failed.
+    #[error("the journal cannot be written: {0}")]
+    Medium(String),
+}
+
+impl From<StoreError> for MendError {
+    fn from(error: StoreError) -> Self {
+        Self::Medium(in_words(&error))
+    }
+}
+
+/// What was given up by order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Entries that waited and will never be delivered; a gap event tells it.
+    pub entries: u64,
+    /// Segments that go.
+    pub segments: u64,
+    /// Segments that stay because nothing in them says when it was.
+    pub undated: u64,
+    /// The time from which the age was counted.
+    pub counted_from: Option<Utc>,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// What was wrong.
+    pub findings: Vec<Finding>,
+    /// Segments of which what is intact was written anew, and the damaged original put aside.
+    pub rewritten: Vec<Seq>,
+    /// Segments in which nothing was left to keep.
+    pub set_aside: Vec<Seq>,
+    /// Entries that are lost; a gap event tells it.
+    pub entries_lost: u64,
+    /// Whether a life that was cut short was completed.
+    pub completed: bool,
+}
+
+impl<S: Store> Heart<S> {
+    /// Gives up every complete segment of which all is older than this: told in the next window, gone when that is
+    /// durable. `now`: from when to count; without it from the newest entry.
+    pub(in crate::journal) fn forget(&mut self, older_than: Duration, now: Option<Utc>) -> Forgotten {
+        let complete = self.complete();
+        let dated: Vec<_> = (0..complete).map(|place| self.seal_of(place)).collect();
+        let newest = self.newest_utc.max(dated.iter().flatten().filter_map(|seal| seal.newest_utc).max());
+        let Some(now) = now.or(newest.map(Utc)) else {
+            return Forgotten { undated: complete as u64, ..Forgotten::default() };
+        };
+        let age = i64::try_from(older_than.as_nanos()).unwrap_or(i64::MAX);
+        let mut forgotten = Forgotten { counted_from: Some(now), ..Forgotten::default() };
+        for (place, seal) in dated.into_iter().enumerate() {
+            match seal.as_ref().and_then(|seal| seal.newest_utc) {
+                _ if self.segments[place].doomed => {}
+                Some(utc) if now.0.saturating_sub(utc) > age => {
+                    let (first, last) = (self.segments[place].first, self.last_of(place));
+                    forgotten.segments += 1;
+                    let waiting = self.lanes.waiting_in(first, last);
+                    forgotten.entries += waiting.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+                    self.give_up(place, seal, GapReason::Forgotten);
+                }
+                Some(_) => {}
+                None => forgotten.undated += 1,
+            }
+        }
+        forgotten
+    }
+}
+
+/// Gives up what is older than this, with the agent stopped.
+///
+/// # Errors
+/// See [`MendError`].
+pub fn forget(dir: &Path, older_than: Duration, boot: BootId, now: Stamp) -> Result<Forgotten, MendError> {
+    let counted_from = (now.trust != crate::measure::ClockTrust::Unsynced).then_some(now.utc);
+    let mut life = Maintenance::begin(dir, boot, now)?;
+    let forgotten = life.heart.forget(older_than, counted_from);
+    life.end()?;
+    Ok(forgotten)
+}
+
+/// Completes what a life that was cut short left half done, tells what is damaged beyond reading, writes what is intact
+/// of damaged segments anew, and puts the originals aside.
+///
+/// # Errors
+/// See [`MendError`].
+pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, MendError> {
+    let archive = Archive::open(dir)?;
+    if archive.view() != View::Files {
+        return Err(MendError::Held(dir.to_owned()));
+    }
+    let verdict = archive.verify()?;
+    let completed = verdict.incomplete.is_some();
+    if verdict.findings.is_empty() && !completed {
+        return Ok(Repaired::default());
+    }
+    let damaged =
+        |folder: &&crate::journal::offline::archive::Folder| verdict.findings.iter().any(|f| concerns(f, &folder.path));
+    let damaged: Vec<u64> = archive.folders.iter().filter(damaged).map(|folder| folder.first).collect();
+    drop(archive);
+
+    let mut life = Maintenance::begin(dir, boot, now)?;
+    let mut repaired = Repaired { completed, ..Repaired::default() };
+    for &first in &damaged {
+        life.lose_what_nobody_can_read(first, &mut repaired);
+    }
+    for (from, to) in verdict.findings.iter().filter_map(|finding| finding.range) {
+        repaired.entries_lost += life.lose(from.0, to.0);
+    }
+    let mut store = life.end()?;
+    for first in damaged {
+        match rewrite(&mut store, dir, first)? {
+            Some(true) => repaired.rewritten.push(Seq(first)),
+            Some(false) => repaired.set_aside.push(Seq(first)),
+            // Nobody needed anything of it any more: it went at the end of that life.
+            None => repaired.set_aside.push(Seq(first)),
+        }
+    }
+    repaired.findings = verdict.findings;
+    Ok(repaired)
+}
+
+/// Writes what is intact of a segment anew. `None`: it is gone already; `Some(false)`: nothing in it is intact.
+fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>, MendError> {
+    let archive = Archive::look(dir)?;
+    let Some(folder) = archive.folders.iter().find(|folder| folder.first == first) else { return Ok(None) };
+    let mut scan = folder.scan()?;
+    let Some(header) = folder.header(Some(&mut scan)) else {
+        store.quarantine(Seq(first))?;
+        return Ok(Some(false));
+    };
+    let grain = folder.seal.as_ref().map(|seal| seal.grain).unwrap_or_default();
+    let mut seal = Seal { grain, ..Seal::open(first) };
+    let mut failed = None;
+    store.begin_again(&header)?;
+    let _ = walk(folder, &mut scan, |piece| {
+        let Piece::Chunk(mut chunk) = piece else { return ControlFlow::Continue(()) };
+        // What is missing before it is told, and so never was there, on purpose.
+        chunk.skipped = chunk.first.0 - (seal.last + 1);
+        seal.add(&chunk);
+        match store.put(chunk.first, &chunk.frames()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = failed {
+        store.shut();
+        return Err(error.into());
+    }
+    store.take_place(&seal)?;
+    Ok(Some(true))
+}
+
+/// A life that takes no windows.
+struct Maintenance {
+    heart: Heart<SledStore>,
+    life: Life,
+    boot: BootId,
+    now: Stamp,
+}
+
+impl Maintenance {
+    fn begin(dir: &Path, boot: BootId, now: Stamp) -> Result<Self, MendError> {
+        if !dir.is_dir() {
+            return Err(ArchiveError::Absent(dir.to_owned()).into());
+        }
+        let mut store = match SledStore::open(dir) {
+            Ok(store) => store,
+            Err(Unusable::Locked) => return Err(MendError::Held(dir.to_owned())),
+            Err(Unusable::Store(error)) => return Err(error.into()),
+        };
+        let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
+        let (gateway, site) = match &previous {
+            Some(life) => (life.gateway.clone(), life.site.clone()),
+            None => {
+                let newest = store.segments()?.into_iter().rev().find_map(|found| store.header(found.first).ok());
+                let schema = newest.ok_or_else(|| MendError::Nameless(dir.to_owned()))?.schema;
+                (schema.gateway.clone(), schema.site.clone())
+            }
+        };
+        let schema = Schema { gateway: gateway.clone(), site: site.clone(), series: Vec::new() };
+        let start = recovery::start(&mut store, &schema, boot, now)?;
+        // The next life of the agent asks how the last one of the agent ended, not this.
+        let life = Life { epoch: start.epoch, gateway, site, clean: previous.is_none_or(|life| life.clean) };
+        let words = Words { epoch: start.epoch, boot, schema: schema.into() };
+        let limits = Limits {
+            bytes_max: u64::MAX,
+            free_min: 0,
+            age_max: Duration::MAX,
+            when_full: WhenFull::DropOldest,
+            commit_interval: Duration::ZERO,
+            commit_bytes: COMMIT_BYTES_MAX,
+            time_wait: Duration::ZERO,
+            segment_bytes: u64::MAX,
+            segment_chunks: u32::MAX,
+        };
+        Ok(Self { heart: Heart::new(Some(store), limits, words, start), life, boot, now })
+    }
+
+    /// A segment whose header is gone, in both places: nobody knows in whose words its entries are told.
+    fn lose_what_nobody_can_read(&mut self, first: u64, repaired: &mut Repaired) {
+        if self.heart.words_of(first).is_none()
+            && let Some(place) = self.heart.segments.iter().position(|segment| segment.first == first)
+        {
+            let last = self.heart.last_of(place);
+            repaired.entries_lost += self.lose(first, last);
+        }
+    }
+
+    fn lose(&mut self, from: u64, to: u64) -> u64 {
+        let waiting = self.heart.lanes.waiting_in(from, to).iter().map(|(a, b)| b - a + 1).sum();
+        let segment = self.heart.segment_of(from).map(|place| self.heart.segments[place].first);
+        let epoch = segment.and_then(|first| self.heart.words_of(first)).map_or(Epoch(0), |words| words.epoch);
+        self.heart.lose(from, to, epoch, None, GapReason::Corrupt);
+        waiting
+    }
+
+    /// Tells what is to be told, carries it out, and ends in order.
+    fn end(mut self) -> Result<SledStore, MendError> {
+        let mut tellings = 0;
+        while self.heart.losses.any_untold() && tellings < TELLINGS_MAX {
+            tellings += 1;
+            let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
+            let window = Window { boot: self.boot, end: self.now, length, intervals, site: None, events };
+            self.heart.append(window, Duration::ZERO);
+        }
+        self.heart.close(None, Duration::ZERO)?;
+        let mut store = self.heart.store.take().ok_or_else(|| MendError::Medium("it is gone".to_owned()))?;
+        recovery::save_life(&mut store, &self.life)?;
+        Ok(store)
+    }
+}

@@ -1,0 +1,189 @@
+//! Whether everything on disk is what was written: checksums, continuity, seals, records.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::journal::disk::chunk::{self, Chunk};
+use crate::journal::disk::entry::{self, Unreadable};
+use crate::journal::disk::segment::{Header, Seal};
+use crate::journal::offline::archive::{Archive, ArchiveError, Folder, Piece, View, walk};
+use crate::measure::{BootId, Seq};
+
+/// Something that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub file: PathBuf,
+    /// The first and the last number concerned; `None`: no entry is.
+    pub range: Option<(Seq, Seq)>,
+    /// How many of those still wait for the broker.
+    pub waiting: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What a look at every byte has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whose view it is.
+    pub view: View,
+    /// Segments looked at. Beside a running agent the one being written is not.
+    pub segments: u64,
+    /// Chunks whose checksum is right.
+    pub chunks: u64,
+    /// Entries that can be read.
+    pub entries: u64,
+    /// Measured values in them, by their chunks.
+    pub points: u64,
+    /// Entries of a newer agent: intact, and not readable by this one.
+    pub newer: u64,
+    /// The first number of a segment that was not completed: the last life was cut short, which the next start mends.
+    pub incomplete: Option<Seq>,
+    /// All that is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl Archive {
+    /// Looks at every byte.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn verify(&self) -> Result<Verdict, ArchiveError> {
+        let mut verdict = Verdict {
+            view: self.view(),
+            segments: 0,
+            chunks: 0,
+            entries: 0,
+            points: 0,
+            newer: 0,
+            incomplete: None,
+            findings: Vec::new(),
+        };
+        self.verify_records(&mut verdict);
+        let mut expected = None;
+        for folder in &self.folders {
+            let found = match self.verify_folder(folder, &mut verdict) {
+                Err(_) if self.gone(folder) => {
+                    // Delivered: what is before the next one is none of ours.
+                    expected = Some(u64::MAX);
+                    continue;
+                }
+                found => found?,
+            };
+            verdict.segments += 1;
+            let begins = expected.unwrap_or_else(|| if self.cursor.is_some() { 1 } else { folder.first });
+            self.between(begins, folder, &mut verdict);
+            expected = Some(found.last + 1);
+        }
+        verdict.view = self.view();
+        Ok(verdict)
+    }
+
+    fn verify_records(&self, verdict: &mut Verdict) {
+        let mut find = |name: &str, what: &str| {
+            let file = self.dir.join(name);
+            verdict.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
+        };
+        if self.life.is_none() && self.dir.join("life").exists() {
+            find("life", "the record of the last life is damaged");
+        }
+        if self.times_damaged {
+            find("times", "the record of times is damaged: entries of boots without a clock are told as captured");
+        }
+        let slots = ["cursor-a", "cursor-b"].map(|name| self.dir.join(name).exists());
+        if self.cursor.is_none() && slots.contains(&true) {
+            find("cursor-a", "neither cursor-a nor cursor-b is whole: what was acknowledged will be sent once more");
+        }
+    }
+
+    /// Numbers that no segment has must be settled.
+    fn between(&self, begins: u64, folder: &Folder, verdict: &mut Verdict) {
+        // Beside a running agent what it has settled may not be in the cursor yet.
+        if self.cursor.is_none() || self.view() == View::FilesBesideAgent {
+            return;
+        }
+        for (from, to) in self.settled.missing(begins, folder.first.saturating_sub(1)) {
+            verdict.findings.push(Finding {
+                file: self.dir.clone(),
+                range: Some((Seq(from), Seq(to))),
+                waiting: to - from + 1,
+                what: "no segment has these numbers, and they are neither acknowledged nor told as lost".to_owned(),
+            });
+        }
+    }
+
+    fn verify_folder(&self, folder: &Folder, verdict: &mut Verdict) -> Result<Seal, ArchiveError> {
+        let mut scan = folder.scan()?;
+        let waiting = |from, to| self.settled.missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
+        let mut findings = Vec::new();
+        let mut find = |name: &str, range: Option<(u64, u64)>, what: &str| {
+            let waiting = range.map_or(0, |(from, to)| waiting(from, to));
+            let range = range.map(|(from, to)| (Seq(from), Seq(to)));
+            findings.push(Finding { file: folder.file(name), range, waiting, what: what.to_owned() });
+        };
+
+        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk)).ok();
+        let marker = fs::read(folder.file("ready")).ok().and_then(|bytes| read(&chunk::split(&bytes)));
+        let copy = scan.header().ok().and_then(|frames| read(&frames));
+        match (&marker, &copy) {
+            (Some(_), Some(_)) => {}
+            (None, Some(_)) => find("ready", None, "the header is damaged; its copy in db is intact"),
+            (Some(_), None) => find("db", None, "the copy of the header is damaged; the one in ready is intact"),
+            (None, None) => find("ready", None, "the header and its copy are damaged: nothing in it can be told"),
+        }
+        if folder.sealed && folder.seal.is_none() {
+            find("seal", None, "the seal is damaged");
+        }
+
+        let boot = marker.or(copy).map_or(BootId([0; 16]), |header| header.boot);
+        let (mut content, mut complete, mut told) = (Seal::open(folder.first), true, Vec::new());
+        let (mut entries, mut newer) = (0, 0);
+        let _ = walk(folder, &mut scan, |piece| {
+            match piece {
+                Piece::Hole(from, to) => {
+                    complete = false;
+                    told.push((from, to, "a chunk is missing or its checksum is wrong"));
+                }
+                Piece::Chunk(chunk) => {
+                    content.add(&chunk);
+                    for (number, range) in (chunk.first.0..).zip(chunk.entries().unwrap_or_default()) {
+                        match entry::decode(&chunk.body[range], boot) {
+                            Ok(_) => entries += 1,
+                            Err(Unreadable::Version(_)) => newer += 1,
+                            Err(Unreadable::Damage(_)) => {
+                                told.push((number, number, "the checksum is right and the entry cannot be read"));
+                            }
+                        }
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (from, to, what) in told {
+            find("db", Some((from, to)), what);
+        }
+        if let Some(seal) = &folder.seal
+            && complete
+            && (seal.first, seal.last, seal.points) != (content.first, content.last, content.points)
+        {
+            find("seal", None, "the seal says something else than the chunks");
+        }
+        verdict.chunks += u64::from(content.chunks);
+        verdict.points += content.points;
+        verdict.entries += entries;
+        verdict.newer += newer;
+        verdict.findings.append(&mut findings);
+        if !folder.sealed {
+            verdict.incomplete = Some(Seq(folder.first));
+        }
+        Ok(folder.seal.clone().unwrap_or(content))
+    }
+}
+
+/// The findings that concern the segment below `path`.
+pub(in crate::journal) fn concerns(finding: &Finding, path: &Path) -> bool {
+    finding.file.starts_with(path)
+}
