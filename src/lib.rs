@@ -11,5 +11,6 @@ pub mod journal;
 pub mod measure;
 pub mod normalise;
 pub mod source;
+pub mod spec;
 pub mod tls;
 pub mod uplink;

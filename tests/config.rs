@@ -10,7 +10,7 @@ use v2g_edge::config::{
     self, Faults, Framing, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire,
     known_keys,
 };
-use v2g_edge::measure::{
+use v2g_edge::spec::{
     ByteOrder, Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, ScaleKind,
     Shape, Unit,
 };
@@ -745,7 +745,7 @@ relay = { register = 500, type = "u16", shape = "integer", group = "detail" }
     let power = point(spec, "power_flow");
     assert!(power.meaning.invert);
     assert_eq!(register(power).address, 52);
-    assert_eq!(register(power).word_order, v2g_edge::measure::WordOrder::LswFirst);
+    assert_eq!(register(power).word_order, v2g_edge::spec::WordOrder::LswFirst);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use hil_tests::wait::wait_for;
 use serde_json::Value;
 use v2g_edge::journal::{Appended, Journal, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, FieldName, Interval, IntervalValue, Mono, PointColumn,
-    PointInterval, PointIx, Schema, SeriesSpec, Shape, Stamp, Statistic, Unit, Utc, Window,
+    BootId, ClockTrust, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp,
+    Statistic, Utc, Window,
 };
+use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Shape, Unit};
 
 const POINTS: u16 = 250;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -178,7 +179,7 @@ fn schema() -> Schema {
         field: FieldName::try_from(format!("power_flow_l{n}")).expect("a field"),
         unit: Unit::Kilowatt,
         shape: Shape::Float,
-        fold: v2g_edge::measure::Fold::Mean,
+        fold: v2g_edge::spec::Fold::Mean,
     };
     let series = SeriesSpec {
         device: DeviceId::try_from("grid-main").expect("a device"),

@@ -18,10 +18,9 @@ use hil_tests::oracle;
 use hil_tests::process::Process;
 use hil_tests::wait::wait_for;
 use v2g_edge::config::{self, Plan, ProfileSource, Surroundings};
-use v2g_edge::measure::{
-    ClockTrust, DeviceIx, DeviceSpec, Mono, Outcome, Payload, RegisterBlock, RegisterTable, Sample, Stamp, Utc, Value,
-};
+use v2g_edge::measure::{ClockTrust, Mono, Outcome, Payload, Sample, Stamp, Utc, Value};
 use v2g_edge::normalise::Normaliser;
+use v2g_edge::spec::{DeviceIx, DeviceSpec, RegisterBlock, RegisterTable};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/profiles");
 /// What a device has in registers of which its image says nothing.

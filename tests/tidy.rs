@@ -13,17 +13,18 @@ enum Reach {
 }
 
 /// The import table (src/ARCHITECTURE.md). `hal` is the crate.
-const TABLE: [(&str, Reach); 13] = [
-    ("measure", Only(&[])),
-    ("health", Only(&["measure"])),
-    ("config", Only(&["measure"])),
-    ("tls", Only(&["measure"])),
-    ("source", Only(&["measure", "health", "tls", "hal"])),
-    ("normalise", Only(&["measure"])),
-    ("aggregate", Only(&["measure"])),
-    ("journal", Only(&["measure", "health"])),
-    ("uplink", Only(&["measure", "health", "journal", "tls"])),
-    ("api", Only(&["measure", "health", "journal", "config"])),
+const TABLE: [(&str, Reach); 14] = [
+    ("spec", Only(&[])),
+    ("measure", Only(&["spec"])),
+    ("health", Only(&["spec", "measure"])),
+    ("config", Only(&["spec", "measure"])),
+    ("tls", Only(&["spec", "measure"])),
+    ("source", Only(&["spec", "measure", "health", "tls", "hal"])),
+    ("normalise", Only(&["spec", "measure"])),
+    ("aggregate", Only(&["spec", "measure"])),
+    ("journal", Only(&["spec", "measure", "health"])),
+    ("uplink", Only(&["spec", "measure", "health", "journal", "tls"])),
+    ("api", Only(&["spec", "measure", "health", "journal", "config"])),
     ("agent", Everything),
     (
         "cli",
@@ -35,6 +36,7 @@ const TABLE: [(&str, Reach); 13] = [
             "hal",
             "api",
             "uplink",
+            "spec",
             "measure",
             "source",
             "normalise",

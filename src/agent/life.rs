@@ -15,8 +15,9 @@ use crate::config::{
 };
 use crate::health::{Facts, Pulse, Pulses};
 use crate::journal::{self, Journal, JournalHandle};
-use crate::measure::{BootId, DeviceIx, Event, EventKind, Mono, Sample, Stamp};
+use crate::measure::{BootId, Event, EventKind, Mono, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
+use crate::spec::DeviceIx;
 use crate::{tls, uplink};
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.

@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::config::{Faults, Mirror, Tap, Wire};
 use crate::health::LogError;
 use crate::journal;
-use crate::measure::BusId;
+use crate::spec::BusId;
 
 pub use task::run;
 

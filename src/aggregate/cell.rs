@@ -1,6 +1,7 @@
 //! One point in the open window.
 
-use crate::measure::{Fold, IntervalValue, Missing, Outcome, PointInterval, PointIx, Statistic, Suspicion, Value};
+use crate::measure::{IntervalValue, Missing, Outcome, PointInterval, Statistic, Suspicion, Value};
+use crate::spec::{Fold, PointIx};
 
 /// What is known so far of one point in the open window.
 #[derive(Debug)]

@@ -24,9 +24,9 @@ use cell::Cell;
 use rollup::Rollup;
 
 use crate::measure::{
-    BootId, DeviceIx, DeviceSpec, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, PointIx,
-    Reading, Stamp, Utc, VehicleId, Window,
+    BootId, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc, Window,
 };
+use crate::spec::{DeviceIx, DeviceSpec, PointIx, VehicleId};
 
 /// The wall clock has been stepped if it is off the held offset by more than this. Above the time between the two
 /// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.

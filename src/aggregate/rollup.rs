@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::measure::{DeviceKind, DeviceSpec, Direction, Mono, Outcome, PointIx, Reading, SiteRollup, Value};
+use crate::measure::{Direction, Mono, Outcome, Reading, SiteRollup, Value};
+use crate::spec::{DeviceKind, DeviceSpec, PointIx};
 
 /// What is known of every charge point, now.
 ///

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::measure::{
-    ByteOrder, ClockTrust, DeviceKind, Fold, Meaning, Missing, Origin, Outcome, PointSpec, PollGroup, RawKind,
-    RegisterPoint, RegisterTable, Shape, Suspicion, Unit, Value, WordOrder,
+use crate::measure::{ClockTrust, Missing, Outcome, Suspicion, Value};
+use crate::spec::{
+    ByteOrder, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterPoint, RegisterTable, Shape,
+    Unit, WordOrder,
 };
 
 const WINDOW: Duration = Duration::from_millis(250);

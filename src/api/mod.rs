@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Status;
 use crate::journal::{Forgotten, Inventory};
-use crate::measure::{ClockTrust, GatewayId, SiteId};
+use crate::measure::ClockTrust;
+use crate::spec::{GatewayId, SiteId};
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

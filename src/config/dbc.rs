@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use can_dbc::{AttributeValue, MessageId, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueDescription};
 
-use crate::measure::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
+use crate::spec::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
 
 /// Vector's editors keep signals without a message under this id.
 const NO_MESSAGE: u32 = 0xc000_0000;

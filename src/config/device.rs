@@ -11,7 +11,7 @@ use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
-use crate::measure::{BusId, DeviceKind, DeviceSpec};
+use crate::spec::{BusId, DeviceKind, DeviceSpec};
 
 pub(super) const DEVICE: Form = Form {
     table: "device.*",

@@ -36,7 +36,7 @@ mod uplink;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::measure::InvalidName;
+use crate::spec::InvalidName;
 use document::{Entry, Table};
 use fault::{Collector, Place, Source};
 use profiles::Library;

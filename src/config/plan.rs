@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::broker_url::BrokerUrl;
-use crate::measure::{BusId, DeviceSpec, GatewayId, Schema, SiteId};
+use crate::measure::Schema;
+use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
 
 /// All that the agent does, as decided before it starts. Two equal plans do the same.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +28,7 @@ pub struct Plan {
     pub watchdog: WatchdogPlan,
     /// In the order of the file.
     pub buses: Vec<BusPlan>,
-    /// In the order of the file: the place in this list is the device's [`crate::measure::DeviceIx`].
+    /// In the order of the file: the place in this list is the device's [`crate::spec::DeviceIx`].
     pub devices: Vec<DevicePlan>,
 }
 

@@ -119,7 +119,7 @@ pub struct ProfileView {
     /// Its name.
     pub name: String,
     /// As a device of it, at its first connector and its own poll.
-    pub spec: crate::measure::DeviceSpec,
+    pub spec: crate::spec::DeviceSpec,
     /// What its register list calls the first register on the wire; `None` for one without registers.
     pub address_base: Option<u32>,
 }
@@ -134,7 +134,7 @@ pub fn profile_views(source: &ProfileSource) -> (Vec<ProfileView>, super::Faults
     let library = Library::new(source, &faults);
     let view = |name: String| match library.find(&name) {
         Found::Profile(profile) => Some(ProfileView {
-            spec: crate::measure::DeviceSpec {
+            spec: crate::spec::DeviceSpec {
                 id: "probed".try_into().expect("\"probed\" is a name"),
                 kind: profile.kind,
                 profile: name.clone(),

@@ -411,7 +411,7 @@ pub(super) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&Value) ->
 /// A name of the vocabulary.
 pub(super) fn name<T>(value: &Value) -> Taken<T>
 where
-    T: for<'t> TryFrom<&'t str, Error = crate::measure::InvalidName>,
+    T: for<'t> TryFrom<&'t str, Error = crate::spec::InvalidName>,
 {
     let given = text(value)?;
     T::try_from(&given).map_err(|invalid| Wrong::new(format!("= {invalid}")))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::plan::{DevicePlan, Plan, UnitId};
-use crate::measure::{BusId, DeviceId, DeviceKind, GatewayId, PointSpec, RegisterBlock, SiteId};
+use crate::spec::{BusId, DeviceId, DeviceKind, GatewayId, PointSpec, RegisterBlock, SiteId};
 
 /// A plan in numbers. The form is stable: keys are added, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]

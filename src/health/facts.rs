@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{BusId, ClockTrust, DeviceId, DeviceKind, Epoch, Missing, Seq, VehicleId};
+use crate::measure::{ClockTrust, Epoch, Missing, Seq};
+use crate::spec::{BusId, DeviceId, DeviceKind, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
 #[derive(Debug, Default)]

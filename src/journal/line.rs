@@ -22,7 +22,8 @@ use crate::journal::disk::store::{Record, Store, StoreError};
 use crate::journal::offline::mend::Forgotten;
 use crate::journal::report::Inventory;
 use crate::journal::task::{self, Command};
-use crate::measure::{BootId, Entry, Epoch, GatewayId, Identity, Schema, Seq, SiteId, Stamp, Window};
+use crate::measure::{BootId, Entry, Epoch, Identity, Schema, Seq, Stamp, Window};
+use crate::spec::{GatewayId, SiteId};
 
 /// Windows on their way to the thread: 16 s of 250 ms, far beyond any sync that ends well.
 const WINDOWS_MAX: usize = 64;

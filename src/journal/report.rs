@@ -8,7 +8,8 @@ use super::Settings;
 use crate::journal::core::heart::Heart;
 use crate::journal::core::reader::Fetched;
 use crate::journal::disk::store::Store;
-use crate::measure::{ClockTrust, Epoch, GatewayId, Seq, SiteId, Utc};
+use crate::measure::{ClockTrust, Epoch, Seq, Utc};
+use crate::spec::{GatewayId, SiteId};
 
 /// Growth is measured over the newest day of what is there.
 const DAY_NS: i64 = 86_400_000_000_000;

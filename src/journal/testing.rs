@@ -5,9 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::measure::{
-    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, Direction, Epoch, Event, EventKind, FieldName, Fold, Gap,
-    GapReason, GatewayId, Interval, IntervalValue, Missing, Mono, PointColumn, PointInterval, PointIx, Schema, Seq,
-    SeriesSpec, Shape, SiteId, SiteRollup, Stamp, Statistic, Suspicion, Unit, Utc, VehicleId, Window,
+    BootId, ClockTrust, Direction, Epoch, Event, EventKind, Gap, GapReason, Interval, IntervalValue, Missing, Mono,
+    PointColumn, PointInterval, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic, Suspicion, Utc, Window,
+};
+use crate::spec::{
+    DeviceId, DeviceIx, DeviceKind, FieldName, Fold, GatewayId, PointIx, Shape, SiteId, Unit, VehicleId,
 };
 
 /// 2026-06-01 12:00 UTC.

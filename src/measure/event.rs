@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{BusId, DeviceId, Epoch, FieldName, Identity, Seq};
+use super::id::{Epoch, Identity, Seq};
 use super::sample::Missing;
 use super::session::SessionEvent;
+use crate::spec::{BusId, DeviceId, FieldName};
 
 /// Something that a person or an audit must be able to find later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

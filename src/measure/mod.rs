@@ -1,7 +1,7 @@
-//! The vocabulary: what a value, a time, an identity and a loss are.
+//! What was measured: what a value, a time, an identity and a loss are.
 //!
-//! A leaf: it knows no other room, does no I/O and reads no clock. Everything the rooms hand to
-//! each other is defined here, in the order in which data walks:
+//! It knows what devices offer ([`spec`](crate::spec)) and no other room, does no I/O and reads no clock. Everything the
+//! rooms hand to each other is defined here, in the order in which data walks:
 //!
 //! ```text
 //! source ─Sample▶ normalise ─Reading▶ aggregate ─Window▶ journal ─Entry▶ uplink
@@ -14,25 +14,16 @@
 
 mod event;
 mod id;
-mod point;
 mod sample;
 mod schema;
 mod session;
-mod signal;
 mod time;
-mod unit;
 mod window;
 
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
-pub use id::{BusId, DeviceId, Epoch, FieldName, GatewayId, Identity, InvalidName, Seq, SiteId, VehicleId};
-pub use point::{
-    ByteOrder, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock, RegisterPoint,
-    RegisterTable, ScaleKind, ScaleRegister, SessionPoint, Shape, SunSpecPoint, SunSpecSource, WordOrder,
-};
-pub use sample::{DeviceIx, Missing, Outcome, Payload, PointIx, Raw, Reading, Sample, Suspicion, Value};
-pub use schema::{DeviceKind, PointColumn, Schema, SeriesSpec};
-pub use session::{SessionEvent, SessionFact, SessionValue};
-pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
+pub use id::{Epoch, Identity, Seq};
+pub use sample::{Missing, Outcome, Payload, Raw, Reading, Sample, Suspicion, Value};
+pub use schema::{PointColumn, Schema, SeriesSpec};
+pub use session::{SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
-pub use unit::{Conversion, Unit};
 pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window};

@@ -5,19 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::EventKind;
-use super::id::VehicleId;
-use super::point::RegisterBlock;
 use super::time::Stamp;
-
-/// The place of a device in the plan's list, and of its series in the [`super::Schema`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DeviceIx(pub u16);
-
-/// The place of a point in its device's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PointIx(pub u16);
+use crate::spec::{DeviceIx, PointIx, RegisterBlock, VehicleId};
 
 /// What came from a wire, or that nothing came: not interpreted yet.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,30 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{DeviceId, FieldName, GatewayId, SiteId};
-use super::point::{DeviceSpec, Fold, Shape};
-use super::unit::Unit;
-
-/// The kind of a device: the measurement of its lines on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// Electric vehicle supply equipment: a charge point. Part of the site's roll-up.
-    Evse,
-    /// A meter.
-    Meter,
-}
-
-impl DeviceKind {
-    /// The word in the configuration and on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Evse => "evse",
-            Self::Meter => "meter",
-        }
-    }
-}
+use crate::spec::{DeviceId, DeviceKind, DeviceSpec, FieldName, Fold, GatewayId, Shape, SiteId, Unit};
 
 /// The dictionary of a run of entries: who speaks, and what each index means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +12,7 @@ pub struct Schema {
     pub gateway: GatewayId,
     /// Its site.
     pub site: SiteId,
-    /// Indexed by [`super::DeviceIx`].
+    /// Indexed by [`DeviceIx`](crate::spec::DeviceIx).
     pub series: Vec<SeriesSpec>,
 }
 
@@ -46,7 +23,7 @@ pub struct SeriesSpec {
     pub device: DeviceId,
     /// Measurement.
     pub kind: DeviceKind,
-    /// Indexed by [`super::PointIx`].
+    /// Indexed by [`PointIx`](crate::spec::PointIx).
     pub points: Vec<PointColumn>,
 }
 

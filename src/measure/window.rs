@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Gap};
-use super::id::{Identity, VehicleId};
-use super::sample::{DeviceIx, Missing, PointIx, Suspicion};
+use super::id::Identity;
+use super::sample::{Missing, Suspicion};
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
+use crate::spec::{DeviceIx, PointIx, VehicleId};
 
 /// All that happened on the gateway in one window. Becomes one [`Entry`] and one MQTT message.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::measure::{Meaning, Missing, Outcome, PointSpec, Raw, Shape, Suspicion, Value};
+use crate::measure::{Missing, Outcome, Raw, Suspicion, Value};
+use crate::spec::{Meaning, PointSpec, Shape};
 
 /// What a raw value says of a point.
 pub(super) fn outcome(spec: &PointSpec, raw: &Raw) -> Outcome {

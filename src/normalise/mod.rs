@@ -12,10 +12,8 @@ mod registers;
 
 use std::ops::Range;
 
-use crate::measure::{
-    DeviceId, DeviceIx, DeviceSpec, Event, EventKind, Missing, Mono, Outcome, Payload, PointIx, PointSpec, Raw,
-    Reading, RegisterBlock, RegisterPoint, Sample, Suspicion,
-};
+use crate::measure::{Event, EventKind, Missing, Mono, Outcome, Payload, Raw, Reading, Sample, Suspicion};
+use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec, RegisterBlock, RegisterPoint};
 
 /// The state of the room: what is remembered of each device.
 #[derive(Debug)]
@@ -184,9 +182,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::measure::{
-        ByteOrder, ClockTrust, Conversion, DeviceKind, Fold, Meaning, Missing, Origin, RawKind, RegisterPoint,
-        RegisterTable, Shape, Stamp, Unit, Utc, Value, WordOrder,
+    use crate::measure::{ClockTrust, Missing, Stamp, Utc, Value};
+    use crate::spec::{
+        ByteOrder, Conversion, DeviceKind, Fold, Meaning, Origin, RawKind, RegisterPoint, RegisterTable, Shape, Unit,
+        WordOrder,
     };
 
     fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {

@@ -5,7 +5,8 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use crate::measure::{ByteOrder, Raw, RawKind, RegisterPoint, ScaleKind, ScaleRegister, WordOrder};
+use crate::measure::Raw;
+use crate::spec::{ByteOrder, RawKind, RegisterPoint, ScaleKind, ScaleRegister, WordOrder};
 
 /// What the words of a point say; `None` if the device says "not available", or nothing that its type can be.
 pub(super) fn raw(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
@@ -193,8 +194,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::measure::{Fold, Meaning, Missing, Origin, Outcome, PointSpec, RegisterTable, Shape, Unit, Value};
+    use crate::measure::{Missing, Outcome, Value};
     use crate::normalise::meaning;
+    use crate::spec::{Fold, Meaning, Origin, PointSpec, RegisterTable, Shape, Unit};
 
     /// The whole way of a point's words.
     fn outcome(spec: &PointSpec, words: &[u16]) -> Outcome {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::wire::DeviceCard;
-use crate::measure::{Epoch, GatewayId, SiteId, Stamp};
+use crate::measure::{Epoch, Stamp};
+use crate::spec::{GatewayId, SiteId};
 use crate::tls::TlsFiles;
 
 /// How to reach the broker, and as whom.

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use v2g_edge::measure::{
-    BootId, ClockTrust, DeviceId, DeviceIx, DeviceKind, Direction, FieldName, Interval, IntervalValue, Mono,
-    PointColumn, PointInterval, PointIx, Schema, SeriesSpec, Shape, SiteRollup, Stamp, Statistic, Unit, Utc, VehicleId,
-    Window,
+    BootId, ClockTrust, Direction, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec,
+    SiteRollup, Stamp, Statistic, Utc, Window,
 };
+use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Shape, Unit, VehicleId};
 
 /// 2026-06-01 12:00 UTC.
 const NOON_NS: i64 = 1_780_315_200_000_000_000;
@@ -49,7 +49,7 @@ impl Depot {
             field: FieldName::try_from(field).expect("a field"),
             unit: Unit::Kilowatt,
             shape,
-            fold: v2g_edge::measure::Fold::Mean,
+            fold: v2g_edge::spec::Fold::Mean,
         };
         let shape = |field: &str| if field == "state" { Shape::Text } else { Shape::Float };
         let meter = SeriesSpec {

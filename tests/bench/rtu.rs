@@ -11,11 +11,12 @@ use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use v2g_edge::health::{Facts, Pulses};
-use v2g_edge::measure::{
-    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Mono, Origin, Payload, PointSpec, PollGroup, RawKind,
-    RegisterBlock, RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
-};
+use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::spec::{
+    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
+    RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
+};
 
 const LENGTH: Duration = Duration::from_secs(10);
 /// Characters of a request; of an answer without its words.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use v2g_edge::health::Facts;
 use v2g_edge::journal::{Appended, Journal, JournalHandle, Lane, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, DeviceIx, DeviceKind, Direction, Entry, EventKind, Fold, Gap, GapReason, Identity, Interval,
-    IntervalValue, Mono, PointColumn, PointInterval, PointIx, Schema, SeriesSpec, Shape, Stamp, Statistic, Unit, Utc,
-    Window,
+    BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, Mono,
+    PointColumn, PointInterval, Schema, SeriesSpec, Stamp, Statistic, Utc, Window,
 };
+use v2g_edge::spec::{DeviceIx, DeviceKind, Fold, PointIx, Shape, Unit};
 
 pub(crate) const BOOT: BootId = BootId([9; 16]);
 /// 2026-06-01 12:00 UTC.

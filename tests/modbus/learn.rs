@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings};
 use v2g_edge::health::{Facts, Pulses};
-use v2g_edge::measure::{DeviceIx, DeviceSpec, Mono, Payload, RegisterBlock, Sample};
+use v2g_edge::measure::{Mono, Payload, Sample};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::spec::{DeviceIx, DeviceSpec, RegisterBlock};
 
 /// Two values with a hole of four registers between them, which one request would read over.
 const PROFILE: &str = r#"

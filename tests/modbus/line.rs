@@ -12,11 +12,12 @@ use hil_tests::wait::wait_for;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use v2g_edge::health::{DeviceState, Facts, Pulses, Status};
-use v2g_edge::measure::{
-    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Mono, Origin, Payload, PointSpec, PollGroup, RawKind,
-    RegisterBlock, RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
-};
+use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::spec::{
+    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
+    RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
+};
 
 const DEAD: [u8; 3] = [2, 5, 9];
 const LATE: u8 = 7;

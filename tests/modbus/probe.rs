@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings, profile_views};
 use v2g_edge::health::{Facts, Pulses};
-use v2g_edge::measure::{DeviceIx, Mono, Outcome, Value};
+use v2g_edge::measure::{Mono, Outcome, Value};
 use v2g_edge::normalise::Normaliser;
 use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::spec::DeviceIx;
 
 use crate::peer::{Peer, Unit, probe};
 

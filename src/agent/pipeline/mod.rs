@@ -14,10 +14,9 @@ use std::sync::Arc;
 use crate::aggregate::Aggregator;
 use crate::health::Facts;
 use crate::journal::{Appended, JournalHandle};
-use crate::measure::{
-    DeviceId, DeviceSpec, Event, EventKind, Interval, IntervalValue, Mono, Payload, PointIx, Sample, Stamp, Window,
-};
+use crate::measure::{Event, EventKind, Interval, IntervalValue, Mono, Payload, Sample, Stamp, Window};
 use crate::normalise::Normaliser;
+use crate::spec::{DeviceId, DeviceSpec, PointIx};
 
 use super::life::World;
 use crate::config::Plan;

@@ -11,7 +11,8 @@ use super::*;
 use crate::config::{self, Surroundings};
 use crate::health::Pulses;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
-use crate::measure::{BootId, ClockTrust, DeviceIx, Missing, Payload};
+use crate::measure::{BootId, ClockTrust, Missing, Payload};
+use crate::spec::DeviceIx;
 use crate::uplink::wire;
 use crate::uplink::wire::read::Field;
 

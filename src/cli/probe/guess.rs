@@ -5,11 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::measure::{
-    ClockTrust, DeviceIx, DeviceSpec, Missing, Mono, Origin, Outcome, Payload, PointSpec, RegisterBlock, RegisterTable,
-    Sample, Stamp, Utc, Value, WordOrder,
-};
+use crate::measure::{ClockTrust, Missing, Mono, Outcome, Payload, Sample, Stamp, Utc, Value};
 use crate::normalise::Normaliser;
+use crate::spec::{DeviceIx, DeviceSpec, Origin, PointSpec, RegisterBlock, RegisterTable, WordOrder};
 
 /// What was read of a unit: table and register.
 #[derive(Debug, Default, Clone)]
@@ -87,7 +85,7 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
     let mut normaliser = Normaliser::new(std::slice::from_ref(spec));
     let at = Stamp { mono: Mono(0), utc: Utc(0), trust: ClockTrust::Unsynced };
     let shown = |point: &PointSpec| {
-        let extent = point.register().map(crate::measure::RegisterPoint::extent);
+        let extent = point.register().map(crate::spec::RegisterPoint::extent);
         Shown {
             words: extent.and_then(|extent| image.words(extent)),
             spec: point.clone(),
@@ -97,7 +95,7 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
     };
     let mut all: Vec<Shown> = spec.points.iter().map(shown).collect();
     for (at_point, shown) in all.iter_mut().enumerate() {
-        let Some(block) = shown.spec.register().map(crate::measure::RegisterPoint::extent) else { continue };
+        let Some(block) = shown.spec.register().map(crate::spec::RegisterPoint::extent) else { continue };
         let Some(words) = shown.words.clone() else { continue };
         let sample = Sample { device: DeviceIx(0), at, payload: Payload::Registers { block, words: Ok(words) } };
         normaliser.readings(&sample, |reading| {

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use hal::{BusError, ReadRequest, RegisterBus, RtuBus, SerialLine, TcpBus, UnitId};
 
 use crate::config::{self, Endpoint};
-use crate::measure::{RegisterBlock, RegisterTable};
+use crate::spec::{RegisterBlock, RegisterTable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Link {

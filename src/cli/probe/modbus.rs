@@ -12,8 +12,9 @@ use super::link::{Bus, Link, Progress, block_on, is_heard, is_hopeless, units};
 use crate::cli::Exit;
 use crate::cli::show::Paint;
 use crate::config::{self, ProfileSource, ProfileView, profile_views};
-use crate::measure::{DeviceKind, Outcome, PointSpec, RegisterBlock, RegisterTable, Value};
+use crate::measure::{Outcome, Value};
 use crate::source::modbus::sunspec::{BASES, MARK};
+use crate::spec::{DeviceKind, PointSpec, RegisterBlock, RegisterTable};
 
 /// On a server most have one unit, and answer to 1 or 255.
 const UNITS_TCP: &str = "1-16,255,0";
@@ -173,11 +174,11 @@ async fn fill(bus: &mut Bus, unit: UnitId, blocks: &[RegisterBlock], image: &mut
 }
 
 /// The blocks of a profile, and of those that were refused the points alone.
-async fn fill_profile(bus: &mut Bus, unit: UnitId, spec: &crate::measure::DeviceSpec, image: &mut Image) -> Result<()> {
+async fn fill_profile(bus: &mut Bus, unit: UnitId, spec: &crate::spec::DeviceSpec, image: &mut Image) -> Result<()> {
     let blocks: Vec<RegisterBlock> = spec.groups.iter().flat_map(|group| group.blocks.clone()).collect();
     fill(bus, unit, &blocks, image).await?;
     let extents: Vec<RegisterBlock> =
-        spec.points.iter().filter_map(PointSpec::register).map(crate::measure::RegisterPoint::extent).collect();
+        spec.points.iter().filter_map(PointSpec::register).map(crate::spec::RegisterPoint::extent).collect();
     let refused =
         |block: &RegisterBlock| blocks.iter().any(|whole| image.words(*whole).is_none() && holds(whole, block));
     let alone: Vec<RegisterBlock> = extents.into_iter().filter(refused).collect();

@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 use super::link::{Bus, Link, Progress, block_on, is_hopeless, units};
 use crate::cli::Exit;
 use crate::cli::show::Paint;
-use crate::measure::{Raw, RegisterBlock, RegisterTable};
+use crate::measure::Raw;
 use crate::source::modbus::sunspec::{BASES, Decoded, ModelAt, Survey, Told, decode, label, supported};
+use crate::spec::{RegisterBlock, RegisterTable};
 
 /// The most that one request reads.
 const REQUEST_REGISTERS_MAX: u16 = 125;

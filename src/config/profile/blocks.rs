@@ -1,6 +1,6 @@
 //! Which requests read a set of points: few, within the device's limit, and not over wide holes.
 
-use crate::measure::RegisterBlock;
+use crate::spec::RegisterBlock;
 
 /// The fewest runs, in ascending order, that cover all extents so that no run is longer than `registers_max` and
 /// none reads over a hole of more than `gap_max` registers.
@@ -32,7 +32,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::measure::RegisterTable;
+    use crate::spec::RegisterTable;
 
     type Extent = (RegisterTable, u16, u16);
 

@@ -10,7 +10,7 @@ use crate::config::dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
-use crate::measure::{Formula, FrameMatch, PointIx, Shape, Signal, SignalKind, SignalPoint, Term, Unit};
+use crate::spec::{Formula, FrameMatch, PointIx, Shape, Signal, SignalKind, SignalPoint, Term, Unit};
 
 pub(in crate::config) const CAN: Form = Form {
     table: "can",

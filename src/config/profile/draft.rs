@@ -13,9 +13,9 @@ use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
 use crate::config::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, number, one_of, text};
-use crate::measure::{DeviceKind, FieldName, Fold, Shape, Unit};
+use crate::spec::{DeviceKind, FieldName, Fold, Shape, Unit};
 
-/// Of a poll and of a group's interval. See [`crate::measure::PollGroup::interval`].
+/// Of a poll and of a group's interval. See [`crate::spec::PollGroup::interval`].
 pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// Of `frozen_after`: below a second every meter is frozen, beyond a day nobody waits.
 const FROZEN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::config::document::Value;
 use crate::config::section::{Form, Section, Taken, Wrong, nearest, text};
-use crate::measure::{FieldName, Meaning, Origin, PointSpec, SessionPoint, SessionValue};
+use crate::spec::{FieldName, Meaning, Origin, PointSpec, SessionPoint, SessionValue};
 
 pub(in crate::config) const ISO15118: Form = Form { table: "iso15118", keys: &[("values", "[\"all\"]")] };
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::dbc::Dbc;
 use super::fault::Collector;
 use super::section::nearest;
-use crate::measure::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
+use crate::spec::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
 use can::{SignalDraft, Told};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
 use modbus::Connectors;
@@ -25,7 +25,7 @@ use modbus::Connectors;
 pub(super) use can::{DbcFiles, DbcTrouble, Node};
 pub(super) use draft::{Draft, INTERVAL, KINDS};
 
-/// The most points of a device; [`crate::measure::PointIx`] could hold more, a batch should not.
+/// The most points of a device; [`crate::spec::PointIx`] could hold more, a batch should not.
 const POINTS_MAX: usize = 512;
 
 /// A profile that is complete and checked.

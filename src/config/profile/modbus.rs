@@ -8,7 +8,7 @@ use super::{Critic, Group};
 use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, duration_within, integer, one_of, text};
-use crate::measure::{
+use crate::spec::{
     ByteOrder, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind, ScaleRegister, Shape,
     WordOrder,
 };

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use super::draft::Pace;
 use super::{Group, Medium, Profile};
-use crate::measure::{
-    DeviceKind, FieldName, Fold, Meaning, Origin, PointSpec, Shape, SunSpecPoint, SunSpecSource, Unit,
-};
+use crate::spec::{DeviceKind, FieldName, Fold, Meaning, Origin, PointSpec, Shape, SunSpecPoint, SunSpecSource, Unit};
 
 /// The names of these profiles, with the kind of device.
 pub(in crate::config) const NAMES: [(&str, DeviceKind); 2] =

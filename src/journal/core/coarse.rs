@@ -16,9 +16,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{
-    DeviceIx, Direction, Event, Fold, Interval, IntervalValue, Missing, PointInterval, PointIx, Schema, SiteRollup,
-    Stamp, Statistic, Suspicion, VehicleId, Window,
+    Direction, Event, Interval, IntervalValue, Missing, PointInterval, Schema, SiteRollup, Stamp, Statistic, Suspicion,
+    Window,
 };
+use crate::spec::{DeviceIx, Fold, PointIx, VehicleId};
 
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
@@ -314,7 +315,8 @@ mod tests {
 
     use super::*;
     use crate::journal::testing::{depot_schema, stamp};
-    use crate::measure::{BootId, ClockTrust, Mono, Unit};
+    use crate::measure::{BootId, ClockTrust, Mono};
+    use crate::spec::Unit;
 
     const STEP: Duration = Duration::from_millis(250);
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::journal::disk::record;
-use crate::measure::{BootId, Epoch, GatewayId, SiteId, Stamp};
+use crate::measure::{BootId, Epoch, Stamp};
+use crate::spec::{GatewayId, SiteId};
 
 const MAGIC: [u8; 4] = *b"V2GE";
 /// 2020-01-01 UTC, in seconds since 1970.

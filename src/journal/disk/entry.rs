@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
 use crate::journal::disk::number;
 use crate::measure::{
-    BootId, ClockTrust, DeviceIx, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, PointIx,
-    SiteRollup, Stamp, Statistic, Suspicion, Utc, VehicleId, Window,
+    BootId, ClockTrust, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, SiteRollup, Stamp,
+    Statistic, Suspicion, Utc, Window,
 };
+use crate::spec::{DeviceIx, PointIx, VehicleId};
 
 /// The version this agent writes.
 const VERSION: u8 = 1;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::journal::core::coarse::Grain;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
 use crate::journal::disk::record;
-use crate::measure::{BootId, Epoch, Fold, Schema, Seq};
+use crate::measure::{BootId, Epoch, Schema, Seq};
+use crate::spec::Fold;
 
 const SEAL_MAGIC: [u8; 4] = *b"V2GS";
 /// Raised when a segment can no longer be read as this code does.
@@ -131,7 +132,7 @@ impl Seal {
 mod tests {
     use super::*;
     use crate::journal::testing::depot_schema;
-    use crate::measure::Unit;
+    use crate::spec::Unit;
 
     #[test]
     fn a_header_comes_back_in_its_own_words() {

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use hal::can::{Frame, FrameId};
 
-use crate::measure::{BitField, BitOrder, FrameMatch, Gate, Raw, Signal, SignalKind};
+use crate::measure::Raw;
+use crate::spec::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
 
 /// Signals by the frames that carry them, ready to be read.
 #[derive(Debug, Default)]

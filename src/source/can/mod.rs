@@ -24,7 +24,7 @@ pub use decode::{Decoded, Decoder, Number};
 pub use load::{Load, Rates, Speeds};
 pub use task::run;
 
-use crate::measure::{BusId, DeviceIx, DeviceSpec, FrameMatch};
+use crate::spec::{BusId, DeviceIx, DeviceSpec, FrameMatch};
 
 /// One bus with the devices that are heard on it.
 #[derive(Debug, Clone)]

@@ -13,7 +13,8 @@ use super::load::Load;
 use super::tracker::Tracker;
 use super::{Bus, Port, filters};
 use crate::health::{BusFacts, DeviceFacts, DeviceState, Facts, Pulse};
-use crate::measure::{DeviceIx, EventKind, Missing, Mono, Payload, Sample, Stamp};
+use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
+use crate::spec::DeviceIx;
 
 /// How often is looked for what has gone stale.
 const TICK: Duration = Duration::from_millis(100);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use hal::can::Frame;
 
 use super::decode::{Decoded, Decoder};
-use crate::measure::{DeviceIx, Formula, Meaning, Missing, Mono, Payload, PointIx, PointSpec, Raw, Signal};
+use crate::measure::{Missing, Mono, Payload, Raw};
+use crate::spec::{DeviceIx, Formula, Meaning, PointIx, PointSpec, Signal};
 
 /// How often it is said that something is missing.
 const MISSING_EVERY: Duration = Duration::from_secs(1);
@@ -326,7 +327,7 @@ mod tests {
     use hal::can::FrameId;
 
     use super::*;
-    use crate::measure::{
+    use crate::spec::{
         BitField, BitOrder, Conversion, Fold, FrameMatch, Origin, Shape, SignalKind, SignalPoint, Term, Unit,
     };
 

@@ -1,9 +1,8 @@
 //! One device's ear: what its tracker tells becomes samples of its points. Pure.
 
 use crate::health::SessionFacts;
-use crate::measure::{
-    DeviceId, DeviceIx, EventKind, Missing, Origin, Payload, PointIx, Raw, Sample, SessionEvent, SessionValue, Stamp,
-};
+use crate::measure::{EventKind, Missing, Payload, Raw, Sample, SessionEvent, Stamp};
+use crate::spec::{DeviceId, DeviceIx, Origin, PointIx, SessionValue};
 
 use super::Target;
 use super::decode::Unreadable;

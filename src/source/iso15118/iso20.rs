@@ -21,7 +21,7 @@ use iso15118::iso20::messages::{
 use super::iso2::session_id;
 use super::message::{Act, Datum, Heard, Power, Stop, decimal};
 use super::words::{NOTIFICATION_20, RESPONSE_20, service_20, word};
-use crate::measure::SessionValue as V;
+use crate::spec::SessionValue as V;
 
 /// The longest word of a vehicle that is told on.
 const EXPLANATION_CHARS_MAX: usize = 64;

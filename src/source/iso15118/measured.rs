@@ -1,7 +1,7 @@
 //! What follows from the names and numbers of one message: its phase, and what can be worked out from its values. Pure.
 
 use super::message::{Act, Power};
-use crate::measure::SessionValue as V;
+use crate::spec::SessionValue as V;
 
 /// A limit that binds both, and whose lower one it is: the vehicle's and the station's, each the sum of its phases.
 pub(super) const LOWER_OF_BOTH: [(V, &[V], &[V]); 3] = [

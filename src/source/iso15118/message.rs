@@ -1,6 +1,6 @@
 //! What one message says, whatever schema it was written in.
 
-use crate::measure::{SessionValue, Unit};
+use crate::spec::{SessionValue, Unit};
 
 /// The content of one message. Made once for each connector and filled again and again.
 #[derive(Debug, Default)]

@@ -59,7 +59,7 @@ pub use tracker::{Told, Tracker};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::measure::{BusId, DeviceIx, DeviceSpec};
+use crate::spec::{BusId, DeviceIx, DeviceSpec};
 use crate::tls::ServerFiles;
 
 /// One bus with the devices whose sessions are heard on it.

@@ -23,7 +23,8 @@ use super::refused::Refusals;
 use super::tap::Tap;
 use super::{Feed, Port};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse, SessionFacts};
-use crate::measure::{BusId, EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
 
 /// How often ears are asked for what only time tells: a lost segment, silence, a trouble that goes on.

@@ -17,7 +17,8 @@ use super::measured::{LOWER_OF_BOTH, Measured, phase_of};
 use super::message::{Act, Datum, Heard, Stop};
 use super::trouble::{News, Trouble};
 use crate::health::SessionFacts;
-use crate::measure::{Missing, Mono, Raw, SessionEvent, SessionValue as V, VehicleId};
+use crate::measure::{Missing, Mono, Raw, SessionEvent};
+use crate::spec::{SessionValue as V, VehicleId};
 
 /// V2G_SECC_Sequence_Timeout (ISO 15118-2, table 109; -20, table 215): whoever is silent for so long has gone.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{DeviceSpec, PollGroup, RegisterBlock, RegisterTable};
+use crate::spec::{DeviceSpec, PollGroup, RegisterBlock, RegisterTable};
 
 /// The refusals that say something about the block: illegal data address, illegal data value.
 const REFUSALS: [u8; 2] = [2, 3];
@@ -56,12 +56,8 @@ struct Lesson {
 impl Limits {
     /// What is known of this device; from its file, if it has one that fits.
     pub(super) fn of(spec: &DeviceSpec, directory: Option<&std::path::Path>) -> Self {
-        let mut extents: Vec<_> = spec
-            .points
-            .iter()
-            .filter_map(|point| point.register())
-            .map(crate::measure::RegisterPoint::extent)
-            .collect();
+        let mut extents: Vec<_> =
+            spec.points.iter().filter_map(|point| point.register()).map(crate::spec::RegisterPoint::extent).collect();
         extents.sort_unstable();
         let fresh = Lesson { profile: spec.profile.clone(), registers: print(&extents), cuts: Vec::new() };
         let file = directory.map(|directory| directory.join(format!("{}.json", spec.id)));
@@ -198,7 +194,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::measure::{
+    use crate::spec::{
         ByteOrder, DeviceKind, Fold, Meaning, Origin, PointSpec, RawKind, RegisterPoint, Shape, Unit, WordOrder,
     };
 

@@ -18,7 +18,7 @@ pub use task::run;
 
 use std::time::Duration;
 
-use crate::measure::{BusId, DeviceIx, DeviceSpec, RegisterBlock};
+use crate::spec::{BusId, DeviceIx, DeviceSpec, RegisterBlock};
 
 /// One port with all that is read through it.
 #[derive(Debug, Clone)]

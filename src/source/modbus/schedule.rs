@@ -18,7 +18,8 @@
 
 use std::time::Duration;
 
-use crate::measure::{Mono, RegisterBlock};
+use crate::measure::Mono;
+use crate::spec::RegisterBlock;
 
 /// The longest time between two probes of a silent device, unless the bus has no more time for it.
 const RETREAT_MAX: Duration = Duration::from_secs(8);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::measure::RegisterTable;
+use crate::spec::RegisterTable;
 
 const MS: u64 = 1_000_000;
 const WINDOW: Duration = Duration::from_millis(250);

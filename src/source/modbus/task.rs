@@ -14,7 +14,8 @@ use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
 use super::sunspec::{Survey, Told};
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Facts, Pulse};
-use crate::measure::{Missing, Origin, Payload, RegisterBlock, RegisterTable, Sample, Stamp};
+use crate::measure::{Missing, Payload, Sample, Stamp};
+use crate::spec::{Origin, RegisterBlock, RegisterTable};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -371,7 +372,8 @@ mod tests {
 
     use super::*;
     use crate::health::Pulses;
-    use crate::measure::{DeviceIx, DeviceKind, DeviceSpec, Mono, PollGroup};
+    use crate::measure::Mono;
+    use crate::spec::{DeviceIx, DeviceKind, DeviceSpec, PollGroup};
 
     fn target(ix: u16, unit: UnitId) -> Target {
         let block = RegisterBlock { unit: None, table: RegisterTable::Input, start: 0, count: 2 };

@@ -2,11 +2,11 @@
 
 use super::line::{Line, Lines};
 use crate::journal::Lane;
-use crate::measure::DeviceKind;
 use crate::measure::{
     Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec,
     SessionFact, SiteRollup, Thinned,
 };
+use crate::spec::DeviceKind;
 
 pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
 
@@ -246,9 +246,10 @@ mod tests {
     use super::super::read;
     use super::*;
     use crate::measure::{
-        BootId, ClockTrust, DeviceIx, Direction, Epoch, Fold, GapReason, Identity, Mono, PointIx, Schema, Seq, Shape,
-        Stamp, Statistic, Suspicion, Unit, Utc, Window,
+        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Schema, Seq, Stamp, Statistic, Suspicion, Utc,
+        Window,
     };
+    use crate::spec::{DeviceIx, Fold, PointIx, Shape, Unit};
 
     fn column(field: &str, unit: Unit) -> PointColumn {
         PointColumn { field: field.try_into().expect("a field"), unit, shape: Shape::Float, fold: Fold::Mean }

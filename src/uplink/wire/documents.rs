@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::WIRE_VERSION;
-use crate::measure::{ClockTrust, DeviceKind, DeviceSpec, Epoch, Shape, Stamp};
+use crate::measure::{ClockTrust, Epoch, Stamp};
+use crate::spec::{DeviceKind, DeviceSpec, Shape};
 use crate::uplink::settings::Birth;
 
 /// Whether the gateway is there.
@@ -49,7 +50,7 @@ struct PointCard {
 
 impl From<&DeviceSpec> for DeviceCard {
     fn from(device: &DeviceSpec) -> Self {
-        let point = |point: &crate::measure::PointSpec| PointCard {
+        let point = |point: &crate::spec::PointSpec| PointCard {
             field: point.field.as_str().to_owned(),
             unit: point.unit.symbol(),
             shape: point.shape,

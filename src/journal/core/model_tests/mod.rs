@@ -19,8 +19,9 @@ use crate::journal::disk::mem_store::MemStore;
 use crate::journal::disk::store::Store;
 use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window};
 use crate::measure::{
-    BootId, ClockTrust, Entry, Fold, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
+    BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
 };
+use crate::spec::Fold;
 
 /// 2001-01-01 UTC.
 const Y2001_NS: i64 = 978_307_200_000_000_000;

@@ -11,7 +11,7 @@ use iso15118::exi::{Decoder, ExiError, ExiResult, Lengths, ValueCtx};
 use super::iso2::{hex, session_id};
 use super::message::{Act, Datum, Heard, Power, Stop, Symbol};
 use super::words::{EV_ERROR, EVSE_STATUS, FAULT, ISOLATION, NOTIFICATION_2, RESPONSE_DIN, TRANSFER, word};
-use crate::measure::SessionValue as V;
+use crate::spec::SessionValue as V;
 use table::{BODY, HEADER};
 
 /// One element, attribute or choice of elements in a content model.

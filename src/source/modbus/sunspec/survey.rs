@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::BASES;
 use super::models::{Place, supported};
-use crate::measure::{Missing, Origin, PointIx, PointSpec, Raw, RegisterBlock, RegisterTable};
+use crate::measure::{Missing, Raw};
+use crate::spec::{Origin, PointIx, PointSpec, RegisterBlock, RegisterTable};
 
 /// `SunS`, the mark at the beginning of a chain.
 pub const MARK: [u16; 2] = [0x5375, 0x6e53];
@@ -56,7 +57,7 @@ pub struct Survey {
 /// A point of the plan: the models' points that may carry it, best first.
 #[derive(Debug)]
 struct Wanted {
-    from: Vec<crate::measure::SunSpecSource>,
+    from: Vec<crate::spec::SunSpecSource>,
     /// Whether it ever had a value.
     seen: bool,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::measure::{Fold, Meaning, Shape, SunSpecPoint, SunSpecSource, Unit};
+use crate::spec::{Fold, Meaning, Shape, SunSpecPoint, SunSpecSource, Unit};
 
 /// The registers of a device.
 #[derive(Debug, Default, Clone)]

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sample::PointIx;
+use super::device::PointIx;
 
 /// The longest payload of CAN FD, in bits.
 const PAYLOAD_BITS_MAX: u16 = 512;

@@ -4,38 +4,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::id::{DeviceId, FieldName};
-use super::schema::DeviceKind;
+use super::name::FieldName;
 use super::session::SessionValue;
 use super::signal::SignalPoint;
 use super::unit::{Conversion, Unit};
-
-/// A device as the plan has it: all that a source, the normaliser and the aggregator need of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeviceSpec {
-    /// Its name on this gateway.
-    pub id: DeviceId,
-    /// The measurement of its lines on the wire.
-    pub kind: DeviceKind,
-    /// Its profile's name, for the catalog.
-    pub profile: String,
-    /// What it offers. A point's index in this list is its [`super::PointIx`].
-    pub points: Arc<[PointSpec]>,
-    /// How often each group of points is read; empty for a device that speaks by itself.
-    pub groups: Vec<PollGroup>,
-}
-
-/// Points that are read together at one interval.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PollGroup {
-    /// Its name in the profile, `fast`, `slow`.
-    pub name: String,
-    /// Time between two reads of each point in it. 10 ms to 1 h.
-    pub interval: Duration,
-    /// The reads that cover all its points, each within the device's limit; each point's [`RegisterPoint::extent`] is whole
-    /// in one of them, and must stay so when they are split.
-    pub blocks: Vec<RegisterBlock>,
-}
 
 /// One quantity of one device.
 #[derive(Debug, Clone, PartialEq)]

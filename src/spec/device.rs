@@ -1,0 +1,67 @@
+//! A device and its place in the plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::DeviceId;
+use super::point::{PointSpec, RegisterBlock};
+
+/// The kind of a device: the measurement of its lines on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Electric vehicle supply equipment: a charge point. Part of the site's roll-up.
+    Evse,
+    /// A meter.
+    Meter,
+}
+
+impl DeviceKind {
+    /// The word in the configuration and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evse => "evse",
+            Self::Meter => "meter",
+        }
+    }
+}
+
+/// The place of a device in the plan's list, and of its series in the [`Schema`](crate::measure::Schema).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceIx(pub u16);
+
+/// The place of a point in its device's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PointIx(pub u16);
+
+/// A device as the plan has it: all that a source, the normaliser and the aggregator need of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceSpec {
+    /// Its name on this gateway.
+    pub id: DeviceId,
+    /// The measurement of its lines on the wire.
+    pub kind: DeviceKind,
+    /// Its profile's name, for the catalog.
+    pub profile: String,
+    /// What it offers. A point's index in this list is its [`PointIx`].
+    pub points: Arc<[PointSpec]>,
+    /// How often each group of points is read; empty for a device that speaks by itself.
+    pub groups: Vec<PollGroup>,
+}
+
+/// Points that are read together at one interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PollGroup {
+    /// Its name in the profile, `fast`, `slow`.
+    pub name: String,
+    /// Time between two reads of each point in it. 10 ms to 1 h.
+    pub interval: Duration,
+    /// The reads that cover all its points, each within the device's limit; each point's [`extent`](super::RegisterPoint::extent) is whole
+    /// in one of them, and must stay so when they are split.
+    pub blocks: Vec<RegisterBlock>,
+}

@@ -1,0 +1,21 @@
+//! What devices offer: their names, points, units, and where each value stands on its wire.
+//!
+//! A leaf: it knows no other room, does no I/O and reads no clock. The plan is made of these types, and what was
+//! measured ([`measure`](crate::measure)) names its devices and points by them.
+
+mod device;
+mod name;
+mod point;
+mod session;
+mod signal;
+mod unit;
+
+pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
+pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SiteId, VehicleId};
+pub use point::{
+    ByteOrder, Fold, Meaning, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
+    ScaleRegister, SessionPoint, Shape, SunSpecPoint, SunSpecSource, WordOrder,
+};
+pub use session::SessionValue;
+pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
+pub use unit::{Conversion, Unit};
