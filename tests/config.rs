@@ -11,8 +11,8 @@ use v2g_edge::config::{
     known_keys,
 };
 use v2g_edge::spec::{
-    ByteOrder, Conversion, DeviceKind, DeviceSpec, Fold, PointSpec, RawKind, RegisterPoint, RegisterTable, ScaleKind,
-    Shape, Unit,
+    Aggregation, ByteOrder, Conversion, DeviceKind, DeviceSpec, PointSpec, RawKind, RegisterPoint, RegisterTable,
+    ScaleKind, Unit, ValueType,
 };
 
 const MANUAL: &str = include_str!("../configs/gateway.toml");
@@ -660,14 +660,17 @@ fn the_sdm630_is_read_in_few_requests_and_in_the_wires_units() {
     let detail = vec![(18, 18), (84, 4), (200, 6), (224, 2), (234, 12), (342, 22)];
     assert_eq!(blocks, [vec![(0, 18), (42, 30)], vec![(72, 10)], detail]);
     let power = point(spec, "power_flow");
-    assert_eq!((power.unit, power.shape, power.fold), (Unit::Kilowatt, Shape::Float, Fold::Mean));
+    assert_eq!(
+        (power.unit, power.value_type, power.aggregation),
+        (Unit::Kilowatt, ValueType::Float, Aggregation::Mean)
+    );
     assert_eq!(
         (register(power).table, register(power).address, register(power).raw),
         (RegisterTable::Input, 52, RawKind::F32)
     );
-    assert_eq!(power.meaning.conversion, Conversion { multiply: 1.0, divide: 1000.0 });
+    assert_eq!(power.scaling.conversion, Conversion { multiply: 1.0, divide: 1000.0 });
     assert_eq!(power.valid, Some(-10_000.0..=10_000.0));
-    assert_eq!(point(spec, "energy_import").fold, Fold::Last);
+    assert_eq!(point(spec, "energy_import").aggregation, Aggregation::Last);
     assert_eq!(register(point(spec, "voltage")).address, 42);
     assert_eq!(register(point(spec, "current")).address, 46);
 }
@@ -687,9 +690,12 @@ fn the_simulated_charger_is_read_in_two_requests() {
     let blocks: Vec<(u16, u16)> = spec.groups.iter().flat_map(|g| &g.blocks).map(|b| (b.start, b.count)).collect();
     assert_eq!(blocks, [(0, 10), (10, 8)]);
     let state = point(spec, "state");
-    assert_eq!((state.shape, state.fold, state.meaning.texts.len()), (Shape::Text, Fold::Last, 6));
+    assert_eq!(
+        (state.value_type, state.aggregation, state.scaling.texts.len()),
+        (ValueType::Text, Aggregation::Last, 6)
+    );
     assert_eq!(register(point(spec, "soc")).not_available, [0xFFFF]);
-    assert_eq!(point(spec, "fault").shape, Shape::Integer);
+    assert_eq!(point(spec, "fault").value_type, ValueType::Integer);
     let summary = plan.summary();
     assert_eq!((summary.points, summary.devices[0].requests_per_second), (11, 3.0));
     assert_eq!((summary.values_per_second, summary.devices[0].registers_per_second), (20.0, 28.0));
@@ -723,8 +729,8 @@ fn an_own_profile_turns_sign_scale_and_base() {
     let plan = with_profile(MINE).unwrap_or_else(|faults| panic!("{faults}"));
     let power = point(&plan.devices[0].spec, "power_flow");
     assert_eq!(register(power).address, 52);
-    assert!(power.meaning.invert);
-    assert_eq!(power.meaning.conversion, Conversion { multiply: 1.0, divide: 10_000.0 });
+    assert!(power.scaling.invert);
+    assert_eq!(power.scaling.conversion, Conversion { multiply: 1.0, divide: 10_000.0 });
     assert_eq!(power.valid, Some(-5.0..=1.0));
 }
 
@@ -743,7 +749,7 @@ relay = { register = 500, type = "u16", shape = "integer", group = "detail" }
     let spec = &plan.devices[0].spec;
     assert_eq!(spec.points.len(), 56);
     let power = point(spec, "power_flow");
-    assert!(power.meaning.invert);
+    assert!(power.scaling.invert);
     assert_eq!(register(power).address, 52);
     assert_eq!(register(power).word_order, v2g_edge::spec::WordOrder::LswFirst);
 }
@@ -854,8 +860,8 @@ state = { register = 40131, texts = { 0x10 = "available" }, group = "station" }
     let serial = register(point(&three.spec, "serial"));
     assert_eq!((serial.address, serial.unit, serial.raw), (100, Some(200), RawKind::Text(8)));
     assert_eq!(serial.byte_order, ByteOrder::Big);
-    assert_eq!(point(&one.spec, "clock").shape, Shape::Integer);
-    assert_eq!(point(&one.spec, "state").meaning.texts[0].0, 16);
+    assert_eq!(point(&one.spec, "clock").value_type, ValueType::Integer);
+    assert_eq!(point(&one.spec, "state").scaling.texts[0].0, 16);
     let blocks: Vec<_> =
         three.spec.groups.iter().map(|g| (g.blocks[0].unit, g.blocks[0].start, g.blocks[0].count)).collect();
     assert_eq!(blocks, [(None, 410, 51), (Some(200), 100, 31)]);

@@ -14,7 +14,7 @@ use v2g_edge::measure::{
     BootId, ClockTrust, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp,
     Statistic, Utc, Window,
 };
-use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Shape, Unit};
+use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType};
 
 const POINTS: u16 = 250;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -178,8 +178,8 @@ fn schema() -> Schema {
     let column = |n: u16| PointColumn {
         field: FieldName::try_from(format!("power_flow_l{n}")).expect("a field"),
         unit: Unit::Kilowatt,
-        shape: Shape::Float,
-        fold: v2g_edge::spec::Fold::Mean,
+        value_type: ValueType::Float,
+        aggregation: v2g_edge::spec::Aggregation::Mean,
     };
     let series = SeriesSpec {
         device: DeviceId::try_from("grid-main").expect("a device"),
@@ -196,7 +196,7 @@ fn window(n: u64, end: Stamp) -> Window {
         #[allow(clippy::cast_precision_loss, reason = "any number will do")]
         let value = (noise ^ noise >> 29) as f64 / 1e15;
         let value = IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
-        PointInterval { point: PointIx(ix), value, suspicion: None }
+        PointInterval { point: PointIx(ix), value, questionable: None }
     };
     let points = (0..POINTS).map(point).collect();
     let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, points };

@@ -221,12 +221,12 @@ fn every_signed_power_is_shown_in_both_directions() {
 fn every_state_text_of_every_profile_is_shown() {
     for name in names() {
         let image = image(&name);
-        for point in device(&name, "").points.iter().filter(|point| !point.meaning.texts.is_empty()) {
+        for point in device(&name, "").points.iter().filter(|point| !point.scaling.texts.is_empty()) {
             let field = point.field.as_str();
             let rows = image.iter().flat_map(|(_, rows)| rows).filter(|row| row.field == field);
             let shown: BTreeSet<Vec<u16>> = rows.map(|row| row.words.clone()).collect();
             // One more than are listed: a code without a word is told as its number.
-            assert!(shown.len() > point.meaning.texts.len(), "{name} {field}: {} codes shown", shown.len());
+            assert!(shown.len() > point.scaling.texts.len(), "{name} {field}: {} codes shown", shown.len());
         }
     }
 }

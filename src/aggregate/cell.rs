@@ -1,14 +1,14 @@
 //! One point in the open window.
 
-use crate::measure::{IntervalValue, Missing, Outcome, PointInterval, Statistic, Suspicion, Value};
-use crate::spec::{Fold, PointIx};
+use crate::measure::{IntervalValue, Missing, Outcome, PointInterval, Questionable, Statistic, Value};
+use crate::spec::{Aggregation, PointIx};
 
 /// What is known so far of one point in the open window.
 #[derive(Debug)]
 pub(super) struct Cell {
-    fold: Fold,
+    aggregation: Aggregation,
     known: Known,
-    suspicion: Option<Suspicion>,
+    questionable: Option<Questionable>,
 }
 
 #[derive(Debug, Default)]
@@ -28,15 +28,15 @@ enum Known {
 }
 
 impl Cell {
-    pub(super) fn new(fold: Fold) -> Self {
-        Self { fold, known: Known::Nothing, suspicion: None }
+    pub(super) fn new(aggregation: Aggregation) -> Self {
+        Self { aggregation, known: Known::Nothing, questionable: None }
     }
 
     pub(super) fn add(&mut self, outcome: Outcome) {
         let value = match outcome {
             Outcome::Good(value) => value,
-            Outcome::Suspect(value, why) => {
-                self.suspicion = Some(why);
+            Outcome::Questionable(value, why) => {
+                self.questionable = Some(why);
                 value
             }
             Outcome::Missing(why) => {
@@ -62,22 +62,22 @@ impl Cell {
 
     /// What the window knows of the point, and an empty cell for the next one.
     pub(super) fn cut(&mut self, point: PointIx) -> Option<PointInterval> {
-        let suspicion = self.suspicion.take();
+        let questionable = self.questionable.take();
         let value = match std::mem::take(&mut self.known) {
             Known::Nothing => return None,
             Known::Missing(why) => IntervalValue::Missing(why),
             Known::Word(word) => word,
             Known::Floats { sum, last, min, max, count } => {
-                let value = match self.fold {
-                    Fold::Last => last,
+                let value = match self.aggregation {
+                    Aggregation::Last => last,
                     // Rounding of the sum must not push the mean out of what was read.
-                    Fold::Mean => (sum / f64::from(count)).clamp(min, max),
+                    Aggregation::Mean => (sum / f64::from(count)).clamp(min, max),
                 };
                 // A sum that overflowed has no mean; the newest value is true.
                 let value = if value.is_finite() { value } else { last };
                 IntervalValue::Float(Statistic { value, min, max, count })
             }
         };
-        Some(PointInterval { point, value, suspicion })
+        Some(PointInterval { point, value, questionable })
     }
 }

@@ -63,7 +63,7 @@ impl Aggregator {
     #[must_use]
     pub fn new(devices: &[DeviceSpec], length: Duration, dead_band_kw: f64, boot: BootId, start: Stamp) -> Self {
         let device = |device: &DeviceSpec| Device {
-            cells: device.points.iter().map(|point| Cell::new(point.fold)).collect(),
+            cells: device.points.iter().map(|point| Cell::new(point.aggregation)).collect(),
             power: (0..)
                 .map(PointIx)
                 .zip(&*device.points)

@@ -3,24 +3,24 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::measure::{ClockTrust, Missing, Outcome, Suspicion, Value};
+use crate::measure::{ClockTrust, Missing, Outcome, Questionable, Value};
 use crate::spec::{
-    ByteOrder, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterPoint, RegisterTable, Shape,
-    Unit, WordOrder,
+    Aggregation, ByteOrder, DeviceKind, Origin, PointSpec, PollGroup, RawKind, RegisterPoint, RegisterTable, Scaling,
+    Unit, ValueType, WordOrder,
 };
 
 const WINDOW: Duration = Duration::from_millis(250);
 const MS: u64 = 1_000_000;
 
-fn point(field: &str, fold: Fold) -> PointSpec {
+fn point(field: &str, aggregation: Aggregation) -> PointSpec {
     PointSpec {
         field: field.try_into().expect("a field"),
         unit: Unit::Kilowatt,
-        shape: Shape::Float,
-        fold,
+        value_type: ValueType::Float,
+        aggregation,
         valid: None,
         frozen_after: None,
-        meaning: Meaning::default(),
+        scaling: Scaling::default(),
         origin: Origin::Register(RegisterPoint {
             unit: None,
             table: RegisterTable::Input,
@@ -40,7 +40,7 @@ fn device(id: &str, kind: DeviceKind) -> DeviceSpec {
         id: id.try_into().expect("a name"),
         kind,
         profile: "test".to_owned(),
-        points: Arc::new([point("power_flow", Fold::Mean), point("soc", Fold::Last)]),
+        points: Arc::new([point("power_flow", Aggregation::Mean), point("soc", Aggregation::Last)]),
         groups: vec![PollGroup { name: "fast".to_owned(), interval: 2 * WINDOW, blocks: vec![] }],
     }
 }
@@ -102,10 +102,10 @@ fn a_point_is_missing_only_if_nothing_came_in_the_whole_window() {
     let mut aggregator = aggregator();
     aggregator.add(reading(0, 0, 1_010, Outcome::Missing(Missing::Timeout)));
     aggregator.add(reading(0, 1, 1_010, Outcome::Missing(Missing::Timeout)));
-    aggregator.add(reading(0, 1, 1_020, Outcome::Suspect(Value::Float(140.0), Suspicion::OutOfRange)));
+    aggregator.add(reading(0, 1, 1_020, Outcome::Questionable(Value::Float(140.0), Questionable::OutOfRange)));
     let window = aggregator.close(at(1_211)).expect("ended");
     assert_eq!(window.intervals[0].points[0].value, IntervalValue::Missing(Missing::Timeout));
-    assert_eq!(window.intervals[0].points[1].suspicion, Some(Suspicion::OutOfRange));
+    assert_eq!(window.intervals[0].points[1].questionable, Some(Questionable::OutOfRange));
     assert_eq!(window.points(), 1);
     assert!(aggregator.close(at(1_461)).expect("ended").intervals.is_empty(), "nothing is repeated");
 }

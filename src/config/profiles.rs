@@ -298,7 +298,7 @@ mod tests {
             let Found::Profile(profile) = library.find(&name) else { panic!("{name} is not usable") };
             for point in profile.points(1).iter() {
                 let key = (profile.kind.as_str(), point.field.to_string());
-                let said = (point.shape, point.unit);
+                let said = (point.value_type, point.unit);
                 let (first, by) = known.entry(key.clone()).or_insert_with(|| (said, name.clone()));
                 assert_eq!(*first, said, "{key:?} of {by} and of {name}");
             }

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use crate::measure::{
     BootId, ClockTrust, Direction, Epoch, Event, EventKind, Gap, GapReason, Interval, IntervalValue, Missing, Mono,
-    PointColumn, PointInterval, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic, Suspicion, Utc, Window,
+    PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic, Utc, Window,
 };
 use crate::spec::{
-    DeviceId, DeviceIx, DeviceKind, FieldName, Fold, GatewayId, PointIx, Shape, SiteId, Unit, VehicleId,
+    Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SiteId, Unit, ValueType, VehicleId,
 };
 
 /// 2026-06-01 12:00 UTC.
@@ -24,8 +24,8 @@ pub(super) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
     let column = |i: u16| PointColumn {
         field: FieldName::try_from(format!("power_flow_l{i}")).expect("a field name"),
         unit: Unit::Kilowatt,
-        shape: Shape::Float,
-        fold: Fold::Mean,
+        value_type: ValueType::Float,
+        aggregation: Aggregation::Mean,
     };
     let series = |i: u16| SeriesSpec {
         device: DeviceId::try_from(format!("evse-{i:03}")).expect("a device id"),
@@ -54,7 +54,7 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
     let point = |device, point| {
         let value = value(device, point);
         let value = IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
-        PointInterval { point: PointIx(point), value, suspicion: None }
+        PointInterval { point: PointIx(point), value, questionable: None }
     };
     let interval = |device: u16| Interval {
         device: DeviceIx(device),
@@ -97,9 +97,9 @@ fn any_value() -> impl Strategy<Value = IntervalValue> {
 
 /// Any window that the aggregator could make, and some that it would not.
 pub(super) fn any_window() -> impl Strategy<Value = Window> {
-    let suspicion = prop::option::weighted(0.1, prop_oneof![Just(Suspicion::Frozen), Just(Suspicion::Clock)]);
-    let points = prop::collection::btree_map(0_u16..70, (any_value(), suspicion), 0..12).prop_map(|points| {
-        let point = |(point, (value, suspicion))| PointInterval { point: PointIx(point), value, suspicion };
+    let questionable = prop::option::weighted(0.1, prop_oneof![Just(Questionable::Frozen), Just(Questionable::Clock)]);
+    let points = prop::collection::btree_map(0_u16..70, (any_value(), questionable), 0..12).prop_map(|points| {
+        let point = |(point, (value, questionable))| PointInterval { point: PointIx(point), value, questionable };
         points.into_iter().map(point).collect::<Vec<_>>()
     });
     let vehicle = prop::option::of("[A-Z0-9]{1,17}").prop_map(|v| v.map(|v| VehicleId::try_from(v).expect("plain")));

@@ -22,7 +22,7 @@ mod window;
 
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
 pub use id::{Epoch, Identity, Seq};
-pub use sample::{Missing, Outcome, Payload, Raw, Reading, Sample, Suspicion, Value};
+pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, Value};
 pub use schema::{PointColumn, Schema, SeriesSpec};
 pub use session::{SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};

@@ -69,7 +69,7 @@ pub enum Outcome {
     /// Plausible.
     Good(Value),
     /// Kept as it came, but not to be billed on.
-    Suspect(Value, Suspicion),
+    Questionable(Value, Questionable),
     /// Not known.
     Missing(Missing),
 }
@@ -88,7 +88,7 @@ pub enum Value {
 /// Why a value is doubtful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Suspicion {
+pub enum Questionable {
     /// Outside the profile's valid range.
     OutOfRange,
     /// Bit-identical for too long while its neighbours move: a sensor fault.
@@ -99,7 +99,7 @@ pub enum Suspicion {
     Clock,
 }
 
-impl Suspicion {
+impl Questionable {
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

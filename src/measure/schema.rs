@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{DeviceId, DeviceKind, DeviceSpec, FieldName, Fold, GatewayId, Shape, SiteId, Unit};
+use crate::spec::{Aggregation, DeviceId, DeviceKind, DeviceSpec, FieldName, GatewayId, SiteId, Unit, ValueType};
 
 /// The dictionary of a run of entries: who speaks, and what each index means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +35,11 @@ pub struct PointColumn {
     /// Unit of the value.
     pub unit: Unit,
     /// Type of the value.
-    pub shape: Shape,
+    pub value_type: ValueType,
     /// How several values become one, should the journal have to. Kept beside the schema, not in it: see
     /// `journal/disk/segment.rs`.
     #[serde(skip)]
-    pub fold: Fold,
+    pub aggregation: Aggregation,
 }
 
 impl Schema {
@@ -54,7 +54,12 @@ impl Schema {
                 points: device
                     .points
                     .iter()
-                    .map(|p| PointColumn { field: p.field.clone(), unit: p.unit, shape: p.shape, fold: p.fold })
+                    .map(|p| PointColumn {
+                        field: p.field.clone(),
+                        unit: p.unit,
+                        value_type: p.value_type,
+                        aggregation: p.aggregation,
+                    })
                     .collect(),
             })
             .collect();

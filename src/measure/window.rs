@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Gap};
 use super::id::Identity;
-use super::sample::{Missing, Suspicion};
+use super::sample::{Missing, Questionable};
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
 use crate::spec::{DeviceIx, PointIx, VehicleId};
@@ -71,7 +71,7 @@ pub struct PointInterval {
     /// What is known of it.
     pub value: IntervalValue,
     /// Set if any reading in the window was doubtful.
-    pub suspicion: Option<Suspicion>,
+    pub questionable: Option<Questionable>,
 }
 
 /// What a window knows of a point.

@@ -7,12 +7,12 @@
 //! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
-mod meaning;
 mod registers;
+mod scaling;
 
 use std::ops::Range;
 
-use crate::measure::{Event, EventKind, Missing, Mono, Outcome, Payload, Raw, Reading, Sample, Suspicion};
+use crate::measure::{Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample};
 use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec, RegisterBlock, RegisterPoint};
 
 /// The state of the room: what is remembered of each device.
@@ -69,7 +69,7 @@ impl Normaliser {
                             None => continue,
                             Some(words) => {
                                 let raw = registers::raw(register, words);
-                                let print = raw.as_ref().map_or_else(|| registers::print(words), meaning::print);
+                                let print = raw.as_ref().map_or_else(|| registers::print(words), scaling::print);
                                 moved |= point.hold(print, sample.at.mono);
                                 point.read(raw.as_ref())
                             }
@@ -84,7 +84,7 @@ impl Normaliser {
                     let outcome = match value {
                         Err(why) => Outcome::Missing(*why),
                         Ok(raw) => {
-                            moved |= point.hold(meaning::print(raw), sample.at.mono);
+                            moved |= point.hold(scaling::print(raw), sample.at.mono);
                             point.read(Some(raw))
                         }
                     };
@@ -158,9 +158,9 @@ impl Point {
 
     /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
     fn read(&self, raw: Option<&Raw>) -> Outcome {
-        let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| meaning::outcome(&self.spec, raw));
+        let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
         match outcome {
-            Outcome::Good(value) if self.frozen => Outcome::Suspect(value, Suspicion::Frozen),
+            Outcome::Good(value) if self.frozen => Outcome::Questionable(value, Questionable::Frozen),
             other => other,
         }
     }
@@ -184,22 +184,22 @@ mod tests {
     use super::*;
     use crate::measure::{ClockTrust, Missing, Stamp, Utc, Value};
     use crate::spec::{
-        ByteOrder, Conversion, DeviceKind, Fold, Meaning, Origin, RawKind, RegisterPoint, RegisterTable, Shape, Unit,
-        WordOrder,
+        Aggregation, ByteOrder, Conversion, DeviceKind, Origin, RawKind, RegisterPoint, RegisterTable, Scaling, Unit,
+        ValueType, WordOrder,
     };
 
     fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {
         PointSpec {
             field: field.try_into().expect("a field"),
             unit: Unit::Kilowatt,
-            shape: Shape::Float,
-            fold: Fold::Mean,
+            value_type: ValueType::Float,
+            aggregation: Aggregation::Mean,
             valid: Some(-100.0..=100.0),
             frozen_after,
-            meaning: Meaning {
+            scaling: Scaling {
                 conversion: Conversion { multiply: 1.0, divide: 10.0 },
                 invert: true,
-                ..Meaning::default()
+                ..Scaling::default()
             },
             origin: Origin::Register(RegisterPoint {
                 unit: None,
@@ -256,7 +256,7 @@ mod tests {
         let (outcomes, _) = read(&mut normaliser(), &sample(1, Ok([1001, 0, i16::MIN])));
         assert_eq!(
             outcomes,
-            [Outcome::Suspect(Value::Float(-100.1), Suspicion::OutOfRange), Outcome::Missing(Missing::Decode)]
+            [Outcome::Questionable(Value::Float(-100.1), Questionable::OutOfRange), Outcome::Missing(Missing::Decode)]
         );
     }
 
@@ -279,7 +279,7 @@ mod tests {
         }
         assert_eq!(read(&mut normaliser, &sample(4, Ok([7, 0, 4]))).1, ["point_frozen"]);
         let (outcomes, _) = read(&mut normaliser, &sample(5, Ok([7, 0, 4])));
-        assert!(matches!(outcomes[0], Outcome::Suspect(Value::Float(_), Suspicion::Frozen)), "{outcomes:?}");
+        assert!(matches!(outcomes[0], Outcome::Questionable(Value::Float(_), Questionable::Frozen)), "{outcomes:?}");
         assert_eq!(read(&mut normaliser, &sample(6, Ok([8, 0, 4]))).1, ["point_moving"]);
     }
 
@@ -294,7 +294,7 @@ mod tests {
         let (outcomes, events) = payload(1, values([Raw::Integer(72), Raw::Float(1001.0)]));
         assert_eq!(
             outcomes,
-            [Outcome::Good(Value::Float(-7.2)), Outcome::Suspect(Value::Float(-100.1), Suspicion::OutOfRange)]
+            [Outcome::Good(Value::Float(-7.2)), Outcome::Questionable(Value::Float(-100.1), Questionable::OutOfRange)]
         );
         assert_eq!(events, ["device_answering"]);
         payload(2, values([Raw::Integer(72), Raw::Float(1.0)]));

@@ -195,13 +195,13 @@ mod tests {
 
     use super::*;
     use crate::measure::{Missing, Outcome, Value};
-    use crate::normalise::meaning;
-    use crate::spec::{Fold, Meaning, Origin, PointSpec, RegisterTable, Shape, Unit};
+    use crate::normalise::scaling;
+    use crate::spec::{Aggregation, Origin, PointSpec, RegisterTable, Scaling, Unit, ValueType};
 
     /// The whole way of a point's words.
     fn outcome(spec: &PointSpec, words: &[u16]) -> Outcome {
         let register = spec.register().expect("a register");
-        raw(register, words).map_or(Outcome::Missing(Missing::Decode), |raw| meaning::outcome(spec, &raw))
+        raw(register, words).map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(spec, &raw))
     }
 
     fn register(raw: RawKind, byte_order: ByteOrder, word_order: WordOrder) -> RegisterPoint {
@@ -218,15 +218,15 @@ mod tests {
         }
     }
 
-    fn spec(register: RegisterPoint, shape: Shape) -> PointSpec {
+    fn spec(register: RegisterPoint, value_type: ValueType) -> PointSpec {
         PointSpec {
             field: "x".try_into().expect("a field"),
             unit: Unit::One,
-            shape,
-            fold: Fold::Mean,
+            value_type,
+            aggregation: Aggregation::Mean,
             valid: None,
             frozen_after: None,
-            meaning: Meaning { texts: vec![(2, "charging".into())], ..Meaning::default() },
+            scaling: Scaling { texts: vec![(2, "charging".into())], ..Scaling::default() },
             origin: Origin::Register(register),
         }
     }
@@ -284,7 +284,7 @@ mod tests {
             for (kind, bytes, expected) in cases {
                 let expected = i64::try_from(expected)
                     .map_or(Outcome::Missing(Missing::Decode), |code| Outcome::Good(Value::Integer(code)));
-                let spec = spec(register(kind, byte, word), Shape::Integer);
+                let spec = spec(register(kind, byte, word), ValueType::Integer);
                 prop_assert_eq!(outcome(&spec, &words(&bytes, byte, word)), expected);
             }
         }
@@ -296,9 +296,9 @@ mod tests {
             } else {
                 Outcome::Missing(Missing::Decode)
             };
-            let wide = spec(register(RawKind::F64, byte, word), Shape::Float);
+            let wide = spec(register(RawKind::F64, byte, word), ValueType::Float);
             prop_assert_eq!(outcome(&wide, &words(&value.to_be_bytes(), byte, word)), expected(value));
-            let small = spec(register(RawKind::F32, byte, word), Shape::Float);
+            let small = spec(register(RawKind::F32, byte, word), ValueType::Float);
             prop_assert_eq!(outcome(&small, &words(&narrow.to_be_bytes(), byte, word)), expected(narrow.into()));
         }
 
@@ -410,7 +410,7 @@ mod tests {
             (byte, word) in orders(),
             mask in proptest::option::of(any::<u64>()),
             scale in proptest::option::of((any::<u16>(), any_kind(), any::<bool>())),
-            shape in prop_oneof![Just(Shape::Float), Just(Shape::Integer), Just(Shape::Text)],
+            value_type in prop_oneof![Just(ValueType::Float), Just(ValueType::Integer), Just(ValueType::Text)],
         ) {
             let scale = scale.map(|(address, raw, is_exponent)| ScaleRegister {
                 address,
@@ -419,13 +419,13 @@ mod tests {
                 not_available: vec![],
             });
             let point = RegisterPoint { address: 5, mask, scale, ..register(kind, byte, word) };
-            let _ = outcome(&spec(point, shape), &words);
+            let _ = outcome(&spec(point, value_type), &words);
         }
     }
 
     #[test]
     fn a_code_is_written_as_its_word_or_else_as_its_number() {
-        let state = spec(register(RawKind::U16, ByteOrder::Big, WordOrder::MswFirst), Shape::Text);
+        let state = spec(register(RawKind::U16, ByteOrder::Big, WordOrder::MswFirst), ValueType::Text);
         assert_eq!(outcome(&state, &[2]), Outcome::Good(Value::Text("charging".into())));
         assert_eq!(outcome(&state, &[77]), Outcome::Good(Value::Text("77".into())));
     }

@@ -13,8 +13,8 @@ mod unit;
 pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
 pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SiteId, VehicleId};
 pub use point::{
-    ByteOrder, Fold, Meaning, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
-    ScaleRegister, SessionPoint, Shape, SunSpecPoint, SunSpecSource, WordOrder,
+    Aggregation, ByteOrder, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
+    ScaleRegister, Scaling, SessionPoint, SunSpecPoint, SunSpecSource, ValueType, WordOrder,
 };
 pub use session::SessionValue;
 pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};

@@ -17,15 +17,15 @@ pub struct PointSpec {
     /// Its unit on the wire (see [`Unit::wire`]).
     pub unit: Unit,
     /// What kind of value the wire carries.
-    pub shape: Shape,
+    pub value_type: ValueType,
     /// How several readings in one window become one value.
-    pub fold: Fold,
-    /// Values outside, in the wire's unit, are `Suspect(OutOfRange)`.
+    pub aggregation: Aggregation,
+    /// Values outside, in the wire's unit, are `Questionable(OutOfRange)`.
     pub valid: Option<RangeInclusive<f64>>,
-    /// Bit-identical for longer than this while the device's other points move: `Suspect(Frozen)`.
+    /// Bit-identical for longer than this while the device's other points move: `Questionable(Frozen)`.
     pub frozen_after: Option<Duration>,
     /// From what the device says to what the wire carries.
-    pub meaning: Meaning,
+    pub scaling: Scaling,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -52,25 +52,25 @@ impl PointSpec {
 
 /// What a device's number means, whatever wire it came over.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Meaning {
+pub struct Scaling {
     /// From the device's number to the wire's unit: its scale and the conversion of the unit in one.
     pub conversion: Conversion,
     /// Added after the conversion, in the wire's unit.
     pub offset: f64,
     /// Turn the sign, because the device counts export as positive.
     pub invert: bool,
-    /// For [`Shape::Text`]: what each code means. A code not listed is written as its number.
+    /// For [`ValueType::Text`]: what each code means. A code not listed is written as its number.
     pub texts: Vec<(i64, Arc<str>)>,
 }
 
-impl Default for Meaning {
+impl Default for Scaling {
     /// The number as it came.
     fn default() -> Self {
         Self { conversion: Conversion::IDENTITY, offset: 0.0, invert: false, texts: Vec::new() }
     }
 }
 
-impl Meaning {
+impl Scaling {
     /// A number of the device as the wire has it. Never minus zero: that would be a sign where there is no direction.
     #[must_use]
     pub fn number(&self, raw: f64) -> f64 {
@@ -123,7 +123,7 @@ pub struct SessionPoint {
 /// The type of a value on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shape {
+pub enum ValueType {
     /// A 64-bit float.
     Float,
     /// A 64-bit signed integer: a code or a count.
@@ -134,7 +134,7 @@ pub enum Shape {
 
 /// How the readings of one window become one value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fold {
+pub enum Aggregation {
     /// The mean: power, voltage, current, temperature.
     #[default]
     Mean,
@@ -142,12 +142,12 @@ pub enum Fold {
     Last,
 }
 
-impl Fold {
+impl Aggregation {
     /// What is meant unless somebody says otherwise: counters and codes are the newest, all else is a mean.
     #[must_use]
-    pub fn usual(shape: Shape, wire_unit: Unit) -> Self {
+    pub fn usual(value_type: ValueType, wire_unit: Unit) -> Self {
         let is_counter = matches!(wire_unit, Unit::KilowattHour | Unit::KilovarHour | Unit::KilovoltAmpereHour);
-        if shape == Shape::Float && !is_counter { Self::Mean } else { Self::Last }
+        if value_type == ValueType::Float && !is_counter { Self::Mean } else { Self::Last }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a charging session tells: its values. The words of ISO 15118-2, ISO 15118-20 and DIN SPEC 70121.
 
-use super::point::{Fold, Shape};
+use super::point::{Aggregation, ValueType};
 use super::unit::Unit;
 
 /// How a value behaves, and so how often it is told and how a window folds it.
@@ -295,20 +295,20 @@ impl SessionValue {
 
     /// Its type on the wire.
     #[must_use]
-    pub const fn shape(self) -> Shape {
+    pub const fn value_type(self) -> ValueType {
         match self.row().2 {
-            Manner::Flow | Manner::Level | Manner::Term => Shape::Float,
-            Manner::Flag | Manner::Count => Shape::Integer,
-            Manner::Word => Shape::Text,
+            Manner::Flow | Manner::Level | Manner::Term => ValueType::Float,
+            Manner::Flag | Manner::Count => ValueType::Integer,
+            Manner::Word => ValueType::Text,
         }
     }
 
     /// How a window folds it.
     #[must_use]
-    pub const fn fold(self) -> Fold {
+    pub const fn fold(self) -> Aggregation {
         match self.row().2 {
-            Manner::Flow => Fold::Mean,
-            _ => Fold::Last,
+            Manner::Flow => Aggregation::Mean,
+            _ => Aggregation::Last,
         }
     }
 

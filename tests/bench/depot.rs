@@ -7,7 +7,7 @@ use v2g_edge::measure::{
     BootId, ClockTrust, Direction, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec,
     SiteRollup, Stamp, Statistic, Utc, Window,
 };
-use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Shape, Unit, VehicleId};
+use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType, VehicleId};
 
 /// 2026-06-01 12:00 UTC.
 const NOON_NS: i64 = 1_780_315_200_000_000_000;
@@ -45,22 +45,22 @@ impl Depot {
     }
 
     pub(super) fn schema(&self) -> Schema {
-        let column = |field: String, shape| PointColumn {
+        let column = |field: String, value_type| PointColumn {
             field: FieldName::try_from(field).expect("a field"),
             unit: Unit::Kilowatt,
-            shape,
-            fold: v2g_edge::spec::Fold::Mean,
+            value_type,
+            aggregation: v2g_edge::spec::Aggregation::Mean,
         };
-        let shape = |field: &str| if field == "state" { Shape::Text } else { Shape::Float };
+        let value_type = |field: &str| if field == "state" { ValueType::Text } else { ValueType::Float };
         let meter = SeriesSpec {
             device: DeviceId::try_from("grid-main").expect("a device"),
             kind: DeviceKind::Meter,
-            points: (0..self.meter_points).map(|i| column(format!("voltage_l{i}"), Shape::Float)).collect(),
+            points: (0..self.meter_points).map(|i| column(format!("voltage_l{i}"), ValueType::Float)).collect(),
         };
         let charger = |i: u16| SeriesSpec {
             device: DeviceId::try_from(format!("evse-{i:02}")).expect("a device"),
             kind: DeviceKind::Evse,
-            points: CHARGER_FIELDS.iter().map(|field| column((*field).to_owned(), shape(field))).collect(),
+            points: CHARGER_FIELDS.iter().map(|field| column((*field).to_owned(), value_type(field))).collect(),
         };
         Schema {
             gateway: "gw-01".try_into().expect("a gateway"),
@@ -146,5 +146,5 @@ impl Depot {
 fn points(values: &[f64], state: Option<&str>) -> Vec<PointInterval> {
     let float = |&value: &f64| IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
     let values = values.iter().map(float).chain(state.map(|state| IntervalValue::Text(state.into())));
-    values.zip(0..).map(|(value, ix)| PointInterval { point: PointIx(ix), value, suspicion: None }).collect()
+    values.zip(0..).map(|(value, ix)| PointInterval { point: PointIx(ix), value, questionable: None }).collect()
 }

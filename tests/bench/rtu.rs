@@ -14,8 +14,8 @@ use v2g_edge::health::{Facts, Pulses};
 use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{
-    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
-    RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
+    Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
+    RegisterPoint, RegisterTable, Scaling, Unit, ValueType, WordOrder,
 };
 
 const LENGTH: Duration = Duration::from_secs(10);
@@ -85,11 +85,11 @@ fn spec(count: u16) -> DeviceSpec {
     let point = |address: u16| PointSpec {
         field: format!("p{address}").as_str().try_into().expect("a field"),
         unit: Unit::One,
-        shape: Shape::Integer,
-        fold: Fold::Last,
+        value_type: ValueType::Integer,
+        aggregation: Aggregation::Last,
         valid: None,
         frozen_after: None,
-        meaning: Meaning::default(),
+        scaling: Scaling::default(),
         origin: Origin::Register(RegisterPoint {
             unit: None,
             table: RegisterTable::Holding,

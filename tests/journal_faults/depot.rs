@@ -11,7 +11,7 @@ use v2g_edge::measure::{
     BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, Mono,
     PointColumn, PointInterval, Schema, SeriesSpec, Stamp, Statistic, Utc, Window,
 };
-use v2g_edge::spec::{DeviceIx, DeviceKind, Fold, PointIx, Shape, Unit};
+use v2g_edge::spec::{Aggregation, DeviceIx, DeviceKind, PointIx, Unit, ValueType};
 
 pub(crate) const BOOT: BootId = BootId([9; 16]);
 /// 2026-06-01 12:00 UTC.
@@ -26,14 +26,14 @@ pub(crate) fn schema() -> Schema {
     let column = |point: u16| PointColumn {
         field: format!("power_flow_l{point}").try_into().expect("a field"),
         unit: Unit::Kilowatt,
-        shape: Shape::Float,
-        fold: Fold::Mean,
+        value_type: ValueType::Float,
+        aggregation: Aggregation::Mean,
     };
     let energy = PointColumn {
         field: "energy_import".try_into().expect("a field"),
         unit: Unit::KilowattHour,
-        shape: Shape::Float,
-        fold: Fold::Last,
+        value_type: ValueType::Float,
+        aggregation: Aggregation::Last,
     };
     let series = |device: u16| SeriesSpec {
         device: format!("evse-{device:02}").try_into().expect("a device"),
@@ -66,7 +66,7 @@ pub(crate) fn energy(n: u64, device: u16) -> f64 {
 /// Window `n`, counted from 1.
 pub(crate) fn window(n: u64) -> Window {
     let once = |value: f64| IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
-    let point = |point, value| PointInterval { point: PointIx(point), value, suspicion: None };
+    let point = |point, value| PointInterval { point: PointIx(point), value, questionable: None };
     let interval = |device: u16| Interval {
         device: DeviceIx(device),
         direction: Some(Direction::GridToVehicle),

@@ -15,8 +15,8 @@ use v2g_edge::health::{DeviceState, Facts, Pulses, Status};
 use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{
-    ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Fold, Meaning, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
-    RegisterPoint, RegisterTable, Shape, Unit, WordOrder,
+    Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
+    RegisterPoint, RegisterTable, Scaling, Unit, ValueType, WordOrder,
 };
 
 const DEAD: [u8; 3] = [2, 5, 9];
@@ -44,11 +44,11 @@ fn point(address: u16) -> PointSpec {
     PointSpec {
         field: format!("p{address}").as_str().try_into().expect("a field"),
         unit: Unit::One,
-        shape: Shape::Integer,
-        fold: Fold::Last,
+        value_type: ValueType::Integer,
+        aggregation: Aggregation::Last,
         valid: None,
         frozen_after: None,
-        meaning: Meaning::default(),
+        scaling: Scaling::default(),
         origin: Origin::Register(RegisterPoint {
             unit: None,
             table: RegisterTable::Holding,

@@ -207,8 +207,8 @@ fn point_json(column: Option<&PointColumn>, point: &PointInterval) -> Value {
     };
     if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
         told.extend(more);
-        if let Some(suspicion) = point.suspicion {
-            told.insert("suspect".to_owned(), json!(suspicion.as_str()));
+        if let Some(questionable) = point.questionable {
+            told.insert("suspect".to_owned(), json!(questionable.as_str()));
         }
     }
     told
@@ -225,7 +225,7 @@ fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
         for point in &interval.points {
             let column = column(series, point);
             let (name, unit) = column.map_or(("", ""), |column| (column.field.as_str(), column.unit.symbol()));
-            let quality = point.suspicion.map_or("good", |suspicion| suspicion.as_str());
+            let quality = point.questionable.map_or("good", |questionable| questionable.as_str());
             let rest = match &point.value {
                 IntervalValue::Float(s) => format!("{},{},{},{},{quality}", s.value, s.min, s.max, s.count),
                 IntervalValue::Integer(code) => format!("{code},,,,{quality}"),

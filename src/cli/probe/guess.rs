@@ -123,13 +123,13 @@ pub(super) fn fit(points: &[Shown]) -> Fit {
 fn verdict(spec: &PointSpec, outcome: &Outcome) -> Verdict {
     let judge = |is_so: bool| if is_so { Verdict::Plausible } else { Verdict::Implausible };
     match outcome {
-        Outcome::Suspect(..) => Verdict::Implausible,
+        Outcome::Questionable(..) => Verdict::Implausible,
         // Not a number in the registers of a measured value is no value; "not available" by the profile's own code is.
         Outcome::Missing(_) => Verdict::Unknown,
-        Outcome::Good(Value::Text(word)) => match spec.meaning.texts.is_empty() {
+        Outcome::Good(Value::Text(word)) => match spec.scaling.texts.is_empty() {
             true => judge(word.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !word.is_empty()),
             // A code without a word is written as its number.
-            false => judge(spec.meaning.texts.iter().any(|(_, known)| known == word)),
+            false => judge(spec.scaling.texts.iter().any(|(_, known)| known == word)),
         },
         Outcome::Good(Value::Integer(_)) => Verdict::Unknown,
         Outcome::Good(Value::Float(value)) => usual(spec.field.as_str(), *value).map_or(Verdict::Unknown, judge),

@@ -353,7 +353,7 @@ fn point_json(shown: &Shown) -> Json {
         "register": register.map(|register| register.address),
         "words": shown.words.as_ref().map(|words| words.iter().map(|word| format!("{word:04x}")).collect::<Vec<_>>()),
         "value": match &shown.outcome {
-            Outcome::Good(value) | Outcome::Suspect(value, _) => match value {
+            Outcome::Good(value) | Outcome::Questionable(value, _) => match value {
                 Value::Float(float) => json!(float),
                 Value::Integer(integer) => json!(integer),
                 Value::Text(text) => json!(text.as_ref()),
@@ -412,7 +412,7 @@ fn found_text(found: &Finding<'_>, link: &Link, paint: Paint) -> String {
 
 fn point_text(shown: &Shown, paint: Paint) -> String {
     let value = match &shown.outcome {
-        Outcome::Good(value) | Outcome::Suspect(value, _) => match value {
+        Outcome::Good(value) | Outcome::Questionable(value, _) => match value {
             Value::Float(float) => format!("{float:.3} {}", shown.spec.unit.symbol()),
             Value::Integer(integer) => integer.to_string(),
             Value::Text(text) => format!("\"{text}\""),

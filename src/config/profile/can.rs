@@ -10,7 +10,7 @@ use crate::config::dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
-use crate::spec::{Formula, FrameMatch, PointIx, Shape, Signal, SignalKind, SignalPoint, Term, Unit};
+use crate::spec::{Formula, FrameMatch, PointIx, Signal, SignalKind, SignalPoint, Term, Unit, ValueType};
 
 pub(in crate::config) const CAN: Form = Form {
     table: "can",
@@ -265,7 +265,13 @@ impl SignalDraft {
     }
 
     /// The point's signals, or `None` after reporting what is wrong.
-    pub(super) fn complete(&self, draft: &Draft, dbc: &Dbc, shape: Shape, critic: Critic<'_>) -> Option<SignalPoint> {
+    pub(super) fn complete(
+        &self,
+        draft: &Draft,
+        dbc: &Dbc,
+        value_type: ValueType,
+        critic: Critic<'_>,
+    ) -> Option<SignalPoint> {
         let formula = match &self.source {
             None => {
                 critic.require(
@@ -278,11 +284,11 @@ impl SignalDraft {
             Some(SourceDraft::Signal(name)) => {
                 let signal = resolve(draft, dbc, name, "signal", critic)?;
                 let is_integer = matches!(signal.kind, SignalKind::Unsigned | SignalKind::Signed);
-                if shape != Shape::Float && !is_integer {
+                if value_type != ValueType::Float && !is_integer {
                     critic.blame("is a code and cannot be a floating-point signal", "shape = \"float\"");
                     return None;
                 }
-                Formula::Signal(signal, shape == Shape::Text)
+                Formula::Signal(signal, value_type == ValueType::Text)
             }
             Some(SourceDraft::Sum(terms)) => {
                 let resolved = terms.iter().map(|(times, name, optional)| {
@@ -296,7 +302,7 @@ impl SignalDraft {
                     critic.blame("is a sum of nothing", "sum = [\"A\", \"-B\"]");
                     return None;
                 }
-                if shape == Shape::Text {
+                if value_type == ValueType::Text {
                     critic.blame("is a sum and cannot be a text", "signal = \"…\"");
                     return None;
                 }

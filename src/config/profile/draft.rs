@@ -13,7 +13,7 @@ use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
 use crate::config::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, number, one_of, text};
-use crate::spec::{DeviceKind, FieldName, Fold, Shape, Unit};
+use crate::spec::{Aggregation, DeviceKind, FieldName, Unit, ValueType};
 
 /// Of a poll and of a group's interval. See [`crate::spec::PollGroup::interval`].
 pub(in crate::config) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
@@ -125,8 +125,8 @@ pub(super) struct PointDraft {
     pub valid: Option<(f64, f64)>,
     pub group: Option<String>,
     pub frozen_after: Option<Duration>,
-    pub fold: Option<Fold>,
-    pub shape: Option<Shape>,
+    pub aggregation: Option<Aggregation>,
+    pub value_type: Option<ValueType>,
     pub texts: Option<Vec<(i64, Arc<str>)>>,
 }
 
@@ -220,10 +220,10 @@ impl PointDraft {
             valid: section.optional("valid", range),
             group: section.optional("group", text),
             frozen_after: section.optional("frozen_after", duration_within(FROZEN)),
-            fold: section.optional("fold", one_of(&[("mean", Fold::Mean), ("last", Fold::Last)])),
-            shape: section.optional(
+            aggregation: section.optional("fold", one_of(&[("mean", Aggregation::Mean), ("last", Aggregation::Last)])),
+            value_type: section.optional(
                 "shape",
-                one_of(&[("float", Shape::Float), ("integer", Shape::Integer), ("text", Shape::Text)]),
+                one_of(&[("float", ValueType::Float), ("integer", ValueType::Integer), ("text", ValueType::Text)]),
             ),
             texts: section.optional("texts", texts),
         };
@@ -254,8 +254,8 @@ impl PointDraft {
             valid: self.valid.or(base.valid),
             group: self.group.or(base.group),
             frozen_after: self.frozen_after.or(base.frozen_after),
-            fold: self.fold.or(base.fold),
-            shape: self.shape.or(base.shape),
+            aggregation: self.aggregation.or(base.aggregation),
+            value_type: self.value_type.or(base.value_type),
             texts: self.texts.or(base.texts),
         }
     }

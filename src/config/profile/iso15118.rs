@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::config::document::Value;
 use crate::config::section::{Form, Section, Taken, Wrong, nearest, text};
-use crate::spec::{FieldName, Meaning, Origin, PointSpec, SessionPoint, SessionValue};
+use crate::spec::{FieldName, Origin, PointSpec, Scaling, SessionPoint, SessionValue};
 
 pub(in crate::config) const ISO15118: Form = Form { table: "iso15118", keys: &[("values", "[\"all\"]")] };
 
@@ -47,11 +47,11 @@ fn point(value: SessionValue) -> Option<PointSpec> {
     Some(PointSpec {
         field: FieldName::try_from(value.name()).ok()?,
         unit: value.unit(),
-        shape: value.shape(),
-        fold: value.fold(),
+        value_type: value.value_type(),
+        aggregation: value.fold(),
         valid: value.valid().map(|(low, high)| low..=high),
         frozen_after: None,
-        meaning: Meaning::default(),
+        scaling: Scaling::default(),
         origin: Origin::Session(SessionPoint { value }),
     })
 }

@@ -17,7 +17,9 @@ use std::time::Duration;
 use super::dbc::Dbc;
 use super::fault::Collector;
 use super::section::nearest;
-use crate::spec::{Conversion, DeviceKind, Fold, Meaning, Origin, PointSpec, PollGroup, RegisterBlock, Shape, Unit};
+use crate::spec::{
+    Aggregation, Conversion, DeviceKind, Origin, PointSpec, PollGroup, RegisterBlock, Scaling, Unit, ValueType,
+};
 use can::{SignalDraft, Told};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
 use modbus::Connectors;
@@ -220,11 +222,12 @@ impl PointDraft {
         let critic = Critic { point: self, faults };
         let told = dbc.map_or_else(Told::default, |dbc| self.signal.told(dbc));
         let natural = || match dbc {
-            Some(_) => Shape::Float,
-            None => self.register.natural_shape(&draft.modbus).unwrap_or(Shape::Float),
+            Some(_) => ValueType::Float,
+            None => self.register.natural_shape(&draft.modbus).unwrap_or(ValueType::Float),
         };
-        let shape = self.shape.unwrap_or_else(|| if self.texts.is_some() { Shape::Text } else { natural() });
-        let unit = self.unit.or((shape != Shape::Float).then_some(Unit::One)).or(told.unit);
+        let value_type =
+            self.value_type.unwrap_or_else(|| if self.texts.is_some() { ValueType::Text } else { natural() });
+        let unit = self.unit.or((value_type != ValueType::Float).then_some(Unit::One)).or(told.unit);
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let field = self.field.as_str();
         let decides =
@@ -239,8 +242,8 @@ impl PointDraft {
         }
         let of = self.group.as_deref().and_then(|name| draft.group(name));
         let origin = match dbc {
-            Some(dbc) => self.signal.complete(draft, dbc, shape, critic).map(Origin::Signal),
-            None => self.register.complete(&draft.modbus, of, shape, critic).map(Origin::Register),
+            Some(dbc) => self.signal.complete(draft, dbc, value_type, critic).map(Origin::Signal),
+            None => self.register.complete(&draft.modbus, of, value_type, critic).map(Origin::Register),
         };
         let group = self.group.clone().or(dbc.map(|_| String::new()));
         let (group, unit, origin) = (group?, unit?, origin?);
@@ -251,11 +254,11 @@ impl PointDraft {
             critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
         }
         let is_words = matches!(&origin, Origin::Register(register) if register.raw.is_text());
-        self.check_meaning(shape, unit, is_words || !told.texts.is_empty() && self.texts.is_none(), critic);
+        self.check_meaning(value_type, unit, is_words || !told.texts.is_empty() && self.texts.is_none(), critic);
         let (wire_unit, unit_conversion) = unit.wire();
         let invert = self.invert.unwrap_or(false);
         // The DBC file's limits are of the signal as it is.
-        let is_plain = self.scale.is_none() && self.offset.is_none() && shape == Shape::Float;
+        let is_plain = self.scale.is_none() && self.offset.is_none() && value_type == ValueType::Float;
         let range = told.range.filter(|_| is_plain);
         let turned = |(low, high): (f64, f64)| {
             let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
@@ -264,15 +267,19 @@ impl PointDraft {
         let point = PointSpec {
             field: self.field.clone(),
             unit: wire_unit,
-            shape,
-            fold: self.fold.unwrap_or_else(|| Fold::usual(shape, wire_unit)),
+            value_type,
+            aggregation: self.aggregation.unwrap_or_else(|| Aggregation::usual(value_type, wire_unit)),
             valid: self.valid.or(range).map(turned),
             frozen_after: self.frozen_after,
-            meaning: Meaning {
+            scaling: Scaling {
                 conversion: scaled(self.scale.unwrap_or(1.0), unit_conversion),
                 offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
                 invert,
-                texts: self.texts.clone().unwrap_or(if shape == Shape::Text { told.texts } else { Vec::new() }),
+                texts: self.texts.clone().unwrap_or(if value_type == ValueType::Text {
+                    told.texts
+                } else {
+                    Vec::new()
+                }),
             },
             origin,
         };
@@ -280,19 +287,19 @@ impl PointDraft {
     }
 
     /// What a point says must fit what it is called and how it is stored. `is_words`: the device itself gives words.
-    fn check_meaning(&self, shape: Shape, unit: Unit, is_words: bool, critic: Critic<'_>) {
-        if shape != Shape::Float && (self.scale.is_some() || self.offset.is_some()) {
+    fn check_meaning(&self, value_type: ValueType, unit: Unit, is_words: bool, critic: Critic<'_>) {
+        if value_type != ValueType::Float && (self.scale.is_some() || self.offset.is_some()) {
             critic.blame("is a code and cannot have a scale or an offset", "it without scale and offset");
         }
         if is_words && self.texts.is_some() {
             critic.blame("is a text in the device, which has no codes", "it without texts, or type = \"u16\"");
-        } else if !is_words && (shape == Shape::Text) != self.texts.is_some() {
+        } else if !is_words && (value_type == ValueType::Text) != self.texts.is_some() {
             let remedy = "texts = { 0 = \"available\", 1 = \"charging\" }, and no other shape";
             critic.blame("needs texts if, and only if, it is a text", remedy);
         }
         if let Some(expected) = usual_unit(self.field.as_str())
             && expected != unit.wire().0
-            && shape == Shape::Float
+            && value_type == ValueType::Float
         {
             let problem =
                 format!("is in \"{}\"; a point of this name is in {} on the wire", unit.symbol(), expected.symbol());

@@ -9,7 +9,7 @@ use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, duration_within, integer, one_of, text};
 use crate::spec::{
-    ByteOrder, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind, ScaleRegister, Shape,
+    ByteOrder, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind, ScaleRegister, ValueType,
     WordOrder,
 };
 
@@ -225,10 +225,10 @@ impl RegisterDraft {
     }
 
     /// The shape of a point that does not say, if its type leaves no other.
-    pub(super) fn natural_shape(&self, modbus: &ModbusDraft) -> Option<Shape> {
+    pub(super) fn natural_shape(&self, modbus: &ModbusDraft) -> Option<ValueType> {
         match self.raw.or(modbus.raw)? {
-            raw if raw.is_text() => Some(Shape::Text),
-            RawKind::DateTimePacked | RawKind::DateTimeParts => Some(Shape::Integer),
+            raw if raw.is_text() => Some(ValueType::Text),
+            RawKind::DateTimePacked | RawKind::DateTimeParts => Some(ValueType::Integer),
             _ => None,
         }
     }
@@ -238,7 +238,7 @@ impl RegisterDraft {
         &self,
         modbus: &ModbusDraft,
         group: Option<&GroupDraft>,
-        shape: Shape,
+        value_type: ValueType,
         critic: Critic<'_>,
     ) -> Option<RegisterPoint> {
         let table = self.table.or(modbus.table);
@@ -272,7 +272,7 @@ impl RegisterDraft {
             scale,
         };
         check_width(&point, modbus, group, critic);
-        check_type(&point, shape, critic);
+        check_type(&point, value_type, critic);
         Some(point)
     }
 
@@ -344,15 +344,15 @@ fn check_width(point: &RegisterPoint, modbus: &ModbusDraft, group: Option<&Group
 }
 
 /// What the type allows.
-fn check_type(point: &RegisterPoint, shape: Shape, critic: Critic<'_>) {
+fn check_type(point: &RegisterPoint, value_type: ValueType, critic: Critic<'_>) {
     let RegisterPoint { raw, mask, not_available, scale, .. } = point;
-    if shape != Shape::Float && matches!(raw, RawKind::F32 | RawKind::F64) {
+    if value_type != ValueType::Float && matches!(raw, RawKind::F32 | RawKind::F64) {
         critic.blame("is a code and cannot be a floating-point number in the device", "type = \"u16\"");
     }
-    if shape != Shape::Text && raw.is_text() {
+    if value_type != ValueType::Text && raw.is_text() {
         critic.blame("is a text in the device and nothing else", "it without shape");
     }
-    if shape != Shape::Float && scale.is_some() {
+    if value_type != ValueType::Float && scale.is_some() {
         critic.blame("is no quantity and cannot have a scale register", "it without scale_register");
     }
     if mask.is_some() && !raw.is_integer() {

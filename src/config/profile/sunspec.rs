@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use super::draft::Pace;
 use super::{Group, Medium, Profile};
-use crate::spec::{DeviceKind, FieldName, Fold, Meaning, Origin, PointSpec, Shape, SunSpecPoint, SunSpecSource, Unit};
+use crate::spec::{
+    Aggregation, DeviceKind, FieldName, Origin, PointSpec, Scaling, SunSpecPoint, SunSpecSource, Unit, ValueType,
+};
 
 /// The names of these profiles, with the kind of device.
 pub(in crate::config) const NAMES: [(&str, DeviceKind); 2] =
@@ -24,10 +26,10 @@ const POLL_DEFAULT: Duration = Duration::from_millis(500);
 /// State of charge, ratings.
 const SLOW: Duration = Duration::from_secs(5);
 
-const NUMBER: Shape = Shape::Float;
+const NUMBER: ValueType = ValueType::Float;
 
 /// Field, unit in the models, shape, sources of meters, sources of everything else. `~` turns the sign, `/100` divides.
-type Row = (&'static str, Unit, Shape, &'static str, &'static str);
+type Row = (&'static str, Unit, ValueType, &'static str, &'static str);
 
 #[rustfmt::skip]
 const ROWS: [Row; 50] = [
@@ -52,9 +54,9 @@ const ROWS: [Row; 50] = [
     ("frequency", Unit::Hertz, NUMBER, "201-204.Hz 211-214.Hz", "701.Hz 101-103.Hz 111-113.Hz"),
     ("energy_import", Unit::WattHour, NUMBER, "201-204.TotWhImp 211-214.TotWhImp", "701.TotWhAbs"),
     ("energy_export", Unit::WattHour, NUMBER, "201-204.TotWhExp 211-214.TotWhExp", "701.TotWhInj 101-103.WH 111-113.WH"),
-    ("fault", Unit::One, Shape::Integer, "201-204.Evt 211-214.Evt", "701.Alrm 101-103.Evt1 111-113.Evt1"),
-    ("state", Unit::One, Shape::Text, "", "701.InvSt 101-103.St 111-113.St"),
-    ("state_connection", Unit::One, Shape::Text, "", "701.ConnSt"),
+    ("fault", Unit::One, ValueType::Integer, "201-204.Evt 211-214.Evt", "701.Alrm 101-103.Evt1 111-113.Evt1"),
+    ("state", Unit::One, ValueType::Text, "", "701.InvSt 101-103.St 111-113.St"),
+    ("state_connection", Unit::One, ValueType::Text, "", "701.ConnSt"),
     ("power_dc", Unit::Watt, NUMBER, "", "~714.DCW ~101-103.DCW ~111-113.DCW"),
     ("voltage_dc", Unit::Volt, NUMBER, "", "101-103.DCV 111-113.DCV"),
     ("current_dc", Unit::Ampere, NUMBER, "", "~714.DCA ~101-103.DCA ~111-113.DCA"),
@@ -67,10 +69,10 @@ const ROWS: [Row; 50] = [
     ("soh", Unit::Percent, NUMBER, "", "713.SoH 802.SoH 804.SoH"),
     ("energy_rated", Unit::WattHour, NUMBER, "", "713.WHRtg 802.WHRtg"),
     ("energy_available", Unit::WattHour, NUMBER, "", "713.WHAvail"),
-    ("state_storage", Unit::One, Shape::Text, "", "713.Sta 802.ChaSt"),
-    ("state_battery", Unit::One, Shape::Text, "", "802.State"),
+    ("state_storage", Unit::One, ValueType::Text, "", "713.Sta 802.ChaSt"),
+    ("state_battery", Unit::One, ValueType::Text, "", "802.State"),
     ("voltage_battery", Unit::Volt, NUMBER, "", "802.V 804.V"),
-    ("fault_battery", Unit::One, Shape::Integer, "", "802.Evt1 804.Evt1"),
+    ("fault_battery", Unit::One, ValueType::Integer, "", "802.Evt1 804.Evt1"),
     ("temperature_battery", Unit::Celsius, NUMBER, "", "803.ModTmpAvg 804.ModTmpAvg"),
     ("temperature_battery_highest", Unit::Celsius, NUMBER, "", "803.ModTmpMax 804.ModTmpMax"),
     ("power_limit_charge", Unit::Watt, NUMBER, "", "702.WChaRteMax 702.WChaRteMaxRtg 802.WChaRteMax"),
@@ -80,7 +82,7 @@ const ROWS: [Row; 50] = [
     ("inverter_current", Unit::Ampere, NUMBER, "", "701.A 101-103.A 111-113.A"),
     ("inverter_energy_import", Unit::WattHour, NUMBER, "", "701.TotWhAbs"),
     ("inverter_energy_export", Unit::WattHour, NUMBER, "", "701.TotWhInj 101-103.WH 111-113.WH"),
-    ("inverter_fault", Unit::One, Shape::Integer, "", "701.Alrm 101-103.Evt1 111-113.Evt1"),
+    ("inverter_fault", Unit::One, ValueType::Integer, "", "701.Alrm 101-103.Evt1 111-113.Evt1"),
 ];
 
 /// The profile of this name, if it is one of these.
@@ -100,7 +102,7 @@ pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
     })
 }
 
-fn point((field, unit, shape, of_meter, of_rest): &Row, kind: DeviceKind) -> Option<PointSpec> {
+fn point((field, unit, value_type, of_meter, of_rest): &Row, kind: DeviceKind) -> Option<PointSpec> {
     let (wire_unit, conversion) = unit.wire();
     // The meter of a charger that has one is told beside it.
     let field = match (kind, field.strip_prefix("inverter_")) {
@@ -118,11 +120,11 @@ fn point((field, unit, shape, of_meter, of_rest): &Row, kind: DeviceKind) -> Opt
     Some(PointSpec {
         field: FieldName::try_from(field.as_str()).ok()?,
         unit: wire_unit,
-        shape: *shape,
-        fold: Fold::usual(*shape, wire_unit),
+        value_type: *value_type,
+        aggregation: Aggregation::usual(*value_type, wire_unit),
         valid: None,
         frozen_after: None,
-        meaning: Meaning { conversion, ..Meaning::default() },
+        scaling: Scaling { conversion, ..Scaling::default() },
         origin: Origin::SunSpec(SunSpecPoint { from }),
     })
 }
@@ -147,7 +149,8 @@ mod tests {
             let profile = profile(name).expect(name);
             assert_eq!((profile.points.len(), profile.kind), (ROWS.len(), kind));
             for point in profile.points.iter() {
-                let usual = super::super::usual_unit(point.field.as_str()).filter(|_| point.shape == Shape::Float);
+                let usual =
+                    super::super::usual_unit(point.field.as_str()).filter(|_| point.value_type == ValueType::Float);
                 assert!(usual.is_none_or(|usual| usual == point.unit), "{}", point.field);
                 let Origin::SunSpec(sunspec) = &point.origin else { panic!("{}", point.field) };
                 assert!(!sunspec.from.is_empty(), "{}", point.field);

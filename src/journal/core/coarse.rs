@@ -16,10 +16,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{
-    Direction, Event, Interval, IntervalValue, Missing, PointInterval, Schema, SiteRollup, Stamp, Statistic, Suspicion,
-    Window,
+    Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
+    Statistic, Window,
 };
-use crate::spec::{DeviceIx, Fold, PointIx, VehicleId};
+use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
 
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
@@ -159,8 +159,8 @@ impl Joint {
         for Interval { device, direction, vehicle, points } in intervals {
             let series = self.series.entry((device, vehicle)).or_default();
             series.directions.extend(direction);
-            for PointInterval { point, value, suspicion } in points {
-                series.points.entry(point).or_default().add(value, suspicion);
+            for PointInterval { point, value, questionable } in points {
+                series.points.entry(point).or_default().add(value, questionable);
             }
         }
         if let Some(rollup) = site {
@@ -174,10 +174,11 @@ impl Joint {
         let begin = first.end.mono.0.saturating_sub(u64::try_from(first.length.as_nanos()).unwrap_or(u64::MAX));
         let interval = |((device, vehicle), series): ((DeviceIx, Option<VehicleId>), Series)| {
             let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
-            let fold = |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Fold::Last, |column| column.fold);
+            let aggregation =
+                |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Aggregation::Last, |column| column.aggregation);
             let power_ix = columns.iter().position(|column| column.field.as_str() == "power_flow");
             let points: Vec<PointInterval> =
-                series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, fold(ix))).collect();
+                series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, aggregation(ix))).collect();
             let power = points.iter().find(|p| power_ix == Some(usize::from(p.point.0))).and_then(|p| match p.value {
                 IntervalValue::Float(statistic) => Some(statistic.value),
                 _ => None,
@@ -207,7 +208,7 @@ fn direction(seen: &[Direction], power: Option<f64>) -> Option<Direction> {
 #[derive(Debug, Default)]
 struct Point {
     known: Known,
-    suspicion: Option<Suspicion>,
+    questionable: Option<Questionable>,
 }
 
 #[derive(Debug, Default)]
@@ -229,8 +230,8 @@ enum Known {
 }
 
 impl Point {
-    fn add(&mut self, value: IntervalValue, suspicion: Option<Suspicion>) {
-        self.suspicion = suspicion.or(self.suspicion);
+    fn add(&mut self, value: IntervalValue, questionable: Option<Questionable>) {
+        self.questionable = questionable.or(self.questionable);
         self.known = match (value, std::mem::take(&mut self.known)) {
             (IntervalValue::Missing(why), Known::Nothing | Known::Missing(_)) => Known::Missing(why),
             (IntervalValue::Missing(_), known) => known,
@@ -250,20 +251,20 @@ impl Point {
         };
     }
 
-    fn interval(self, point: PointIx, fold: Fold) -> Option<PointInterval> {
+    fn interval(self, point: PointIx, aggregation: Aggregation) -> Option<PointInterval> {
         let value = match self.known {
             Known::Nothing => return None,
             Known::Missing(why) => IntervalValue::Missing(why),
             Known::Word(word) => word,
             Known::Floats { sum, last, min, max, count, one } => {
                 let mean = sum / f64::from(count.max(1));
-                let keep = one || fold == Fold::Last || !mean.is_finite();
+                let keep = one || aggregation == Aggregation::Last || !mean.is_finite();
                 // Rounding of the sum must not push the mean out of what was read.
                 let value = if keep { last } else { mean.max(min).min(max) };
                 IntervalValue::Float(Statistic { value, min, max, count })
             }
         };
-        Some(PointInterval { point, value, suspicion: self.suspicion })
+        Some(PointInterval { point, value, questionable: self.questionable })
     }
 }
 
@@ -325,12 +326,12 @@ mod tests {
         let mut schema = depot_schema("gw-01", 1, 2);
         let points = &mut schema.series[0].points;
         points[0].field = "power_flow".try_into().expect("a field");
-        (points[1].unit, points[1].fold) = (Unit::KilowattHour, Fold::Last);
+        (points[1].unit, points[1].aggregation) = (Unit::KilowattHour, Aggregation::Last);
         schema
     }
 
     fn window(n: u64, vehicle: Option<&str>, points: Vec<(u16, IntervalValue)>) -> Window {
-        let point = |(ix, value)| PointInterval { point: PointIx(ix), value, suspicion: None };
+        let point = |(ix, value)| PointInterval { point: PointIx(ix), value, questionable: None };
         let interval = Interval {
             device: DeviceIx(0),
             direction: None,

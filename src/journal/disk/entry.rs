@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
 use crate::journal::disk::number;
 use crate::measure::{
-    BootId, ClockTrust, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, SiteRollup, Stamp,
-    Statistic, Suspicion, Utc, Window,
+    BootId, ClockTrust, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, Questionable,
+    SiteRollup, Stamp, Statistic, Utc, Window,
 };
 use crate::spec::{DeviceIx, PointIx, VehicleId};
 
@@ -112,7 +112,7 @@ struct Told {
     texts: Vec<Arc<str>>,
     missing: Vec<Missing>,
     spreads: Vec<Spread>,
-    suspicions: Vec<(u32, Suspicion)>,
+    suspicions: Vec<(u32, Questionable)>,
     site: Option<SiteRollup>,
     events: Vec<Event>,
     /// How many present points there are.
@@ -206,8 +206,8 @@ impl Told {
                 CODE_MISSING
             }
         };
-        if let Some(suspicion) = point.suspicion {
-            self.suspicions.push((self.count, suspicion));
+        if let Some(questionable) = point.questionable {
+            self.suspicions.push((self.count, questionable));
         }
         match self.codes.last_mut() {
             Some(byte) if self.count % 2 == 1 => *byte |= code << 4,
@@ -246,8 +246,8 @@ impl Told {
         }
         let mut numbers = columns.numbers;
         let mut points: Vec<&mut PointInterval> = intervals.iter_mut().flat_map(|i| i.points.iter_mut()).collect();
-        for &(at, suspicion) in &self.suspicions {
-            place(&mut points, at)?.suspicion = Some(suspicion);
+        for &(at, questionable) in &self.suspicions {
+            place(&mut points, at)?.questionable = Some(questionable);
         }
         for spread in &self.spreads {
             let min = number::read(spread.codes & 0xf, &mut numbers)?;
@@ -292,7 +292,7 @@ impl Columns<'_> {
             let there = byte >> (self.bit % 8) & 1 == 1;
             self.bit += 1;
             if there {
-                points.push(PointInterval { point: PointIx(point), value: self.value()?, suspicion: None });
+                points.push(PointInterval { point: PointIx(point), value: self.value()?, questionable: None });
             }
         }
         Ok(points)

@@ -8,7 +8,7 @@ use crate::journal::core::coarse::Grain;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
 use crate::journal::disk::record;
 use crate::measure::{BootId, Epoch, Schema, Seq};
-use crate::spec::Fold;
+use crate::spec::Aggregation;
 
 const SEAL_MAGIC: [u8; 4] = *b"V2GS";
 /// Raised when a segment can no longer be read as this code does.
@@ -61,18 +61,21 @@ impl Header {
 }
 
 fn lasting(schema: &Schema) -> Lasting {
-    let folds: Vec<Fold> = schema.series.iter().flat_map(|series| &series.points).map(|column| column.fold).collect();
-    let byte = |folds: &[Fold]| (0_u8..).zip(folds).map(|(bit, fold)| u8::from(*fold == Fold::Last) << bit).sum();
+    let folds: Vec<Aggregation> =
+        schema.series.iter().flat_map(|series| &series.points).map(|column| column.aggregation).collect();
+    let byte = |folds: &[Aggregation]| {
+        (0_u8..).zip(folds).map(|(bit, fold)| u8::from(*fold == Aggregation::Last) << bit).sum()
+    };
     folds.chunks(8).map(byte).collect()
 }
 
 fn fold_as(schema: &mut Schema, lasting: Option<&[u8]>) {
     for (place, column) in schema.series.iter_mut().flat_map(|series| &mut series.points).enumerate() {
         let told = lasting.and_then(|bits| bits.get(place / 8)).map(|byte| byte >> (place % 8) & 1 == 1);
-        column.fold = match told {
-            Some(true) => Fold::Last,
-            Some(false) => Fold::Mean,
-            None => Fold::usual(column.shape, column.unit),
+        column.aggregation = match told {
+            Some(true) => Aggregation::Last,
+            Some(false) => Aggregation::Mean,
+            None => Aggregation::usual(column.value_type, column.unit),
         };
     }
 }
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_header_comes_back_in_its_own_words() {
         let mut schema = depot_schema("gw-01", 300, 30);
-        schema.series[7].points[11].fold = Fold::Last;
+        schema.series[7].points[11].aggregation = Aggregation::Last;
         let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
         let frames = header.to_chunk().expect("it can be written").frames();
         println!("header of 300 devices with 30 points: {} frames", frames.len());
@@ -151,8 +154,9 @@ mod tests {
         let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
         let mut chunk = header.to_chunk().expect("it can be written");
         chunk.body = postcard::to_stdvec(&(FORMAT, header.boot, &header.schema)).expect("it can be written");
-        let folds = Header::from_chunk(&chunk).map(|h| h.schema.series[0].points.iter().map(|p| p.fold).collect());
-        assert_eq!(folds, Ok(vec![Fold::Mean, Fold::Last]));
+        let folds =
+            Header::from_chunk(&chunk).map(|h| h.schema.series[0].points.iter().map(|p| p.aggregation).collect());
+        assert_eq!(folds, Ok(vec![Aggregation::Mean, Aggregation::Last]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hal::can::Frame;
 
 use super::decode::{Decoded, Decoder};
 use crate::measure::{Missing, Mono, Payload, Raw};
-use crate::spec::{DeviceIx, Formula, Meaning, PointIx, PointSpec, Signal};
+use crate::spec::{DeviceIx, Formula, PointIx, PointSpec, Scaling, Signal};
 
 /// How often it is said that something is missing.
 const MISSING_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ struct Device {
 #[derive(Debug)]
 struct Point {
     recipe: Recipe,
-    meaning: Meaning,
+    scaling: Scaling,
     stale_after: Duration,
     optional: bool,
     /// When it had a value, and when it was last said that it is missing.
@@ -181,8 +181,8 @@ impl Point {
                 (recipe, point.stale_after, point.optional)
             }
         };
-        let meaning = spec.meaning.clone();
-        Self { recipe, meaning, stale_after, optional, known: None, told_missing: None }
+        let scaling = spec.scaling.clone();
+        Self { recipe, scaling, stale_after, optional, known: None, told_missing: None }
     }
 
     /// What it is worth by its own signals; a product is [`Worth::Unknown`].
@@ -238,7 +238,7 @@ impl Device {
         for factor in factors {
             let factor = self.points.get(usize::from(*factor))?;
             match factor.worth(slots, talking, now) {
-                Worth::Known(raw) => product *= factor.meaning.number(number(&raw)),
+                Worth::Known(raw) => product *= factor.scaling.number(number(&raw)),
                 Worth::Unknown => return Some(Worth::Unknown),
             }
         }
@@ -328,7 +328,7 @@ mod tests {
 
     use super::*;
     use crate::spec::{
-        BitField, BitOrder, Conversion, Fold, FrameMatch, Origin, Shape, SignalKind, SignalPoint, Term, Unit,
+        Aggregation, BitField, BitOrder, Conversion, FrameMatch, Origin, SignalKind, SignalPoint, Term, Unit, ValueType,
     };
 
     const MS: u64 = 1_000_000;
@@ -346,15 +346,15 @@ mod tests {
         }
     }
 
-    fn point(field: &str, formula: Formula, meaning: Meaning, optional: bool) -> PointSpec {
+    fn point(field: &str, formula: Formula, scaling: Scaling, optional: bool) -> PointSpec {
         PointSpec {
             field: field.try_into().expect("a field"),
             unit: Unit::One,
-            shape: Shape::Float,
-            fold: Fold::Mean,
+            value_type: ValueType::Float,
+            aggregation: Aggregation::Mean,
             valid: None,
             frozen_after: None,
-            meaning,
+            scaling,
             origin: Origin::Signal(SignalPoint { formula, stale_after: Duration::from_millis(500), optional }),
         }
     }
@@ -363,12 +363,12 @@ mod tests {
     fn charger() -> Vec<PointSpec> {
         let term = |times, signal, optional| Term { times, signal, optional };
         let current = Formula::Sum(vec![term(1.0, signal(0x109, 8), false), term(-1.0, signal(0x208, 0), true)]);
-        let kilo = Meaning { conversion: Conversion { multiply: 1.0, divide: 1000.0 }, ..Meaning::default() };
+        let kilo = Scaling { conversion: Conversion { multiply: 1.0, divide: 1000.0 }, ..Scaling::default() };
         vec![
-            point("voltage", Formula::Signal(signal(0x109, 0), false), Meaning::default(), false),
-            point("current", current, Meaning::default(), false),
+            point("voltage", Formula::Signal(signal(0x109, 0), false), Scaling::default(), false),
+            point("current", current, Scaling::default(), false),
             point("power_flow", Formula::Product([PointIx(0), PointIx(1)]), kilo, false),
-            point("limit", Formula::Signal(signal(0x208, 8), false), Meaning::default(), true),
+            point("limit", Formula::Signal(signal(0x208, 8), false), Scaling::default(), true),
         ]
     }
 
@@ -468,7 +468,7 @@ mod tests {
         let numbered = |number: u32| {
             let mut voltage = signal(0x100, 0);
             voltage.frame = FrameMatch::exactly(0x100 + number, false);
-            vec![point("voltage", Formula::Signal(voltage, false), Meaning::default(), false)]
+            vec![point("voltage", Formula::Signal(voltage, false), Scaling::default(), false)]
         };
         let (one, two) = (numbered(1), numbered(2));
         let mut tracker = Tracker::new([(DeviceIx(0), &*one), (DeviceIx(1), &*two)], Mono(0));

@@ -195,18 +195,19 @@ mod tests {
 
     use super::*;
     use crate::spec::{
-        ByteOrder, DeviceKind, Fold, Meaning, Origin, PointSpec, RawKind, RegisterPoint, Shape, Unit, WordOrder,
+        Aggregation, ByteOrder, DeviceKind, Origin, PointSpec, RawKind, RegisterPoint, Scaling, Unit, ValueType,
+        WordOrder,
     };
 
     fn point(address: u16) -> PointSpec {
         PointSpec {
             field: format!("p{address}").as_str().try_into().expect("a field"),
             unit: Unit::One,
-            shape: Shape::Float,
-            fold: Fold::Mean,
+            value_type: ValueType::Float,
+            aggregation: Aggregation::Mean,
             valid: None,
             frozen_after: None,
-            meaning: Meaning::default(),
+            scaling: Scaling::default(),
             origin: Origin::Register(RegisterPoint {
                 unit: None,
                 table: RegisterTable::Input,

@@ -107,8 +107,8 @@ fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
             IntervalValue::Text(word) => line.text(key, word),
             IntervalValue::Missing(_) => {}
         }
-        if let Some(suspicion) = point.suspicion {
-            suspects.push(format!("{key}:{}", suspicion.as_str()));
+        if let Some(questionable) = point.questionable {
+            suspects.push(format!("{key}:{}", questionable.as_str()));
         }
     }
     if let Some(why) = commonest_missing(interval) {
@@ -246,13 +246,18 @@ mod tests {
     use super::super::read;
     use super::*;
     use crate::measure::{
-        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Schema, Seq, Stamp, Statistic, Suspicion, Utc,
-        Window,
+        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Questionable, Schema, Seq, Stamp, Statistic,
+        Utc, Window,
     };
-    use crate::spec::{DeviceIx, Fold, PointIx, Shape, Unit};
+    use crate::spec::{Aggregation, DeviceIx, PointIx, Unit, ValueType};
 
     fn column(field: &str, unit: Unit) -> PointColumn {
-        PointColumn { field: field.try_into().expect("a field"), unit, shape: Shape::Float, fold: Fold::Mean }
+        PointColumn {
+            field: field.try_into().expect("a field"),
+            unit,
+            value_type: ValueType::Float,
+            aggregation: Aggregation::Mean,
+        }
     }
 
     fn once(value: f64) -> IntervalValue {
@@ -260,7 +265,7 @@ mod tests {
     }
 
     fn at(point: u16, value: IntervalValue) -> PointInterval {
-        PointInterval { point: PointIx(point), value, suspicion: None }
+        PointInterval { point: PointIx(point), value, questionable: None }
     }
 
     /// The entry of the contract's own example.
@@ -344,7 +349,7 @@ mod tests {
         let mut entry = example();
         let interval = &mut entry.window.intervals[1];
         interval.points = vec![at(0, IntervalValue::Missing(Missing::Timeout)), at(1, once(12.0))];
-        interval.points[1].suspicion = Some(Suspicion::OutOfRange);
+        interval.points[1].questionable = Some(Questionable::OutOfRange);
         let payload = Batch::new(&entry, Lane::Live, "p").payload;
         let line = payload.lines().nth(2).expect("the meter's line");
         assert!(

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::WIRE_VERSION;
 use crate::measure::{ClockTrust, Epoch, Stamp};
-use crate::spec::{DeviceKind, DeviceSpec, Shape};
+use crate::spec::{DeviceKind, DeviceSpec, ValueType};
 use crate::uplink::settings::Birth;
 
 /// Whether the gateway is there.
@@ -45,7 +45,7 @@ struct PointCard {
     field: String,
     unit: &'static str,
     #[serde(rename = "type")]
-    shape: Shape,
+    value_type: ValueType,
 }
 
 impl From<&DeviceSpec> for DeviceCard {
@@ -53,7 +53,7 @@ impl From<&DeviceSpec> for DeviceCard {
         let point = |point: &crate::spec::PointSpec| PointCard {
             field: point.field.as_str().to_owned(),
             unit: point.unit.symbol(),
-            shape: point.shape,
+            value_type: point.value_type,
         };
         Self {
             device: device.id.as_str().to_owned(),

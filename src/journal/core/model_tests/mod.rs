@@ -21,7 +21,7 @@ use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window}
 use crate::measure::{
     BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
 };
-use crate::spec::Fold;
+use crate::spec::Aggregation;
 
 /// 2001-01-01 UTC.
 const Y2001_NS: i64 = 978_307_200_000_000_000;
@@ -311,7 +311,7 @@ impl World {
 
     fn open(mut store: MemStore, limits: &Limits, clocks: &Clocks) -> Heart<MemStore> {
         let mut schema = depot_schema("gw-01", 2, 3);
-        schema.series[0].points[COUNTER].fold = Fold::Last;
+        schema.series[0].points[COUNTER].aggregation = Aggregation::Last;
         let (boot, now) = (clocks.boot(), clocks.now());
         let start = recovery::start(&mut store, &schema, boot, now).expect("the medium works again");
         let words = Words { epoch: start.epoch, boot, schema: Arc::new(schema) };

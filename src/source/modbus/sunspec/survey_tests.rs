@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::spec::{Fold, Meaning, Shape, SunSpecPoint, SunSpecSource, Unit};
+use crate::spec::{Aggregation, Scaling, SunSpecPoint, SunSpecSource, Unit, ValueType};
 
 /// The registers of a device.
 #[derive(Debug, Default, Clone)]
@@ -40,11 +40,11 @@ fn point(field: &str, from: &[(&str, RangeInclusiveU16, bool)]) -> PointSpec {
     PointSpec {
         field: field.try_into().expect("a field"),
         unit: Unit::One,
-        shape: Shape::Float,
-        fold: Fold::Mean,
+        value_type: ValueType::Float,
+        aggregation: Aggregation::Mean,
         valid: None,
         frozen_after: None,
-        meaning: Meaning::default(),
+        scaling: Scaling::default(),
         origin: Origin::SunSpec(SunSpecPoint { from: from.iter().map(source).collect() }),
     }
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::measure::{Missing, Outcome, Raw, Suspicion, Value};
-use crate::spec::{Meaning, PointSpec, Shape};
+use crate::measure::{Missing, Outcome, Questionable, Raw, Value};
+use crate::spec::{PointSpec, Scaling, ValueType};
 
 /// What a raw value says of a point.
 pub(super) fn outcome(spec: &PointSpec, raw: &Raw) -> Outcome {
-    let known = match spec.shape {
-        Shape::Float => return float(spec, raw),
-        Shape::Integer => integer(&spec.meaning, raw).map(Value::Integer),
-        Shape::Text => text(&spec.meaning, raw).map(Value::Text),
+    let known = match spec.value_type {
+        ValueType::Float => return float(spec, raw),
+        ValueType::Integer => integer(&spec.scaling, raw).map(Value::Integer),
+        ValueType::Text => text(&spec.scaling, raw).map(Value::Text),
     };
     known.map_or(Outcome::Missing(Missing::Decode), Outcome::Good)
 }
@@ -35,33 +35,33 @@ fn float(spec: &PointSpec, raw: &Raw) -> Outcome {
         Raw::Float(float) => *float,
         Raw::Text(_) => return Outcome::Missing(Missing::Decode),
     };
-    let value = spec.meaning.number(raw);
+    let value = spec.scaling.number(raw);
     if !value.is_finite() {
         return Outcome::Missing(Missing::Decode);
     }
     match &spec.valid {
-        Some(valid) if !valid.contains(&value) => Outcome::Suspect(Value::Float(value), Suspicion::OutOfRange),
+        Some(valid) if !valid.contains(&value) => Outcome::Questionable(Value::Float(value), Questionable::OutOfRange),
         _ => Outcome::Good(Value::Float(value)),
     }
 }
 
 /// A code or a count: only a whole number that fits, never a rounded one.
-fn integer(meaning: &Meaning, raw: &Raw) -> Option<i64> {
+fn integer(scaling: &Scaling, raw: &Raw) -> Option<i64> {
     let whole = match raw {
         Raw::Integer(integer) => *integer,
         #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
         Raw::Float(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => *float as i128,
         Raw::Float(_) | Raw::Text(_) => return None,
     };
-    i64::try_from(if meaning.invert { whole.checked_neg()? } else { whole }).ok()
+    i64::try_from(if scaling.invert { whole.checked_neg()? } else { whole }).ok()
 }
 
-fn text(meaning: &Meaning, raw: &Raw) -> Option<Arc<str>> {
+fn text(scaling: &Scaling, raw: &Raw) -> Option<Arc<str>> {
     if let Raw::Text(text) = raw {
         return Some(Arc::clone(text));
     }
-    let code = integer(meaning, raw)?;
-    Some(match meaning.texts.iter().find(|(known, _)| *known == code) {
+    let code = integer(scaling, raw)?;
+    Some(match scaling.texts.iter().find(|(known, _)| *known == code) {
         Some((_, word)) => Arc::clone(word),
         None => code.to_string().into(),
     })
