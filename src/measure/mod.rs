@@ -13,6 +13,7 @@
 //! - power is in kW and positive towards the vehicle or the site (G2V, import).
 
 mod event;
+mod fingerprint;
 mod id;
 mod sample;
 mod schema;
@@ -21,6 +22,7 @@ mod time;
 mod window;
 
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
+pub use fingerprint::fingerprint;
 pub use id::{Epoch, Identity, Seq};
 pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, Value};
 pub use schema::{PointColumn, Schema, SeriesSpec};

@@ -12,7 +12,7 @@ mod scaling;
 
 use std::ops::Range;
 
-use crate::measure::{Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample};
+use crate::measure::{self, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample};
 use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec, RegisterBlock, RegisterPoint};
 
 /// The state of the room: what is remembered of each device.
@@ -69,8 +69,10 @@ impl Normaliser {
                             None => continue,
                             Some(words) => {
                                 let raw = registers::raw(register, words);
-                                let print = raw.as_ref().map_or_else(|| registers::print(words), scaling::print);
-                                moved |= point.hold(print, sample.at.mono);
+                                let of_words =
+                                    || measure::fingerprint(words.iter().flat_map(|word| word.to_be_bytes()));
+                                let fingerprint = raw.as_ref().map_or_else(of_words, scaling::fingerprint_of);
+                                moved |= point.hold(fingerprint, sample.at.mono);
                                 point.read(raw.as_ref())
                             }
                         },
@@ -84,7 +86,7 @@ impl Normaliser {
                     let outcome = match value {
                         Err(why) => Outcome::Missing(*why),
                         Ok(raw) => {
-                            moved |= point.hold(scaling::print(raw), sample.at.mono);
+                            moved |= point.hold(scaling::fingerprint_of(raw), sample.at.mono);
                             point.read(Some(raw))
                         }
                     };

@@ -22,12 +22,6 @@ pub(super) fn raw(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
     }
 }
 
-/// The same words have the same print (FNV-1a).
-pub(super) fn print(words: &[u16]) -> u64 {
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    words.iter().flat_map(|word| word.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, fold)
-}
-
 fn span(start: u16, address: u16, width: u16) -> Range<usize> {
     let at = usize::from(address.saturating_sub(start));
     at..at + usize::from(width)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::measure::{Missing, Outcome, Questionable, Raw, Value};
+use crate::measure::{Missing, Outcome, Questionable, Raw, Value, fingerprint};
 use crate::spec::{PointSpec, Scaling, ValueType};
 
 /// What a raw value says of a point.
@@ -15,16 +15,13 @@ pub(super) fn outcome(spec: &PointSpec, raw: &Raw) -> Outcome {
     known.map_or(Outcome::Missing(Missing::Decode), Outcome::Good)
 }
 
-/// Two raw values with the same print are taken to be the same: what a frozen sensor shows.
-pub(super) fn print(raw: &Raw) -> u64 {
+/// Two raw values with the same fingerprint are taken to be the same: what a frozen sensor shows.
+pub(super) fn fingerprint_of(raw: &Raw) -> u64 {
     match raw {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no device counts beyond 64 bits")]
         Raw::Integer(integer) => *integer as u64,
         Raw::Float(float) => float.to_bits(),
-        // FNV-1a.
-        Raw::Text(text) => {
-            text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-        }
+        Raw::Text(text) => fingerprint(text.bytes()),
     }
 }
 

@@ -17,7 +17,7 @@ use super::measured::{LOWER_OF_BOTH, Measured, phase_of};
 use super::message::{Act, Datum, Heard, Stop};
 use super::trouble::{News, Trouble};
 use crate::health::SessionFacts;
-use crate::measure::{Missing, Mono, Raw, SessionEvent};
+use crate::measure::{self, Missing, Mono, Raw, SessionEvent};
 use crate::spec::{SessionValue as V, VehicleId};
 
 /// V2G_SECC_Sequence_Timeout (ISO 15118-2, table 109; -20, table 215): whoever is silent for so long has gone.
@@ -81,7 +81,7 @@ struct Session {
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    print: u64,
+    fingerprint: u64,
     number: f64,
     at: Mono,
 }
@@ -609,26 +609,26 @@ impl Tracker {
     }
 
     fn tell_word(&mut self, value: V, word: &'static str, now: Mono) -> bool {
-        self.tell(value, print(word), 0.0, now, || Raw::Text(word.into()))
+        self.tell(value, measure::fingerprint(word.bytes()), 0.0, now, || Raw::Text(word.into()))
     }
 
     fn tell_raw(&mut self, value: V, raw: Raw, now: Mono) {
-        let print = match &raw {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a print, not a number")]
+        let fingerprint = match &raw {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fingerprint, not a number")]
             Raw::Integer(integer) => *integer as u64,
             Raw::Float(float) => float.to_bits(),
-            Raw::Text(text) => print(text),
+            Raw::Text(text) => measure::fingerprint(text.bytes()),
         };
-        self.tell(value, print, 0.0, now, || raw);
+        self.tell(value, fingerprint, 0.0, now, || raw);
     }
 
     /// Puts a value among those to be told, unless it is told on change and has not; answers whether it has changed.
-    fn tell(&mut self, value: V, print: u64, number: f64, now: Mono, raw: impl FnOnce() -> Raw) -> bool {
+    fn tell(&mut self, value: V, fingerprint: u64, number: f64, now: Mono, raw: impl FnOnce() -> Raw) -> bool {
         let known = &mut self.known[value.index()];
-        let changed = known.is_none_or(|known| known.print != print);
+        let changed = known.is_none_or(|known| known.fingerprint != fingerprint);
         let is_due = known.is_none_or(|known| now.since(known.at) >= REPEAT);
         if changed || is_due || !value.is_told_on_change() {
-            *known = Some(Known { print, number, at: now });
+            *known = Some(Known { fingerprint, number, at: now });
             // Twice in one message: the last word counts.
             match self.values.iter_mut().find(|(told, _)| *told == value) {
                 Some(told) => told.1 = Ok(raw()),
@@ -675,9 +675,4 @@ fn is_plausible(value: V, number: f64) -> bool {
 )]
 fn watt_hours(kwh: f64) -> u64 {
     (kwh * 1000.0).round().max(0.0) as u64
-}
-
-/// FNV-1a.
-fn print(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

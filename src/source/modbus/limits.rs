@@ -59,7 +59,8 @@ impl Limits {
         let mut extents: Vec<_> =
             spec.points.iter().filter_map(|point| point.register()).map(crate::spec::RegisterPoint::extent).collect();
         extents.sort_unstable();
-        let fresh = Lesson { profile: spec.profile.clone(), registers: print(&extents), cuts: Vec::new() };
+        let fresh =
+            Lesson { profile: spec.profile.clone(), registers: registers_fingerprint(&extents), cuts: Vec::new() };
         let file = directory.map(|directory| directory.join(format!("{}.json", spec.id)));
         let kept = file.as_ref().and_then(|file| serde_json::from_slice::<Lesson>(&fs::read(file).ok()?).ok());
         let lesson =
@@ -180,13 +181,13 @@ fn code(table: RegisterTable) -> u8 {
     }
 }
 
-/// A fingerprint of a register list (FNV-1a); the same on every machine.
-fn print(extents: &[RegisterBlock]) -> u64 {
+/// The fingerprint of a register list.
+fn registers_fingerprint(extents: &[RegisterBlock]) -> u64 {
     let bytes = extents.iter().flat_map(|extent| {
         let head = [code(extent.table), extent.unit.unwrap_or(0)];
         [head, extent.start.to_be_bytes(), extent.count.to_be_bytes()].into_iter().flatten()
     });
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    crate::measure::fingerprint(bytes)
 }
 
 #[cfg(test)]
