@@ -13,7 +13,7 @@ use crate::config::{
     BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan, Mirror, OwnTlsPlan,
     Parity, Plan, Reach, Tap, TlsPlan, WhenFull, Wire,
 };
-use crate::health::{Facts, Pulse, Pulses};
+use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, Event, EventKind, Mono, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
@@ -39,8 +39,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 pub(super) struct World {
     pub(super) clock: Arc<LinuxClock>,
     pub(super) boot: BootId,
-    pub(super) facts: Arc<Facts>,
-    pub(super) pulses: Arc<Pulses>,
+    pub(super) facts: Arc<StatusBoard>,
+    pub(super) heartbeats: Arc<Heartbeats>,
     pub(super) since: Stamp,
 }
 
@@ -74,7 +74,7 @@ impl Life {
     /// Opens the journal and starts every task of the plan.
     pub(super) fn begin(plan: &Plan, world: &World) -> Result<Self, journal::OpenError> {
         world.facts.clear_devices();
-        world.pulses.clear();
+        world.heartbeats.clear();
         let now = world.now();
         let journal = Journal::open(journal_settings(plan), plan.schema(), world.boot, now, Arc::clone(&world.facts))?;
         let (stop_sources, sources_stopped) = watch::channel(false);
@@ -88,30 +88,30 @@ impl Life {
 
         let mut sources = Tasks::new();
         for source in sources_of(plan, heart.next_end()) {
-            let pulse = world.pulses.watch("source", SOURCE_ALLOWANCE, mono);
+            let heartbeat = world.heartbeats.watch("source", SOURCE_ALLOWANCE, mono);
             let (clock, facts) = (Arc::clone(&world.clock), Arc::clone(&world.facts));
             let (samples, stopped) = (samples.clone(), sources_stopped.clone());
             sources.spawn(async move {
-                source.run(clock, samples, facts, pulse, stopped).await;
+                source.run(clock, samples, facts, heartbeat, stopped).await;
                 "source"
             });
         }
         drop(samples);
 
         let mut pipeline = Tasks::new();
-        let pulse = world.pulses.watch("pipeline", PIPELINE_ALLOWANCE, mono);
+        let heartbeat = world.heartbeats.watch("pipeline", PIPELINE_ALLOWANCE, mono);
         let (clock, handle) = (Arc::clone(&world.clock), journal.handle());
         pipeline.spawn(async move {
-            pipeline::run(heart, clock, (sampled, noticed), handle, pulse).await;
+            pipeline::run(heart, clock, (sampled, noticed), handle, heartbeat).await;
             "pipeline"
         });
 
         let mut uplink = Tasks::new();
-        let pulse = world.pulses.watch("uplink", UPLINK_ALLOWANCE, mono);
+        let heartbeat = world.heartbeats.watch("uplink", UPLINK_ALLOWANCE, mono);
         let settings = uplink_settings(plan, &journal, world.since);
         let (handle, facts, clock) = (journal.handle(), Arc::clone(&world.facts), Arc::clone(&world.clock));
         uplink.spawn(async move {
-            let surroundings = uplink::Surroundings { facts, pulse, notices };
+            let surroundings = uplink::Surroundings { facts, heartbeat, notices };
             uplink::run(settings, handle, surroundings, move || clock.now().into(), uplink_stopped).await;
             "uplink"
         });
@@ -183,14 +183,14 @@ impl Source {
         self,
         clock: Arc<C>,
         samples: mpsc::Sender<Sample>,
-        facts: Arc<Facts>,
-        pulse: Pulse,
+        facts: Arc<StatusBoard>,
+        heartbeat: Heartbeat,
         stop: watch::Receiver<bool>,
     ) {
         match self {
-            Self::Modbus(port) => modbus::run(port, clock, samples, facts, pulse, stop).await,
-            Self::Can(bus) => can::run(bus, clock, samples, facts, pulse, stop).await,
-            Self::Sessions(port) => sessions::run(port, clock, samples, facts, pulse, stop).await,
+            Self::Modbus(port) => modbus::run(port, clock, samples, facts, heartbeat, stop).await,
+            Self::Can(bus) => can::run(bus, clock, samples, facts, heartbeat, stop).await,
+            Self::Sessions(port) => sessions::run(port, clock, samples, facts, heartbeat, stop).await,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::life::{Fallen, Life, World};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
 use crate::api::{Door, Report};
 use crate::config::{self, Plan, WatchdogPlan};
-use crate::health::{Facts, Pulses, init_log};
+use crate::health::{Heartbeats, StatusBoard, init_log};
 use crate::journal::JournalHandle;
 use crate::measure::{BootId, Stamp};
 
@@ -46,8 +46,8 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
     let clock = Arc::new(LinuxClock::new());
     let world = World {
         boot: BootId(hal::boot_id()),
-        facts: Arc::new(Facts::default()),
-        pulses: Arc::new(Pulses::default()),
+        facts: Arc::new(StatusBoard::default()),
+        heartbeats: Arc::new(Heartbeats::default()),
         since: clock.now().into(),
         clock,
     };
@@ -136,7 +136,7 @@ async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, world: &World)
     let mut hung = false;
     loop {
         beat.tick().await;
-        let silent = world.pulses.silent(world.now().mono);
+        let silent = world.heartbeats.silent(world.now().mono);
         if silent.is_empty() {
             systemd.feed();
             if let Some(kernel) = kernel {
@@ -195,7 +195,8 @@ fn open_door(
 
 fn reporter(plan: &Plan, world: &World) -> impl Fn() -> Report + Send + Sync + 'static {
     let (gateway, site) = (plan.gateway.id.clone(), plan.gateway.site.clone());
-    let (clock, facts, pulses) = (Arc::clone(&world.clock), Arc::clone(&world.facts), Arc::clone(&world.pulses));
+    let (clock, facts, heartbeats) =
+        (Arc::clone(&world.clock), Arc::clone(&world.facts), Arc::clone(&world.heartbeats));
     let since = world.since.mono;
     move || {
         let now: Stamp = clock.now().into();
@@ -208,7 +209,7 @@ fn reporter(plan: &Plan, world: &World) -> impl Fn() -> Report + Send + Sync + '
             rss_bytes: hal::rss_bytes(),
             wall_clock: now.utc.rfc3339(),
             clock: now.trust,
-            hung: pulses.silent(now.mono).into_iter().map(|(name, s)| (name.to_owned(), s.as_secs_f64())).collect(),
+            hung: heartbeats.silent(now.mono).into_iter().map(|(name, s)| (name.to_owned(), s.as_secs_f64())).collect(),
             status: facts.status(),
         }
     }

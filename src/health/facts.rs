@@ -10,7 +10,7 @@ use crate::spec::{BusId, DeviceId, DeviceKind, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct StatusBoard {
     devices: Mutex<BTreeMap<DeviceId, DeviceFacts>>,
     buses: Mutex<BTreeMap<BusId, BusFacts>>,
     pipeline: Mutex<PipelineFacts>,
@@ -23,7 +23,7 @@ fn open<T>(section: &Mutex<T>) -> MutexGuard<'_, T> {
     section.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Facts {
+impl StatusBoard {
     /// Updates what is known of one device.
     pub fn device(&self, id: &DeviceId, update: impl FnOnce(&mut DeviceFacts)) {
         let mut devices = open(&self.devices);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::{Settings, Tide};
-use crate::health::Facts;
+use crate::health::StatusBoard;
 use crate::journal::core::epoch::Life;
 use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, LEASES_MAX, Limits, Verdict, Words};
 use crate::journal::core::lanes::Lane;
@@ -118,7 +118,7 @@ impl Journal {
         schema: Schema,
         boot: BootId,
         now: Stamp,
-        facts: Arc<Facts>,
+        facts: Arc<StatusBoard>,
     ) -> Result<Self, OpenError> {
         let limits = Limits {
             bytes_max: settings.bytes_max.max(SEGMENT_BYTES / 2),

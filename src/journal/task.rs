@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Tide;
-use crate::health::Facts;
+use crate::health::StatusBoard;
 use crate::journal::core::epoch::Life;
 use crate::journal::core::heart::{Heart, Verdict};
 use crate::journal::core::lanes::Lane;
@@ -55,7 +55,7 @@ pub(super) fn run<S: Store>(
     orders: &Receiver<Command>,
     line: &Line,
     tell: &watch::Sender<Tide>,
-    facts: &Facts,
+    facts: &StatusBoard,
 ) {
     let mut desk = Desk { heart, life, wear, dir, line, end: None, start: Instant::now(), commit_ms: None };
     loop {
@@ -166,7 +166,7 @@ impl<S: Store> Desk<'_, S> {
         }
     }
 
-    fn note(&self, facts: &Facts) {
+    fn note(&self, facts: &StatusBoard) {
         let heart = &self.heart;
         let tide = heart.tide();
         let (gaps, entries_lost, entries_thinned) = heart.losses.counts();

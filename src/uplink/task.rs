@@ -16,7 +16,7 @@ use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, S
 use super::settings::Settings;
 use super::watch::Told;
 use super::wire::{Batch, Presence, catalog, split, state};
-use crate::health::{BrokerLimits, BrokerTrouble, Facts, LaneFacts, Pulse, UplinkState};
+use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Tide};
 use crate::measure::{EventKind, Stamp};
 use crate::tls::{self, Certificates, Fingerprint, TlsFiles};
@@ -34,9 +34,9 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Surroundings {
     /// Where it is told how the uplink is.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<StatusBoard>,
     /// Its signs of life.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
     /// What a person or an audit must be able to find later. One that does not fit into the queue is in the log only.
     pub notices: mpsc::Sender<EventKind>,
 }
@@ -51,11 +51,11 @@ pub async fn run(
 ) {
     let start = Instant::now();
     let mut tide = journal.tide();
-    let pulse = surroundings.pulse.clone();
+    let heartbeat = surroundings.heartbeat.clone();
     let mut desk = Desk::new(settings, journal, surroundings, start);
     loop {
         let stamp = clock();
-        pulse.beat(stamp.mono);
+        heartbeat.beat(stamp.mono);
         let draining = *stop.borrow();
         if draining {
             // The first deadline stays.
@@ -162,7 +162,7 @@ struct Desk {
     refusal: Option<Reason>,
     settings: Settings,
     journal: JournalHandle,
-    facts: Arc<Facts>,
+    facts: Arc<StatusBoard>,
     notices: mpsc::Sender<EventKind>,
     start: Instant,
 }
@@ -180,7 +180,7 @@ impl Desk {
             fail_back: settings.fail_back,
         };
         let files = Fingerprint::of(settings.files());
-        let Surroundings { facts, pulse: _, notices } = surroundings;
+        let Surroundings { facts, heartbeat: _, notices } = surroundings;
         Self {
             session: Session::new(limits, Duration::ZERO),
             connection: None,

@@ -10,7 +10,7 @@ use hal::sim::{Manner, RegisterImage, WireLine};
 use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use v2g_edge::health::{Facts, Pulses};
+use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{
@@ -61,8 +61,15 @@ async fn measure(count: u16) -> (f64, f64, usize) {
     };
     let (sender, mut samples) = mpsc::channel(4096);
     let (stop, stopped) = watch::channel(false);
-    let pulse = Pulses::default().watch("source", Duration::from_secs(10), Mono(0));
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::new(Facts::default()), pulse, stopped));
+    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(10), Mono(0));
+    let task = tokio::spawn(run(
+        port,
+        Arc::new(LinuxClock::new()),
+        sender,
+        Arc::new(StatusBoard::default()),
+        heartbeat,
+        stopped,
+    ));
     // The line is heard out after opening.
     samples.recv().await.expect("a first answer");
     let (started, mut answers, mut wrong) = (Instant::now(), 0_u32, 0);

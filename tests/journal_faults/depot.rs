@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use v2g_edge::health::Facts;
+use v2g_edge::health::StatusBoard;
 use v2g_edge::journal::{Appended, Journal, JournalHandle, Lane, Settings, WhenFull};
 use v2g_edge::measure::{
     BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, Mono,
@@ -104,8 +104,8 @@ pub(crate) fn settings(dir: &Path, bytes_max: u64, when_full: WhenFull) -> Setti
     }
 }
 
-pub(crate) fn open(settings: Settings, n: u64) -> (Journal, Arc<Facts>) {
-    let facts = Arc::new(Facts::default());
+pub(crate) fn open(settings: Settings, n: u64) -> (Journal, Arc<StatusBoard>) {
+    let facts = Arc::new(StatusBoard::default());
     let journal = Journal::open(settings, schema(), BOOT, stamp(n), Arc::clone(&facts)).expect("the journal opens");
     (journal, facts)
 }

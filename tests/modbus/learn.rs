@@ -9,7 +9,7 @@ use hal::{LinuxClock, Table, UnitId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings};
-use v2g_edge::health::{Facts, Pulses};
+use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::measure::{Mono, Payload, Sample};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{DeviceIx, DeviceSpec, RegisterBlock};
@@ -45,7 +45,12 @@ fn device(profile: &str, address: &str) -> DeviceSpec {
 }
 
 /// Reads the device until this says enough; answers with what was known of it then.
-async fn until(server: &ModbusServer, profile: &str, learned: &Path, mut enough: impl FnMut(&Sample, &Facts) -> bool) {
+async fn until(
+    server: &ModbusServer,
+    profile: &str,
+    learned: &Path,
+    mut enough: impl FnMut(&Sample, &StatusBoard) -> bool,
+) {
     let address = server.address();
     let target = Target {
         ix: DeviceIx(0),
@@ -64,9 +69,9 @@ async fn until(server: &ModbusServer, profile: &str, learned: &Path, mut enough:
     };
     let (sender, mut samples) = mpsc::channel(256);
     let (stop, stopped) = watch::channel(false);
-    let facts = Arc::new(Facts::default());
-    let pulse = Pulses::default().watch("source", Duration::from_secs(10), Mono(0));
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), pulse, stopped));
+    let facts = Arc::new(StatusBoard::default());
+    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(10), Mono(0));
+    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), heartbeat, stopped));
     loop {
         let sample = timeout(Duration::from_secs(20), samples.recv()).await.expect("within 20 s").expect("it runs");
         if enough(&sample, &facts) {

@@ -11,7 +11,7 @@ use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
 use hil_tests::wait::wait_for;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use v2g_edge::health::{DeviceState, Facts, Pulses, Status};
+use v2g_edge::health::{DeviceState, Heartbeats, Status, StatusBoard};
 use v2g_edge::measure::{Mono, Payload};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{
@@ -101,9 +101,9 @@ async fn listen(wire: &WireLine, targets: Vec<Target>) -> Heard {
     };
     let (sender, mut samples) = mpsc::channel(4096);
     let (stop, stopped) = watch::channel(false);
-    let facts = Arc::new(Facts::default());
-    let pulse = Pulses::default().watch("source", Duration::from_secs(90), Mono(0));
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), pulse, stopped));
+    let facts = Arc::new(StatusBoard::default());
+    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(90), Mono(0));
+    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), heartbeat, stopped));
     let end = Instant::now() + LENGTH;
     let (mut answers, mut wrong) = (BTreeMap::new(), Vec::new());
     while let Ok(Some(sample)) = timeout_at(end, samples.recv()).await {

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings, profile_views};
-use v2g_edge::health::{Facts, Pulses};
+use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::measure::{Mono, Outcome, Value};
 use v2g_edge::normalise::Normaliser;
 use v2g_edge::source::modbus::{Address, Port, Target, run};
@@ -167,9 +167,9 @@ async fn a_sunspec_device_is_read_without_a_profile_of_its_own_in_our_names_unit
     };
     let (sender, mut samples) = mpsc::channel(256);
     let (stop, stopped) = watch::channel(false);
-    let pulse = Pulses::default().watch("source", Duration::from_secs(10), Mono(0));
-    let facts = Arc::new(Facts::default());
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, facts, pulse, stopped));
+    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(10), Mono(0));
+    let facts = Arc::new(StatusBoard::default());
+    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, facts, heartbeat, stopped));
     let mut normaliser = Normaliser::new(std::slice::from_ref(&spec));
     let mut known: BTreeMap<String, Outcome> = BTreeMap::new();
     let has_all = |known: &BTreeMap<String, Outcome>| {

@@ -12,7 +12,7 @@ pub(super) use task::run;
 use std::sync::Arc;
 
 use crate::aggregate::Aggregator;
-use crate::health::Facts;
+use crate::health::StatusBoard;
 use crate::journal::{Appended, JournalHandle};
 use crate::measure::{Event, EventKind, Interval, IntervalValue, Mono, Payload, Sample, Stamp, Window};
 use crate::normalise::Normaliser;
@@ -28,7 +28,7 @@ pub(super) struct Pipeline {
     aggregator: Aggregator,
     /// Of each device its name and, if it has one, its power's place.
     powers: Vec<(DeviceId, Option<PointIx>)>,
-    facts: Arc<Facts>,
+    facts: Arc<StatusBoard>,
     /// Measured values in windows that the journal could not take, not yet told.
     shed: u64,
 }

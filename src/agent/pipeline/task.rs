@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::Pipeline;
-use crate::health::Pulse;
+use crate::health::Heartbeat;
 use crate::journal::JournalHandle;
 use crate::measure::{EventKind, Sample, Stamp};
 
@@ -22,7 +22,7 @@ pub(in crate::agent) async fn run<C: Clock>(
     clock: Arc<C>,
     (mut samples, mut notices): (mpsc::Receiver<Sample>, mpsc::Receiver<EventKind>),
     journal: JournalHandle,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 ) {
     let now = || -> Stamp { clock.now().into() };
     loop {
@@ -31,7 +31,7 @@ pub(in crate::agent) async fn run<C: Clock>(
             biased;
             () = sleep_until(Instant::now() + wait) => {
                 let now = now();
-                pulse.beat(now.mono);
+                heartbeat.beat(now.mono);
                 pipeline.close(now, &journal);
             }
             Some(notice) = notices.recv() => pipeline.notice(notice),

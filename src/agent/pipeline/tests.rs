@@ -9,7 +9,7 @@ use hal::{Clock, LinuxClock, Trust};
 
 use super::*;
 use crate::config::{self, Surroundings};
-use crate::health::Pulses;
+use crate::health::Heartbeats;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
 use crate::measure::{BootId, ClockTrust, Missing, Payload};
 use crate::spec::DeviceIx;
@@ -47,8 +47,8 @@ impl Gateway {
         let world = World {
             clock: Arc::new(LinuxClock::new()),
             boot: BootId([0; 16]),
-            facts: Arc::new(Facts::default()),
-            pulses: Arc::new(Pulses::default()),
+            facts: Arc::new(StatusBoard::default()),
+            heartbeats: Arc::new(Heartbeats::default()),
             since: clock.now().into(),
         };
         Self { plan: plan(), world, clock, boots: 0, zeros: Vec::new(), life: None }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::load::Load;
 use super::tracker::Tracker;
 use super::{Bus, Port, filters};
-use crate::health::{BusFacts, DeviceFacts, DeviceState, Facts, Pulse};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, Heartbeat, StatusBoard};
 use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
 use crate::spec::DeviceIx;
 
@@ -30,8 +30,8 @@ pub async fn run<C: Clock>(
     bus: Bus,
     clock: Arc<C>,
     samples: mpsc::Sender<Sample>,
-    facts: Arc<Facts>,
-    pulse: Pulse,
+    facts: Arc<StatusBoard>,
+    heartbeat: Heartbeat,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut ear = Ear::of(&bus);
@@ -44,7 +44,7 @@ pub async fn run<C: Clock>(
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let now: Stamp = clock.now().into();
-        pulse.beat(now.mono);
+        heartbeat.beat(now.mono);
         for told in heard.drain(..) {
             desk.take(told, now);
         }
@@ -104,7 +104,7 @@ impl Ear {
 /// What is known of the bus, and what goes out.
 struct Desk<'b> {
     bus: &'b Bus,
-    facts: Arc<Facts>,
+    facts: Arc<StatusBoard>,
     tracker: Tracker,
     load: Load,
     outbox: Vec<Sample>,
@@ -137,7 +137,7 @@ impl Play {
 }
 
 impl<'b> Desk<'b> {
-    fn new(bus: &'b Bus, facts: Arc<Facts>, now: Stamp) -> Self {
+    fn new(bus: &'b Bus, facts: Arc<StatusBoard>, now: Stamp) -> Self {
         let devices = bus.devices.iter().map(|target| (target.ix, &*target.spec.points));
         for target in &bus.devices {
             facts.device(&target.spec.id, |facts| {

@@ -22,7 +22,7 @@ use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
 use super::{Feed, Port};
-use crate::health::{DeviceFacts, DeviceState, Facts, Pulse, SessionFacts};
+use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
 use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
@@ -49,11 +49,11 @@ pub async fn run<C: Clock>(
     port: Port,
     clock: Arc<C>,
     samples: mpsc::Sender<Sample>,
-    facts: Arc<Facts>,
-    pulse: Pulse,
+    facts: Arc<StatusBoard>,
+    heartbeat: Heartbeat,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut desk = Desk::new(&port, samples, facts, pulse);
+    let mut desk = Desk::new(&port, samples, facts, heartbeat);
     let now = || -> Stamp { clock.now().into() };
     let heard = async {
         match &port.feed {
@@ -77,8 +77,8 @@ struct Desk {
     bus: BusId,
     ears: Vec<Ear>,
     samples: mpsc::Sender<Sample>,
-    facts: Arc<Facts>,
-    pulse: Pulse,
+    facts: Arc<StatusBoard>,
+    heartbeat: Heartbeat,
     /// What was told of each ear last.
     told: Vec<SessionFacts>,
     /// Why nothing can be heard on this bus.
@@ -91,7 +91,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(port: &Port, samples: mpsc::Sender<Sample>, facts: Arc<Facts>, pulse: Pulse) -> Self {
+    fn new(port: &Port, samples: mpsc::Sender<Sample>, facts: Arc<StatusBoard>, heartbeat: Heartbeat) -> Self {
         for target in &port.devices {
             facts.device(&target.spec.id, |facts| {
                 *facts = DeviceFacts {
@@ -109,7 +109,7 @@ impl Desk {
             ears,
             samples,
             facts,
-            pulse,
+            heartbeat,
             told,
             trouble: None,
             refusals: Refusals::default(),
@@ -163,7 +163,7 @@ impl Desk {
     }
 
     fn tick(&mut self, at: Stamp) {
-        self.pulse.beat(at.mono);
+        self.heartbeat.beat(at.mono);
         self.tell_refusals(at);
         self.all(|ear| ear.hear(at, |tracker| tracker.poll(at.mono)));
     }

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
 use super::sunspec::{Survey, Told};
 use super::{Address, Port, Target};
-use crate::health::{DeviceFacts, DeviceState, Facts, Pulse};
+use crate::health::{DeviceFacts, DeviceState, Heartbeat, StatusBoard};
 use crate::measure::{Missing, Payload, Sample, Stamp};
 use crate::spec::{Origin, RegisterBlock, RegisterTable};
 
@@ -25,8 +25,8 @@ pub async fn run<C: Clock>(
     port: Port,
     clock: Arc<C>,
     samples: mpsc::Sender<Sample>,
-    facts: Arc<Facts>,
-    pulse: Pulse,
+    facts: Arc<StatusBoard>,
+    heartbeat: Heartbeat,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut bus = Bus::of(&port);
@@ -35,7 +35,7 @@ pub async fn run<C: Clock>(
     let mut schedule = Schedule::new(desk.settings(), port.window, port.window_end, now().mono);
     loop {
         let started = now();
-        pulse.beat(started.mono);
+        heartbeat.beat(started.mono);
         match schedule.next(started.mono) {
             Next::Wait(until) => tokio::select! {
                 () = sleep_until(Instant::now() + until.since(started.mono).min(BEAT)) => {}
@@ -168,7 +168,7 @@ impl Reader {
 struct Desk<'a> {
     port: &'a Port,
     samples: mpsc::Sender<Sample>,
-    facts: Arc<Facts>,
+    facts: Arc<StatusBoard>,
     readers: Vec<Reader>,
     records: Vec<Record>,
     /// What is wrong with a device whatever its last requests came to.
@@ -178,7 +178,7 @@ struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    fn new(port: &'a Port, samples: mpsc::Sender<Sample>, facts: Arc<Facts>) -> Self {
+    fn new(port: &'a Port, samples: mpsc::Sender<Sample>, facts: Arc<StatusBoard>) -> Self {
         for target in &port.devices {
             facts.device(&target.spec.id, |facts| {
                 *facts =
@@ -371,7 +371,7 @@ mod tests {
     use hal::{LinuxClock, Parity, SerialLine, StopBits};
 
     use super::*;
-    use crate::health::Pulses;
+    use crate::health::Heartbeats;
     use crate::measure::Mono;
     use crate::spec::{DeviceIx, DeviceKind, DeviceSpec, PollGroup};
 
@@ -406,7 +406,7 @@ mod tests {
     /// A port that is being read.
     struct Running {
         samples: mpsc::Receiver<Sample>,
-        facts: Arc<Facts>,
+        facts: Arc<StatusBoard>,
         stop: watch::Sender<bool>,
         task: tokio::task::JoinHandle<()>,
     }
@@ -425,10 +425,10 @@ mod tests {
             };
             let (sender, samples) = mpsc::channel(256);
             let (stop, stopped) = watch::channel(false);
-            let facts = Arc::new(Facts::default());
-            let pulse = Pulses::default().watch("source", Duration::from_secs(1), Mono(0));
+            let facts = Arc::new(StatusBoard::default());
+            let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(1), Mono(0));
             let clock = Arc::new(LinuxClock::new());
-            let task = tokio::spawn(run(port, clock, sender, Arc::clone(&facts), pulse, stopped));
+            let task = tokio::spawn(run(port, clock, sender, Arc::clone(&facts), heartbeat, stopped));
             Self { samples, facts, stop, task }
         }
 
@@ -438,7 +438,7 @@ mod tests {
             (sample.device, words)
         }
 
-        async fn end(self) -> Arc<Facts> {
+        async fn end(self) -> Arc<StatusBoard> {
             self.stop.send_replace(true);
             self.task.await.expect("ended");
             self.facts

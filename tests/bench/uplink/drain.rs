@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
-use v2g_edge::health::{Facts, Pulses};
+use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::journal::{Appended, Journal, Settings as JournalSettings, WhenFull};
 use v2g_edge::measure::{BootId, ClockTrust, Mono, Stamp, Utc, Window};
 use v2g_edge::uplink::{Birth, Broker, Link, Settings, Surroundings};
@@ -90,7 +90,7 @@ pub(crate) fn measure(dir: &Path, broker: &Central, points: u64, history_rate_ma
 async fn drain(dir: &Path, broker: &Central, points: u64, history_rate_max: u64) -> Drained {
     let start = Instant::now();
     let mut depot = Depot::typical();
-    let facts = Arc::new(Facts::default());
+    let facts = Arc::new(StatusBoard::default());
     let settings = JournalSettings {
         dir: dir.to_owned(),
         bytes_max: 1 << 32,
@@ -181,7 +181,7 @@ async fn live(journal: &Journal, depot: &mut Depot, start: Instant, counted: &Co
 fn uplink(
     broker: &Central,
     journal: &Journal,
-    facts: &Arc<Facts>,
+    facts: &Arc<StatusBoard>,
     history_rate_max: u64,
     start: Instant,
     stopped: watch::Receiver<bool>,
@@ -207,9 +207,9 @@ fn uplink(
             devices: Vec::new(),
         },
     };
-    let pulse = Pulses::default().watch("uplink", Duration::from_secs(60), stamp(start).mono);
+    let heartbeat = Heartbeats::default().watch("uplink", Duration::from_secs(60), stamp(start).mono);
     let (notices, unread) = mpsc::channel(64);
-    let surroundings = Surroundings { facts: Arc::clone(facts), pulse, notices };
+    let surroundings = Surroundings { facts: Arc::clone(facts), heartbeat, notices };
     let handle = journal.handle();
     async move {
         v2g_edge::uplink::run(settings, handle, surroundings, move || stamp(start), stopped).await;

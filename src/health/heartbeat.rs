@@ -7,15 +7,15 @@ use std::time::Duration;
 use crate::measure::Mono;
 
 /// The name of a task in the watchdog's report.
-pub type PulseName = &'static str;
+pub type TaskName = &'static str;
 
-/// The pulse of one task. Cheap to beat; beats at least every half of its allowance.
+/// The heartbeat of one task. Cheap to beat; beats at least every half of its allowance.
 #[derive(Debug, Clone)]
-pub struct Pulse {
+pub struct Heartbeat {
     last: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Says: alive at `now`.
     pub fn beat(&self, now: Mono) {
         self.last.store(now.0, Ordering::Relaxed);
@@ -24,24 +24,24 @@ impl Pulse {
 
 #[derive(Debug)]
 struct Watched {
-    name: PulseName,
+    name: TaskName,
     allowance: Duration,
     last: Arc<AtomicU64>,
 }
 
-/// All pulses of the agent.
+/// All heartbeats of the agent, by task.
 #[derive(Debug, Default)]
-pub struct Pulses {
+pub struct Heartbeats {
     watched: Mutex<Vec<Watched>>,
 }
 
-impl Pulses {
+impl Heartbeats {
     /// Watches a task from `now` on: longer than `allowance` without a beat is a hang.
-    pub fn watch(&self, name: PulseName, allowance: Duration, now: Mono) -> Pulse {
+    pub fn watch(&self, name: TaskName, allowance: Duration, now: Mono) -> Heartbeat {
         let last = Arc::new(AtomicU64::new(now.0));
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.push(Watched { name, allowance, last: Arc::clone(&last) });
-        Pulse { last }
+        Heartbeat { last }
     }
 
     /// Stops watching everything: the tasks are being replaced.
@@ -51,7 +51,7 @@ impl Pulses {
 
     /// The tasks that have not beaten within their allowance at `now`, with the length of their silence.
     #[must_use]
-    pub fn silent(&self, now: Mono) -> Vec<(PulseName, Duration)> {
+    pub fn silent(&self, now: Mono) -> Vec<(TaskName, Duration)> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let silence = |w: &Watched| now.since(Mono(w.last.load(Ordering::Relaxed)));
         watched.iter().filter(|w| silence(w) > w.allowance).map(|w| (w.name, silence(w))).collect()
@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn a_task_that_stops_beating_is_named() {
-        let pulses = Pulses::default();
+        let heartbeats = Heartbeats::default();
         let second = |s: u64| Mono(s * 1_000_000_000);
-        let steady = pulses.watch("pipeline", Duration::from_secs(2), second(0));
-        let _hung = pulses.watch("journal", Duration::from_secs(2), second(0));
+        let steady = heartbeats.watch("pipeline", Duration::from_secs(2), second(0));
+        let _hung = heartbeats.watch("journal", Duration::from_secs(2), second(0));
         steady.beat(second(5));
-        assert_eq!(pulses.silent(second(6)), [("journal", Duration::from_secs(6))]);
+        assert_eq!(heartbeats.silent(second(6)), [("journal", Duration::from_secs(6))]);
     }
 }
