@@ -46,7 +46,7 @@ struct Unanswered {
 struct Connection {
     stream: TcpStream,
     /// Received, and no whole reply yet.
-    ear: Vec<u8>,
+    rx_buf: Vec<u8>,
     silences: u32,
 }
 
@@ -92,7 +92,7 @@ impl TcpBus {
         let stream = timeout(self.deadline, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
         // A request is one small segment that must not wait for another.
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, ear: Vec::new(), silences: 0 })
+        Ok(Connection { stream, rx_buf: Vec::new(), silences: 0 })
     }
 
     /// Asks over this connection. The connection is good afterwards if, and only if, it is handed back.
@@ -113,7 +113,7 @@ impl TcpBus {
         let busy_until = self.unanswered.iter().map(|earlier| earlier.until).max().unwrap_or(asked_at);
         let deadline = busy_until.max(asked_at) + self.deadline;
         loop {
-            let (head, transaction) = tcp_head(&connection.ear);
+            let (head, transaction) = tcp_head(&connection.rx_buf);
             match head {
                 Head::Noise => {
                     let why = "the stream is not Modbus TCP; if this is a gateway that hands serial frames through, \
@@ -121,7 +121,7 @@ impl TcpBus {
                     return (None, Err(BusError::Malformed { unit, why: why.to_owned() }));
                 }
                 Head::Reply(reply, length) => {
-                    connection.ear.drain(..length);
+                    connection.rx_buf.drain(..length);
                     connection.silences = 0;
                     if transaction == asked {
                         let answer = judged(unit, request, reply);
@@ -142,7 +142,7 @@ impl TcpBus {
                     let mut lump = [0; 512];
                     match timeout_at(deadline, connection.stream.read(&mut lump)).await {
                         Ok(Ok(0)) => return (None, gone(io::ErrorKind::UnexpectedEof.into())),
-                        Ok(Ok(count)) => connection.ear.extend_from_slice(&lump[..count]),
+                        Ok(Ok(count)) => connection.rx_buf.extend_from_slice(&lump[..count]),
                         Ok(Err(source)) => return (None, gone(source)),
                         Err(_) => {
                             connection.silences += 1;

@@ -41,7 +41,7 @@ const HUSH: Duration = Duration::from_millis(40);
 /// A line that still talks so long after it should be quiet is given up for this request.
 const BABBLE_MAX: Duration = Duration::from_secs(1);
 /// The most that is kept of what cannot be read: longer than any frame with noise around it.
-const EAR_BYTES_MAX: usize = 1024;
+const RX_BUF_BYTES_MAX: usize = 1024;
 /// Requests of another shape that are tried before one whose reply is still owed.
 const SETTLING_MAX: usize = 2;
 
@@ -62,7 +62,7 @@ pub struct RtuBus {
     wire: Option<Wire>,
     owed: Owed,
     /// What was received and not yet understood.
-    ear: Vec<u8>,
+    rx_buf: Vec<u8>,
     /// Before this nothing may be sent.
     quiet_at: Instant,
     /// Late replies that were recognised and dropped, not yet taken.
@@ -96,7 +96,7 @@ impl RtuBus {
             limit: deadline,
             wire: None,
             owed: Owed::default(),
-            ear: Vec::new(),
+            rx_buf: Vec::new(),
             quiet_at,
             late: Vec::new(),
         }
@@ -122,7 +122,7 @@ impl RtuBus {
 
     fn gone(&mut self, source: io::Error) -> BusError {
         self.wire = None;
-        self.ear.clear();
+        self.rx_buf.clear();
         BusError::Gone { address: self.place.to_string(), source }
     }
 
@@ -130,7 +130,7 @@ impl RtuBus {
         if self.wire.is_none() {
             let opened = self.place.open(self.deadline).await;
             let wire = opened.map_err(|source| BusError::Unreachable { address: self.place.to_string(), source })?;
-            self.ear.clear();
+            self.rx_buf.clear();
             self.quiet_at = Instant::now() + patience;
             self.wire = Some(wire);
         }
@@ -162,7 +162,7 @@ impl RtuBus {
                     }
                     // What ended with a whole reply needs no longer silence than any frame.
                     let silence = self.place.silence();
-                    self.quiet_at = now + if self.ear.is_empty() { silence } else { HUSH.max(silence) };
+                    self.quiet_at = now + if self.rx_buf.is_empty() { silence } else { HUSH.max(silence) };
                 }
                 Err(source) => return Err(self.gone(source)),
             }
@@ -170,18 +170,18 @@ impl RtuBus {
     }
 
     fn hear(&mut self, bytes: &[u8]) {
-        self.ear.extend_from_slice(bytes);
-        let surplus = self.ear.len().saturating_sub(EAR_BYTES_MAX);
-        self.ear.drain(..surplus);
+        self.rx_buf.extend_from_slice(bytes);
+        let surplus = self.rx_buf.len().saturating_sub(RX_BUF_BYTES_MAX);
+        self.rx_buf.drain(..surplus);
     }
 
     /// The next whole reply in what was heard, and the bytes before it that are none. Unless nothing more will come
     /// (`ended`), the beginning of a reply is waited for.
     fn understand(&mut self, ended: bool) -> Option<(Reply, usize)> {
-        for skipped in 0..self.ear.len() {
-            match serial_head(&self.ear[skipped..]) {
+        for skipped in 0..self.rx_buf.len() {
+            match serial_head(&self.rx_buf[skipped..]) {
                 Head::Reply(reply, length) => {
-                    self.ear.drain(..skipped + length);
+                    self.rx_buf.drain(..skipped + length);
                     return Some((reply, skipped));
                 }
                 Head::Unfinished if !ended => return None,
@@ -196,7 +196,7 @@ impl RtuBus {
         while let Some((reply, _)) = self.understand(true) {
             self.settle(asked, &reply, Instant::now());
         }
-        self.ear.clear();
+        self.rx_buf.clear();
     }
 
     fn settle(&mut self, asked: Option<u8>, reply: &Reply, now: Instant) -> Whose {
@@ -229,7 +229,7 @@ impl RtuBus {
         let mut heard_bytes = 0;
         let mut last = asked;
         loop {
-            let is_garbage = !self.ear.is_empty() || stranger.is_some();
+            let is_garbage = !self.rx_buf.is_empty() || stranger.is_some();
             let until = if is_garbage { end.min(last + HUSH.max(self.place.silence())) } else { end };
             let mut lump = [0; 256];
             let Some(wire) = &mut self.wire else { return Err(BusError::Timeout { unit, ms: 0 }) };
@@ -248,7 +248,7 @@ impl RtuBus {
                 match self.settle(Some(unit.get()), &reply, now) {
                     Whose::Newest | Whose::Unclear => {
                         self.quiet_at = now + self.place.silence();
-                        self.ear.clear();
+                        self.rx_buf.clear();
                         return said(unit, reply, now.duration_since(asked), self.limit + on_wire);
                     }
                     Whose::Late(_) => {}
@@ -257,7 +257,7 @@ impl RtuBus {
             }
             if ended {
                 self.quiet_at = now;
-                self.ear.clear();
+                self.rx_buf.clear();
                 return Err(self.nothing(unit, request, stranger, heard_bytes));
             }
         }
