@@ -34,27 +34,27 @@ pub async fn run<C: Clock>(
     heartbeat: Heartbeat,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut ear = Ear::of(&bus);
-    let mut desk = Desk::new(&bus, Arc::clone(&facts), clock.now().into());
+    let mut frames_in = FrameSource::of(&bus);
+    let mut driver = Driver::new(&bus, Arc::clone(&facts), clock.now().into());
     let mut heard = Vec::new();
     loop {
         tokio::select! {
-            () = ear.hear(&mut heard) => {}
+            () = frames_in.hear(&mut heard) => {}
             () = tokio::time::sleep(TICK) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let now: Stamp = clock.now().into();
         heartbeat.beat(now.mono);
         for told in heard.drain(..) {
-            desk.take(told, now);
+            driver.take(told, now);
         }
-        if desk.is_due(now.mono) {
-            let counters = ear.counters();
-            desk.tick(now, counters);
+        if driver.is_due(now.mono) {
+            let counters = frames_in.counters();
+            driver.tick(now, counters);
         }
-        for sample in desk.outbox.drain(..) {
+        for sample in driver.outbox.drain(..) {
             // A recording that is played as fast as possible waits for the pipeline; a bus never does.
-            if ear.can_wait() {
+            if frames_in.can_wait() {
                 tokio::select! {
                     sent = samples.send(sample) => if sent.is_err() { return },
                     _ = stop.wait_for(|stop| *stop) => return,
@@ -67,12 +67,12 @@ pub async fn run<C: Clock>(
 }
 
 /// The bus of a port, by its kind.
-enum Ear {
+enum FrameSource {
     Socket(Box<CanSocket>),
     Log(Box<CanLog>, LogPace),
 }
 
-impl Ear {
+impl FrameSource {
     fn of(bus: &Bus) -> Self {
         match &bus.port {
             Port::Interface(settings) => Self::Socket(Box::new(CanSocket::new(settings.clone(), filters(bus)))),
@@ -102,7 +102,7 @@ impl Ear {
 }
 
 /// What is known of the bus, and what goes out.
-struct Desk<'b> {
+struct Driver<'b> {
     bus: &'b Bus,
     facts: Arc<StatusBoard>,
     tracker: Tracker,
@@ -136,7 +136,7 @@ impl Play {
     }
 }
 
-impl<'b> Desk<'b> {
+impl<'b> Driver<'b> {
     fn new(bus: &'b Bus, facts: Arc<StatusBoard>, now: Stamp) -> Self {
         let devices = bus.devices.iter().map(|target| (target.ix, &*target.spec.points));
         for target in &bus.devices {

@@ -1,4 +1,4 @@
-//! One device's ear: what its tracker tells becomes samples of its points. Pure.
+//! What the tracker of one device tells becomes samples of its points. Pure.
 
 use crate::health::SessionFacts;
 use crate::measure::{EventKind, Missing, Payload, Raw, Sample, SessionEvent, Stamp};
@@ -7,13 +7,13 @@ use crate::spec::{DeviceId, DeviceIx, Origin, PointIx, SessionValue};
 use super::Target;
 use super::decode::Unreadable;
 use super::frames::whole;
-use super::tracker::{Told, Tracker};
+use super::tracker::{Tracker, TrackerOutput};
 
 /// The first byte of a TLS record: handshake, application data (RFC 8446, 5.1).
 const TLS: [u8; 2] = [0x16, 0x17];
 
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct SessionAdapter {
     pub(super) id: DeviceId,
     pub(super) connector: u16,
     device: DeviceIx,
@@ -27,7 +27,7 @@ pub(super) struct Ear {
     dirty: bool,
 }
 
-impl Ear {
+impl SessionAdapter {
     pub(super) fn new(target: &Target) -> Self {
         let mut places = [None; SessionValue::COUNT];
         for (ix, point) in (0..).map(PointIx).zip(target.spec.points.iter()) {
@@ -53,7 +53,7 @@ impl Ear {
         let Self { tracker, places, samples, device, dirty, .. } = self;
         for told in tracker.drain() {
             let payload = match told {
-                Told::Values(values) => {
+                TrackerOutput::Values(values) => {
                     let placed = |(value, raw): (SessionValue, Result<Raw, Missing>)| {
                         places[value.index()].map(|point| (point, raw))
                     };
@@ -64,8 +64,8 @@ impl Ear {
                     values.sort_by_key(|(point, _)| *point);
                     Payload::Values(values)
                 }
-                Told::Event(event) => Payload::Noticed(EventKind::Session(event)),
-                Told::Vehicle(vehicle) => Payload::Vehicle(vehicle),
+                TrackerOutput::Event(event) => Payload::Noticed(EventKind::Session(event)),
+                TrackerOutput::Vehicle(vehicle) => Payload::Vehicle(vehicle),
             };
             samples.push(Sample { device: *device, at, payload });
             *dirty = true;

@@ -6,8 +6,8 @@ use iso15118::iso2::{
     PowerDeliveryReqChoice, PowerDeliveryResChoice, UnitSymbol,
 };
 
+use super::enums::{EV_ERROR, EVSE_STATUS, FAULT, ISOLATION, NOTIFICATION_2, RESPONSE_2, TRANSFER, word};
 use super::message::{Act, Datum, Heard, Power, Stop, Symbol};
-use super::words::{EV_ERROR, EVSE_STATUS, FAULT, ISOLATION, NOTIFICATION_2, RESPONSE_2, TRANSFER, word};
 use crate::spec::SessionValue as V;
 
 /// Fills `heard`; `false` if the document is no message (an element of its own, or an empty body).

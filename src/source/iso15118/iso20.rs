@@ -18,9 +18,9 @@ use iso15118::iso20::messages::{
     self, ChargeProgress, ChargingSession, ScheduleExchangeReqChoice, ScheduleExchangeResChoice,
 };
 
+use super::enums::{NOTIFICATION_20, RESPONSE_20, service_20, word};
 use super::iso2::session_id;
 use super::message::{Act, Datum, Heard, Power, Stop, decimal};
-use super::words::{NOTIFICATION_20, RESPONSE_20, service_20, word};
 use crate::spec::SessionValue as V;
 
 /// The longest word of a vehicle that is told on.

@@ -1,6 +1,6 @@
 //! Where feeds come in: a unix socket, TCP on loopback, or TCP with mutual TLS.
 //!
-//! A stranger on the network is no feed before its handshake is done. Handshakes go on beside each other and beside the feeds, so
+//! A connection from the network is no feed before its handshake is done. Handshakes go on beside each other and beside the feeds, so
 //! that none waits for another; at most [`HANDSHAKES_MAX`] are in progress, and the one too many takes the place of the oldest
 //! from the address that has most: who opens connections and says nothing displaces itself.
 
@@ -30,13 +30,13 @@ pub(super) type Stream = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Where feeds come in.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Door<'a> {
+pub(super) enum FeedAddress<'a> {
     Unix(&'a Path),
     Tcp(&'a str, u16),
     Tls(&'a str, u16, &'a ServerFiles),
 }
 
-/// The door stays closed; it is tried again.
+/// It cannot be listened on; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Closed {
     #[error("{name} cannot be listened on: {source}")]
@@ -45,8 +45,8 @@ pub(super) enum Closed {
     Files { name: String, source: TlsError },
 }
 
-impl Door<'_> {
-    pub(super) async fn open(self) -> Result<Listener, Closed> {
+impl FeedAddress<'_> {
+    pub(super) async fn open(self) -> Result<FeedListener, Closed> {
         let server = match self {
             Self::Tls(_, _, files) => {
                 Some(Server::open(files.clone()).map_err(|source| Closed::Files { name: self.name(), source })?)
@@ -54,7 +54,7 @@ impl Door<'_> {
             Self::Unix(_) | Self::Tcp(..) => None,
         };
         let socket = self.bind().await.map_err(|source| Closed::Socket { name: self.name(), source })?;
-        Ok(Listener { socket, server })
+        Ok(FeedListener { socket, server })
     }
 
     async fn bind(self) -> io::Result<Socket> {
@@ -84,9 +84,9 @@ impl Door<'_> {
     }
 }
 
-/// An open door.
+/// An address that is listened on.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct FeedListener {
     socket: Socket,
     /// `None` where whoever connects is a feed.
     server: Option<Server>,
@@ -101,10 +101,10 @@ enum Socket {
 /// Who has connected.
 pub(super) enum Caller {
     Feed(Stream),
-    Stranger(TcpStream, SocketAddr),
+    Unauthenticated(TcpStream, SocketAddr),
 }
 
-impl Listener {
+impl FeedListener {
     /// Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<Caller> {
         let (tcp, peer) = match &self.socket {
@@ -117,15 +117,15 @@ impl Listener {
         if let Err(error) = keep_alive(&tcp) {
             tracing::debug!(%error, %peer, "no keep-alive on a feed");
         }
-        Ok(Caller::Stranger(tcp, peer))
+        Ok(Caller::Unauthenticated(tcp, peer))
     }
 
-    /// For a stranger, with the files as they were at the last look; `None` where nobody is one.
+    /// For a connection that is not authenticated yet, with the files as they were at the last look; `None` where none has to be.
     pub(super) fn acceptor(&self) -> Option<Acceptor> {
         self.server.as_ref().map(Server::acceptor)
     }
 
-    /// Whether callers are strangers.
+    /// Whether a connection must be authenticated.
     pub(super) fn is_guarded(&self) -> bool {
         self.server.is_some()
     }
@@ -141,7 +141,7 @@ impl Listener {
     }
 }
 
-/// What `accept` says of one connection and not of the door (accept(2): errors of the network are to be tried again).
+/// What `accept` says of one connection and not of the listener (accept(2): errors of the network are to be tried again).
 pub(super) fn is_of_one_caller(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

@@ -5,9 +5,9 @@
 //! session at each connector, as [`crate::measure::Sample`]s.
 //!
 //! ```text
-//! mirror ─ door ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
-//! tap ─ packet ───────────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ ear ─▶ samples
-//! files ──────────────────┘                  └─ trouble ◀── unreadable ────┘
+//! mirror ─ listener ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
+//! tap ─ packet ───────────────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ adapter ─▶ samples
+//! files ──────────────────────┘                  └─ trouble ◀── unreadable ────┘
 //! ```
 //!
 //! - Never inline: nothing here can delay or change a byte between vehicle and station. A mirror feed is read as fast as it
@@ -27,14 +27,15 @@
 //! Deliberately absent: decryption, Plug & Charge contracts, wireless (WPT), pantograph (ACDP) and AC_DER message sets: those
 //! frames are counted as `no_codec`.
 
+mod adapter;
 mod decode;
 mod din;
-mod door;
-mod ear;
 mod energy;
+mod enums;
 mod frames;
 mod iso2;
 mod iso20;
+mod listener;
 mod measured;
 mod message;
 mod packet;
@@ -44,7 +45,6 @@ mod tap;
 mod task;
 mod tracker;
 mod trouble;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -54,7 +54,7 @@ pub use frames::{Frames, PAYLOAD_BYTES_MAX, Piece, whole};
 pub use record::{BadRecord, Kind, Record, Records};
 pub use tap::Tap;
 pub use task::run;
-pub use tracker::{Told, Tracker};
+pub use tracker::{Tracker, TrackerOutput};
 
 use std::path::PathBuf;
 use std::time::Duration;

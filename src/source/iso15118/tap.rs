@@ -315,7 +315,7 @@ fn is_link_local(end: End) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::packet::testing::{end, tcp, udp};
-    use super::super::tracker::Told;
+    use super::super::tracker::TrackerOutput;
     use super::*;
     use crate::measure::SessionEvent;
 
@@ -456,7 +456,7 @@ mod tests {
         let events: Vec<SessionEvent> = wire
             .tracker
             .drain()
-            .filter_map(|told| if let Told::Event(event) = told { Some(event) } else { None })
+            .filter_map(|told| if let TrackerOutput::Event(event) = told { Some(event) } else { None })
             .collect();
         assert_eq!(events, [SessionEvent::Encrypted]);
         assert_eq!(wire.lost(), 0);

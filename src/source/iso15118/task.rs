@@ -1,4 +1,4 @@
-//! Carries bytes from mirror feeds, a tap or recordings to the ears of a bus, and their samples to the pipeline.
+//! Carries bytes from mirror feeds, a tap or recordings to the adapters of a bus, and their samples to the pipeline.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::adapter::SessionAdapter;
 use super::decode::Unreadable;
-use super::door::{Caller, Door, Handshakes, Listener, Stream, is_of_one_caller};
-use super::ear::Ear;
 use super::frames::{Frames, Piece};
+use super::listener::{Caller, FeedAddress, FeedListener, Handshakes, Stream, is_of_one_caller};
 use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
@@ -27,7 +27,7 @@ use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
 
-/// How often ears are asked for what only time tells: a lost segment, silence, a trouble that goes on.
+/// How often adapters are asked for what only time tells: a lost segment, silence, a trouble that goes on.
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait before a socket or an interface that cannot be had is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -53,15 +53,17 @@ pub async fn run<C: Clock>(
     heartbeat: Heartbeat,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut desk = Desk::new(&port, samples, facts, heartbeat);
+    let mut driver = Driver::new(&port, samples, facts, heartbeat);
     let now = || -> Stamp { clock.now().into() };
     let heard = async {
         match &port.feed {
-            Feed::MirrorUnix(path) => mirror(Door::Unix(path), &mut desk, &now).await,
-            Feed::MirrorTcp { host, port } => mirror(Door::Tcp(host, *port), &mut desk, &now).await,
-            Feed::MirrorTls { host, port, files } => mirror(Door::Tls(host, *port, files), &mut desk, &now).await,
-            Feed::Tap(interface) => tap(interface, &mut desk, &now).await,
-            Feed::Files(pairs) => replay(pairs, port.window, &mut desk, &now).await,
+            Feed::MirrorUnix(path) => mirror(FeedAddress::Unix(path), &mut driver, &now).await,
+            Feed::MirrorTcp { host, port } => mirror(FeedAddress::Tcp(host, *port), &mut driver, &now).await,
+            Feed::MirrorTls { host, port, files } => {
+                mirror(FeedAddress::Tls(host, *port, files), &mut driver, &now).await
+            }
+            Feed::Tap(interface) => tap(interface, &mut driver, &now).await,
+            Feed::Files(pairs) => replay(pairs, port.window, &mut driver, &now).await,
         }
     };
     tokio::select! {
@@ -69,17 +71,17 @@ pub async fn run<C: Clock>(
         _ = stop.wait_for(|stop| *stop) => {}
     }
     let at = now();
-    desk.all(|ear| ear.hear(at, |tracker| tracker.handle_stop(at.mono)));
+    driver.all(|adapter| adapter.hear(at, |tracker| tracker.handle_stop(at.mono)));
 }
 
-/// The ears of a bus, and where they tell.
-struct Desk {
+/// The adapters of a bus, and where they tell.
+struct Driver {
     bus: BusId,
-    ears: Vec<Ear>,
+    adapters: Vec<SessionAdapter>,
     samples: mpsc::Sender<Sample>,
     facts: Arc<StatusBoard>,
     heartbeat: Heartbeat,
-    /// What was told of each ear last.
+    /// What was told of each adapter last.
     told: Vec<SessionFacts>,
     /// Why nothing can be heard on this bus.
     trouble: Option<String>,
@@ -90,7 +92,7 @@ struct Desk {
     broken: Option<String>,
 }
 
-impl Desk {
+impl Driver {
     fn new(port: &Port, samples: mpsc::Sender<Sample>, facts: Arc<StatusBoard>, heartbeat: Heartbeat) -> Self {
         for target in &port.devices {
             facts.device(&target.spec.id, |facts| {
@@ -102,11 +104,11 @@ impl Desk {
                 };
             });
         }
-        let ears: Vec<Ear> = port.devices.iter().map(Ear::new).collect();
-        let told = ears.iter().map(|_| SessionFacts::default()).collect();
+        let adapters: Vec<SessionAdapter> = port.devices.iter().map(SessionAdapter::new).collect();
+        let told = adapters.iter().map(|_| SessionFacts::default()).collect();
         Self {
             bus: port.bus.clone(),
-            ears,
+            adapters,
             samples,
             facts,
             heartbeat,
@@ -118,43 +120,43 @@ impl Desk {
         }
     }
 
-    /// Lets every ear work.
-    fn all(&mut self, mut work: impl FnMut(&mut Ear)) {
-        for index in 0..self.ears.len() {
-            work(&mut self.ears[index]);
+    /// Lets every adapter work.
+    fn all(&mut self, mut work: impl FnMut(&mut SessionAdapter)) {
+        for index in 0..self.adapters.len() {
+            work(&mut self.adapters[index]);
             self.tell(index);
         }
     }
 
-    /// Lets one ear work.
-    fn one(&mut self, index: usize, work: impl FnOnce(&mut Ear)) {
-        work(&mut self.ears[index]);
+    /// Lets one adapter work.
+    fn one(&mut self, index: usize, work: impl FnOnce(&mut SessionAdapter)) {
+        work(&mut self.adapters[index]);
         self.tell(index);
     }
 
     /// Never waits: a wire must not feel what is behind it.
     fn tell(&mut self, index: usize) {
-        let ear = &mut self.ears[index];
+        let adapter = &mut self.adapters[index];
         let mut shed = 0;
-        for sample in ear.drain() {
+        for sample in adapter.drain() {
             shed += u64::from(self.samples.try_send(sample).is_err());
         }
         if shed > 0 {
             self.facts.pipeline(|facts| facts.samples_shed += shed);
         }
         let told = &mut self.told[index];
-        if ear.news(told) {
-            let state = if ear.has_feed() || ear.tracker().messages() > 0 {
+        if adapter.news(told) {
+            let state = if adapter.has_feed() || adapter.tracker().messages() > 0 {
                 DeviceState::Answering
             } else if self.trouble.is_some() {
                 DeviceState::Silent(Missing::BusOff)
             } else {
                 DeviceState::Unknown
             };
-            self.facts.device(&ear.id, |facts| {
+            self.facts.device(&adapter.id, |facts| {
                 facts.state = state;
-                facts.answers = ear.tracker().messages();
-                for (reason, count) in ear.tracker().unreadable() {
+                facts.answers = adapter.tracker().messages();
+                for (reason, count) in adapter.tracker().unreadable() {
                     facts.failures.insert(reason.as_str().to_owned(), count);
                 }
                 facts.session = Some(told.clone());
@@ -165,7 +167,7 @@ impl Desk {
     fn tick(&mut self, at: Stamp) {
         self.heartbeat.beat(at.mono);
         self.tell_refusals(at);
-        self.all(|ear| ear.hear(at, |tracker| tracker.poll(at.mono)));
+        self.all(|adapter| adapter.hear(at, |tracker| tracker.poll(at.mono)));
     }
 
     /// A sender is not let in.
@@ -175,19 +177,19 @@ impl Desk {
         tracing::debug!(bus = %self.bus, reason, "{detail}");
         self.refusals.add(reason, detail.clone(), at.mono);
         self.told[0].refused = self.refusals.counts();
-        self.facts.device(&self.ears[0].id, |facts| facts.last_failure = Some(detail));
+        self.facts.device(&self.adapters[0].id, |facts| facts.last_failure = Some(detail));
         self.tell_refusals(at);
-        self.one(0, Ear::touch);
+        self.one(0, SessionAdapter::touch);
         self.tell_trouble(at);
     }
 
     fn tell_refusals(&mut self, at: Stamp) {
-        let Self { bus, ears, refusals, .. } = self;
+        let Self { bus, adapters, refusals, .. } = self;
         refusals.poll(at.mono, |event| {
             if let SessionEvent::FeedRefused { reason, count, detail } = &event {
                 tracing::warn!(%bus, %reason, count, "{detail}");
             }
-            ears[0].notice(EventKind::Session(event), at);
+            adapters[0].notice(EventKind::Session(event), at);
         });
     }
 
@@ -212,7 +214,7 @@ impl Desk {
     fn count_days(&mut self, days: &[Days], at: Stamp) {
         for (text, notice) in self.certificates.look(days, at) {
             tracing::warn!(bus = %self.bus, "{text}");
-            self.one(0, |ear| ear.notice(notice, at));
+            self.one(0, |adapter| adapter.notice(notice, at));
         }
         self.tell_trouble(at);
     }
@@ -222,7 +224,7 @@ impl Desk {
         let refused = self.refusals.trouble(at.mono).map(str::to_owned);
         let all: Vec<_> = self.broken.iter().cloned().chain(self.certificates.warnings()).chain(refused).collect();
         let trouble = (!all.is_empty()).then(|| format!("at its bus {}: {}", self.bus, all.join("; ")));
-        self.facts.device(&self.ears[0].id, |facts| facts.trouble = trouble);
+        self.facts.device(&self.adapters[0].id, |facts| facts.trouble = trouble);
     }
 
     /// Nothing can be heard, or all can again.
@@ -234,8 +236,8 @@ impl Desk {
             Some(why) => tracing::warn!(why, "the charging sessions of a bus cannot be heard"),
             None => tracing::info!("the charging sessions of a bus can be heard"),
         }
-        for ear in &self.ears {
-            self.facts.device(&ear.id, |facts| {
+        for adapter in &self.adapters {
+            self.facts.device(&adapter.id, |facts| {
                 if let Some(why) = &trouble {
                     facts.last_failure = Some(why.clone());
                     facts.state = DeviceState::Silent(Missing::BusOff);
@@ -244,7 +246,7 @@ impl Desk {
         }
         self.trouble = trouble;
         if self.trouble.is_none() {
-            self.all(Ear::touch);
+            self.all(SessionAdapter::touch);
         }
     }
 }
@@ -259,27 +261,27 @@ enum FromFeed {
 #[derive(Default)]
 struct OpenFeed {
     records: Records,
-    /// The ears it has spoken to, by their place.
-    ears: Vec<usize>,
+    /// The adapters it has spoken to, by their place.
+    adapters: Vec<usize>,
 }
 
-async fn mirror(door: Door<'_>, desk: &mut Desk, now: &impl Fn() -> Stamp) {
+async fn mirror(address: FeedAddress<'_>, driver: &mut Driver, now: &impl Fn() -> Stamp) {
     loop {
-        match door.open().await {
+        match address.open().await {
             Ok(mut listener) => {
-                desk.bus_trouble(None);
-                let error = serve(&mut listener, desk, now).await;
-                desk.bus_trouble(Some(format!("{}: {error}", door.name())));
+                driver.bus_trouble(None);
+                let error = serve(&mut listener, driver, now).await;
+                driver.bus_trouble(Some(format!("{}: {error}", address.name())));
             }
-            Err(closed) => desk.bus_trouble(Some(closed.to_string())),
+            Err(closed) => driver.bus_trouble(Some(closed.to_string())),
         }
-        desk.tick(now());
+        driver.tick(now());
         sleep(RETRY).await;
     }
 }
 
 /// Serves feeds until the listener fails.
-async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stamp) -> io::Error {
+async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn() -> Stamp) -> io::Error {
     let (sender, mut news) = mpsc::channel(READS_MAX);
     let mut readers = JoinSet::new();
     let mut handshakes = Handshakes::default();
@@ -292,39 +294,39 @@ async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stam
         let arrived = tokio::select! {
             accepted = listener.accept(), if takes_more => match accepted {
                 Ok(Caller::Feed(stream)) => Some(stream),
-                Ok(Caller::Stranger(tcp, peer)) => {
-                    desk.looked(listener.look(), now());
+                Ok(Caller::Unauthenticated(tcp, peer)) => {
+                    driver.looked(listener.look(), now());
                     let given_way = listener.acceptor().and_then(|acceptor| handshakes.begin(tcp, peer, acceptor));
                     if let Some((peer, refusal)) = given_way {
-                        desk.refuse(peer, &refusal, now());
+                        driver.refuse(peer, &refusal, now());
                     }
                     None
                 }
                 Err(error) if is_of_one_caller(&error) => None,
                 Err(error) => break error,
             },
-            Some((peer, ended)) = handshakes.next() => match let_in(ended, feeds.len(), listener, now()) {
+            Some((peer, ended)) = handshakes.next() => match admit(ended, feeds.len(), listener, now()) {
                 Ok(stream) => {
-                    tracing::info!(bus = %desk.bus, %peer, "a sender was let in by its certificate");
+                    tracing::info!(bus = %driver.bus, %peer, "a sender was let in by its certificate");
                     Some(stream)
                 }
                 Err(refusal) => {
-                    desk.refuse(peer, &refusal, now());
+                    driver.refuse(peer, &refusal, now());
                     None
                 }
             },
             Some(told) = news.recv() => {
-                from_feed(told, &mut feeds, desk, now());
+                from_feed(told, &mut feeds, driver, now());
                 None
             }
             Some(_) = readers.join_next() => None,
             _ = ticks.tick() => {
-                desk.tick(now());
+                driver.tick(now());
                 None
             }
             _ = looks.tick() => {
-                desk.looked(listener.look(), now());
-                desk.count_days(&listener.days(), now());
+                driver.looked(listener.look(), now());
+                driver.count_days(&listener.days(), now());
                 None
             }
         };
@@ -334,13 +336,13 @@ async fn serve(listener: &mut Listener, desk: &mut Desk, now: &impl Fn() -> Stam
         }
     };
     for feed in feeds.into_values() {
-        close(Some(feed), &format!("the door was closed: {failed}"), None, desk, now());
+        close(Some(feed), &format!("the door was closed: {failed}"), None, driver, now());
     }
     failed
 }
 
 /// Whether a sender whose handshake has ended may be a feed.
-fn let_in(ended: Result<Stream, Refusal>, feeds: usize, door: &Listener, at: Stamp) -> Result<Stream, Refusal> {
+fn admit(ended: Result<Stream, Refusal>, feeds: usize, listener: &FeedListener, at: Stamp) -> Result<Stream, Refusal> {
     match ended {
         Ok(stream) if feeds < FEEDS_MAX => Ok(stream),
         Ok(_) => Err(Refusal {
@@ -350,7 +352,7 @@ fn let_in(ended: Result<Stream, Refusal>, feeds: usize, door: &Listener, at: Sta
         }),
         Err(mut refusal) => {
             // A sender's words about a certificate are few; what we see in ours is more.
-            let problem = || door.days().iter().find_map(|days| days.problem(at.utc));
+            let problem = || listener.days().iter().find_map(|days| days.problem(at.utc));
             if let Some(problem) = refusal.blames_us().then(problem).flatten() {
                 refusal.what = format!("{} ({problem})", refusal.what);
             }
@@ -359,18 +361,18 @@ fn let_in(ended: Result<Stream, Refusal>, feeds: usize, door: &Listener, at: Sta
     }
 }
 
-fn from_feed(told: FromFeed, feeds: &mut BTreeMap<u64, OpenFeed>, desk: &mut Desk, at: Stamp) {
+fn from_feed(told: FromFeed, feeds: &mut BTreeMap<u64, OpenFeed>, driver: &mut Driver, at: Stamp) {
     match told {
         FromFeed::Bytes(number, bytes) => {
             let Some(feed) = feeds.get_mut(&number) else { return };
-            if let Err(why) = hear_records(feed, &bytes, desk, at) {
-                close(feeds.remove(&number), &why, Some(Unreadable::BadRecord), desk, at);
+            if let Err(why) = hear_records(feed, &bytes, driver, at) {
+                close(feeds.remove(&number), &why, Some(Unreadable::BadRecord), driver, at);
             }
         }
         FromFeed::Closed(number, why) => {
             let Some(feed) = feeds.remove(&number) else { return };
             let cut_off = (!feed.records.is_between()).then_some(Unreadable::Truncated);
-            close(Some(feed), &why, cut_off, desk, at);
+            close(Some(feed), &why, cut_off, driver, at);
         }
     }
 }
@@ -396,31 +398,33 @@ async fn read(number: u64, mut stream: Stream, news: mpsc::Sender<FromFeed>) {
     let _ = news.send(FromFeed::Closed(number, why)).await;
 }
 
-fn hear_records(feed: &mut OpenFeed, bytes: &[u8], desk: &mut Desk, at: Stamp) -> Result<(), String> {
-    let OpenFeed { records, ears } = feed;
-    let heard = records.push(bytes, |record| hear_record(ears, &record, desk, at));
+fn hear_records(feed: &mut OpenFeed, bytes: &[u8], driver: &mut Driver, at: Stamp) -> Result<(), String> {
+    let OpenFeed { records, adapters } = feed;
+    let heard = records.push(bytes, |record| hear_record(adapters, &record, driver, at));
     heard.map_err(|bad| bad.to_string())
 }
 
-fn hear_record(ears: &mut Vec<usize>, record: &Record<'_>, desk: &mut Desk, at: Stamp) {
-    let Some(index) = desk.ears.iter().position(|ear| ear.connector == record.connector) else {
+fn hear_record(adapters: &mut Vec<usize>, record: &Record<'_>, driver: &mut Driver, at: Stamp) {
+    let Some(index) = driver.adapters.iter().position(|adapter| adapter.connector == record.connector) else {
         // Told at the first device of the bus: some connector of its charger has none.
-        desk.one(0, |ear| ear.hear(at, |tracker| tracker.handle_unreadable(Unreadable::UnknownConnector, at.mono)));
+        driver.one(0, |adapter| {
+            adapter.hear(at, |tracker| tracker.handle_unreadable(Unreadable::UnknownConnector, at.mono))
+        });
         return;
     };
-    let is_new = !ears.contains(&index);
+    let is_new = !adapters.contains(&index);
     if is_new {
-        ears.push(index);
+        adapters.push(index);
     }
-    desk.told[index].lag_ms = lag_ms(at, record.unix_us);
-    desk.one(index, |ear| {
+    driver.told[index].lag_ms = lag_ms(at, record.unix_us);
+    driver.one(index, |adapter| {
         if is_new {
-            ear.feed_connected(at);
+            adapter.feed_connected(at);
         }
         match record.kind {
-            Kind::Open => ear.hear(at, |tracker| tracker.handle_open(at.mono)),
-            Kind::FromVehicle | Kind::FromStation => ear.frame(record.bytes, at),
-            Kind::Close => ear.hear(at, |tracker| tracker.handle_close(at.mono)),
+            Kind::Open => adapter.hear(at, |tracker| tracker.handle_open(at.mono)),
+            Kind::FromVehicle | Kind::FromStation => adapter.frame(record.bytes, at),
+            Kind::Close => adapter.hear(at, |tracker| tracker.handle_close(at.mono)),
         }
     });
 }
@@ -433,22 +437,22 @@ fn lag_ms(at: Stamp, unix_us: u64) -> Option<f64> {
     (by_us.abs() <= BELIEVABLE_US).then_some(by_us as f64 / 1000.0)
 }
 
-fn close(feed: Option<OpenFeed>, why: &str, fault: Option<Unreadable>, desk: &mut Desk, at: Stamp) {
-    let Some(OpenFeed { ears, .. }) = feed else { return };
-    if let (Some(reason), true) = (fault, ears.is_empty()) {
-        desk.one(0, |ear| ear.hear(at, |tracker| tracker.handle_unreadable(reason, at.mono)));
+fn close(feed: Option<OpenFeed>, why: &str, fault: Option<Unreadable>, driver: &mut Driver, at: Stamp) {
+    let Some(OpenFeed { adapters, .. }) = feed else { return };
+    if let (Some(reason), true) = (fault, adapters.is_empty()) {
+        driver.one(0, |adapter| adapter.hear(at, |tracker| tracker.handle_unreadable(reason, at.mono)));
     }
-    for index in ears {
-        desk.one(index, |ear| {
+    for index in adapters {
+        driver.one(index, |adapter| {
             if let Some(reason) = fault {
-                ear.hear(at, |tracker| tracker.handle_unreadable(reason, at.mono));
+                adapter.hear(at, |tracker| tracker.handle_unreadable(reason, at.mono));
             }
-            ear.feed_lost(why, at);
+            adapter.feed_lost(why, at);
         });
     }
 }
 
-async fn tap(interface: &str, desk: &mut Desk, now: &impl Fn() -> Stamp) {
+async fn tap(interface: &str, driver: &mut Driver, now: &impl Fn() -> Stamp) {
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     loop {
         let mut tap = Tap::default();
@@ -456,10 +460,10 @@ async fn tap(interface: &str, desk: &mut Desk, now: &impl Fn() -> Stamp) {
             Err(error) => {
                 let needs =
                     if error.kind() == io::ErrorKind::PermissionDenied { " (it needs CAP_NET_RAW)" } else { "" };
-                desk.bus_trouble(Some(format!("the interface {interface} cannot be tapped{needs}: {error}")));
+                driver.bus_trouble(Some(format!("the interface {interface} cannot be tapped{needs}: {error}")));
             }
             Ok(mut packets) => {
-                desk.bus_trouble(None);
+                driver.bus_trouble(None);
                 let mut tick = Instant::now() + TICK;
                 loop {
                     let received = tokio::select! {
@@ -470,29 +474,29 @@ async fn tap(interface: &str, desk: &mut Desk, now: &impl Fn() -> Stamp) {
                     let at = now();
                     match received {
                         Some(Ok(length)) => {
-                            desk.one(0, |ear| {
-                                ear.hear(at, |tracker| tap.handle_packet(&buffer[..length], at.mono, tracker));
+                            driver.one(0, |adapter| {
+                                adapter.hear(at, |tracker| tap.handle_packet(&buffer[..length], at.mono, tracker));
                             });
                         }
                         Some(Err(error)) => {
-                            desk.bus_trouble(Some(format!("the interface {interface}: {error}")));
+                            driver.bus_trouble(Some(format!("the interface {interface}: {error}")));
                             break;
                         }
                         None => {
                             for _ in 0..packets.dropped() {
-                                desk.one(0, |ear| {
-                                    ear.hear(at, |tracker| tracker.handle_unreadable(Unreadable::Lost, at.mono));
+                                driver.one(0, |adapter| {
+                                    adapter.hear(at, |tracker| tracker.handle_unreadable(Unreadable::Lost, at.mono));
                                 });
                             }
-                            desk.one(0, |ear| ear.hear(at, |tracker| tap.poll(at.mono, tracker)));
-                            desk.tick(at);
+                            driver.one(0, |adapter| adapter.hear(at, |tracker| tap.poll(at.mono, tracker)));
+                            driver.tick(at);
                             tick = Instant::now() + TICK;
                         }
                     }
                 }
             }
         }
-        desk.tick(now());
+        driver.tick(now());
         sleep(RETRY).await;
     }
 }
@@ -500,26 +504,26 @@ async fn tap(interface: &str, desk: &mut Desk, now: &impl Fn() -> Stamp) {
 /// The frames of one recording, in order; `Err` is a run of bytes that are none.
 type Recorded = Vec<Result<(u16, Vec<u8>), Unreadable>>;
 
-async fn replay(pairs: &[(PathBuf, PathBuf)], pace: Duration, desk: &mut Desk, now: &impl Fn() -> Stamp) {
+async fn replay(pairs: &[(PathBuf, PathBuf)], pace: Duration, driver: &mut Driver, now: &impl Fn() -> Stamp) {
     for (vehicle, station) in pairs {
         let sides = [recorded(vehicle), recorded(station)];
         for (path, side) in [vehicle, station].into_iter().zip(&sides) {
             if let Err(error) = side {
-                desk.bus_trouble(Some(format!("the recording {} cannot be read: {error}", path.display())));
+                driver.bus_trouble(Some(format!("the recording {} cannot be read: {error}", path.display())));
             }
         }
         let [Ok(requests), Ok(answers)] = sides else { continue };
-        desk.one(0, |ear| {
+        driver.one(0, |adapter| {
             let at = now();
-            ear.hear(at, |tracker| tracker.handle_open(at.mono));
+            adapter.hear(at, |tracker| tracker.handle_open(at.mono));
         });
         let mut next = Instant::now();
         for turn in 0..requests.len().max(answers.len()) {
             // Half duplex: the answer to each request follows it.
             for frame in [requests.get(turn), answers.get(turn)].into_iter().flatten() {
                 let at = now();
-                desk.one(0, |ear| {
-                    ear.hear(at, |tracker| match frame {
+                driver.one(0, |adapter| {
+                    adapter.hear(at, |tracker| match frame {
                         Ok((payload_type, payload)) => tracker.handle_frame(*payload_type, payload, at.mono),
                         Err(reason) => tracker.handle_unreadable(*reason, at.mono),
                     });
@@ -528,18 +532,18 @@ async fn replay(pairs: &[(PathBuf, PathBuf)], pace: Duration, desk: &mut Desk, n
             next += pace;
             while Instant::now() < next {
                 sleep_until(next.min(Instant::now() + TICK)).await;
-                desk.tick(now());
+                driver.tick(now());
             }
         }
-        desk.one(0, |ear| {
+        driver.one(0, |adapter| {
             let at = now();
-            ear.hear(at, |tracker| tracker.handle_close(at.mono));
+            adapter.hear(at, |tracker| tracker.handle_close(at.mono));
         });
     }
     // A recording ends; the agent goes on.
     loop {
         sleep(TICK).await;
-        desk.tick(now());
+        driver.tick(now());
     }
 }
 

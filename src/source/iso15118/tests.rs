@@ -63,11 +63,11 @@ impl Consumer {
     fn take(&mut self, tracker: &mut Tracker) {
         for told in tracker.drain() {
             match told {
-                Told::Values(values) => {
+                TrackerOutput::Values(values) => {
                     self.last.extend(values.into_iter().map(|(value, raw)| (value.name(), raw)));
                 }
-                Told::Event(event) => self.events.push(event),
-                Told::Vehicle(vehicle) => self.vehicles.push(vehicle.map(|id| id.as_str().to_owned())),
+                TrackerOutput::Event(event) => self.events.push(event),
+                TrackerOutput::Vehicle(vehicle) => self.vehicles.push(vehicle.map(|id| id.as_str().to_owned())),
             }
         }
     }
@@ -493,7 +493,10 @@ fn mutated_frames_neither_panic_nor_grow_and_every_bad_one_is_counted() {
         mono += 1_000_000;
         tracker.handle_frame(payload_type, &payload, Mono(mono));
         sent += 1;
-        events += tracker.drain().filter(|told| matches!(told, Told::Event(SessionEvent::Unreadable { .. }))).count();
+        events += tracker
+            .drain()
+            .filter(|told| matches!(told, TrackerOutput::Event(SessionEvent::Unreadable { .. })))
+            .count();
         if round == total / 10 {
             settled = hal::rss_bytes();
         }

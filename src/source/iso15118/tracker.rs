@@ -1,4 +1,4 @@
-//! The course of the sessions at one connector. Pure: frames and times in, [`Told`] out.
+//! The course of the sessions at one connector. Pure: frames and times in, [`TrackerOutput`] out.
 //!
 //! A session begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with the connection, with
 //! another session in its place, or after [`SILENCE`]. What is of the moment is known for [`STALE`], and no longer than the
@@ -30,7 +30,7 @@ const TEXT_CHARS_MAX: usize = 64;
 
 /// What is to be handed on, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum TrackerOutput {
     /// Values of one message.
     Values(Vec<(V, Result<Raw, Missing>)>),
     /// Something happened.
@@ -55,7 +55,7 @@ pub struct Tracker {
     messages: u64,
     sessions: u64,
     last_end: Option<String>,
-    told: Vec<Told>,
+    told: Vec<TrackerOutput>,
     values: Vec<(V, Result<Raw, Missing>)>,
     heard: Heard,
 }
@@ -154,7 +154,7 @@ impl Tracker {
         self.end("superseded", now);
         self.forget_agreement();
         if self.state != "encrypted" {
-            self.told.push(Told::Event(SessionEvent::Encrypted));
+            self.told.push(TrackerOutput::Event(SessionEvent::Encrypted));
             self.set_state("encrypted", now);
         }
     }
@@ -215,7 +215,7 @@ impl Tracker {
     }
 
     /// What is to be handed on since the last time.
-    pub fn drain(&mut self) -> impl Iterator<Item = Told> + '_ {
+    pub fn drain(&mut self) -> impl Iterator<Item = TrackerOutput> + '_ {
         self.told.drain(..)
     }
 
@@ -273,7 +273,7 @@ impl Tracker {
                 if let Some(response) = response.filter(|response| response.is_failed()) {
                     self.last_end = Some(format!("failed: {}", response.code));
                     let (code, message) = (response.code.into(), heard.name.into());
-                    self.told.push(Told::Event(SessionEvent::Failed { code, message }));
+                    self.told.push(TrackerOutput::Event(SessionEvent::Failed { code, message }));
                     self.set_state("failed", now);
                     return;
                 }
@@ -294,7 +294,7 @@ impl Tracker {
                     }
                     Agreed::Foreign | Agreed::Unheard => {
                         let reason = Unreadable::UnknownNamespace.as_str().into();
-                        self.told.push(Told::Event(SessionEvent::Unreadable { reason, count: 0, namespace }));
+                        self.told.push(TrackerOutput::Event(SessionEvent::Unreadable { reason, count: 0, namespace }));
                         self.set_state("unknown_protocol", now);
                     }
                 }
@@ -316,7 +316,7 @@ impl Tracker {
             self.end("superseded", now);
             self.begin("new", now);
             self.vehicle = vehicle_id(id);
-            self.told.push(Told::Vehicle(self.vehicle.clone()));
+            self.told.push(TrackerOutput::Vehicle(self.vehicle.clone()));
         }
         if self.session.is_none() {
             if heard.name == "SessionStopRes" {
@@ -379,11 +379,11 @@ impl Tracker {
         if response.is_failed() {
             if session.failed.replace(response.code) != Some(response.code) {
                 let (code, message) = (response.code.into(), heard.name.into());
-                self.told.push(Told::Event(SessionEvent::Failed { code, message }));
+                self.told.push(TrackerOutput::Event(SessionEvent::Failed { code, message }));
             }
         } else if response.code.starts_with("WARNING") {
             session.cause = Some(response.code);
-            self.told.push(Told::Event(SessionEvent::Notified { what: response.code.into() }));
+            self.told.push(TrackerOutput::Event(SessionEvent::Notified { what: response.code.into() }));
         }
     }
 
@@ -450,7 +450,7 @@ impl Tracker {
             }
         }
         if is_new {
-            self.told.push(Told::Event(SessionEvent::Notified { what: word.into() }));
+            self.told.push(TrackerOutput::Event(SessionEvent::Notified { what: word.into() }));
         }
     }
 
@@ -530,7 +530,7 @@ impl Tracker {
     fn tell_start(&mut self, protocol: Protocol) {
         let Some(session) = self.session.as_mut().filter(|session| !session.is_told) else { return };
         session.is_told = true;
-        self.told.push(Told::Event(SessionEvent::Started {
+        self.told.push(TrackerOutput::Event(SessionEvent::Started {
             protocol: protocol_name(protocol),
             namespace: self.namespace.clone().unwrap_or_else(|| "".into()),
             evse_id: Arc::clone(&session.evse_id),
@@ -549,7 +549,7 @@ impl Tracker {
         self.last_end = Some(if reason.is_empty() { how.to_owned() } else { format!("{how}: {reason}") });
         self.set_state(how, now);
         self.flush();
-        self.told.push(Told::Event(SessionEvent::Ended {
+        self.told.push(TrackerOutput::Event(SessionEvent::Ended {
             how: how.into(),
             reason: reason.into(),
             seconds: until.since(session.began).as_secs(),
@@ -560,7 +560,7 @@ impl Tracker {
             unreadable: session.unreadable,
         }));
         if self.vehicle.take().is_some() {
-            self.told.push(Told::Vehicle(None));
+            self.told.push(TrackerOutput::Vehicle(None));
         }
         self.known = [None; V::COUNT];
     }
@@ -587,7 +587,7 @@ impl Tracker {
     fn set_phase(&mut self, phase: &'static str, now: Mono) {
         if self.state != phase {
             let before = if self.state.is_empty() { "unknown" } else { self.state };
-            self.told.push(Told::Event(SessionEvent::Phase { phase: phase.into(), before: before.into() }));
+            self.told.push(TrackerOutput::Event(SessionEvent::Phase { phase: phase.into(), before: before.into() }));
         }
         self.set_state(phase, now);
     }
@@ -600,7 +600,7 @@ impl Tracker {
 
     fn flush(&mut self) {
         if !self.values.is_empty() {
-            self.told.push(Told::Values(std::mem::take(&mut self.values)));
+            self.told.push(TrackerOutput::Values(std::mem::take(&mut self.values)));
         }
     }
 
@@ -639,8 +639,8 @@ impl Tracker {
     }
 }
 
-fn tell_news(news: News, namespace: Option<&Arc<str>>) -> Told {
-    Told::Event(match news {
+fn tell_news(news: News, namespace: Option<&Arc<str>>) -> TrackerOutput {
+    TrackerOutput::Event(match news {
         News::Unreadable { reason, count } => SessionEvent::Unreadable {
             reason: reason.as_str().into(),
             count,

@@ -8,9 +8,9 @@ mod table;
 
 use iso15118::exi::{Decoder, ExiError, ExiResult, Lengths, ValueCtx};
 
+use super::enums::{EV_ERROR, EVSE_STATUS, FAULT, ISOLATION, NOTIFICATION_2, RESPONSE_DIN, TRANSFER, word};
 use super::iso2::{hex, session_id};
 use super::message::{Act, Datum, Heard, Power, Stop, Symbol};
-use super::words::{EV_ERROR, EVSE_STATUS, FAULT, ISOLATION, NOTIFICATION_2, RESPONSE_DIN, TRANSFER, word};
 use crate::spec::SessionValue as V;
 use table::{BODY, HEADER};
 
