@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::life::{Fallen, Life, World};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
-use crate::api::{Door, Report};
+use crate::api::{ApiServer, Report};
 use crate::config::{self, Plan, WatchdogPlan};
 use crate::health::{Heartbeats, StatusBoard, init_log};
 use crate::journal::JournalHandle;
@@ -181,7 +181,7 @@ fn open_door(
     journal: JournalHandle,
     closed: watch::Receiver<bool>,
 ) -> Option<JoinHandle<()>> {
-    match Door::open(&plan.api.socket) {
+    match ApiServer::open(&plan.api.socket) {
         Ok(door) => {
             let report = reporter(plan, world);
             Some(tokio::spawn(door.serve(report, journal, closed)))

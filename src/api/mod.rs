@@ -1,4 +1,4 @@
-//! The local door: what the running agent tells to people on the box.
+//! The local API: what the running agent tells to people on the box.
 //!
 //! In: one JSON object per line on a unix socket ([`Request`]). Out: one JSON object per line ([`Response`]),
 //! in the order asked. Nothing that is asked here changes a value or the plan. One request changes the journal:
@@ -13,7 +13,7 @@ mod client;
 mod task;
 
 pub use client::{AskError, ask};
-pub use task::{Door, DoorError};
+pub use task::{ApiServer, DoorError};
 
 use serde::{Deserialize, Serialize};
 

@@ -26,7 +26,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const BUSY_MAX: Duration = Duration::from_secs(2);
 const BUSY: &str = "the journal is busy with its disk; ask again";
 
-/// The door could not be opened. The agent runs on without it.
+/// The socket cannot be listened on. The agent runs on without it.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// Another agent answers there.
@@ -45,12 +45,12 @@ pub enum DoorError {
 
 /// The open socket. Removed from the file system when dropped.
 #[derive(Debug)]
-pub struct Door {
+pub struct ApiServer {
     listener: UnixListener,
     path: PathBuf,
 }
 
-impl Door {
+impl ApiServer {
     /// Listens at `path`, in place of a socket that a dead agent left there. Makes the directory if only that is missing.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Door {
     {
         // The socket is the agent's: so is whoever else has its owner.
         let owner = fs::metadata(&self.path).map_or(0, |metadata| metadata.uid());
-        let desk = Arc::new(Desk { report, journal, owner });
+        let driver = Arc::new(Driver { report, journal, owner });
         let seats = Arc::new(Semaphore::new(CALLERS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -89,10 +89,10 @@ impl Door {
             let (Ok((caller, _)), Ok(seat)) = (accepted, Arc::clone(&seats).try_acquire_owned()) else {
                 continue; // Too many callers: this one sees its line closed.
             };
-            let desk = Arc::clone(&desk);
+            let driver = Arc::clone(&driver);
             tokio::spawn(async move {
                 let _seat = seat;
-                if let Err(error) = answer(caller, &desk).await {
+                if let Err(error) = answer(caller, &driver).await {
                     tracing::debug!(%error, "local caller hung up");
                 }
             });
@@ -100,21 +100,21 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for ApiServer {
     fn drop(&mut self) {
         // Nothing to do about a failure: the next start replaces the dead socket.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-struct Desk<F> {
+struct Driver<F> {
     report: F,
     journal: JournalHandle,
     /// The user who, beside root, may order something.
     owner: u32,
 }
 
-impl<F: Fn() -> Report + Sync> Desk<F> {
+impl<F: Fn() -> Report + Sync> Driver<F> {
     async fn answer(&self, request: Request, caller: Option<u32>) -> Response {
         match request {
             Request::Status => Response::Status(Box::new((self.report)())),
@@ -133,7 +133,7 @@ impl<F: Fn() -> Report + Sync> Desk<F> {
     }
 }
 
-async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, desk: &Desk<F>) -> io::Result<()> {
+async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, driver: &Driver<F>) -> io::Result<()> {
     let uid = caller.peer_cred().ok().map(|who| who.uid());
     let (reading, mut writing) = caller.split();
     let mut reading = BufReader::new(reading);
@@ -144,7 +144,7 @@ async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, desk: &Desk<F>
             return Ok(());
         }
         let response = match serde_json::from_slice(&line) {
-            Ok(request) => desk.answer(request, uid).await,
+            Ok(request) => driver.answer(request, uid).await,
             Err(error) => Response::Refused { why: format!("{error}; ask for example {{\"ask\":\"status\"}}") },
         };
         let mut bytes = serde_json::to_vec(&response)?;
@@ -195,11 +195,11 @@ mod tests {
     async fn a_caller_gets_the_report_and_a_plain_word_when_the_question_is_wrong() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("run/api.sock");
-        let door = Door::open(&path).expect("a door");
-        assert!(matches!(Door::open(&path), Err(DoorError::Taken(_))));
+        let server = ApiServer::open(&path).expect("a server");
+        assert!(matches!(ApiServer::open(&path), Err(DoorError::Taken(_))));
         let (_stop, stopped) = watch::channel(false);
         let journal = journal(dir.path());
-        tokio::spawn(door.serve(report, journal.handle(), stopped));
+        tokio::spawn(server.serve(report, journal.handle(), stopped));
 
         let asked = path.clone();
         let response = tokio::task::spawn_blocking(move || super::super::ask(&asked, Request::Status)).await;
@@ -223,8 +223,8 @@ mod tests {
         let path = dir.path().join("api.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
         assert!(path.exists());
-        let door = Door::open(&path).expect("replaced");
-        drop(door);
+        let server = ApiServer::open(&path).expect("replaced");
+        drop(server);
         assert!(!path.exists());
     }
 }
