@@ -13,7 +13,7 @@ use crate::agent;
 use crate::config;
 use crate::measure::Utc;
 use crate::tls::TlsFiles;
-use crate::uplink::audit::{self, ConsumerSettings, Heard, Judge, Verdict};
+use crate::uplink::audit::{self, AuditReport, ConsumerSettings, Heard, Judge};
 
 /// Messages between the connection and the judge: a second of a fast replay.
 const MESSAGES_MAX: usize = 1024;
@@ -95,7 +95,7 @@ fn peer(arguments: &Arguments) -> Result<ConsumerSettings> {
 }
 
 /// Judges what arrives until the time is over or Ctrl-C.
-async fn listen(settings: ConsumerSettings, length: Option<Duration>) -> Result<Verdict> {
+async fn listen(settings: ConsumerSettings, length: Option<Duration>) -> Result<AuditReport> {
     let (tell, mut heard) = mpsc::channel(MESSAGES_MAX);
     let (stop, stopped) = watch::channel(false);
     let clock = hal::LinuxClock::new();
@@ -124,7 +124,7 @@ async fn listen(settings: ConsumerSettings, length: Option<Duration>) -> Result<
         take(&mut judge, told);
     }
     consumer.await.context("the consumer failed")??;
-    Ok(judge.verdict())
+    Ok(judge.report())
 }
 
 fn take(judge: &mut Judge, told: Heard) {

@@ -168,7 +168,7 @@ async fn brokers(uplink: &UplinkPlan) -> Vec<Check> {
     for link in std::iter::once(&uplink.link).chain(&uplink.second) {
         for url in &uplink.brokers {
             let (broker, way) = (agent::broker(url), agent::link(link));
-            let answer = uplink::knock(&broker, &way, tls.as_ref(), login.as_ref(), &client_id).await;
+            let answer = uplink::probe_broker(&broker, &way, tls.as_ref(), login.as_ref(), &client_id).await;
             checks.push(answered(url, link, answer));
         }
     }

@@ -25,8 +25,8 @@ pub mod audit;
 mod backoff;
 mod budget;
 mod client;
-mod knock;
 mod lanes;
+mod probe_broker;
 mod reason;
 mod session;
 mod settings;
@@ -35,6 +35,6 @@ mod tls;
 mod watch;
 pub mod wire;
 
-pub use knock::{Granted, Refused, knock};
+pub use probe_broker::{Granted, Refused, probe_broker};
 pub use settings::{Birth, Broker, Link, Login, Settings};
 pub use task::{Surroundings, run};

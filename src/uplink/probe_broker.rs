@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client::{Connection, Dial, Happened};
+use super::client::{ConnectOptions, Connection, ConnectionEvent};
 use super::settings::{Broker, Link, Login};
 use crate::tls::TlsFiles;
 
@@ -30,18 +30,18 @@ pub struct Refused {
     pub remedy: String,
 }
 
-/// Connects under this client id, which must not be the gateway's own, or it would throw it off; says goodbye at once.
+/// Connects under this client id, which must not be the gateway's own, or it would throw it off; disconnects at once.
 ///
 /// # Errors
 /// [`Refused`], with the broker's own reason if it gave one.
-pub async fn knock(
+pub async fn probe_broker(
     broker: &Broker,
     link: &Link,
     tls: Option<&TlsFiles>,
     login: Option<&Login>,
     client_id: &str,
 ) -> Result<Granted, Refused> {
-    let dial = Dial {
+    let options = ConnectOptions {
         broker,
         interface: link.interface.as_deref(),
         tls,
@@ -54,23 +54,23 @@ pub async fn knock(
         session_kept: None,
     };
     let refused = |loss: super::client::Loss| Refused { what: loss.what, remedy: loss.remedy };
-    let mut connection = Connection::dial(&dial).map_err(refused)?;
+    let mut connection = Connection::open(&options).map_err(refused)?;
     let granted = loop {
         match connection.happened().await {
-            Happened::Connected(accepted) => {
+            ConnectionEvent::Connected(accepted) => {
                 break Granted {
                     receive_maximum: accepted.receive_maximum,
                     packet_bytes_max: accepted.packet_bytes_max,
                     retains: accepted.retains,
                 };
             }
-            Happened::Lost(loss) => return Err(refused(loss)),
-            Happened::Answered(..) | Happened::Message(_) | Happened::Heard => {}
+            ConnectionEvent::Lost(loss) => return Err(refused(loss)),
+            ConnectionEvent::Answered(..) | ConnectionEvent::Message(_) | ConnectionEvent::Heard => {}
         }
     };
     // A broker that wants a certificate refuses it only now: TLS 1.3 lets a client speak before it is believed.
-    if connection.goodbye().is_ok() {
-        while !matches!(connection.happened().await, Happened::Lost(_)) {}
+    if connection.disconnect().is_ok() {
+        while !matches!(connection.happened().await, ConnectionEvent::Lost(_)) {}
     }
     Ok(granted)
 }

@@ -2,7 +2,7 @@
 //! uplink's start, and the lease is any value that gives itself back when it is dropped.
 //!
 //! ```text
-//! offline ──wait──▶ connecting ──▶ online ──goodbye──▶ the end
+//! offline ──wait──▶ connecting ──▶ online ─disconnect─▶ the end
 //!    ▲                   │           │ └─ leaving: what is in flight is answered, then a better route or new files
 //!    └──── next route ───┴── lost ───┘
 //! ```
@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::backoff;
 use super::budget::Budget;
 use super::lanes::Lanes;
-use super::reason::{Blame, Reason};
+use super::reason::{FaultDomain, Reason};
 use super::settings::Broker;
 use crate::journal::Lane;
 
@@ -49,10 +49,10 @@ pub(super) enum Next {
     Wait(Duration),
     /// Drop the connection, and tell with [`Session::lost`].
     Drop(Dead),
-    /// Say goodbye, then tell with [`Session::left`].
+    /// Disconnect, then tell with [`Session::left`].
     Leave,
-    /// All that could be sent was, or time is up: say goodbye and end.
-    Goodbye,
+    /// All that could be sent was, or time is up: disconnect and end.
+    Disconnect,
 }
 
 /// Why a connection is of no use any more.
@@ -229,7 +229,7 @@ impl<L> Session<L> {
         if let Some(until) = self.drain_until {
             let done = self.in_flight() == 0 && !waiting;
             if now >= until || done || !matches!(self.phase, Phase::Online { .. }) {
-                return Next::Goodbye;
+                return Next::Disconnect;
             }
         }
         let oldest = self.oldest();
@@ -374,7 +374,7 @@ impl<L> Session<L> {
         matches!(self.phase, Phase::Online { leaving: Some(Leaving { to, .. }), .. } if to != self.route)
     }
 
-    /// Goodbye was said before a move.
+    /// DISCONNECT was sent before a move.
     pub(super) fn left(&mut self, now: Duration) {
         if let Phase::Online { leaving: Some(Leaving { to, .. }), .. } = self.phase {
             self.route = to;
@@ -472,7 +472,7 @@ impl<L> Session<L> {
                 if let Phase::Online { documents, .. } = &mut self.phase {
                     *documents = documents.saturating_sub(1);
                 }
-                return if reason.blame == Blame::Nobody { Settled::Nothing } else { Settled::Document(reason) };
+                return if reason.domain == FaultDomain::Nobody { Settled::Nothing } else { Settled::Document(reason) };
             }
             Some(Flight::Part { entry, bytes, sent }) => (entry, bytes, sent),
         };
@@ -480,22 +480,22 @@ impl<L> Session<L> {
         let Some(open) = self.entries.get_mut(&entry.0) else { return Settled::Nothing };
         let lane = open.lane;
         open.left = open.left.saturating_sub(1);
-        if reason.blame != Blame::Nobody && open.refused.is_none_or(|worst| worst.blame != Blame::Entry) {
+        if reason.domain != FaultDomain::Nobody && open.refused.is_none_or(|worst| worst.domain != FaultDomain::Entry) {
             open.refused = Some(reason);
         }
         let done = open.left == 0;
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.settled(lane, bytes, now.saturating_sub(sent), now);
         }
-        match reason.blame {
-            Blame::Nobody => {
+        match reason.domain {
+            FaultDomain::Nobody => {
                 self.pause = PAUSE_FIRST;
                 if let Phase::Online { useful, .. } = &mut self.phase {
                     *useful = true;
                 }
             }
-            Blame::Entry => {}
-            Blame::Moment | Blame::Setup => {
+            FaultDomain::Entry => {}
+            FaultDomain::Moment | FaultDomain::Setup => {
                 // A whole window that is refused at once is one refusal.
                 if now >= self.paused_until {
                     self.paused_until = now + self.pause;
@@ -507,7 +507,7 @@ impl<L> Session<L> {
         match done {
             None => Settled::Nothing,
             Some(Open { lease, refused: None, .. }) => Settled::Acknowledge(lease),
-            Some(Open { lease, refused: Some(reason), .. }) if reason.blame == Blame::Entry => {
+            Some(Open { lease, refused: Some(reason), .. }) if reason.domain == FaultDomain::Entry => {
                 Settled::Refuse(lease, reason)
             }
             Some(Open { lease, refused: Some(reason), .. }) => Settled::GiveBack(lease, reason),

@@ -254,8 +254,8 @@ fn draining_sends_what_is_live_and_ends_at_its_deadline() {
     assert_eq!(session.next(false, Duration::ZERO), Next::Wait(3 * S));
     session.answered(id, 0, S);
     assert!(matches!(session.next(true, S), Next::Wait(_)));
-    assert_eq!(session.next(false, S), Next::Goodbye);
-    assert_eq!(session.next(true, 3 * S), Next::Goodbye);
+    assert_eq!(session.next(false, S), Next::Disconnect);
+    assert_eq!(session.next(true, 3 * S), Next::Disconnect);
 }
 
 /// A lease that tells where it went.
@@ -315,7 +315,7 @@ impl World {
         match self.session.answered(id, code, self.now) {
             Settled::Acknowledge(lease) | Settled::Refuse(lease, _) => {
                 prop_assert_eq!(expected, Some(Some(lease.0)), "the answer is to another message");
-                prop_assert!(code < 0x80 || Reason::of(code).blame == Blame::Entry);
+                prop_assert!(code < 0x80 || Reason::of(code).domain == FaultDomain::Entry);
                 prop_assert!(self.released.insert(lease.0), "released twice");
                 std::mem::forget(lease);
             }
@@ -387,7 +387,7 @@ impl World {
                     prop_assert!(until > self.now, "a wait into the past");
                     return Ok(());
                 }
-                Next::Goodbye => return Err(TestCaseError::fail("nobody has told it to end")),
+                Next::Disconnect => return Err(TestCaseError::fail("nobody has told it to end")),
             }
         }
         Err(TestCaseError::fail("it never comes to rest"))

@@ -30,7 +30,7 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// For brokers that want a name and a password.
     pub login: Option<Login>,
-    /// What the last messages and the goodbye may take.
+    /// What the last messages and the DISCONNECT may take.
     pub drain: Duration,
     /// Who is there.
     pub birth: Birth,

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{Accepted, Connection, Dial, Document, Happened, Loss, probe, quoted};
+use super::client::{Accepted, ConnectOptions, Connection, ConnectionEvent, Document, Loss, probe, quoted};
 use super::reason::Reason;
 use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, Settled};
 use super::settings::Settings;
-use super::watch::Told;
+use super::watch::ToldTroubles;
 use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Tide};
@@ -24,7 +24,7 @@ use crate::tls::{self, Certificates, Fingerprint, TlsFiles};
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
 /// What the last PUBACK and the DISCONNECT may take.
-const GOODBYE: Duration = Duration::from_millis(500);
+const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// Entries leased in one go: keeps the loop responsive.
 const LEASE_AT_ONCE: usize = 32;
 /// Between two looks at the files of TLS.
@@ -52,47 +52,47 @@ pub async fn run(
     let start = Instant::now();
     let mut tide = journal.tide();
     let heartbeat = surroundings.heartbeat.clone();
-    let mut desk = Desk::new(settings, journal, surroundings, start);
+    let mut driver = Driver::new(settings, journal, surroundings, start);
     loop {
         let stamp = clock();
         heartbeat.beat(stamp.mono);
         let draining = *stop.borrow();
         if draining {
             // The first deadline stays.
-            desk.session.drain(start.elapsed() + desk.settings.drain);
+            driver.session.drain(start.elapsed() + driver.settings.drain);
         }
-        desk.look_at_files(stamp);
+        driver.look_at_files(stamp);
         let current = *tide.borrow_and_update();
-        let waiting = desk.fill(current).await;
-        let until = match desk.session.next(waiting, start.elapsed()) {
+        let waiting = driver.fill(current).await;
+        let until = match driver.session.next(waiting, start.elapsed()) {
             Next::Connect(route) => {
-                desk.dial(route, stamp);
+                driver.connect(route, stamp);
                 continue;
             }
             Next::Probe(route) => {
-                desk.probe(route);
+                driver.probe(route);
                 continue;
             }
             Next::Drop(dead) => {
-                desk.lost(dead.into(), stamp);
+                driver.lost(dead.into(), stamp);
                 continue;
             }
             Next::Leave => {
-                desk.leave(stamp).await;
+                driver.leave(stamp).await;
                 continue;
             }
-            Next::Goodbye => {
-                desk.end(stamp).await;
+            Next::Disconnect => {
+                driver.end(stamp).await;
                 return;
             }
             Next::Wait(until) => until.min(start.elapsed() + BEAT),
         };
         tokio::select! {
-            happened = happened(&mut desk.connection) => desk.take(happened, clock()).await,
-            found = found(&mut desk.probing) => desk.probed(found),
+            happened = happened(&mut driver.connection) => driver.take(happened, clock()).await,
+            found = found(&mut driver.probing) => driver.probed(found),
             changed = tide.changed() => if changed.is_err() {
                 // The journal has ended: there is nothing more to deliver.
-                desk.end(clock()).await;
+                driver.end(clock()).await;
                 return;
             },
             () = sleep_until(start + until) => {}
@@ -102,7 +102,7 @@ pub async fn run(
 }
 
 /// What happens on the connection; nothing ever if there is none.
-async fn happened(connection: &mut Option<Connection>) -> Happened {
+async fn happened(connection: &mut Option<Connection>) -> ConnectionEvent {
     match connection {
         Some(connection) => connection.happened().await,
         None => match std::future::pending::<Infallible>().await {},
@@ -143,7 +143,7 @@ enum Waiting {
     Part { entry: EntryKey, lane: Lane, batch: Batch },
 }
 
-struct Desk {
+struct Driver {
     session: Session<Lease>,
     connection: Option<Connection>,
     /// What the broker has granted; what is not known yet is the least.
@@ -157,7 +157,7 @@ struct Desk {
     files: Fingerprint,
     looked: Option<Duration>,
     certificates: Certificates,
-    told: Told,
+    told: ToldTroubles,
     /// The last refusal on this connection: some brokers cut it then without another word.
     refusal: Option<Reason>,
     settings: Settings,
@@ -167,7 +167,7 @@ struct Desk {
     start: Instant,
 }
 
-impl Desk {
+impl Driver {
     fn new(settings: Settings, journal: JournalHandle, surroundings: Surroundings, start: Instant) -> Self {
         let links = settings.links.iter().map(|link| LinkLimits {
             history_rate_max: link.history_rate_max,
@@ -192,7 +192,7 @@ impl Desk {
             files,
             looked: None,
             certificates: Certificates::default(),
-            told: Told::default(),
+            told: ToldTroubles::default(),
             refusal: None,
             settings,
             journal,
@@ -215,7 +215,7 @@ impl Desk {
         Document { topic: self.topic("state"), payload: state(presence, birth.epoch, &birth.version, since) }
     }
 
-    fn dial(&mut self, route: Route, stamp: Stamp) {
+    fn connect(&mut self, route: Route, stamp: Stamp) {
         let link = &self.settings.links[route.link];
         let interface = link.interface.clone();
         self.facts.uplink(|facts| {
@@ -227,7 +227,7 @@ impl Desk {
         self.session.connecting();
         self.files = Fingerprint::of(self.settings.files());
         let Document { topic, payload } = self.state(Presence::Offline, self.settings.birth.since);
-        let dial = Dial {
+        let options = ConnectOptions {
             broker: &route.broker,
             interface: interface.as_deref(),
             tls: self.settings.tls.as_ref(),
@@ -239,9 +239,9 @@ impl Desk {
             will_retained: self.will_retained,
             session_kept: None,
         };
-        let dialled = Connection::dial(&dial);
+        let opened = Connection::open(&options);
         self.route = Some(route);
-        match dialled {
+        match opened {
             Ok(connection) => self.connection = Some(connection),
             Err(loss) => self.lost(loss, stamp),
         }
@@ -261,16 +261,16 @@ impl Desk {
         }
     }
 
-    async fn take(&mut self, happened: Happened, stamp: Stamp) {
+    async fn take(&mut self, happened: ConnectionEvent, stamp: Stamp) {
         let now = self.now();
         match happened {
-            Happened::Connected(accepted) => self.connected(*accepted, stamp).await,
-            Happened::Answered(id, code, why) => {
+            ConnectionEvent::Connected(accepted) => self.connected(*accepted, stamp).await,
+            ConnectionEvent::Answered(id, code, why) => {
                 let settled = self.session.answered(id, code, now);
                 self.settle(settled, why.as_deref());
             }
-            Happened::Message(_) | Happened::Heard => self.session.heard(now),
-            Happened::Lost(loss) => self.lost(loss, stamp),
+            ConnectionEvent::Message(_) | ConnectionEvent::Heard => self.session.heard(now),
+            ConnectionEvent::Lost(loss) => self.lost(loss, stamp),
         }
         let in_flight = u64::try_from(self.session.in_flight()).unwrap_or(u64::MAX);
         let left = self.session.budget_left();
@@ -566,20 +566,20 @@ impl Desk {
                     break;
                 }
                 match connection.happened().await {
-                    Happened::Answered(id, code, why) => {
+                    ConnectionEvent::Answered(id, code, why) => {
                         let settled = self.session.answered(id, code, self.start.elapsed());
                         self.settle(settled, why.as_deref());
                     }
-                    Happened::Lost(_) => return,
-                    Happened::Connected(_) | Happened::Message(_) | Happened::Heard => {}
+                    ConnectionEvent::Lost(_) => return,
+                    ConnectionEvent::Connected(_) | ConnectionEvent::Message(_) | ConnectionEvent::Heard => {}
                 }
             }
-            if connection.goodbye().is_ok() {
-                while !matches!(connection.happened().await, Happened::Lost(_)) {}
+            if connection.disconnect().is_ok() {
+                while !matches!(connection.happened().await, ConnectionEvent::Lost(_)) {}
             }
         };
         // A broker that does not answer now has the will.
-        let _ = timeout(GOODBYE, last).await;
+        let _ = timeout(DISCONNECT_WITHIN, last).await;
     }
 }
 

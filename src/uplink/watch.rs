@@ -10,9 +10,9 @@ const REMEMBERED_MAX: usize = 64;
 
 /// Which troubles were told.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<(String, String), Duration>);
+pub(super) struct ToldTroubles(HashMap<(String, String), Duration>);
 
-impl Told {
+impl ToldTroubles {
     /// Whether this has not been told since the last connection, or not for long.
     pub(super) fn is_news(&mut self, broker: &str, what: &str, now: Duration) -> bool {
         if self.0.len() >= REMEMBERED_MAX {
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_trouble_is_told_once_until_it_lasts_or_comes_back() {
-        let mut told = Told::default();
+        let mut told = ToldTroubles::default();
         let s = Duration::from_secs;
         assert!(told.is_news("a", "refused", s(0)));
         assert!(!told.is_news("a", "refused", s(1)));

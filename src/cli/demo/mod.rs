@@ -26,7 +26,7 @@ use super::show::Paint;
 use crate::api::Report;
 use crate::measure::Utc;
 use crate::uplink::Broker;
-use crate::uplink::audit::{self, ConsumerSettings, Heard, Judge, Verdict};
+use crate::uplink::audit::{self, AuditReport, ConsumerSettings, Heard, Judge};
 use agent::Agent;
 use plant::Plant;
 use screen::Scene;
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     Ok(if verdict.passes() { Exit::Fine } else { Exit::Wrong })
 }
 
-async fn play(arguments: &Arguments) -> Result<Verdict> {
+async fn play(arguments: &Arguments) -> Result<AuditReport> {
     let directory = tempfile::Builder::new().prefix("v2g-edge-demo-").tempdir().context("no temporary directory")?;
     let broker = broker::start().await.context("the demo's MQTT broker cannot be started")?;
     let wan = Wan::lay(broker).await.context("no loopback port is free")?;
@@ -95,7 +95,7 @@ async fn play(arguments: &Arguments) -> Result<Verdict> {
     drop(stage);
     consumer.await.context("the consumer failed")??;
 
-    View::verdict(arguments.json, &verdict);
+    View::report(arguments.json, &verdict);
     if arguments.keep {
         let kept = directory.keep();
         eprintln!("kept: {}", kept.display());
@@ -124,7 +124,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn perform(&mut self) -> Result<Verdict> {
+    async fn perform(&mut self) -> Result<AuditReport> {
         self.agent.start()?;
         let mut chapter = Chapter::Live;
         self.view.chapter(chapter);
@@ -155,7 +155,7 @@ impl Stage {
             self.take(told);
         }
         self.draw(chapter, self.start.elapsed());
-        Ok(self.judge.verdict())
+        Ok(self.judge.report())
     }
 
     fn enter(&mut self, chapter: Chapter) -> Result<()> {
@@ -263,7 +263,7 @@ impl View {
         }
     }
 
-    fn verdict(json: bool, verdict: &Verdict) {
+    fn report(json: bool, verdict: &AuditReport) {
         if json {
             println!("{}", json!({ "verdict": verdict }));
         } else {

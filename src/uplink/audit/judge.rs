@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::parts::Parts;
-use super::verdict::{GatewayVerdict, Latency, Span, Verdict};
+use super::report::{AuditReport, GatewayReport, Latency, Span};
 use crate::uplink::wire::read::{self, Field, Line};
 
 /// The malformed messages that are told in words.
@@ -51,7 +51,7 @@ struct Gateway {
     last_history_ns: i64,
     /// Numbers heard live, to tell where the replay must end.
     live_starts: BTreeSet<u64>,
-    counts: GatewayVerdict,
+    counts: GatewayReport,
 }
 
 /// A batch whose form is right.
@@ -114,11 +114,11 @@ impl Judge {
 
     /// The findings so far.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        let gateways: BTreeMap<String, GatewayVerdict> =
-            self.gateways.iter().map(|(name, gateway)| (name.clone(), gateway.verdict(self.last_ns))).collect();
-        Verdict {
-            passes: !gateways.is_empty() && self.malformed_count == 0 && gateways.values().all(GatewayVerdict::passes),
+    pub fn report(&self) -> AuditReport {
+        let gateways: BTreeMap<String, GatewayReport> =
+            self.gateways.iter().map(|(name, gateway)| (name.clone(), gateway.report(self.last_ns))).collect();
+        AuditReport {
+            passes: !gateways.is_empty() && self.malformed_count == 0 && gateways.values().all(GatewayReport::passes),
             gateways,
             malformed: self.malformed.clone(),
             malformed_count: self.malformed_count,
@@ -218,7 +218,7 @@ impl Gateway {
             && self.live_starts.contains(&(span.to + 1))
     }
 
-    fn verdict(&self, now_ns: i64) -> GatewayVerdict {
+    fn report(&self, now_ns: i64) -> GatewayReport {
         let mut verdict = self.counts.clone();
         let mut accounted = 0;
         let open: Vec<Span> =
@@ -306,12 +306,12 @@ mod tests {
         }
     }
 
-    fn judged(messages: impl IntoIterator<Item = Message>) -> GatewayVerdict {
+    fn judged(messages: impl IntoIterator<Item = Message>) -> GatewayReport {
         let mut judge = Judge::default();
         for message in messages {
             judge.take(&message);
         }
-        let verdict = judge.verdict();
+        let verdict = judge.report();
         assert!(verdict.malformed.is_empty(), "{:?}", verdict.malformed);
         assert_eq!(verdict.passes(), verdict.gateways["gw"].passes());
         verdict.gateways["gw"].clone()
@@ -384,7 +384,7 @@ mod tests {
         wrong.properties[2].1 = "8".to_owned();
         let mut judge = Judge::default();
         judge.take(&wrong);
-        let verdict = judge.verdict();
+        let verdict = judge.report();
         assert!(!verdict.passes() && verdict.malformed[0].contains("seq"), "{verdict}");
     }
 }

@@ -1,6 +1,6 @@
 //! A consumer at the broker that believes nothing but what arrives, and judges it.
 //!
-//! In: messages ([`consume`] brings them from a broker). Out: a [`Verdict`] per gateway, by identity alone: every
+//! In: messages ([`consume`] brings them from a broker). Out: a [`AuditReport`] per gateway, by identity alone: every
 //! `(epoch, seq)` from the first one heard on is there, or a gap event accounts for it; no identity has two contents,
 //! no content two identities.
 //!
@@ -8,9 +8,9 @@
 
 mod judge;
 mod parts;
+mod report;
 mod task;
-mod verdict;
 
 pub use judge::{Judge, Message};
+pub use report::{AuditReport, GatewayReport, Latency, Span};
 pub use task::{ConsumeError, ConsumerSettings, Heard, consume};
-pub use verdict::{GatewayVerdict, Latency, Span, Verdict};

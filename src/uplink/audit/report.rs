@@ -7,11 +7,11 @@ use serde::Serialize;
 
 /// All gateways.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Verdict {
+pub struct AuditReport {
     /// Whether nothing is missing and nothing is wrong.
     pub passes: bool,
     /// By name.
-    pub gateways: BTreeMap<String, GatewayVerdict>,
+    pub gateways: BTreeMap<String, GatewayReport>,
     /// Messages that are not batches of this wire version, in words; the first few.
     pub malformed: Vec<String>,
     /// How many there were.
@@ -23,7 +23,7 @@ pub struct Verdict {
 
 /// One gateway.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct GatewayVerdict {
+pub struct GatewayReport {
     /// Different entries heard.
     pub entries: u64,
     /// Measured values in them.
@@ -74,7 +74,7 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-impl Verdict {
+impl AuditReport {
     /// Whether nothing is missing and nothing is wrong.
     #[must_use]
     pub fn passes(&self) -> bool {
@@ -82,7 +82,7 @@ impl Verdict {
     }
 }
 
-impl GatewayVerdict {
+impl GatewayReport {
     /// Whether nothing is missing and nothing is wrong.
     #[must_use]
     pub fn passes(&self) -> bool {
@@ -96,7 +96,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl fmt::Display for GatewayVerdict {
+impl fmt::Display for GatewayReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let range = self.seq.map_or_else(String::new, |seq| format!(", numbers {seq}"));
         writeln!(
@@ -137,7 +137,7 @@ impl fmt::Display for GatewayVerdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AuditReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (gateway, verdict) in &self.gateways {
             writeln!(f, "{gateway}: {}", if verdict.passes() { "complete" } else { "NOT COMPLETE" })?;

@@ -10,7 +10,7 @@ use super::judge::Message;
 use crate::measure::Utc;
 use crate::tls::TlsFiles;
 use crate::uplink::backoff;
-use crate::uplink::client::{Connection, Dial, Happened};
+use crate::uplink::client::{ConnectOptions, Connection, ConnectionEvent};
 use crate::uplink::settings::{Broker, Login};
 
 /// The broker keeps what is sent while the consumer is away for this long.
@@ -69,7 +69,7 @@ pub async fn consume(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ConsumeError> {
     let client_id = format!("v2g-edge-audit-{:08x}", RandomState::new().hash_one(0_u8) >> 32);
-    let dial = Dial {
+    let options = ConnectOptions {
         broker: &settings.broker,
         interface: None,
         tls: settings.tls.as_ref(),
@@ -83,7 +83,7 @@ pub async fn consume(
     };
     let (mut ever, mut failures) = (false, 0);
     loop {
-        let why = match Connection::dial(&dial) {
+        let why = match Connection::open(&options) {
             Err(loss) => loss,
             Ok(mut connection) => loop {
                 let happened = tokio::select! {
@@ -91,7 +91,7 @@ pub async fn consume(
                     _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 };
                 let heard = match happened {
-                    Happened::Connected(accepted) => {
+                    ConnectionEvent::Connected(accepted) => {
                         let blind = ever && !accepted.session_present;
                         (ever, failures) = (true, 0);
                         for (id, topic) in (1..).zip(["telemetry", "history", "state"]) {
@@ -100,14 +100,14 @@ pub async fn consume(
                         }
                         if blind { Heard::Blind } else { Heard::Listening }
                     }
-                    Happened::Message(publish) => Heard::Message(Message {
+                    ConnectionEvent::Message(publish) => Heard::Message(Message {
                         topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                         payload: publish.payload.to_vec(),
                         properties: publish.properties.map(|p| p.user_properties).unwrap_or_default(),
                         received_ns: wall().0,
                     }),
-                    Happened::Lost(loss) => break loss,
-                    Happened::Answered(..) | Happened::Heard => continue,
+                    ConnectionEvent::Lost(loss) => break loss,
+                    ConnectionEvent::Answered(..) | ConnectionEvent::Heard => continue,
                 };
                 if tell.send(heard).await.is_err() {
                     return Ok(());

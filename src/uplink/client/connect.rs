@@ -33,7 +33,7 @@ pub(in crate::uplink) async fn probe(
     files: Option<TlsFiles>,
 ) -> Result<(), Loss> {
     let config = if broker.tls { Some(client_config(&broker, files.as_ref())?) } else { None };
-    match timeout(CONNECT_WITHIN, reach(&broker, interface.as_deref(), config.as_ref())).await {
+    match timeout(CONNECT_WITHIN, connect(&broker, interface.as_deref(), config.as_ref())).await {
         Ok(reached) => reached.map(drop),
         Err(_) => Err(late(&broker)),
     }
@@ -48,7 +48,7 @@ pub(super) fn late(broker: &Broker) -> Loss {
 }
 
 /// Looks the name up, connects, and makes TLS of it, and WebSocket of that.
-pub(super) async fn reach(
+pub(super) async fn connect(
     broker: &Broker,
     interface: Option<&str>,
     tls: Option<&Arc<ClientConfig>>,
@@ -110,7 +110,7 @@ async fn first(addresses: Vec<SocketAddr>, interface: Option<&str>) -> Result<Tc
         let interface = interface.map(str::to_owned);
         tries.spawn(async move {
             sleep(delay).await;
-            connect(address, interface.as_deref()).await
+            connect_tcp(address, interface.as_deref()).await
         });
     }
     let mut last = Loss::new("the name has no address", "check [uplink] brokers, and the box's DNS");
@@ -124,7 +124,7 @@ async fn first(addresses: Vec<SocketAddr>, interface: Option<&str>) -> Result<Tc
     Err(last)
 }
 
-async fn connect(address: SocketAddr, interface: Option<&str>) -> Result<TcpStream, Loss> {
+async fn connect_tcp(address: SocketAddr, interface: Option<&str>) -> Result<TcpStream, Loss> {
     let refused = |error: &io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::ConnectionRefused => "is the broker running, and is the port right?",

@@ -1,8 +1,8 @@
 //! One connection to a broker, from the name in the plan to its end: MQTT 5 in rumqttc's packets, over TCP or TLS, and
 //! over WebSocket on either.
 //!
-//! In: [`Dial`], then messages with the packet ids that the session gives them. Out: [`Happened`], in order; the last is
-//! always [`Happened::Lost`].
+//! In: [`ConnectOptions`], then messages with the packet ids that the session gives them. Out: [`ConnectionEvent`], in order; the last is
+//! always [`ConnectionEvent::Lost`].
 //!
 //! rumqttc's own event loop is not used. It was measured and read to swallow messages when a wait for it is cancelled, to
 //! stop all traffic when acknowledgements come out of order or one is withheld, to break the connection at a repeated
@@ -15,9 +15,9 @@
 //! - Reading and writing never wait for each other; silence is noticed within the keep-alive, also behind a full socket.
 //! - At most 64 KiB wait to be written here, then nothing more is taken out of the queue of orders.
 
+mod connect;
 mod keep_alive;
 mod packet;
-mod reach;
 mod task;
 mod websocket;
 
@@ -33,7 +33,7 @@ use super::reason::Reason;
 use super::settings::{Broker, Login};
 use super::wire::{Batch, CONTENT_TYPE};
 use crate::tls::{self, TlsFiles};
-pub(super) use reach::probe;
+pub(super) use connect::probe;
 
 /// TCP, TLS, WebSocket and CONNACK together may take this long.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ const WORDS_MAX: usize = 200;
 
 /// What happened on the connection.
 #[derive(Debug)]
-pub(super) enum Happened {
+pub(super) enum ConnectionEvent {
     /// The broker has accepted us.
     Connected(Box<Accepted>),
     /// The message with this packet id was answered with this code, and with the broker's own words.
@@ -99,7 +99,7 @@ impl Loss {
         Self { what: what.into(), remedy: remedy.into(), code: None, server: None }
     }
 
-    /// The broker's answer to our CONNECT, or its goodbye.
+    /// The broker's answer to our CONNECT, or its DISCONNECT.
     fn told(what: &str, code: u8, why: Option<&str>, server: Option<String>) -> Self {
         let reason = Reason::of(code);
         let named = server.as_deref().map_or_else(String::new, |server| format!(", it names {}", words(server)));
@@ -120,7 +120,7 @@ pub(super) fn quoted(why: Option<&str>) -> String {
 }
 
 /// How a connection is made.
-pub(super) struct Dial<'a> {
+pub(super) struct ConnectOptions<'a> {
     pub(super) broker: &'a Broker,
     /// The network interface to leave by; `None` for the system's choice.
     pub(super) interface: Option<&'a str>,
@@ -142,7 +142,7 @@ pub(super) struct Dial<'a> {
 #[derive(Debug)]
 pub(super) struct Connection {
     orders: mpsc::Sender<Order>,
-    events: mpsc::Receiver<Happened>,
+    events: mpsc::Receiver<ConnectionEvent>,
     carrier: JoinHandle<()>,
 }
 
@@ -151,7 +151,7 @@ pub(super) struct Connection {
 enum Order {
     Publish(packet::Outgoing),
     Subscribe(u16, String),
-    Goodbye,
+    Disconnect,
 }
 
 /// All that the carrier needs, read from disk and owned.
@@ -174,31 +174,31 @@ pub(super) struct Unsent;
 
 impl Connection {
     /// Begins to connect. What comes of it is told by [`Self::happened`].
-    pub(super) fn dial(dial: &Dial<'_>) -> Result<Self, Loss> {
-        let tls = if dial.broker.tls { Some(client_config(dial.broker, dial.tls)?) } else { None };
+    pub(super) fn open(options: &ConnectOptions<'_>) -> Result<Self, Loss> {
+        let tls = if options.broker.tls { Some(client_config(options.broker, options.tls)?) } else { None };
         let unreadable = |error: tls::TlsError| Loss::new(error.to_string(), MEND);
         let login =
-            dial.login.map(|login| tls::password(&login.password_file).map(|word| (login.username.clone(), word)));
+            options.login.map(|login| tls::password(&login.password_file).map(|word| (login.username.clone(), word)));
         let call = Call {
-            broker: dial.broker.clone(),
-            interface: dial.interface.map(str::to_owned),
+            broker: options.broker.clone(),
+            interface: options.interface.map(str::to_owned),
             tls,
             login: login.transpose().map_err(unreadable)?,
-            client_id: dial.client_id.to_owned(),
-            keep_alive: dial.keep_alive.max(Duration::from_secs(1)),
-            will: dial.will.clone(),
-            will_retained: dial.will_retained,
-            session_kept: dial.session_kept,
+            client_id: options.client_id.to_owned(),
+            keep_alive: options.keep_alive.max(Duration::from_secs(1)),
+            will: options.will.clone(),
+            will_retained: options.will_retained,
+            session_kept: options.session_kept,
         };
-        // Room for the window, the documents and the goodbye: handing over never waits.
-        let (orders, taken) = mpsc::channel(usize::from(dial.in_flight_max) + 16);
+        // Room for the window, the documents and the DISCONNECT: handing over never waits.
+        let (orders, taken) = mpsc::channel(usize::from(options.in_flight_max) + 16);
         let (tell, events) = mpsc::channel(EVENTS_MAX);
         Ok(Self { orders, events, carrier: tokio::spawn(task::carry(call, taken, tell)) })
     }
 
-    /// What happens next. After [`Happened::Lost`] nothing more does. Cancel-safe.
-    pub(super) async fn happened(&mut self) -> Happened {
-        let ended = || Happened::Lost(Loss::new("the connection has ended", "nothing; the gateway tries again"));
+    /// What happens next. After [`ConnectionEvent::Lost`] nothing more does. Cancel-safe.
+    pub(super) async fn happened(&mut self) -> ConnectionEvent {
+        let ended = || ConnectionEvent::Lost(Loss::new("the connection has ended", "nothing; the gateway tries again"));
         self.events.recv().await.unwrap_or_else(ended)
     }
 
@@ -231,8 +231,8 @@ impl Connection {
     }
 
     /// Says DISCONNECT after all that was handed over before, and ends.
-    pub(super) fn goodbye(&self) -> Result<(), Unsent> {
-        self.order(Order::Goodbye)
+    pub(super) fn disconnect(&self) -> Result<(), Unsent> {
+        self.order(Order::Disconnect)
     }
 
     fn order(&self, order: Order) -> Result<(), Unsent> {

@@ -115,7 +115,7 @@ fn read(frame: BytesMut, header: usize) -> Result<Incoming, Malformed> {
         14 => {
             let code = body.first().copied().unwrap_or(0);
             let properties = whole(frame).and_then(|packet| match packet {
-                Packet::Disconnect(goodbye) => goodbye.properties,
+                Packet::Disconnect(disconnect) => disconnect.properties,
                 _ => None,
             });
             let (why, server) = properties.map_or((None, None), |p| (p.reason_string, p.server_reference));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_is_read_with_and_without_a_reason() {
+    fn a_disconnect_is_read_with_and_without_a_reason() {
         let code = |bytes: &[u8]| match one(bytes) {
             Ok(Some(Incoming::Disconnect { code, server, .. })) => (code, server),
             other => panic!("{other:?}"),

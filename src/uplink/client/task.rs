@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::connect::{Duplex, connect, io_loss, late, told};
 use super::keep_alive::{KeepAlive, Need};
 use super::packet::{self, Answer, Incoming, Introduction};
-use super::reach::{Duplex, io_loss, late, reach, told};
-use super::{Accepted, CONNECT_WITHIN, Call, Happened, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S};
+use super::{Accepted, CONNECT_WITHIN, Call, ConnectionEvent, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S};
 use crate::uplink::reason::Reason;
 
 /// What may wait to be written: about four windows of a depot, and a bound on what is copied at once.
@@ -23,19 +23,19 @@ const READ_BYTES: usize = 8 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Connects and carries until the connection ends, and tells why it did.
-pub(super) async fn carry(call: Call, orders: mpsc::Receiver<Order>, tell: mpsc::Sender<Happened>) {
+pub(super) async fn carry(call: Call, orders: mpsc::Receiver<Order>, tell: mpsc::Sender<ConnectionEvent>) {
     let loss = match timeout(CONNECT_WITHIN, Line::open(&call)).await {
         Err(_) => late(&call.broker),
         Ok(Err(loss)) => loss,
         Ok(Ok((line, accepted))) => {
-            if tell.send(Happened::Connected(Box::new(accepted))).await.is_err() {
+            if tell.send(ConnectionEvent::Connected(Box::new(accepted))).await.is_err() {
                 return;
             }
             line.run(orders, &tell).await
         }
     };
     // Whoever is not there any more does not want to know.
-    let _ = tell.send(Happened::Lost(loss)).await;
+    let _ = tell.send(ConnectionEvent::Lost(loss)).await;
 }
 
 /// An open connection.
@@ -54,7 +54,7 @@ impl Line {
     /// TCP, TLS, WebSocket, CONNECT, CONNACK.
     async fn open(call: &Call) -> Result<(Self, Accepted), Loss> {
         let start = Instant::now();
-        let stream = reach(&call.broker, call.interface.as_deref(), call.tls.as_ref()).await?;
+        let stream = connect(&call.broker, call.interface.as_deref(), call.tls.as_ref()).await?;
         let (mut reader, mut writer) = split(stream);
         let (mut incoming, mut out) = (BytesMut::new(), BytesMut::new());
         introduce(call, &mut out)?;
@@ -71,7 +71,7 @@ impl Line {
             }
             match packet::next(&mut incoming, INCOMING_BYTES_MAX) {
                 Ok(Some(Incoming::ConnAck(answer))) => break answer,
-                Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(goodbye(code, why, server)),
+                Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(disconnected(code, why, server)),
                 Ok(Some(_)) => return Err(stranger("another packet came before CONNACK")),
                 Err(malformed) => return Err(stranger(&malformed.to_string())),
                 Ok(None) => {}
@@ -90,7 +90,7 @@ impl Line {
     }
 
     /// Until the end, which it answers.
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>, tell: &mpsc::Sender<Happened>) -> Loss {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, tell: &mpsc::Sender<ConnectionEvent>) -> Loss {
         let (mut unflushed, mut closing) = (false, false);
         if let Err(loss) = self.take(tell).await {
             return loss;
@@ -109,7 +109,7 @@ impl Line {
             };
             let (writing, room) = (!self.out.is_empty(), self.out.len() < OUT_BYTES_MAX);
             if closing && !writing && !unflushed {
-                // What a broker does after our goodbye is its own affair.
+                // What a broker does after our DISCONNECT is its own affair.
                 let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
                 return Loss::new("we have said goodbye", "nothing");
             }
@@ -134,7 +134,7 @@ impl Line {
                     let now = start.elapsed();
                     let mut next = order;
                     while let Some(order) = next {
-                        closing = matches!(order, Order::Goodbye);
+                        closing = matches!(order, Order::Disconnect);
                         self.write(order);
                         // What is ready goes out together.
                         next = if closing || self.out.len() >= OUT_BYTES_MAX { None } else { orders.try_recv().ok() };
@@ -156,7 +156,7 @@ impl Line {
                 packet::publish(&mut self.out, message).map_err(|_| id)
             }
             Order::Subscribe(id, filter) => packet::subscribe(&mut self.out, id, &filter).map_err(|_| id),
-            Order::Goodbye => {
+            Order::Disconnect => {
                 packet::disconnect(&mut self.out);
                 Ok(())
             }
@@ -168,21 +168,21 @@ impl Line {
     }
 
     /// Tells all whole packets that have come in.
-    async fn take(&mut self, tell: &mpsc::Sender<Happened>) -> Result<(), Loss> {
+    async fn take(&mut self, tell: &mpsc::Sender<ConnectionEvent>) -> Result<(), Loss> {
         loop {
             let happened = match packet::next(&mut self.incoming, INCOMING_BYTES_MAX) {
                 Ok(None) => return Ok(()),
                 Err(malformed) => return Err(stranger(&malformed.to_string())),
-                Ok(Some(Incoming::PubAck { id, code, why })) => Happened::Answered(id, code, why),
+                Ok(Some(Incoming::PubAck { id, code, why })) => ConnectionEvent::Answered(id, code, why),
                 Ok(Some(Incoming::Publish(publish))) => {
                     if publish.pkid != 0 {
                         packet::puback(&mut self.out, publish.pkid);
                     }
-                    Happened::Message(publish)
+                    ConnectionEvent::Message(publish)
                 }
-                Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(goodbye(code, why, server)),
+                Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(disconnected(code, why, server)),
                 Ok(Some(Incoming::ConnAck(_))) => return Err(stranger("a second CONNACK")),
-                Ok(Some(Incoming::Other)) => Happened::Heard,
+                Ok(Some(Incoming::Other)) => ConnectionEvent::Heard,
             };
             if tell.send(happened).await.is_err() {
                 return Err(Loss::new("nobody listens any more", "nothing"));
@@ -243,7 +243,7 @@ async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -
     let heard = timeout(LAST_WORDS, async {
         loop {
             match packet::next(&mut buffer, INCOMING_BYTES_MAX) {
-                Ok(Some(Incoming::Disconnect { code, why, server })) => return Some(goodbye(code, why, server)),
+                Ok(Some(Incoming::Disconnect { code, why, server })) => return Some(disconnected(code, why, server)),
                 Ok(Some(Incoming::ConnAck(answer))) if answer.code != 0 => {
                     let what = "the broker refuses the connection";
                     return Some(Loss::told(what, answer.code, answer.why.as_deref(), answer.server));
@@ -262,7 +262,7 @@ async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -
     heard.await.ok().flatten().unwrap_or_else(|| io_loss(error))
 }
 
-fn goodbye(code: u8, why: Option<String>, server: Option<String>) -> Loss {
+fn disconnected(code: u8, why: Option<String>, server: Option<String>) -> Loss {
     Loss::told("the broker ended the session", code, why.as_deref(), server)
 }
 

@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Error as WsError, Message, error::ProtocolError};
 
-use super::reach::{Duplex, io_loss};
+use super::connect::{Duplex, io_loss};
 use super::{INCOMING_BYTES_MAX, Loss, quoted, words};
 use crate::uplink::settings::Broker;
 
