@@ -18,7 +18,7 @@ pub use task::{ApiServer, DoorError};
 use serde::{Deserialize, Serialize};
 
 use crate::health::Status;
-use crate::journal::{Forgotten, Inventory};
+use crate::journal::{Inventory, Purged};
 use crate::measure::ClockTrust;
 use crate::spec::{GatewayId, SiteId};
 
@@ -46,7 +46,7 @@ pub enum Response {
     /// To [`Request::Journal`].
     Journal(Box<Inventory>),
     /// To [`Request::Forget`]: what was given up. The next window tells it.
-    Forgotten(Forgotten),
+    Forgotten(Purged),
     /// The request could not be understood, is not for who asked, or cannot be answered now.
     Refused {
         /// Why, and what can be asked.

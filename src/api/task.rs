@@ -125,7 +125,7 @@ impl<F: Fn() -> Report + Sync> Driver<F> {
             Request::Forget { .. } if caller.is_none_or(|uid| uid != 0 && uid != self.owner) => {
                 Response::Refused { why: "only root and the agent's own user may give up entries; use sudo".to_owned() }
             }
-            Request::Forget { older_than_s } => match self.journal.forget(Duration::from_secs(older_than_s)).await {
+            Request::Forget { older_than_s } => match self.journal.purge(Duration::from_secs(older_than_s)).await {
                 Some(forgotten) => Response::Forgotten(forgotten),
                 None => Response::Refused { why: BUSY.to_owned() },
             },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::WhenFull;
-use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, Limits, Verdict, Words};
+use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, Settlement, WriterContext};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
 use crate::journal::disk::entry::{self, Encoded};
@@ -27,14 +27,14 @@ pub fn encode(window: &Window) -> Vec<u8> {
 
 /// A run of entries as the journal compresses it; as it is, if that is not shorter.
 #[must_use]
-pub fn squeeze(body: Vec<u8>) -> Vec<u8> {
-    crate::journal::disk::squeeze::squeeze(&body).unwrap_or(body)
+pub fn compress(body: Vec<u8>) -> Vec<u8> {
+    crate::journal::disk::compress::compress(&body).unwrap_or(body)
 }
 
 /// A journal in the hands of its caller.
 #[derive(Debug)]
 pub struct Ring {
-    heart: Heart<SledStore>,
+    core: JournalCore<SledStore>,
 }
 
 impl Ring {
@@ -57,16 +57,16 @@ impl Ring {
             segment_bytes: SEGMENT_BYTES,
             segment_chunks: SEGMENT_CHUNKS,
         };
-        let words = Words { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
-        Self { heart: Heart::new(Some(store), limits, words, start) }
+        let context = WriterContext { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
+        Self { core: JournalCore::new(Some(store), limits, context, start) }
     }
 
     /// Takes an encoded window.
     pub fn append(&mut self, record: &[u8], points: u64) {
-        let seq = self.heart.next;
-        self.heart.next += 1;
+        let seq = self.core.next;
+        self.core.next += 1;
         let encoded = Encoded { bytes: record.to_vec(), points, tells_loss: false, utc: None };
-        self.heart.keep(seq, encoded, Duration::ZERO);
+        self.core.keep(seq, encoded, Duration::ZERO);
     }
 
     /// Makes durable what was taken, as the agent does when it is due: in a burst the last megabyte is left to the disk, and
@@ -75,35 +75,35 @@ impl Ring {
     /// # Panics
     /// If the disk fails.
     pub fn commit(&mut self, now: Duration) {
-        self.heart.commit_on(now);
-        assert!(self.heart.trouble().is_none(), "{:?}", self.heart.trouble());
+        self.core.commit_on(now);
+        assert!(self.core.trouble().is_none(), "{:?}", self.core.trouble());
     }
 
     /// Bounds and cursor.
-    pub fn tend(&mut self, now: Duration) {
-        self.heart.tend(now);
+    pub fn maintain(&mut self, now: Duration) {
+        self.core.maintain(now);
     }
 
     /// The next entries, read from the disk.
     pub fn lease(&mut self, entries_max: usize) -> Vec<Arc<Entry>> {
-        self.heart.lease(Lane::History, entries_max)
+        self.core.lease(Lane::History, entries_max)
     }
 
     /// The broker has it.
     pub fn acknowledge(&mut self, seq: Seq) {
-        self.heart.settle(Verdict::Acknowledged(seq));
+        self.core.settle(Settlement::Acknowledged(seq));
     }
 
     /// Bytes of all segments on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.heart.segments.iter().map(|segment| segment.bytes).sum()
+        self.core.segments.iter().map(|segment| segment.bytes).sum()
     }
 
     /// Bytes of frames given to the database.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.heart.bytes_written
+        self.core.bytes_written
     }
 
     /// Ends in order.
@@ -111,6 +111,6 @@ impl Ring {
     /// # Panics
     /// If the disk fails.
     pub fn close(mut self, now: Duration) {
-        self.heart.close(None, now).expect("the disk works");
+        self.core.close(None, now).expect("the disk works");
     }
 }

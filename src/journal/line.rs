@@ -1,4 +1,4 @@
-//! The doors of the journal: how others append, lease and give their verdict, without ever waiting for a disk.
+//! How others append, lease and settle, without ever waiting for a disk.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Settings, Tide};
+use super::{Progress, Settings};
 use crate::health::StatusBoard;
-use crate::journal::core::epoch::Life;
-use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, LEASES_MAX, Limits, Verdict, Words};
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::journal_core::{
+    COMMIT_BYTES_MAX, JournalCore, LEASES_MAX, Limits, Settlement, WriterContext,
+};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::core::wear::Wear;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
 use crate::journal::disk::store::{Record, Store, StoreError};
-use crate::journal::offline::mend::Forgotten;
+use crate::journal::offline::repair::Purged;
 use crate::journal::report::Inventory;
 use crate::journal::task::{self, Command};
 use crate::measure::{BootId, Entry, Epoch, Identity, Schema, Seq, Stamp, Window};
@@ -91,14 +93,14 @@ pub struct Journal {
     previous_ended_clean: Option<bool>,
 }
 
-/// A door for one task. Cheap to clone.
+/// A handle for one task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JournalHandle {
     line: Line,
-    tide: watch::Receiver<Tide>,
+    progress: watch::Receiver<Progress>,
 }
 
-/// The way to the thread. It has room for every verdict that can be on its way, so that giving one never fails.
+/// The way to the thread. It has room for every settlement that can be on its way, so that giving one never fails.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     pub(super) commands: SyncSender<Command>,
@@ -131,7 +133,8 @@ impl Journal {
             segment_bytes: SEGMENT_BYTES.min(settings.bytes_max / 4),
             segment_chunks: SEGMENT_CHUNKS,
         };
-        let life = |epoch| Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: true };
+        let meta =
+            |epoch| JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: true };
         let opened = open_store(&settings, &schema, boot, now)?;
         let (store, start, trouble) = match opened {
             Ok((store, start)) => (Some(store), start, None),
@@ -141,18 +144,18 @@ impl Journal {
             }
         };
         let (epoch, previous_ended_clean) = (start.epoch, start.previous_ended_clean);
-        let life = life(epoch);
-        let words = Words { epoch, boot, schema: Arc::new(schema) };
+        let meta = meta(epoch);
+        let context = WriterContext { epoch, boot, schema: Arc::new(schema) };
         let bytes_max = limits.bytes_max;
         let wear = Wear::new(settings.bytes_per_day_max, settings.commit_interval);
         let dir = settings.dir.clone();
-        let mut heart = Heart::new(store, limits, words, start);
+        let mut core = JournalCore::new(store, limits, context, start);
         if let Some(text) = trouble {
             tracing::error!(
                 trouble = text,
                 "no journal on disk: entries wait in memory only, and a restart loses them"
             );
-            heart.without_medium(format!("entries wait in memory only: {text}"));
+            core.without_medium(format!("entries wait in memory only: {text}"));
         }
         facts.journal(|facts| {
             facts.epoch = Some(epoch);
@@ -161,17 +164,17 @@ impl Journal {
         });
 
         let (commands, orders) = sync_channel(WINDOWS_MAX + LEASES_MAX + REQUESTS_MAX);
-        let (tell, tide) = watch::channel(heart.tide());
+        let (tell, progress) = watch::channel(core.progress());
         let line = Line { commands, windows: Arc::default() };
-        let handle = JournalHandle { line: line.clone(), tide };
+        let handle = JournalHandle { line: line.clone(), progress };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || task::run(heart, life, (wear, dir), &orders, &line, &tell, &facts))
+            .spawn(move || task::run(core, meta, (wear, dir), &orders, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
         Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
     }
 
-    /// A door.
+    /// A handle.
     #[must_use]
     pub fn handle(&self) -> JournalHandle {
         self.handle.clone()
@@ -228,14 +231,14 @@ fn open_store(settings: &Settings, schema: &Schema, boot: BootId, now: Stamp) ->
         Err(Unusable::Locked) => return Err(OpenError::Held(settings.dir.clone())),
         Err(Unusable::Store(error)) => return Ok(Err(error)),
     };
-    let life = match store.load(Record::Life) {
-        Ok(bytes) => bytes.as_deref().and_then(Life::read),
+    let meta = match store.load(Record::Life) {
+        Ok(bytes) => bytes.as_deref().and_then(JournalMeta::read),
         Err(error) => return Ok(Err(error)),
     };
-    if let Some(life) = life
-        && (life.gateway != schema.gateway || life.site != schema.site)
+    if let Some(meta) = meta
+        && (meta.gateway != schema.gateway || meta.site != schema.site)
     {
-        return Err(OpenError::Foreign { dir: settings.dir.clone(), gateway: life.gateway, site: life.site });
+        return Err(OpenError::Foreign { dir: settings.dir.clone(), gateway: meta.gateway, site: meta.site });
     }
     Ok(recovery::start(&mut store, schema, boot, now).map(|start| (store, start)))
 }
@@ -296,16 +299,16 @@ impl JournalHandle {
     /// Gives up every complete segment of which all is older than this. The next window tells it as a gap; when that is
     /// durable it takes place. `None` if the journal is too busy or has ended: then nothing is given up. Cancel-safe in
     /// that what was ordered takes place, whoever listens.
-    pub async fn forget(&self, older_than: Duration) -> Option<Forgotten> {
+    pub async fn purge(&self, older_than: Duration) -> Option<Purged> {
         let (reply, done) = oneshot::channel();
-        self.ask(Command::Forget { older_than, reply });
+        self.ask(Command::Purge { older_than, reply });
         done.await.ok()
     }
 
-    /// What waits. Changes whenever something becomes leasable or a verdict comes in.
+    /// What waits. Changes whenever something becomes leasable or a lease is settled.
     #[must_use]
-    pub fn tide(&self) -> watch::Receiver<Tide> {
-        self.tide.clone()
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
     }
 
     /// Drops the question if there is no room; whoever asked sees its answer's sender dropped.
@@ -344,9 +347,9 @@ impl Lease {
         self.entry.identity.seq
     }
 
-    /// The broker has it: the journal may forget it.
+    /// The broker has it: the journal may let it go.
     pub fn acknowledge(mut self) {
-        self.settle(Verdict::Acknowledged(self.seq()));
+        self.settle(Settlement::Acknowledged(self.seq()));
     }
 
     /// The broker will never take it, for a reason of the entry's own: it becomes a gap that tells `code`.
@@ -354,20 +357,20 @@ impl Lease {
         let Entry { identity: Identity { epoch, seq }, window, .. } = &*self.entry;
         let identity = Identity { epoch: *epoch, seq: *seq };
         let (points, told) = (window.points(), window.gaps().collect());
-        self.settle(Verdict::Refused { identity, points, code, told });
+        self.settle(Settlement::Refused { identity, points, code, told });
     }
 
-    fn settle(&mut self, verdict: Verdict) {
+    fn settle(&mut self, settlement: Settlement) {
         self.settled = true;
-        // There is room for every lease's verdict; if the thread has ended, the next start has the entry again.
-        let _ = self.line.commands.try_send(Command::Verdict(verdict));
+        // There is room for every lease's settlement; if the thread has ended, the next start has the entry again.
+        let _ = self.line.commands.try_send(Command::Settlement(settlement));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.settled {
-            self.settle(Verdict::GivenBack(self.seq()));
+            self.settle(Settlement::GivenBack(self.seq()));
         }
     }
 }

@@ -14,23 +14,23 @@
 //!   can be leased. What a power cut takes is what was appended since the last commit.
 //! - **Every loss is told before it takes place.** Retention, damage and refusals leave a gap event in a later entry;
 //!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
-//! - **Same identity, same content**, in the words of its own time: each segment keeps the schema it was written under.
+//! - **Same identity, same content**, under the schema of its own time: each segment keeps the one it was written under.
 //!   The time belongs to the content. What was captured before the clock was set is resolved through the anchor of its
 //!   boot, or estimated if there is none, when it is first leased, and never changes from then on (see `times`). While
 //!   the clock of a boot cannot be right (before 2026, or behind what is known) its entries wait: for the anchor, or for
 //!   `time_wait` after the first connection. No two entries share a time.
 //! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
-//! - **Thinned, not lost.** With [`WhenFull::Thin`] the oldest entries that were never handed out become coarser before
+//! - **Downsampled, not lost.** With [`WhenFull::Thin`] the oldest entries that were never handed out become coarser before
 //!   any are dropped: a new segment under new numbers, made whole or not at all, whose first entry names what it stands
-//!   for (`thinning`, `coarse`). It is history: the lanes go by number, and its numbers are newer than its time. Of which
+//!   for (`downsampling`, `downsampler`). It is history: the lanes go by number, and its numbers are newer than its time. Of which
 //!   segments something was handed out is durable before it is, so that nothing goes out under two numbers.
 //! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; `free_min` of the file system left free, as
 //!   long as the journal has more than two segments; 4 MiB of entries in memory while the disk fails, and 1 MiB while
-//!   thinning; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
+//!   downsampling; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
 //! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
 //!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
 //!   in the next window say so. What such an entry tells or is may be undone by a restart: it then comes again, or may
-//!   be thinned. One that was written in a sync that failed may have survived, and waits for the medium if its time is
+//!   be downsampled. One that was written in a sync that failed may have survived, and waits for the medium if its time is
 //!   not sealed. Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
 //!
 //! # On disk
@@ -51,10 +51,10 @@
 //!
 //! # Who else may look
 //! A person, by `v2g-edge journal`: [`Archive`] reads the files without the database and without writing, [`repair`] and
-//! [`forget`] are short lives of their own under the same lock. A running agent answers by [`JournalHandle::inventory`].
+//! [`purge`] are short lives of their own under the same lock. A running agent answers by [`JournalHandle::inventory`].
 //!
 //! # What it does not do
-//! It does not know what a value means, or talk to a broker. When others fill the disk to the last byte before the next
+//! It does not know what a value means, and does not talk to a broker. When others fill the disk to the last byte before the next
 //! look at it (1 s), no loss can be told and so none takes place: it goes on from memory until there is space. A medium
 //! that lies about a sync cannot be helped; `store` has the fault model.
 //!
@@ -79,8 +79,8 @@ pub use self::core::lanes::Lane;
 pub use disk::sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
 pub use line::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
 pub use offline::archive::{Archive, ArchiveError, Place, View};
-pub use offline::mend::{Forgotten, MendError, Repaired, forget, repair};
-pub use offline::verify::{Finding, Verdict};
+pub use offline::repair::{Purged, RepairError, Repaired, purge, repair};
+pub use offline::verify::{Finding, VerifyReport};
 pub use report::{Inventory, SegmentFacts};
 
 use crate::measure::Seq;
@@ -120,9 +120,9 @@ pub enum WhenFull {
     RefuseNewest,
 }
 
-/// Where the water stands. Changes whenever something becomes leasable or a verdict comes in.
+/// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tide {
+pub struct Progress {
     /// The newest durable number.
     pub durable: Option<Seq>,
     /// Entries that the live lane could lease now.

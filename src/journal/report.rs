@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::journal::core::heart::Heart;
+use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::reader::Fetched;
 use crate::journal::disk::store::Store;
 use crate::measure::{ClockTrust, Epoch, Seq, Utc};
@@ -138,7 +138,7 @@ impl Inventory {
     }
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// All of it, as this life knows it. Reads two small files for each segment.
     pub(super) fn inventory(&mut self) -> Inventory {
         let mut segments = Vec::with_capacity(self.segments.len());
@@ -167,8 +167,8 @@ impl<S: Store> Heart<S> {
             _ => None,
         });
         let inventory = Inventory {
-            gateway: Some(self.words.schema.gateway.clone()),
-            site: Some(self.words.schema.site.clone()),
+            gateway: Some(self.context.schema.gateway.clone()),
+            site: Some(self.context.schema.site.clone()),
             next: Some(Seq(self.next)),
             quarantined: self.store.as_mut().map(Store::quarantined).unwrap_or_default(),
             oldest,

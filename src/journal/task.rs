@@ -1,4 +1,4 @@
-//! The thread that owns the medium: carries commands to the heart, and time.
+//! The thread that owns the medium: gives it commands and the time.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -8,28 +8,28 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::Tide;
+use super::Progress;
 use crate::health::StatusBoard;
-use crate::journal::core::epoch::Life;
-use crate::journal::core::heart::{Heart, Verdict};
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::journal_core::{JournalCore, Settlement};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
 use crate::journal::core::wear::{Counts, Rates, Wear};
 use crate::journal::disk::files;
 use crate::journal::disk::store::Store;
 use crate::journal::line::{Lease, Line, in_words};
-use crate::journal::offline::mend::Forgotten;
+use crate::journal::offline::repair::Purged;
 use crate::journal::report::Inventory;
 use crate::measure::{BootId, Stamp, Window};
 
 /// The longest sleep: bounds and the cursor are looked after this often.
-const TEND: Duration = Duration::from_millis(250);
+const MAINTAIN: Duration = Duration::from_millis(250);
 
 /// What others ask of the thread.
 #[derive(Debug)]
 pub(super) enum Command {
     Append(Box<Window>),
-    Verdict(Verdict),
+    Settlement(Settlement),
     Lease {
         lane: Lane,
         entries_max: usize,
@@ -38,9 +38,9 @@ pub(super) enum Command {
     GoLive(oneshot::Sender<()>),
     Commit(oneshot::Sender<()>),
     Inventory(oneshot::Sender<Inventory>),
-    Forget {
+    Purge {
         older_than: Duration,
-        reply: oneshot::Sender<Forgotten>,
+        reply: oneshot::Sender<Purged>,
     },
     Close(oneshot::Sender<Result<(), String>>),
     /// The owner was dropped: end as if killed.
@@ -49,44 +49,44 @@ pub(super) enum Command {
 
 /// Runs until it is told to close.
 pub(super) fn run<S: Store>(
-    heart: Heart<S>,
-    life: Life,
+    core: JournalCore<S>,
+    meta: JournalMeta,
     (wear, dir): (Wear, PathBuf),
     orders: &Receiver<Command>,
     line: &Line,
-    tell: &watch::Sender<Tide>,
+    tell: &watch::Sender<Progress>,
     facts: &StatusBoard,
 ) {
-    let mut desk = Desk { heart, life, wear, dir, line, end: None, start: Instant::now(), commit_ms: None };
+    let mut driver = Driver { core, meta, wear, dir, line, end: None, start: Instant::now(), commit_ms: None };
     loop {
-        let now = desk.start.elapsed();
-        let due = desk.heart.commit_at().map_or(TEND, |at| at.saturating_sub(now));
-        match orders.recv_timeout(due.min(TEND)) {
+        let now = driver.start.elapsed();
+        let due = driver.core.commit_at().map_or(MAINTAIN, |at| at.saturating_sub(now));
+        match orders.recv_timeout(due.min(MAINTAIN)) {
             Ok(Command::Close(reply)) => {
-                let closed = desk.close();
-                desk.note(facts);
+                let closed = driver.close();
+                driver.note(facts);
                 let _ = reply.send(closed);
                 return;
             }
             Ok(Command::Abandon) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(command) => desk.take(command),
+            Ok(command) => driver.take(command),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let now = desk.start.elapsed();
-        if desk.heart.commit_at().is_some_and(|at| at <= now) {
-            desk.commit(Heart::commit_on);
+        let now = driver.start.elapsed();
+        if driver.core.commit_at().is_some_and(|at| at <= now) {
+            driver.commit(JournalCore::commit_on);
         }
-        desk.heart.tend(desk.start.elapsed());
-        desk.count();
-        desk.note(facts);
-        let tide = desk.heart.tide();
-        tell.send_if_modified(|known| std::mem::replace(known, tide) != tide);
+        driver.core.maintain(driver.start.elapsed());
+        driver.count();
+        driver.note(facts);
+        let progress = driver.core.progress();
+        tell.send_if_modified(|known| std::mem::replace(known, progress) != progress);
     }
 }
 
-struct Desk<'a, S> {
-    heart: Heart<S>,
-    life: Life,
+struct Driver<'a, S> {
+    core: JournalCore<S>,
+    meta: JournalMeta,
     wear: Wear,
     dir: PathBuf,
     line: &'a Line,
@@ -96,32 +96,32 @@ struct Desk<'a, S> {
     commit_ms: Option<f64>,
 }
 
-impl<S: Store> Desk<'_, S> {
+impl<S: Store> Driver<'_, S> {
     fn take(&mut self, command: Command) {
         match command {
             Command::Append(window) => {
                 self.line.windows.fetch_sub(1, Ordering::Relaxed);
                 self.end = Some((window.boot, window.end));
-                self.heart.append(*window, self.start.elapsed());
+                self.core.append(*window, self.start.elapsed());
             }
-            Command::Verdict(verdict) => self.heart.settle(verdict),
+            Command::Settlement(settlement) => self.core.settle(settlement),
             Command::Lease { lane, entries_max, reply } => {
                 let lease = |entry| Lease::new(entry, lane, self.line.clone());
-                let leases = self.heart.lease(lane, entries_max).into_iter().map(lease).collect();
+                let leases = self.core.lease(lane, entries_max).into_iter().map(lease).collect();
                 // Nobody waits for it any more: dropped, the leases go back.
                 let _ = reply.send(leases);
             }
             Command::GoLive(reply) => {
-                self.heart.go_live();
+                self.core.go_live();
                 let _ = reply.send(());
             }
             Command::Commit(reply) => {
-                self.commit(Heart::commit);
+                self.commit(JournalCore::commit);
                 let _ = reply.send(());
             }
             Command::Inventory(reply) => {
                 let Rates { kept, written, device } = self.wear.rates();
-                let told = self.heart.inventory();
+                let told = self.core.inventory();
                 let _ = reply.send(Inventory {
                     growth_bytes_per_day: told.growth_bytes_per_day.or(kept),
                     written_bytes_per_day: written,
@@ -129,17 +129,17 @@ impl<S: Store> Desk<'_, S> {
                     ..told
                 });
             }
-            Command::Forget { older_than, reply } => {
+            Command::Purge { older_than, reply } => {
                 // Counted from the newest entry: that is now, unless the clock cannot be believed.
-                let _ = reply.send(self.heart.forget(older_than, None));
+                let _ = reply.send(self.core.purge(older_than, None));
             }
             Command::Close(_) | Command::Abandon => {}
         }
     }
 
-    fn commit(&mut self, commit: impl FnOnce(&mut Heart<S>, Duration)) {
+    fn commit(&mut self, commit: impl FnOnce(&mut JournalCore<S>, Duration)) {
         let before = self.start.elapsed();
-        commit(&mut self.heart, before);
+        commit(&mut self.core, before);
         self.commit_ms = Some((self.start.elapsed() - before).as_secs_f64() * 1e3);
     }
 
@@ -148,38 +148,38 @@ impl<S: Store> Desk<'_, S> {
         let now = self.start.elapsed();
         if self.wear.is_due(now) {
             let counts = Counts {
-                kept: self.heart.bytes_written,
-                commits: self.heart.commits,
+                kept: self.core.bytes_written,
+                commits: self.core.commits,
                 written: files::written_by_process(),
                 device: files::written_to_disk(&self.dir),
             };
-            self.heart.limits.commit_interval = self.wear.take(now, counts);
+            self.core.limits.commit_interval = self.wear.take(now, counts);
         }
     }
 
     fn close(&mut self) -> Result<(), String> {
         let now = self.start.elapsed();
-        self.heart.close(self.end, now).map_err(|error| in_words(&error))?;
-        match &mut self.heart.store {
-            Some(store) => recovery::save_life(store, &self.life).map_err(|error| in_words(&error)),
+        self.core.close(self.end, now).map_err(|error| in_words(&error))?;
+        match &mut self.core.store {
+            Some(store) => recovery::save_meta(store, &self.meta).map_err(|error| in_words(&error)),
             None => Ok(()),
         }
     }
 
     fn note(&self, facts: &StatusBoard) {
-        let heart = &self.heart;
-        let tide = heart.tide();
-        let (gaps, entries_lost, entries_thinned) = heart.losses.counts();
+        let core = &self.core;
+        let progress = core.progress();
+        let (gaps, entries_lost, entries_thinned) = core.losses.counts();
         let (rates, (planned, interval)) = (self.wear.rates(), self.wear.intervals());
         facts.journal(|facts| {
-            facts.durable = tide.durable;
-            facts.waiting_entries = tide.unacknowledged;
-            (facts.held_entries, facts.held_why) = heart.held();
-            facts.unsynced_entries = heart.next - 1 - heart.durable;
-            facts.bytes = heart.segments.iter().map(|segment| segment.bytes).sum();
-            facts.segments = heart.segments.len() as u64;
-            facts.commits = heart.commits;
-            facts.bytes_written = heart.bytes_written;
+            facts.durable = progress.durable;
+            facts.waiting_entries = progress.unacknowledged;
+            (facts.held_entries, facts.held_why) = core.held();
+            facts.unsynced_entries = core.next - 1 - core.durable;
+            facts.bytes = core.segments.iter().map(|segment| segment.bytes).sum();
+            facts.segments = core.segments.len() as u64;
+            facts.commits = core.commits;
+            facts.bytes_written = core.bytes_written;
             facts.commit_ms = self.commit_ms;
             facts.commit_interval_ms = interval.as_secs_f64() * 1e3;
             facts.commit_interval_planned_ms = planned.as_secs_f64() * 1e3;
@@ -189,7 +189,7 @@ impl<S: Store> Desk<'_, S> {
             facts.gaps = gaps;
             facts.entries_lost = entries_lost;
             facts.entries_thinned = entries_thinned;
-            facts.trouble = heart.trouble().map(str::to_owned);
+            facts.trouble = core.trouble().map(str::to_owned);
         });
     }
 }

@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::watch::ToldTroubles;
 use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
-use crate::journal::{JournalHandle, Lane, Lease, Tide};
+use crate::journal::{JournalHandle, Lane, Lease, Progress};
 use crate::measure::{EventKind, Stamp};
 use crate::tls::{self, Certificates, Fingerprint, TlsFiles};
 
@@ -50,7 +50,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let start = Instant::now();
-    let mut tide = journal.tide();
+    let mut progress = journal.progress();
     let heartbeat = surroundings.heartbeat.clone();
     let mut driver = Driver::new(settings, journal, surroundings, start);
     loop {
@@ -62,7 +62,7 @@ pub async fn run(
             driver.session.drain(start.elapsed() + driver.settings.drain);
         }
         driver.look_at_files(stamp);
-        let current = *tide.borrow_and_update();
+        let current = *progress.borrow_and_update();
         let waiting = driver.fill(current).await;
         let until = match driver.session.next(waiting, start.elapsed()) {
             Next::Connect(route) => {
@@ -90,7 +90,7 @@ pub async fn run(
         tokio::select! {
             happened = happened(&mut driver.connection) => driver.take(happened, clock()).await,
             found = found(&mut driver.probing) => driver.probed(found),
-            changed = tide.changed() => if changed.is_err() {
+            changed = progress.changed() => if changed.is_err() {
                 // The journal has ended: there is nothing more to deliver.
                 driver.end(clock()).await;
                 return;
@@ -323,10 +323,10 @@ impl Driver {
     }
 
     /// Sends what there is room for: our own documents, then entries by lane; answers whether live data still waits.
-    async fn fill(&mut self, tide: Tide) -> bool {
+    async fn fill(&mut self, progress: Progress) -> bool {
         self.empty_outbox();
-        let mut live_waits = tide.live_waiting > 0;
-        for (lane, waiting) in [(Lane::Live, tide.live_waiting), (Lane::History, tide.history_waiting)] {
+        let mut live_waits = progress.live_waiting > 0;
+        for (lane, waiting) in [(Lane::Live, progress.live_waiting), (Lane::History, progress.history_waiting)] {
             if waiting == 0 {
                 continue;
             }

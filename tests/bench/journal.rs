@@ -64,7 +64,7 @@ fn main() {
         told[store]["open"] = child("drain", store, &dir, 0);
         told[store]["churn"] = measure("churn", store, churn);
     }
-    told["squeezed"] = measure("append", "plain+zstd", append);
+    told["compressed"] = measure("append", "plain+zstd", append);
     told["noise"] = measure("noise", "ring", append);
     told["points"] = stores::points(&root.join("points"));
     let _ = std::fs::remove_dir_all(&root);
@@ -110,13 +110,13 @@ fn print(told: &Value) {
         );
     }
     let ring = |other: &str| number(&told["ring"]["append"]["per_s"]) / number(&told[other]["append"]["per_s"]);
-    let squeezed = number(&told["squeezed"]["per_s"]);
+    let compressed = number(&told["compressed"]["per_s"]);
     let mb_s = number(&told["plain"]["append"]["per_s"]) * number(&told["plain"]["append"]["entry_bytes"]) / 1e6;
     println!("this disk takes {mb_s:.0} MB/s in that way");
     println!("ring: {:.2} of the plain file, {:.2} of redb", ring("plain"), ring("redb"));
     println!(
-        "ring: {:.2} of a plain file with the same compression ({squeezed:.0} entries/s)",
-        number(&told["ring"]["append"]["per_s"]) / squeezed
+        "ring: {:.2} of a plain file with the same compression ({compressed:.0} entries/s)",
+        number(&told["ring"]["append"]["per_s"]) / compressed
     );
     println!(
         "ring, entries that nothing makes shorter: {:.0} entries/s, WA {:.2}",

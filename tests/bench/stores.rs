@@ -143,7 +143,7 @@ impl Log for Ring {
 
     fn commit(&mut self, now: Duration) {
         Self::commit(self, now);
-        self.tend(now);
+        self.maintain(now);
     }
 
     fn release(&mut self, count: usize, now: Duration) -> usize {
@@ -151,7 +151,7 @@ impl Log for Ring {
         for entry in &leased {
             self.acknowledge(entry.identity.seq);
         }
-        self.tend(now);
+        self.maintain(now);
         leased.len()
     }
 
@@ -243,7 +243,7 @@ struct Squeezed {
 
 impl Squeezed {
     fn put(&mut self) {
-        let chunk = v2g_edge::journal::bench::squeeze(std::mem::take(&mut self.chunk));
+        let chunk = v2g_edge::journal::bench::compress(std::mem::take(&mut self.chunk));
         self.plain.append(&chunk, 0);
     }
 }
@@ -372,7 +372,7 @@ pub(super) fn points(dir: &Path) -> Value {
             }
             now += Duration::from_millis(250) * group.len() as u32;
             ring.commit(now);
-            ring.tend(now);
+            ring.maintain(now);
         }
         told[format!("{name}:_frames,_bytes_a_point")] = json!(a_point(ring.written()));
         told[format!("{name}:_on_disk,_bytes_a_point")] = json!(a_point(ring.bytes()));

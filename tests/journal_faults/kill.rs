@@ -30,7 +30,7 @@ fn load(dir: &Path, from: u64) {
                 n += 1;
             }
             handle.commit().await;
-            let durable = handle.tide().borrow().durable.map_or(0, |seq| seq.0);
+            let durable = handle.progress().borrow().durable.map_or(0, |seq| seq.0);
             let trouble = facts.status().journal.trouble;
             assert_eq!(trouble, None);
             let mut out = std::io::stdout().lock();

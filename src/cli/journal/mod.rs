@@ -15,7 +15,7 @@ use super::{CONFIG, Exit};
 use crate::agent;
 use crate::api::{self, AskError, Request, Response};
 use crate::config;
-use crate::journal::{self, Archive, Forgotten, Inventory, Repaired, Settings, Verdict, View};
+use crate::journal::{self, Archive, Inventory, Purged, Repaired, Settings, VerifyReport, View};
 use crate::measure::{BootId, Stamp};
 
 #[derive(Debug, clap::Args)]
@@ -163,12 +163,12 @@ fn list(target: &Target, as_json: bool) -> Result<Exit> {
 }
 
 fn verify(target: &Target, as_json: bool) -> Result<Exit> {
-    let verdict: Verdict = Archive::open(&target.dir)?.verify()?;
-    let good = verdict.findings.is_empty();
+    let report: VerifyReport = Archive::open(&target.dir)?.verify()?;
+    let good = report.findings.is_empty();
     if as_json {
-        println!("{}", show::with(json!({ "ok": good, "journal": target.dir }), &verdict)?);
+        println!("{}", show::with(json!({ "ok": good, "journal": target.dir }), &report)?);
     } else {
-        print!("{}", show::verdict_text(target, &verdict));
+        print!("{}", show::verify_text(target, &report));
     }
     Ok(if good { Exit::Fine } else { Exit::Wrong })
 }
@@ -189,15 +189,15 @@ fn repair(target: &Target, as_json: bool) -> Result<Exit> {
 
 fn forget(target: &Target, older_than: Duration, as_json: bool) -> Result<Exit> {
     let asked = target.ask(Request::Forget { older_than_s: older_than.as_secs() })?;
-    let (view, forgotten): (View, Forgotten) = match asked {
-        Some(Response::Forgotten(forgotten)) => (View::Agent, forgotten),
+    let (view, purged): (View, Purged) = match asked {
+        Some(Response::Forgotten(purged)) => (View::Agent, purged),
         Some(_) => bail!("the agent answered something else; is another version running?"),
-        None => (View::Files, journal::forget(&target.dir, older_than, BootId(hal::boot_id()), now())?),
+        None => (View::Files, journal::purge(&target.dir, older_than, BootId(hal::boot_id()), now())?),
     };
     if as_json {
-        println!("{}", show::with(json!({ "view": view, "journal": target.dir }), &forgotten)?);
+        println!("{}", show::with(json!({ "view": view, "journal": target.dir }), &purged)?);
     } else {
-        print!("{}", show::forgotten_text(view, target, &forgotten));
+        print!("{}", show::purged_text(view, target, &purged));
     }
     Ok(Exit::Fine)
 }

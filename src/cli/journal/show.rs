@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::show::{Paint, bytes};
 use super::Target;
-use crate::journal::{Forgotten, Inventory, Repaired, Verdict, View};
+use crate::journal::{Inventory, Purged, Repaired, VerifyReport, View};
 
 /// More lives than this are summed up.
 const LIVES_SHOWN: usize = 5;
@@ -109,8 +109,8 @@ pub(super) fn list_text(view: View, target: &Target, inventory: &Inventory) -> S
     out
 }
 
-pub(super) fn verdict_text(target: &Target, verdict: &Verdict) -> String {
-    let Verdict { view, segments, chunks, entries, points, newer, incomplete, findings } = verdict;
+pub(super) fn verify_text(target: &Target, report: &VerifyReport) -> String {
+    let VerifyReport { view, segments, chunks, entries, points, newer, incomplete, findings } = report;
     let mut out = format!("{}, {}\n", target.dir.display(), view.as_str());
     out += &format!("{segments} segments, {chunks} chunks, {entries} entries with {points} values read\n");
     if *view == View::FilesBesideAgent {
@@ -160,8 +160,8 @@ pub(super) fn repaired_text(target: &Target, repaired: &Repaired) -> String {
     out + &format!("{entries_lost} entries are lost and told as a gap\n")
 }
 
-pub(super) fn forgotten_text(view: View, target: &Target, forgotten: &Forgotten) -> String {
-    let Forgotten { entries, segments, undated, counted_from } = forgotten;
+pub(super) fn purged_text(view: View, target: &Target, purged: &Purged) -> String {
+    let Purged { entries, segments, undated, counted_from } = purged;
     let mut out = format!("{}, {}\n", target.dir.display(), view.as_str());
     out += &match (segments, view) {
         (0, _) => "nothing is older; nothing was given up\n".to_owned(),

@@ -16,7 +16,7 @@ const BLIND: u64 = 1 << 52;
 
 /// What is known of the newest life: written before its first append, and again at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::journal) struct Life {
+pub(in crate::journal) struct JournalMeta {
     pub(in crate::journal) epoch: Epoch,
     pub(in crate::journal) gateway: GatewayId,
     pub(in crate::journal) site: SiteId,
@@ -24,7 +24,7 @@ pub(in crate::journal) struct Life {
     pub(in crate::journal) clean: bool,
 }
 
-impl Life {
+impl JournalMeta {
     pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
         record::write(MAGIC, self)
     }

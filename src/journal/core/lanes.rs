@@ -17,22 +17,22 @@ pub enum Lane {
     History,
 }
 
-/// The state of every number: settled, doomed (its loss is being told), passed over, leased, or waiting in a lane.
+/// The state of every number: settled, being dropped (its loss is being told), passed over, leased, or waiting in a lane.
 #[derive(Debug, Default)]
 pub(in crate::journal) struct Lanes {
     /// Acknowledged, or told as lost with the telling durable. Holds everything below the oldest segment.
     settled: Ranges,
     /// Given up, and the gap entry is not durable yet. Disjoint from `settled`.
-    doomed: Ranges,
+    dropping: Ranges,
     /// Cannot be read by this version; kept for one that can.
     passed: Ranges,
-    /// Handed out at least once and not settled; after a start all that may have been. Never thinned.
+    /// Handed out at least once and not settled; after a start all that may have been. Never downsampled.
     published: Ranges,
-    /// Above the floor, and history all the same: what was thinned. Emptied when the floor rises above it.
-    apart: Ranges,
+    /// Above the floor, and history all the same: what was downsampled. Emptied when the floor rises above it.
+    backfilled: Ranges,
     leased: BTreeMap<u64, Lane>,
     /// Entries of the live lane that came back: history, although not below the floor. At most as many as leases.
-    strays: BTreeSet<u64>,
+    requeued: BTreeSet<u64>,
     /// The first number of the live lane; `None` before the first connection.
     floor: Option<u64>,
     /// The next number that the live lane looks at.
@@ -53,14 +53,14 @@ impl Lanes {
     pub(in crate::journal) fn go_live(&mut self) {
         self.floor = Some(self.end);
         self.live_next = self.end;
-        self.strays.clear();
-        self.apart = Ranges::default();
+        self.requeued.clear();
+        self.backfilled = Ranges::default();
     }
 
     /// These are history, although they are new.
-    pub(in crate::journal) fn set_apart(&mut self, from: u64, to: u64) {
+    pub(in crate::journal) fn set_backfilled(&mut self, from: u64, to: u64) {
         if self.floor.is_some() {
-            self.apart.insert(from, to);
+            self.backfilled.insert(from, to);
         }
     }
 
@@ -83,7 +83,7 @@ impl Lanes {
         self.held_from.map_or(self.end, |from| from.min(self.end))
     }
 
-    /// The next number to lease. It stays the next one until it is taken, settled, doomed or passed over.
+    /// The next number to lease. It stays the next one until it is taken, settled, given up or passed over.
     pub(in crate::journal) fn next(&mut self, lane: Lane) -> Option<u64> {
         match lane {
             Lane::Live => self.next_live(),
@@ -95,7 +95,7 @@ impl Lanes {
     pub(in crate::journal) fn take(&mut self, number: u64, lane: Lane) {
         self.leased.insert(number, lane);
         self.published.insert(number, number);
-        self.strays.remove(&number);
+        self.requeued.remove(&number);
         if lane == Lane::Live {
             self.live_next = number + 1;
         }
@@ -112,23 +112,23 @@ impl Lanes {
         // Also one that came back before and was leased as history: it is above the floor all the same.
         let leased = self.leased.remove(&number).is_some();
         if leased {
-            self.stray(number);
+            self.requeue(number);
         }
     }
 
     /// These are given up: never leased again.
-    pub(in crate::journal) fn doom(&mut self, from: u64, to: u64) {
+    pub(in crate::journal) fn start_dropping(&mut self, from: u64, to: u64) {
         for (a, b) in self.settled.missing(from, to) {
-            self.doomed.insert(a, b);
+            self.dropping.insert(a, b);
         }
         self.leased.retain(|n, _| !(from..=to).contains(n));
-        self.strays.retain(|n| !(from..=to).contains(n));
+        self.requeued.retain(|n| !(from..=to).contains(n));
     }
 
     /// These need nothing more: acknowledged, or their loss is told durably.
     pub(in crate::journal) fn settle(&mut self, from: u64, to: u64) {
         self.settled.insert(from, to);
-        self.doomed.remove(from, to);
+        self.dropping.remove(from, to);
         self.passed.remove(from, to);
         self.published.remove(from, to);
     }
@@ -136,20 +136,20 @@ impl Lanes {
     /// This one cannot be read by this version of the agent.
     pub(in crate::journal) fn pass_over(&mut self, number: u64) {
         self.passed.insert(number, number);
-        self.strays.remove(&number);
+        self.requeued.remove(&number);
     }
 
-    /// What of `from..=to` still waits, leased or not: neither settled nor doomed.
+    /// What of `from..=to` still waits, leased or not: neither settled nor being dropped.
     pub(in crate::journal) fn waiting_in(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let open = self.settled.missing(from, to);
-        open.into_iter().flat_map(|(a, b)| self.doomed.missing(a, b)).collect()
+        open.into_iter().flat_map(|(a, b)| self.dropping.missing(a, b)).collect()
     }
 
     /// The first of `from..=to` that still waits and can be read by this version.
     pub(in crate::journal) fn readable_from(&self, mut from: u64, to: u64) -> Option<u64> {
         loop {
             let before = from;
-            for set in [&self.settled, &self.doomed, &self.passed] {
+            for set in [&self.settled, &self.dropping, &self.passed] {
                 from = set.next_outside(from);
             }
             if from == before {
@@ -162,14 +162,14 @@ impl Lanes {
     pub(in crate::journal) fn take_up(&mut self, number: u64) {
         self.passed.remove(number, number);
         if !self.settled.contains(number) {
-            self.stray(number);
+            self.requeue(number);
         }
     }
 
     /// The live lane is past it: it is history, also above the floor.
-    fn stray(&mut self, number: u64) {
-        if self.floor.is_some_and(|floor| number >= floor) && !self.apart.contains(number) {
-            self.strays.insert(number);
+    fn requeue(&mut self, number: u64) {
+        if self.floor.is_some_and(|floor| number >= floor) && !self.backfilled.contains(number) {
+            self.requeued.insert(number);
         }
     }
 
@@ -195,7 +195,7 @@ impl Lanes {
     /// Durable (or otherwise leasable) and not settled, with those on lease.
     pub(in crate::journal) fn waiting(&self) -> u64 {
         let all = self.end.saturating_sub(1);
-        all - self.settled.count_within(1, all) - self.doomed.count_within(1, all)
+        all - self.settled.count_within(1, all) - self.dropping.count_within(1, all)
     }
 
     /// How many could be leased now, in the live lane and in history.
@@ -205,10 +205,10 @@ impl Lanes {
             return (0, self.free(1, end.saturating_sub(1)));
         };
         let (last, live_from) = (end.saturating_sub(1), self.live_next);
-        let apart: u64 = self.apart.iter().map(|(a, b)| self.free(a, b.min(last))).sum();
-        let ahead: u64 = self.apart.within(live_from, last).into_iter().map(|(a, b)| self.free(a, b)).sum();
+        let backfilled: u64 = self.backfilled.iter().map(|(a, b)| self.free(a, b.min(last))).sum();
+        let ahead: u64 = self.backfilled.within(live_from, last).into_iter().map(|(a, b)| self.free(a, b)).sum();
         let live = self.free(live_from, last).saturating_sub(ahead);
-        (live, self.free(1, floor.min(end).saturating_sub(1)) + self.strays.len() as u64 + apart)
+        (live, self.free(1, floor.min(end).saturating_sub(1)) + self.requeued.len() as u64 + backfilled)
     }
 
     /// How many of `from..=to` are in no set and not leased.
@@ -216,7 +216,7 @@ impl Lanes {
         if from > to {
             return 0;
         }
-        let gone = [&self.settled, &self.doomed, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
+        let gone = [&self.settled, &self.dropping, &self.passed].iter().map(|r| r.count_within(from, to)).sum();
         let leased = self.leased.range(from..=to).filter(|(n, _)| !self.settled.contains(**n)).count() as u64;
         (to - from + 1).saturating_sub(gone).saturating_sub(leased)
     }
@@ -225,18 +225,18 @@ impl Lanes {
         let floor = self.floor?;
         let end = self.leasable();
         let last = end.saturating_sub(1);
-        let lag = end.saturating_sub(self.live_next).saturating_sub(self.apart.count_within(self.live_next, last));
+        let lag = end.saturating_sub(self.live_next).saturating_sub(self.backfilled.count_within(self.live_next, last));
         if lag > LIVE_LAG_MAX
-            && let Some(&(_, newest)) = self.apart.missing(self.live_next, last).last()
+            && let Some(&(_, newest)) = self.backfilled.missing(self.live_next, last).last()
         {
             self.floor = Some(newest);
             self.live_next = newest;
-            self.strays.clear();
-            self.apart.remove(1, newest);
+            self.requeued.clear();
+            self.backfilled.remove(1, newest);
         }
         self.live_next = self.live_next.max(floor);
         loop {
-            let at = self.apart.next_outside(self.free_from(self.live_next));
+            let at = self.backfilled.next_outside(self.free_from(self.live_next));
             if at == self.live_next {
                 return (at < end).then_some(at);
             }
@@ -251,11 +251,11 @@ impl Lanes {
         if first < limit {
             return Some(first);
         }
-        let apart = || {
-            let mut free = self.apart.iter().map(|(a, b)| (self.free_from(a), b.min(end.saturating_sub(1))));
+        let backfilled = || {
+            let mut free = self.backfilled.iter().map(|(a, b)| (self.free_from(a), b.min(end.saturating_sub(1))));
             free.find(|(at, last)| at <= last).map(|(at, _)| at)
         };
-        self.strays.first().copied().or_else(apart)
+        self.requeued.first().copied().or_else(backfilled)
     }
 
     /// The first number from here on that is in no set. Each round skips a range or a lease: at most as many rounds as
@@ -263,7 +263,7 @@ impl Lanes {
     fn free_from(&self, mut at: u64) -> u64 {
         loop {
             let before = at;
-            for set in [&self.settled, &self.doomed, &self.passed] {
+            for set in [&self.settled, &self.dropping, &self.passed] {
                 at = set.next_outside(at);
             }
             while self.leased.contains_key(&at) {
@@ -328,7 +328,7 @@ mod tests {
         let mut lanes = with_ten_entries();
         lanes.go_live();
         lanes.extend(13);
-        lanes.set_apart(13, 99);
+        lanes.set_backfilled(13, 99);
         lanes.extend(102);
         assert_eq!(lanes.ready(), (4, 97));
         assert_eq!(drain(&mut lanes, Lane::Live), [11, 12, 100, 101]);
@@ -380,9 +380,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doomed_or_passed_over_is_not_leased() {
+    fn what_is_being_dropped_or_passed_over_is_not_leased() {
         let mut lanes = with_ten_entries();
-        lanes.doom(1, 3);
+        lanes.start_dropping(1, 3);
         lanes.pass_over(5);
         lanes.acknowledge(7);
         assert_eq!(lanes.ready(), (0, 5));
@@ -393,10 +393,10 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_of_something_doomed_settles_it() {
+    fn an_acknowledgement_of_something_being_dropped_settles_it() {
         let mut lanes = with_ten_entries();
         assert_eq!(drain(&mut lanes, Lane::History).len(), 10);
-        lanes.doom(1, 10);
+        lanes.start_dropping(1, 10);
         lanes.acknowledge(4);
         assert_eq!((lanes.leased(), lanes.waiting()), (0, 0));
         lanes.give_back(5);

@@ -33,7 +33,7 @@ pub(in crate::journal) struct Losses {
     gaps: u64,
     entries: u64,
     /// Entries for which coarser ones stand.
-    thinned: u64,
+    downsampled: u64,
 }
 
 impl Losses {
@@ -129,14 +129,14 @@ impl Losses {
     }
 
     /// Entries were given up for coarser ones; it is told durably.
-    pub(in crate::journal) fn thinned(&mut self, gaps: u64, entries: u64) {
+    pub(in crate::journal) fn downsampled(&mut self, gaps: u64, entries: u64) {
         self.gaps += gaps;
-        self.thinned += entries;
+        self.downsampled += entries;
     }
 
     /// Since the start: gaps told, the entries that they say are lost, and those for which coarser ones stand.
     pub(in crate::journal) fn counts(&self) -> (u64, u64, u64) {
-        (self.gaps, self.entries, self.thinned)
+        (self.gaps, self.entries, self.downsampled)
     }
 }
 

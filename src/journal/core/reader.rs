@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::journal::core::heart::{Heart, Words};
+use crate::journal::core::journal_core::{JournalCore, WriterContext};
 use crate::journal::disk::chunk::Chunk;
 use crate::journal::disk::entry::{self, Unreadable};
 use crate::journal::disk::store::Store;
@@ -22,37 +22,37 @@ pub(in crate::journal) enum Fetched {
     Unknown { version: u8 },
 }
 
-/// What was read last: one chunk and the words of one segment. Memory does not grow with the backlog.
+/// What was read last: one chunk, and the context of one segment. Memory does not grow with the backlog.
 #[derive(Debug, Default)]
 pub(in crate::journal) struct Reader {
-    words: Option<(u64, Words)>,
+    context: Option<(u64, WriterContext)>,
     chunk: Option<(Chunk, Vec<Range<usize>>)>,
 }
 
 /// No life has this number: it stands for one that can no longer be known.
 const UNKNOWN: Epoch = Epoch(0);
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// The content of `number`, which is below what is leasable and not settled.
     pub(in crate::journal) fn fetch(&mut self, number: u64) -> Fetched {
         if let Some(kept) = self.tail.find(number) {
-            return read(number, &kept.encoded.bytes, &self.words);
+            return read(number, &kept.encoded.bytes, &self.context);
         }
         let Some(place) = self.segment_of(number) else {
             return Fetched::Lost { to: self.segments.first().map_or(number, |s| s.first - 1), epoch: UNKNOWN };
         };
         let last = self.last_of(place);
         let segment = self.segments[place].first;
-        let Some(words) = self.words_of(segment) else {
+        let Some(context) = self.context_of(segment) else {
             return Fetched::Lost { to: last, epoch: UNKNOWN };
         };
         match self.chunk_with(segment, number) {
             Looked::Found => match &self.reader.chunk {
-                Some((chunk, entries)) => read_from(chunk, entries, number, &words),
-                None => Fetched::Lost { to: number, epoch: words.epoch },
+                Some((chunk, entries)) => read_from(chunk, entries, number, &context),
+                None => Fetched::Lost { to: number, epoch: context.epoch },
             },
             Looked::Skipped { to } => Fetched::Skipped { to: to.min(last) },
-            Looked::Hole { to } => Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: words.epoch },
+            Looked::Hole { to } => Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: context.epoch },
         }
     }
 
@@ -66,18 +66,18 @@ impl<S: Store> Heart<S> {
         place.and_then(|place| entries.get(place)).map_or(0, ExactSizeIterator::len)
     }
 
-    /// The life and the words of a segment.
-    pub(in crate::journal) fn words_of(&mut self, segment: u64) -> Option<Words> {
-        if let Some((first, words)) = &self.reader.words
+    /// The epoch, the boot and the schema under which a segment was written.
+    pub(in crate::journal) fn context_of(&mut self, segment: u64) -> Option<WriterContext> {
+        if let Some((first, context)) = &self.reader.context
             && *first == segment
         {
-            return Some(words.clone());
+            return Some(context.clone());
         }
         let header = self.store.as_mut()?.header(Seq(segment));
         let header = header.inspect_err(|error| tracing::error!(%error, "the words of a segment are lost")).ok()?;
-        let words = Words { epoch: header.epoch, boot: header.boot, schema: header.schema };
-        self.reader.words = Some((segment, words.clone()));
-        Some(words)
+        let context = WriterContext { epoch: header.epoch, boot: header.boot, schema: header.schema };
+        self.reader.context = Some((segment, context.clone()));
+        Some(context)
     }
 
     /// Looks for the chunk that has `number`: first as the store finds it, and if that leaves a hole, by a look at every
@@ -146,22 +146,22 @@ enum Looked {
     },
 }
 
-fn read_from(chunk: &Chunk, entries: &[Range<usize>], number: u64, words: &Words) -> Fetched {
+fn read_from(chunk: &Chunk, entries: &[Range<usize>], number: u64, context: &WriterContext) -> Fetched {
     let place = usize::try_from(number - chunk.first.0).ok();
     match place.and_then(|place| entries.get(place)) {
-        Some(range) => read(number, &chunk.body[range.clone()], words),
-        None => Fetched::Lost { to: number, epoch: words.epoch },
+        Some(range) => read(number, &chunk.body[range.clone()], context),
+        None => Fetched::Lost { to: number, epoch: context.epoch },
     }
 }
 
-pub(in crate::journal) fn read(number: u64, bytes: &[u8], words: &Words) -> Fetched {
-    match entry::decode(bytes, words.boot) {
+pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContext) -> Fetched {
+    match entry::decode(bytes, context.boot) {
         Ok(window) => Fetched::Entry(Box::new(Entry {
-            identity: Identity { epoch: words.epoch, seq: Seq(number) },
-            schema: Arc::clone(&words.schema),
+            identity: Identity { epoch: context.epoch, seq: Seq(number) },
+            schema: Arc::clone(&context.schema),
             window,
         })),
         Err(Unreadable::Version(version)) => Fetched::Unknown { version },
-        Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: words.epoch },
+        Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: context.epoch },
     }
 }

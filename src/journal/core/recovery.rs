@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::journal::core::coarse::Grain;
-use crate::journal::core::epoch::{self, Life};
-use crate::journal::core::heart::Segment;
+use crate::journal::core::downsampler::Resolution;
+use crate::journal::core::epoch::{self, JournalMeta};
+use crate::journal::core::journal_core::Segment;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::retention::Ledger;
 use crate::journal::core::times::Times;
@@ -63,7 +63,7 @@ pub(in crate::journal) fn start<S: Store>(
     boot: BootId,
     now: Stamp,
 ) -> Result<Start, StoreError> {
-    let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
+    let previous = store.load(Record::Life)?.as_deref().and_then(JournalMeta::read);
     let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
     let unused = slots == [None, None];
     let cursor = Cursor::choose(slots);
@@ -90,13 +90,13 @@ pub(in crate::journal) fn start<S: Store>(
     let ledger = Ledger::after(cursor.map_or(0, |cursor| cursor.generation), second, out_of);
 
     let epoch = epoch::begin(newest_epoch, now, boot);
-    let life = Life { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
-    save_life(store, &life)?;
+    let meta = JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
+    save_meta(store, &meta)?;
     let untold = untold(&past, &settled);
     let oldest = past.segments.first().map_or(next, |segment| segment.first);
     let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
-    let last = if past.newest_is_thinned { 0 } else { past.last };
-    let previous_ended_clean = previous.map(|life| life.clean);
+    let last = if past.newest_is_downsampled { 0 } else { past.last };
+    let previous_ended_clean = previous.map(|meta| meta.clean);
     Ok(Start {
         epoch,
         previous_ended_clean,
@@ -112,8 +112,8 @@ pub(in crate::journal) fn start<S: Store>(
 }
 
 /// Notes the state of a life.
-pub(in crate::journal) fn save_life<S: Store>(store: &mut S, life: &Life) -> Result<(), StoreError> {
-    let Some(bytes) = life.write() else { return Ok(()) };
+pub(in crate::journal) fn save_meta<S: Store>(store: &mut S, meta: &JournalMeta) -> Result<(), StoreError> {
+    let Some(bytes) = meta.write() else { return Ok(()) };
     store.save(Record::Life, &bytes, Durably::Yes)
 }
 
@@ -130,7 +130,7 @@ struct Past {
     newest_utc: Option<i64>,
     told_by: Option<Identity>,
     /// The newest segment is older than its numbers.
-    newest_is_thinned: bool,
+    newest_is_downsampled: bool,
     /// Gaps that are told in segments that were not complete, or are newer than the cursor: the losses may not have
     /// taken place.
     told: Vec<Gap>,
@@ -139,13 +139,13 @@ struct Past {
 }
 
 impl Past {
-    /// Takes a segment for the newest. What was thinned is older than its numbers; the record of times was made durable
+    /// Takes a segment for the newest. What was downsampled is older than its numbers; the record of times was made durable
     /// before it was.
     fn note_end(&mut self, seal: &Seal, epoch: Epoch) {
         self.last = self.last.max(seal.last);
         self.ended = Some(seal.first);
-        self.newest_is_thinned = seal.grain != Grain::AsRead;
-        if !self.newest_is_thinned && seal.newest_utc.is_some() {
+        self.newest_is_downsampled = seal.resolution != Resolution::AsRead;
+        if !self.newest_is_downsampled && seal.newest_utc.is_some() {
             self.newest_utc = self.newest_utc.max(seal.newest_utc);
             self.told_by = self.told_by.max(Some(Identity { epoch, seq: Seq(seal.last) }));
         }
@@ -190,9 +190,9 @@ fn look_for_losses<S: Store>(store: &mut S, past: &mut Past, unsettled_from: u64
 }
 
 /// The newest epoch that is known: of the life, or, should that record be gone, of the newest segment.
-fn newest_epoch<S: Store>(store: &mut S, found: &[Found], previous: Option<&Life>) -> Option<Epoch> {
+fn newest_epoch<S: Store>(store: &mut S, found: &[Found], previous: Option<&JournalMeta>) -> Option<Epoch> {
     let of_segment = found.last().and_then(|newest| store.header(newest.first).ok()).map(|header| header.epoch);
-    previous.map(|life| life.epoch).max(of_segment)
+    previous.map(|meta| meta.epoch).max(of_segment)
 }
 
 /// Completes the segments that have no seal (in order: the newest of a life that was cut short) and finds the newest

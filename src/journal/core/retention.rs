@@ -1,14 +1,14 @@
 //! What goes: segments that nobody needs any more, and, when a bound is reached, the oldest that somebody would; but for
-//! what `thinning` can save.
+//! what `downsampling` can save.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::journal::WhenFull;
-use crate::journal::core::heart::{Heart, Limits};
+use crate::journal::core::downsampling::{Job, JobState};
+use crate::journal::core::journal_core::{JournalCore, Limits};
 use crate::journal::core::losses::Loss;
 use crate::journal::core::reader::Fetched;
-use crate::journal::core::thinning::{Job, Progress};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Record, Room, Store, StoreError};
@@ -23,7 +23,7 @@ const RETAIN: Duration = Duration::from_secs(1);
 
 /// A whole segment that was acknowledged goes as soon as this, and two go at once: a replay at full speed would else leave a
 /// second of it on disk. Each time costs a durable cursor.
-const SWEEP: Duration = Duration::from_millis(100);
+const REMOVE_SETTLED: Duration = Duration::from_millis(100);
 
 /// Where the cursor stands.
 #[derive(Debug, Default)]
@@ -38,17 +38,17 @@ pub(in crate::journal) struct Ledger {
     saved_at: Duration,
     synced_at: Duration,
     retained_at: Duration,
-    swept_at: Duration,
+    removed_at: Duration,
     /// Segments of which something was handed out, as the cursor says it.
     published: BTreeSet<u64>,
     /// One of them is not noted durably yet.
     unnoted: bool,
     /// What was free when somebody last looked.
     room: Option<Room>,
-    /// Thinning under way.
+    /// Downsampling under way.
     pub(in crate::journal) job: Option<Job>,
-    /// Nothing is thinned before.
-    pub(in crate::journal) thins_from: Duration,
+    /// Nothing is downsampled before.
+    pub(in crate::journal) downsamples_from: Duration,
 }
 
 impl Ledger {
@@ -67,20 +67,21 @@ pub(in crate::journal) struct Pressure {
     urgent: bool,
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// What is done from time to time: bounds, and the cursor.
-    pub(in crate::journal) fn tend(&mut self, now: Duration) {
+    pub(in crate::journal) fn maintain(&mut self, now: Duration) {
         self.mind_the_clock(now);
         if now >= self.ledger.retained_at + RETAIN {
             self.ledger.retained_at = now;
             self.look_at_room();
-            self.sweep(now);
+            self.remove_settled(now);
             self.give_up_aged();
         } else if self.trouble().is_none()
-            && (self.oldest_are_settled(2) || now >= self.ledger.swept_at + SWEEP && self.oldest_are_settled(1))
+            && (self.oldest_are_settled(2)
+                || now >= self.ledger.removed_at + REMOVE_SETTLED && self.oldest_are_settled(1))
         {
-            self.ledger.swept_at = now;
-            self.sweep(now);
+            self.ledger.removed_at = now;
+            self.remove_settled(now);
         }
         self.make_room(now);
         let Ledger { dirty, unsynced, saved_at, synced_at, .. } = self.ledger;
@@ -97,7 +98,7 @@ impl<S: Store> Heart<S> {
     }
 
     /// Removes every complete segment of which nothing is needed.
-    pub(in crate::journal) fn sweep(&mut self, now: Duration) {
+    pub(in crate::journal) fn remove_settled(&mut self, now: Duration) {
         let needless = (0..self.complete()).filter(|&place| self.is_needless(place));
         let goes: Vec<u64> = needless.map(|place| self.segments[place].first).collect();
         if goes.is_empty() {
@@ -118,10 +119,10 @@ impl<S: Store> Heart<S> {
     }
 
     /// An entry goes out. Of each segment this is noted once, durably, before anything of it goes out: what the broker
-    /// may have under its number is never thinned, not after a restart either.
+    /// may have under its number is never downsampled, not after a restart either.
     pub(in crate::journal) fn note_publication(&mut self, number: u64) {
         if number > self.durable {
-            // It goes out from memory: see `note_floated`.
+            // It goes out from memory: see `note_sent_unsynced`.
             return;
         }
         let Some(first) = self.segment_of(number).map(|place| self.segments[place].first) else { return };
@@ -132,12 +133,12 @@ impl<S: Store> Heart<S> {
     }
 
     /// Entries are about to become durable in the segment being written; some may have gone out from memory before.
-    pub(in crate::journal) fn note_floated(&mut self) -> Result<(), StoreError> {
+    pub(in crate::journal) fn note_sent_unsynced(&mut self) -> Result<(), StoreError> {
         let Some(first) = self.segments.last().map(|segment| segment.first) else { return Ok(()) };
         // Also those that came back as delivered: no cursor has them settled yet.
-        let floated = self.lanes.any_published_in(first, self.next)
+        let sent_unsynced = self.lanes.any_published_in(first, self.next)
             || self.lanes.settled().count_within(self.durable + 1, self.next) > 0;
-        if floated {
+        if sent_unsynced {
             self.ledger.unnoted |= self.ledger.published.insert(first);
         }
         if self.ledger.unnoted {
@@ -202,7 +203,7 @@ impl<S: Store> Heart<S> {
     fn give_up_aged(&mut self) {
         let Some(now) = self.newest_utc else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
-        // What was thinned has newer numbers than what is younger: the first to drop is the oldest all the same.
+        // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
         while let Some(place) = self.first_to_drop() {
             let seal = self.seal_of(place);
             let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
@@ -219,14 +220,14 @@ impl<S: Store> Heart<S> {
             return;
         }
         while let Some(Pressure { budget, urgent }) = self.pressure() {
-            let thinned = match self.limits.when_full {
-                WhenFull::Thin => self.thin(budget, now),
-                WhenFull::DropOldest | WhenFull::RefuseNewest => Progress::Nothing,
+            let downsampled = match self.limits.when_full {
+                WhenFull::Thin => self.downsample(budget, now),
+                WhenFull::DropOldest | WhenFull::RefuseNewest => JobState::Nothing,
             };
-            match thinned {
-                Progress::Working if !urgent => return,
-                Progress::Working | Progress::Done => {}
-                Progress::Nothing => {
+            match downsampled {
+                JobState::Working if !urgent => return,
+                JobState::Working | JobState::Done => {}
+                JobState::Nothing => {
                     let Some(place) = self.first_to_drop() else { return };
                     let seal = self.seal_of(place);
                     self.give_up(place, seal, GapReason::JournalFull);
@@ -239,8 +240,8 @@ impl<S: Store> Heart<S> {
     /// Whether a bound is reached. What is only waiting to be removed does not count.
     pub(in crate::journal) fn pressure(&self) -> Option<Pressure> {
         let Limits { bytes_max, free_min, segment_bytes, .. } = self.limits;
-        let kept: u64 = self.segments.iter().filter(|segment| !segment.doomed).map(|segment| segment.bytes).sum();
-        let going: u64 = self.segments.iter().filter(|segment| segment.doomed).map(|segment| segment.bytes).sum();
+        let kept: u64 = self.segments.iter().filter(|segment| !segment.dropping).map(|segment| segment.bytes).sum();
+        let going: u64 = self.segments.iter().filter(|segment| segment.dropping).map(|segment| segment.bytes).sum();
         if kept > bytes_max {
             return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max.saturating_add(segment_bytes / 2) });
         }
@@ -265,14 +266,14 @@ impl<S: Store> Heart<S> {
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.
     pub(in crate::journal) fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
-        self.segments[place].doomed = true;
+        self.segments[place].dropping = true;
         let (first, last) = (self.segments[place].first, self.last_of(place));
         if self.lanes.waiting_in(first, last).is_empty() {
             return;
         }
         tracing::error!(from = first, to = last, reason = reason.as_str(), "the oldest entries are given up");
         let told_before = self.gaps_told_in(first, last, seal.as_ref());
-        let epoch = self.words_of(first).map_or(crate::measure::Epoch(0), |words| words.epoch);
+        let epoch = self.context_of(first).map_or(crate::measure::Epoch(0), |context| context.epoch);
         self.lose(first, last, epoch, seal.map(|seal| seal.points), reason);
         // Who never got to read of these must read of them later.
         if !told_before.is_empty() {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::WhenFull;
-use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, LEASES_MAX, Limits, Verdict, Words};
+use crate::journal::core::journal_core::{
+    COMMIT_BYTES_MAX, JournalCore, LEASES_MAX, Limits, Settlement, WriterContext,
+};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::recovery::{self, Start};
@@ -18,7 +20,7 @@ const WINDOWS: u64 = 15_000;
 /// What memory holds, and the newest window.
 const BYTES_MAX: usize = 4 * 1024 * 1024 + 4096;
 
-fn heart(store: Option<MemStore>) -> Heart<MemStore> {
+fn core(store: Option<MemStore>) -> JournalCore<MemStore> {
     let limits = Limits {
         bytes_max: u64::MAX,
         free_min: 0,
@@ -38,46 +40,46 @@ fn heart(store: Option<MemStore>) -> Heart<MemStore> {
         }
         None => (None, Start::in_memory(BOOT, stamp(0))),
     };
-    let words = Words { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
-    Heart::new(store, limits, words, start)
+    let context = WriterContext { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
+    JournalCore::new(store, limits, context, start)
 }
 
 /// Hours without a broker.
-fn hoard(heart: &mut Heart<MemStore>) {
+fn hoard(core: &mut JournalCore<MemStore>) {
     for n in 1..=WINDOWS {
         let now = Duration::from_millis(250 * n);
-        heart.append(depot_window(20, 12, n), now);
-        if heart.commit_at().is_some_and(|at| at <= now) || heart.store.is_none() {
-            heart.commit(now);
+        core.append(depot_window(20, 12, n), now);
+        if core.commit_at().is_some_and(|at| at <= now) || core.store.is_none() {
+            core.commit(now);
         }
-        heart.tend(now);
-        assert!(heart.tail.open_bytes() <= BYTES_MAX, "{} bytes wait in memory", heart.tail.open_bytes());
+        core.maintain(now);
+        assert!(core.tail.open_bytes() <= BYTES_MAX, "{} bytes wait in memory", core.tail.open_bytes());
     }
     // The last losses are told in windows in which nothing else is.
     for n in 1..=3 {
         let now = Duration::from_millis(250 * WINDOWS + 2_500 * n);
-        heart.append(empty_window(WINDOWS + 10 * n), now);
-        heart.commit(now);
+        core.append(empty_window(WINDOWS + 10 * n), now);
+        core.commit(now);
     }
 }
 
 /// All that comes out.
-fn drain(heart: &mut Heart<MemStore>) -> Vec<Arc<Entry>> {
+fn drain(core: &mut JournalCore<MemStore>) -> Vec<Arc<Entry>> {
     let mut out = Vec::new();
     loop {
-        let leased = heart.lease(Lane::History, LEASES_MAX);
+        let leased = core.lease(Lane::History, LEASES_MAX);
         if leased.is_empty() {
             return out;
         }
         for entry in leased {
-            heart.settle(Verdict::Acknowledged(entry.identity.seq));
+            core.settle(Settlement::Acknowledged(entry.identity.seq));
             out.push(entry);
         }
     }
 }
 
 #[track_caller]
-fn judge(heart: &Heart<MemStore>, out: &[Arc<Entry>]) {
+fn judge(core: &JournalCore<MemStore>, out: &[Arc<Entry>]) {
     let came: Vec<u64> = out.iter().map(|entry| entry.identity.seq.0).collect();
     let (first, last) = (came[0], came[came.len() - 1]);
     assert!(first > WINDOWS / 3, "nothing had to be given up: {first}");
@@ -85,7 +87,7 @@ fn judge(heart: &Heart<MemStore>, out: &[Arc<Entry>]) {
     assert!(last + 20 > WINDOWS, "the newest are not there: {last}");
     let (mut told, mut count) = (Ranges::default(), 0);
     for gap in out.iter().flat_map(|entry| entry.window.gaps()) {
-        assert_eq!((gap.reason, gap.epoch), (GapReason::JournalFull, heart.words.epoch));
+        assert_eq!((gap.reason, gap.epoch), (GapReason::JournalFull, core.context.epoch));
         assert_eq!(gap.points, Some((gap.to.0 - gap.from.0 + 1) * 240));
         told.insert(gap.from.0, gap.to.0);
         count += gap.to.0 - gap.from.0 + 1;
@@ -95,39 +97,39 @@ fn judge(heart: &Heart<MemStore>, out: &[Arc<Entry>]) {
         EventKind::JournalFailing(why) => Some(why.to_string()),
         _ => None,
     });
-    assert_eq!(failing.as_deref(), heart.trouble(), "the broker hears what status says");
+    assert_eq!(failing.as_deref(), core.trouble(), "the broker hears what status says");
     assert!(failing.is_some());
     println!("of {WINDOWS} windows {} came, {} were told as lost", came.len(), count);
 }
 
 #[test]
 fn without_any_medium_memory_is_bounded_and_losses_and_trouble_are_told() {
-    let mut heart = heart(None);
-    heart.without_medium("entries wait in memory only: read-only file system".to_owned());
-    hoard(&mut heart);
-    let out = drain(&mut heart);
-    judge(&heart, &out);
+    let mut core = core(None);
+    core.without_medium("entries wait in memory only: read-only file system".to_owned());
+    hoard(&mut core);
+    let out = drain(&mut core);
+    judge(&core, &out);
 }
 
 #[test]
 fn while_the_medium_fails_memory_is_bounded_and_losses_and_trouble_are_told() {
-    let mut heart = heart(Some(MemStore::default()));
-    heart.store.as_mut().expect("it has one").full = true;
-    hoard(&mut heart);
-    assert!(heart.losses.open() <= 6_000, "{} losses wait to be told", heart.losses.open());
-    let out = drain(&mut heart);
-    judge(&heart, &out);
+    let mut core = core(Some(MemStore::default()));
+    core.store.as_mut().expect("it has one").full = true;
+    hoard(&mut core);
+    assert!(core.losses.open() <= 6_000, "{} losses wait to be told", core.losses.open());
+    let out = drain(&mut core);
+    judge(&core, &out);
 
     // Space returns: it says so, and keeps what comes.
-    heart.store.as_mut().expect("it has one").full = false;
+    core.store.as_mut().expect("it has one").full = false;
     let now = Duration::from_millis(250 * (WINDOWS + 100));
-    heart.append(depot_window(20, 12, WINDOWS + 100), now);
-    heart.commit(now);
-    assert_eq!(heart.trouble(), None);
-    heart.append(depot_window(20, 12, WINDOWS + 101), now);
-    heart.commit(now);
-    assert_eq!(heart.durable, heart.next - 1);
-    let out = drain(&mut heart);
+    core.append(depot_window(20, 12, WINDOWS + 100), now);
+    core.commit(now);
+    assert_eq!(core.trouble(), None);
+    core.append(depot_window(20, 12, WINDOWS + 101), now);
+    core.commit(now);
+    assert_eq!(core.durable, core.next - 1);
+    let out = drain(&mut core);
     // Gaps whose telling never became durable are told again.
     let events = out.iter().flat_map(|entry| &entry.window.events).map(|event| &event.kind);
     let events: Vec<_> = events.filter(|kind| kind.gap().is_none()).collect();

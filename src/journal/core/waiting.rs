@@ -1,8 +1,8 @@
-//! The heart's dealings with time: entries that wait for the clock, and labels that are sealed before they leave.
+//! What the core does about time: entries that wait for the clock, and labels that are sealed before they leave.
 
 use std::time::Duration;
 
-use crate::journal::core::heart::Heart;
+use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::reader::Fetched;
 use crate::journal::core::times::Label;
 use crate::journal::disk::store::{Durably, Record, Store, StoreError};
@@ -35,7 +35,7 @@ pub(in crate::journal) enum MayLeave {
     NotYet,
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// If the boot before ended without a clock: when that was, as its last entry says.
     pub(in crate::journal) fn look_for_end(&mut self, last: u64) {
         if last > 0

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::journal::core::heart::{Heart, Segment, Trouble};
+use crate::journal::core::journal_core::{JournalCore, Segment, Trouble};
 use crate::journal::disk::chunk::Chunk;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Store, StoreError};
@@ -44,20 +44,20 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// Batch by batch. While the medium makes one durable, the next one is prepared.
     pub(in crate::journal) fn write_out(&mut self, until: Until) -> Result<(), Failure> {
         self.save_times()?;
         let is_burst = self.is_burst();
         loop {
             let from = self.under_way.chunks.last().map_or(self.durable, Chunk::last) + 1;
-            let chunks = self.tail.chunks(self.words.epoch, from, self.limits.commit_bytes);
+            let chunks = self.tail.chunks(self.context.epoch, from, self.limits.commit_bytes);
             let Some(last) = chunks.last().map(Chunk::last) else { break };
             if self.active_is_full() {
                 self.seal_active()?;
             }
             self.open_segment()?;
-            self.note_floated()?;
+            self.note_sent_unsynced()?;
             let batch = self.put(chunks, is_burst)?;
             self.finish()?;
             let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
@@ -135,7 +135,7 @@ impl<S: Store> Heart<S> {
         if self.active_is_full()
             && let (Some(store), Some(last)) = (&mut self.store, self.under_way.chunks.last())
         {
-            store.prepare(&self.words.header(last.last() + 1));
+            store.prepare(&self.context.header(last.last() + 1));
         }
     }
 
@@ -151,7 +151,7 @@ impl<S: Store> Heart<S> {
             self.segments.pop();
             self.may_survive = 0;
         }
-        store.create(&self.words.header(first))?;
+        store.create(&self.context.header(first))?;
         self.segments.push(Segment::new(first, store.bytes(Seq(first))));
         self.active = Some(Seal::open(first));
         Ok(())

@@ -14,7 +14,7 @@
 //!     40     8  newest wall time that can be believed, ns UTC; i64::MIN: none
 //!     48     4  points: measured values in the entries
 //!     52     1  kind: 0 entries, 1 header of a segment
-//!     53     1  flags: bit 0: an entry tells of a loss; bit 1: the body is compressed (see `squeeze`); others are zero
+//!     53     1  flags: bit 0: an entry tells of a loss; bit 1: the body is compressed (see `compress`); others are zero
 //!     54     1  part: a chunk too long for one frame is cut into parts, from 0; each repeats this head
 //!     55     1  parts: how many; at least 1
 //!     56     -  body: for entries, each a length (4) and an encoded window (see `entry`); the CRC is over what lies
@@ -26,7 +26,7 @@
 
 use std::ops::Range;
 
-use crate::journal::disk::squeeze;
+use crate::journal::disk::compress;
 use crate::measure::{Epoch, Seq};
 
 /// "V2GJ".
@@ -44,7 +44,7 @@ pub(in crate::journal) const ENTRY_BYTES_MAX: usize = BODY_BYTES_MAX * PARTS_MAX
 /// An entry tells of a loss.
 const FLAG_TELLS_LOSS: u8 = 1;
 /// The body is compressed.
-const FLAG_SQUEEZED: u8 = 2;
+const FLAG_COMPRESSED: u8 = 2;
 
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Chunk {
     /// The frames that carry it, in order; one unless the body is longer than [`BODY_BYTES_MAX`].
     /// The body is compressed where that makes it shorter.
     pub(in crate::journal) fn frames(&self) -> Vec<Vec<u8>> {
-        self.framed(squeeze::squeeze(&self.body))
+        self.framed(compress::compress(&self.body))
     }
 
     /// The same, with the body as it is.
@@ -160,9 +160,9 @@ impl Chunk {
         self.framed(None)
     }
 
-    fn framed(&self, squeezed: Option<Vec<u8>>) -> Vec<Vec<u8>> {
-        let flags = u8::from(self.tells_loss) * FLAG_TELLS_LOSS + u8::from(squeezed.is_some()) * FLAG_SQUEEZED;
-        let body = squeezed.as_ref().unwrap_or(&self.body);
+    fn framed(&self, compressed: Option<Vec<u8>>) -> Vec<Vec<u8>> {
+        let flags = u8::from(self.tells_loss) * FLAG_TELLS_LOSS + u8::from(compressed.is_some()) * FLAG_COMPRESSED;
+        let body = compressed.as_ref().unwrap_or(&self.body);
         let bodies: Vec<&[u8]> = if body.is_empty() { vec![&[]] } else { body.chunks(BODY_BYTES_MAX).collect() };
         let parts = u8::try_from(bodies.len()).unwrap_or(u8::MAX);
         bodies.iter().zip(0_u8..).map(|(body, part)| self.frame(body, flags, part, parts)).collect()
@@ -187,8 +187,8 @@ impl Chunk {
             }
         }
         let mut whole = whole.ok_or(Damage::Torn)?;
-        if flags & FLAG_SQUEEZED != 0 {
-            whole.body = squeeze::unsqueeze(&whole.body)?;
+        if flags & FLAG_COMPRESSED != 0 {
+            whole.body = compress::decompress(&whole.body)?;
         }
         Ok(whole)
     }
@@ -230,7 +230,7 @@ pub(in crate::journal) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage>
         1 => Kind::Header,
         _ => return Err(Damage::Content),
     };
-    if frame[53] > FLAG_TELLS_LOSS | FLAG_SQUEEZED {
+    if frame[53] > FLAG_TELLS_LOSS | FLAG_COMPRESSED {
         return Err(Damage::Content);
     }
     let newest_utc = i64::from_le_bytes(array(frame, 40));

@@ -4,6 +4,7 @@
 //! which bytes are written, kept or removed is the rules' business.
 
 pub(in crate::journal) mod chunk;
+pub(in crate::journal) mod compress;
 pub(in crate::journal) mod cursor;
 pub(in crate::journal) mod entry;
 pub(in crate::journal) mod files;
@@ -15,5 +16,4 @@ pub(in crate::journal) mod scan;
 pub(in crate::journal) mod segment;
 pub(in crate::journal) mod sled_segment;
 pub(in crate::journal) mod sled_store;
-pub(in crate::journal) mod squeeze;
 pub(in crate::journal) mod store;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::core::coarse::Grain;
+use crate::journal::core::downsampler::Resolution;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
 use crate::journal::disk::record;
 use crate::measure::{BootId, Epoch, Schema, Seq};
@@ -16,7 +16,7 @@ const FORMAT: u16 = 1;
 /// The most telling entries that a seal lists; with more, all of its entries are looked at when it is dropped.
 const TELLING_MAX: usize = 256;
 
-/// The words and the life in which a segment's entries are told.
+/// The schema and the epoch under which a segment's entries are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::journal) struct Header {
     pub(in crate::journal) epoch: Epoch,
@@ -33,7 +33,7 @@ struct HeaderBody {
 }
 
 /// What stands behind the body: for each point of the schema, device by device, a bit that says whether its newest value
-/// counts and not its mean. A header without it was written before anything was thinned.
+/// counts and not its mean. A header without it was written before anything was downsampled.
 type Lasting = Vec<u8>;
 
 impl Header {
@@ -93,16 +93,16 @@ pub(in crate::journal) struct Seal {
     pub(in crate::journal) newest_utc: Option<i64>,
     /// The entries that tell of a loss; `None`: too many to list.
     pub(in crate::journal) telling: Option<Vec<u64>>,
-    /// How coarse its windows are. Written behind the rest; a segment that does not say is as it was read.
+    /// The length of its windows. Written behind the rest; a segment that does not say is as it was read.
     #[serde(skip)]
-    pub(in crate::journal) grain: Grain,
+    pub(in crate::journal) resolution: Resolution,
 }
 
 impl Seal {
     /// Of a segment that begins at `first` and is still empty.
     pub(in crate::journal) fn open(first: u64) -> Self {
-        let (newest_utc, telling, grain) = (None, Some(Vec::new()), Grain::AsRead);
-        Self { first, last: first - 1, chunks: 0, points: 0, newest_utc, telling, grain }
+        let (newest_utc, telling, resolution) = (None, Some(Vec::new()), Resolution::AsRead);
+        Self { first, last: first - 1, chunks: 0, points: 0, newest_utc, telling, resolution }
     }
 
     /// Takes a chunk into account. Of a chunk that tells of a loss all entries count as telling.
@@ -122,12 +122,12 @@ impl Seal {
     }
 
     pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
-        record::write(SEAL_MAGIC, &(self, self.grain))
+        record::write(SEAL_MAGIC, &(self, self.resolution))
     }
 
     pub(in crate::journal) fn read(bytes: &[u8]) -> Option<Self> {
-        let (seal, grain): (Self, _) = record::read_pair(SEAL_MAGIC, bytes)?;
-        Some(Self { grain: grain.unwrap_or_default(), ..seal })
+        let (seal, resolution): (Self, _) = record::read_pair(SEAL_MAGIC, bytes)?;
+        Some(Self { resolution: resolution.unwrap_or_default(), ..seal })
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_seal_says_how_coarse_its_segment_is_and_an_older_one_does_not() {
-        let seal = Seal { grain: Grain::TenSeconds, ..Seal::open(5) };
+        let seal = Seal { resolution: Resolution::TenSeconds, ..Seal::open(5) };
         assert_eq!(seal.write().as_deref().and_then(Seal::read), Some(seal.clone()));
         let older = record::write(SEAL_MAGIC, &seal).expect("it can be written");
         assert_eq!(Seal::read(&older), Some(Seal::open(5)));

@@ -1,6 +1,6 @@
 //! The journal as its files say: read without the database, and without changing a byte.
 //!
-//! In: a directory. Out: an [`Inventory`], a [`Verdict`](super::Verdict), or one [`Entry`] after the other. Whether an agent
+//! In: a directory. Out: an [`Inventory`], a [`VerifyReport`](super::VerifyReport), or one [`Entry`] after the other. Whether an agent
 //! holds the journal is asked of its lock, before and after; the lock is not kept, because nobody who looks may keep an
 //! agent from starting. Beside an agent only complete segments are read, which nobody changes, and what was meanwhile
 //! delivered and removed is passed over. Memory: one segment's list of chunks, and one chunk.
@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::core::epoch::Life;
-use crate::journal::core::heart::Words;
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::journal_core::WriterContext;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::times::{Label, Times};
@@ -101,7 +101,7 @@ pub struct Archive {
     pub(in crate::journal) dir: PathBuf,
     /// When it was opened.
     view: View,
-    pub(in crate::journal) life: Option<Life>,
+    pub(in crate::journal) meta: Option<JournalMeta>,
     pub(in crate::journal) cursor: Option<Cursor>,
     pub(in crate::journal) settled: Ranges,
     /// Under which times entries are told.
@@ -163,7 +163,7 @@ impl Archive {
         // The list before the cursor: what is removed between the two is settled in the cursor.
         let folders = list(dir, view)?;
         let record = |name| files::read(&dir.join(name)).map_err(failed(&dir.join(name)));
-        let life = record("life")?.as_deref().and_then(Life::read);
+        let meta = record("life")?.as_deref().and_then(JournalMeta::read);
         let cursor = Cursor::choose([record("cursor-a")?, record("cursor-b")?]).map(|(cursor, _)| cursor);
         let mut settled = Ranges::default();
         for &(from, to) in cursor.iter().flat_map(|cursor| &cursor.settled) {
@@ -173,7 +173,7 @@ impl Archive {
         let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
         let times = times.filter(|_| !times_damaged);
         let times = Times::open(times.as_deref(), None, 1, NO_LIFE);
-        Ok(Self { dir: dir.to_owned(), view, life, cursor, settled, times, times_damaged, folders })
+        Ok(Self { dir: dir.to_owned(), view, meta, cursor, settled, times, times_damaged, folders })
     }
 
     /// Looks at a directory that the caller holds.
@@ -182,7 +182,7 @@ impl Archive {
         let (settled, view) = (Ranges::default(), View::Files);
         let (times, times_damaged) = (Times::open(None, None, 1, NO_LIFE), false);
         let dir = dir.to_owned();
-        Ok(Self { dir, view, life: None, cursor: None, settled, times, times_damaged, folders })
+        Ok(Self { dir, view, meta: None, cursor: None, settled, times, times_damaged, folders })
     }
 
     /// Whose view this is: also of what was read until now, should an agent have started meanwhile.
@@ -219,8 +219,8 @@ impl Archive {
             });
         }
         let inventory = Inventory {
-            gateway: self.life.as_ref().map(|life| life.gateway.clone()),
-            site: self.life.as_ref().map(|life| life.site.clone()),
+            gateway: self.meta.as_ref().map(|meta| meta.gateway.clone()),
+            site: self.meta.as_ref().map(|meta| meta.site.clone()),
             next: segments.last().map(|s| s.last.next()).max(self.cursor.as_ref().map(|cursor| Seq(cursor.next))),
             quarantined: files::names(&self.dir.join(QUARANTINE)),
             oldest: self.oldest()?,
@@ -257,10 +257,10 @@ impl Archive {
                 }
                 continue;
             };
-            let words = Words { epoch: header.epoch, boot: header.boot, schema: header.schema };
+            let context = WriterContext { epoch: header.epoch, boot: header.boot, schema: header.schema };
             let flow = walk(folder, &mut scan, |piece| match piece {
                 Piece::Hole(a, b) => self.hole(a.max(from.0), b.min(to.0), &mut take),
-                Piece::Chunk(chunk) => self.entries(&chunk, &words, (from, to), &mut take),
+                Piece::Chunk(chunk) => self.entries(&chunk, &context, (from, to), &mut take),
             })?;
             if flow.is_break() {
                 return Ok(());
@@ -285,7 +285,7 @@ impl Archive {
     fn entries(
         &self,
         chunk: &Chunk,
-        words: &Words,
+        context: &WriterContext,
         (from, to): (Seq, Seq),
         take: &mut impl FnMut(Place) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
@@ -294,7 +294,7 @@ impl Archive {
             if seq < from || seq > to {
                 continue;
             }
-            match reader::read(number, &chunk.body[range], words) {
+            match reader::read(number, &chunk.body[range], context) {
                 Fetched::Entry(mut entry) => {
                     // As it was or will be told, if that is decided; else as it was captured.
                     if let Label::Told(stamp) = self.times.label(entry.window.boot, entry.window.end) {
@@ -332,11 +332,11 @@ impl Archive {
             scan => scan?,
         };
         let Some(header) = folder.header(Some(&mut scan)) else { return Ok(None) };
-        let words = Words { epoch: header.epoch, boot: header.boot, schema: Arc::clone(&header.schema) };
+        let context = WriterContext { epoch: header.epoch, boot: header.boot, schema: Arc::clone(&header.schema) };
         let frames = scan.at_or_before(0).map_err(failed(&folder.path))?;
         let Some(chunk) = frames.and_then(|frames| Chunk::join(&frames).ok()) else { return Ok(None) };
         let entry = chunk.entries().ok().and_then(|entries| entries.into_iter().next());
-        let entry = entry.map(|range| reader::read(chunk.first.0, &chunk.body[range], &words));
+        let entry = entry.map(|range| reader::read(chunk.first.0, &chunk.body[range], &context));
         Ok(match entry {
             Some(Fetched::Entry(entry)) if chunk.newest_utc.is_some() => Some(entry.window.end.utc),
             _ => None,

@@ -27,7 +27,7 @@ pub struct Finding {
 
 /// What a look at every byte has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct VerifyReport {
     /// Whose view it is.
     pub view: View,
     /// Segments looked at. Beside a running agent the one being written is not.
@@ -40,7 +40,7 @@ pub struct Verdict {
     pub points: u64,
     /// Entries of a newer agent: intact, and not readable by this one.
     pub newer: u64,
-    /// The first number of a segment that was not completed: the last life was cut short, which the next start mends.
+    /// The first number of a segment that was not completed: the last life was cut short, which the next start repairs.
     pub incomplete: Option<Seq>,
     /// All that is wrong.
     pub findings: Vec<Finding>,
@@ -51,8 +51,8 @@ impl Archive {
     ///
     /// # Errors
     /// The system refused.
-    pub fn verify(&self) -> Result<Verdict, ArchiveError> {
-        let mut verdict = Verdict {
+    pub fn verify(&self) -> Result<VerifyReport, ArchiveError> {
+        let mut report = VerifyReport {
             view: self.view(),
             segments: 0,
             chunks: 0,
@@ -62,10 +62,10 @@ impl Archive {
             incomplete: None,
             findings: Vec::new(),
         };
-        self.verify_records(&mut verdict);
+        self.verify_records(&mut report);
         let mut expected = None;
         for folder in &self.folders {
-            let found = match self.verify_folder(folder, &mut verdict) {
+            let found = match self.verify_folder(folder, &mut report) {
                 Err(_) if self.gone(folder) => {
                     // Delivered: what is before the next one is none of ours.
                     expected = Some(u64::MAX);
@@ -73,21 +73,21 @@ impl Archive {
                 }
                 found => found?,
             };
-            verdict.segments += 1;
+            report.segments += 1;
             let begins = expected.unwrap_or_else(|| if self.cursor.is_some() { 1 } else { folder.first });
-            self.between(begins, folder, &mut verdict);
+            self.between(begins, folder, &mut report);
             expected = Some(found.last + 1);
         }
-        verdict.view = self.view();
-        Ok(verdict)
+        report.view = self.view();
+        Ok(report)
     }
 
-    fn verify_records(&self, verdict: &mut Verdict) {
+    fn verify_records(&self, report: &mut VerifyReport) {
         let mut find = |name: &str, what: &str| {
             let file = self.dir.join(name);
-            verdict.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
+            report.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
         };
-        if self.life.is_none() && self.dir.join("life").exists() {
+        if self.meta.is_none() && self.dir.join("life").exists() {
             find("life", "the record of the last life is damaged");
         }
         if self.times_damaged {
@@ -100,13 +100,13 @@ impl Archive {
     }
 
     /// Numbers that no segment has must be settled.
-    fn between(&self, begins: u64, folder: &Folder, verdict: &mut Verdict) {
+    fn between(&self, begins: u64, folder: &Folder, report: &mut VerifyReport) {
         // Beside a running agent what it has settled may not be in the cursor yet.
         if self.cursor.is_none() || self.view() == View::FilesBesideAgent {
             return;
         }
         for (from, to) in self.settled.missing(begins, folder.first.saturating_sub(1)) {
-            verdict.findings.push(Finding {
+            report.findings.push(Finding {
                 file: self.dir.clone(),
                 range: Some((Seq(from), Seq(to))),
                 waiting: to - from + 1,
@@ -115,7 +115,7 @@ impl Archive {
         }
     }
 
-    fn verify_folder(&self, folder: &Folder, verdict: &mut Verdict) -> Result<Seal, ArchiveError> {
+    fn verify_folder(&self, folder: &Folder, report: &mut VerifyReport) -> Result<Seal, ArchiveError> {
         let mut scan = folder.scan()?;
         let waiting = |from, to| self.settled.missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
         let mut findings = Vec::new();
@@ -171,13 +171,13 @@ impl Archive {
         {
             find("seal", None, "the seal says something else than the chunks");
         }
-        verdict.chunks += u64::from(content.chunks);
-        verdict.points += content.points;
-        verdict.entries += entries;
-        verdict.newer += newer;
-        verdict.findings.append(&mut findings);
+        report.chunks += u64::from(content.chunks);
+        report.points += content.points;
+        report.entries += entries;
+        report.newer += newer;
+        report.findings.append(&mut findings);
         if !folder.sealed {
-            verdict.incomplete = Some(Seq(folder.first));
+            report.incomplete = Some(Seq(folder.first));
         }
         Ok(folder.seal.clone().unwrap_or(content))
     }

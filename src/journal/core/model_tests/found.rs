@@ -11,7 +11,7 @@ fn the_newest_time_is_known_after_the_segment_that_told_it_is_gone() {
     {
         world.step(&step);
     }
-    for step in [Step::Lease(Lane::History, 9), Step::Acknowledge(0), Step::Acknowledge(0), Step::Tend(1_000)] {
+    for step in [Step::Lease(Lane::History, 9), Step::Acknowledge(0), Step::Acknowledge(0), Step::Maintain(1_000)] {
         world.step(&step);
     }
     assert_eq!(world.store().segments_left(), 0);
@@ -34,15 +34,15 @@ fn the_newest_time_is_that_of_the_record_if_the_segment_that_is_left_is_older() 
         acknowledged(5),
         vec![Step::Fill(true), Step::Lease(Lane::History, 1), Step::Acknowledge(0), Step::Append],
         vec![Step::Lease(Lane::History, 7), Step::Acknowledge(8_887_875_925_837_802_053), Step::Commit],
-        vec![Step::Tend(5_000), Step::CutAfter(3, 8_192_309_265_704_012_733), Step::Append, Step::Append],
-        vec![Step::Fill(false), Step::Lease(Lane::Live, 1), Step::Tend(1_000), Step::Append, Step::Append],
+        vec![Step::Maintain(5_000), Step::CutAfter(3, 8_192_309_265_704_012_733), Step::Append, Step::Append],
+        vec![Step::Fill(false), Step::Lease(Lane::Live, 1), Step::Maintain(1_000), Step::Append, Step::Append],
     ];
     let synced_late = [
         vec![Step::Append, Step::Append, Step::Commit, Step::CutAfter(1, 0), Step::Append, Step::Append],
-        vec![Step::Tend(1_000), Step::Sync(true), Step::Append, Step::Lease(Lane::History, 1)],
+        vec![Step::Maintain(1_000), Step::Sync(true), Step::Append, Step::Lease(Lane::History, 1)],
         vec![Step::Acknowledge(0), Step::Append, Step::Stop, Step::Lease(Lane::History, 3)],
         vec![Step::Acknowledge(155_571_260_569_375_537), Step::Acknowledge(2_522_383_556_672_477_503)],
-        vec![Step::CutAfter(4, 0), Step::GiveBack(0), Step::Append, Step::Tend(1_000), Step::Append, Step::Append],
+        vec![Step::CutAfter(4, 0), Step::GiveBack(0), Step::Append, Step::Maintain(1_000), Step::Append, Step::Append],
         vec![Step::Commit, Step::Append, Step::Append, Step::Append, Step::Append],
     ];
     for history in [full_disk.concat(), synced_late.concat()] {
@@ -72,7 +72,7 @@ fn what_survives_a_failed_sync_does_not_hide_what_was_written_after_it() {
 }
 
 /// The medium could not note that a segment was going out; the next entries of it went out without trying again, and after
-/// a cut all of them were thinned.
+/// a cut all of them were downsampled.
 #[test]
 fn what_could_not_be_noted_is_noted_before_more_goes_out() {
     let steps = [
@@ -96,7 +96,7 @@ fn what_could_not_be_noted_is_noted_before_more_goes_out() {
 }
 
 /// While the medium failed an entry went out from memory and was acknowledged, which no cursor can say before the entry is
-/// durable. A cut right after that, and it was thinned with its neighbours and came again.
+/// durable. A cut right after that, and it was downsampled with its neighbours and came again.
 #[test]
 fn what_went_out_from_memory_is_not_thinned_after_a_cut() {
     let steps = [
@@ -111,7 +111,7 @@ fn what_went_out_from_memory_is_not_thinned_after_a_cut() {
             Step::CutAfter(2, 626_764_137_368_678_355),
             Step::Append,
             Step::Commit,
-            Step::Tend(5000),
+            Step::Maintain(5000),
             Step::Commit,
             Step::Append,
             Step::Append,
@@ -155,7 +155,7 @@ fn what_went_out_from_memory_is_not_thinned_after_a_cut() {
             Step::GoLive,
             Step::Append,
             Step::Commit,
-            Step::Tend(10000),
+            Step::Maintain(10000),
             Step::Commit,
             Step::Append,
             Step::CutAfter(4, 9_412_963_158_879_098_437),
@@ -186,8 +186,8 @@ fn what_may_have_survived_does_not_leave_with_a_time_that_may_not() {
     let steps = [
         vec![Step::CutAfter(1, 0), Step::Append, Step::Commit],
         appended(10),
-        vec![Step::CommitOn, Step::Fill(true), Step::GoLive, Step::Tend(1), Step::Tend(1_149), Step::Commit],
-        vec![Step::Tend(8_851), Step::Commit, Step::Lease(Lane::Live, 1), Step::Sync(true), Step::Kill],
+        vec![Step::CommitOn, Step::Fill(true), Step::GoLive, Step::Maintain(1), Step::Maintain(1_149), Step::Commit],
+        vec![Step::Maintain(8_851), Step::Commit, Step::Lease(Lane::Live, 1), Step::Sync(true), Step::Kill],
     ];
     run(WhenFull::Thin, 8_000, &steps.concat());
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::journal::WhenFull;
-use crate::journal::core::heart::{Heart, LEASES_MAX, Limits, Verdict, Words};
+use crate::journal::core::journal_core::{JournalCore, LEASES_MAX, Limits, Settlement, WriterContext};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
 use crate::journal::disk::entry::Encoded;
@@ -47,7 +47,7 @@ enum Step {
     GiveBack(usize),
     Refuse(usize),
     GoLive,
-    Tend(u64),
+    Maintain(u64),
     Stop,
     Kill,
     Fill(bool),
@@ -70,7 +70,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => any::<usize>().prop_map(Step::GiveBack),
         2 => any::<usize>().prop_map(Step::Refuse),
         2 => Just(Step::GoLive),
-        8 => (1_u64..12_000).prop_map(Step::Tend),
+        8 => (1_u64..12_000).prop_map(Step::Maintain),
         1 => Just(Step::Stop),
         1 => Just(Step::Kill),
         1 => any::<bool>().prop_map(Step::Fill),
@@ -168,12 +168,12 @@ struct Oracle {
     late: BTreeSet<Identity>,
     told: Vec<Gap>,
     /// Told from memory: a kill before the telling is durable undoes the loss, and then what was given up comes after all.
-    floated: Vec<Gap>,
+    sent_unsynced: Vec<Gap>,
     /// The window that each number was given to.
     appended: BTreeMap<Identity, u64>,
     /// What came out: first window, last window, how many, the counter, and whether it stands for others.
     came: BTreeMap<Identity, Came>,
-    /// Handed out while the medium could not note it: a restart may have it thinned.
+    /// Handed out while the medium could not note it: a restart may have it downsampled.
     unnoted: BTreeSet<u64>,
 }
 
@@ -207,9 +207,9 @@ impl Oracle {
         durable.map(|(_, window)| window.end.utc).collect()
     }
 
-    fn acknowledge(&mut self, entry: &Entry, doomed: bool) {
+    fn acknowledge(&mut self, entry: &Entry, dropping: bool) {
         self.acknowledged.insert(entry.identity);
-        if doomed {
+        if dropping {
             self.late.insert(entry.identity);
         }
         self.told.extend(entry.window.gaps());
@@ -222,12 +222,12 @@ impl Oracle {
         self.told.iter().any(|gap| covers(gap, &identity))
     }
 
-    /// What was thinned came once, whole, and with its counters exact; `complete`: nothing else was given up.
-    fn judge_thinning(&self, complete: bool) {
-        let is_thinned =
+    /// What was downsampled came once, whole, and with its counters exact; `complete`: nothing else was given up.
+    fn judge_downsampling(&self, complete: bool) {
+        let is_downsampled =
             |identity: &Identity| self.told.iter().any(|gap| gap.reason == GapReason::Thinned && covers(gap, identity));
-        let thinned: BTreeSet<u64> =
-            self.appended.iter().filter(|(identity, _)| is_thinned(identity)).map(|(_, n)| *n).collect();
+        let downsampled: BTreeSet<u64> =
+            self.appended.iter().filter(|(identity, _)| is_downsampled(identity)).map(|(_, n)| *n).collect();
         let raw = |identity: &Identity| self.appended.contains_key(identity);
         let coarse: Vec<Came> = self.came.iter().filter(|(identity, _)| !raw(identity)).map(|(_, c)| *c).collect();
         for came in &coarse {
@@ -244,11 +244,11 @@ impl Oracle {
         if !self.unnoted.is_empty() {
             return;
         }
-        assert!(came <= thinned.len() as u64, "{came} windows came coarser, {} were told", thinned.len());
+        assert!(came <= downsampled.len() as u64, "{came} windows came coarser, {} were told", downsampled.len());
         if complete {
-            let lost = thinned.iter().find(|n| !coarse.iter().any(|c| (c.first..=c.last).contains(n)));
-            assert_eq!(lost, None, "a window was thinned and its coarser one did not come");
-            assert_eq!(came, thinned.len() as u64);
+            let lost = downsampled.iter().find(|n| !coarse.iter().any(|c| (c.first..=c.last).contains(n)));
+            assert_eq!(lost, None, "a window was downsampled and its coarser one did not come");
+            assert_eq!(came, downsampled.len() as u64);
         }
     }
 
@@ -258,8 +258,8 @@ impl Oracle {
             assert!(fate, "{identity:?} was durable, did not arrive, and no gap tells of it");
         }
         for identity in &self.acknowledged {
-            let floated = self.floated.iter().any(|g| covers(g, identity));
-            let twice = self.is_told(*identity) && !self.late.contains(identity) && !floated;
+            let sent_unsynced = self.sent_unsynced.iter().any(|g| covers(g, identity));
+            let twice = self.is_told(*identity) && !self.late.contains(identity) && !sent_unsynced;
             let gaps = || self.told.iter().filter(|g| g.epoch == identity.epoch).collect::<Vec<_>>();
             assert!(!twice, "{identity:?} arrived, and a gap says that it never will: {:?}", gaps());
         }
@@ -281,7 +281,7 @@ fn counted(window: &Window) -> Option<Came> {
 }
 
 struct World {
-    heart: Heart<MemStore>,
+    core: JournalCore<MemStore>,
     limits: Limits,
     leases: Vec<Arc<Entry>>,
     oracle: Oracle,
@@ -304,51 +304,51 @@ impl World {
             segment_chunks: 6,
         };
         let clocks = Clocks::new();
-        let heart = Self::open(MemStore::default(), &limits, &clocks);
+        let core = Self::open(MemStore::default(), &limits, &clocks);
         let (leases, oracle) = (Vec::new(), Oracle::default());
-        Self { heart, limits, leases, oracle, windows: 0, now: Duration::ZERO, clocks }
+        Self { core, limits, leases, oracle, windows: 0, now: Duration::ZERO, clocks }
     }
 
-    fn open(mut store: MemStore, limits: &Limits, clocks: &Clocks) -> Heart<MemStore> {
+    fn open(mut store: MemStore, limits: &Limits, clocks: &Clocks) -> JournalCore<MemStore> {
         let mut schema = depot_schema("gw-01", 2, 3);
         schema.series[0].points[COUNTER].aggregation = Aggregation::Last;
         let (boot, now) = (clocks.boot(), clocks.now());
         let start = recovery::start(&mut store, &schema, boot, now).expect("the medium works again");
-        let words = Words { epoch: start.epoch, boot, schema: Arc::new(schema) };
-        Heart::new(Some(store), limits.clone(), words, start)
+        let context = WriterContext { epoch: start.epoch, boot, schema: Arc::new(schema) };
+        JournalCore::new(Some(store), limits.clone(), context, start)
     }
 
     fn restart(&mut self, store: MemStore) {
         self.clocks.advance(3_000_000_000);
         self.leases.clear();
         self.now = Duration::ZERO;
-        let before = self.heart.words.epoch;
-        self.heart = Self::open(store, &self.limits, &self.clocks);
-        assert!(self.heart.words.epoch > before, "the epoch was not raised");
+        let before = self.core.context.epoch;
+        self.core = Self::open(store, &self.limits, &self.clocks);
+        assert!(self.core.context.epoch > before, "the epoch was not raised");
         // An acknowledgement that the end of the process took is a repeat, or, if room runs out first, a gap too many.
-        let settled = self.heart.lanes.settled();
+        let settled = self.core.lanes.settled();
         let forgotten = self.oracle.acknowledged.iter().filter(|identity| !settled.contains(identity.seq.0));
         self.oracle.late.extend(forgotten);
     }
 
     fn store(&mut self) -> &mut MemStore {
-        self.heart.store.as_mut().expect("the model always has a medium")
+        self.core.store.as_mut().expect("the model always has a medium")
     }
 
     fn note_durable(&mut self) {
-        let epoch = self.heart.words.epoch;
-        let (durable, tail) = (self.heart.durable, &self.heart.tail);
+        let epoch = self.core.context.epoch;
+        let (durable, tail) = (self.core.durable, &self.core.tail);
         let new = (1..=durable).rev().filter(|&seq| tail.find(seq).is_some());
         self.oracle.durable.extend(new.map(|seq| Identity { epoch, seq: Seq(seq) }));
     }
 
     fn commit(&mut self) {
-        self.heart.commit(self.now);
+        self.core.commit(self.now);
         self.note_durable();
     }
 
     fn lease(&mut self, lane: Lane, max: usize) -> usize {
-        let leased = self.heart.lease(lane, max);
+        let leased = self.core.lease(lane, max);
         let noted = !self.store().full;
         for entry in &leased {
             self.oracle.see(entry);
@@ -369,12 +369,12 @@ impl World {
 
     fn acknowledge(&mut self, entry: &Entry) {
         let seq = entry.identity.seq;
-        let doomed = !self.heart.lanes.any_leased_in(seq.0, seq.0);
-        self.oracle.acknowledge(entry, doomed);
-        if seq.0 > self.heart.durable {
-            self.oracle.floated.extend(entry.window.gaps());
+        let dropping = !self.core.lanes.any_leased_in(seq.0, seq.0);
+        self.oracle.acknowledge(entry, dropping);
+        if seq.0 > self.core.durable {
+            self.oracle.sent_unsynced.extend(entry.window.gaps());
         }
-        self.heart.settle(Verdict::Acknowledged(seq));
+        self.core.settle(Settlement::Acknowledged(seq));
     }
 
     fn step(&mut self, step: &Step) {
@@ -385,13 +385,13 @@ impl World {
                 let n = self.windows as f64;
                 window.intervals[0].points[COUNTER].value =
                     IntervalValue::Float(Statistic { value: n, min: n, max: n, count: 1 });
-                let identity = Identity { epoch: self.heart.words.epoch, seq: Seq(self.heart.next) };
+                let identity = Identity { epoch: self.core.context.epoch, seq: Seq(self.core.next) };
                 self.oracle.appended.insert(identity, self.windows);
-                self.heart.append(window, self.now);
+                self.core.append(window, self.now);
             }
             Step::Commit => self.commit(),
             Step::CommitOn => {
-                self.heart.commit_on(self.now);
+                self.core.commit_on(self.now);
                 self.note_durable();
             }
             Step::Lease(lane, max) => drop(self.lease(lane, max)),
@@ -402,7 +402,7 @@ impl World {
             }
             Step::GiveBack(pick) => {
                 if let Some(entry) = self.take_lease(pick) {
-                    self.heart.settle(Verdict::GivenBack(entry.identity.seq));
+                    self.core.settle(Settlement::GivenBack(entry.identity.seq));
                 }
             }
             Step::Refuse(pick) => {
@@ -411,16 +411,16 @@ impl World {
                     let told = entry.window.gaps().collect();
                     // A cut may take the memory of the refusal, and the broker may take the repeat.
                     self.oracle.late.insert(identity);
-                    self.heart.settle(Verdict::Refused { identity, points, code: 0x99, told });
+                    self.core.settle(Settlement::Refused { identity, points, code: 0x99, told });
                 }
             }
-            Step::GoLive => self.heart.go_live(),
-            Step::Tend(ms) => {
+            Step::GoLive => self.core.go_live(),
+            Step::Maintain(ms) => {
                 self.now += Duration::from_millis(ms);
-                self.heart.tend(self.now);
+                self.core.maintain(self.now);
             }
             Step::Stop => {
-                let closed = self.heart.close(Some((self.clocks.boot(), self.clocks.now())), self.now);
+                let closed = self.core.close(Some((self.clocks.boot(), self.clocks.now())), self.now);
                 self.note_durable();
                 if closed.is_ok() {
                     let store = self.store().clone().after_kill();
@@ -453,22 +453,22 @@ impl World {
         for entry in std::mem::take(&mut self.leases) {
             self.acknowledge(&entry);
         }
-        self.heart.go_live();
+        self.core.go_live();
         for _ in 0..10_000 {
             self.now += Duration::from_secs(3);
             let window = self.clocks.stamped(empty_window(self.windows));
-            self.heart.append(window, self.now);
+            self.core.append(window, self.now);
             self.commit();
-            self.heart.tend(self.now);
+            self.core.maintain(self.now);
             let count = self.lease(Lane::History, LEASES_MAX) + self.lease(Lane::Live, LEASES_MAX);
             for entry in std::mem::take(&mut self.leases) {
                 self.acknowledge(&entry);
             }
-            if count == 0 && !self.heart.losses.any_untold() && self.heart.lanes.waiting() == 0 {
+            if count == 0 && !self.core.losses.any_untold() && self.core.lanes.waiting() == 0 {
                 return;
             }
         }
-        panic!("the journal never drains: {:?}", self.heart.lanes);
+        panic!("the journal never drains: {:?}", self.core.lanes);
     }
 }
 
@@ -478,8 +478,8 @@ fn run(when_full: WhenFull, bytes_max: u64, steps: &[Step]) -> World {
         world.step(step);
     }
     world.drain();
-    world.oracle.judge(world.heart.durable);
-    world.oracle.judge_thinning(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
+    world.oracle.judge(world.core.durable);
+    world.oracle.judge_downsampling(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
     world
 }
 
@@ -539,19 +539,19 @@ fn refusing_the_newest_accounts_for_every_number() {
 #[test]
 fn when_the_file_system_is_nearly_full_the_oldest_become_coarser() {
     let mut world = World::new(WhenFull::Thin, u64::MAX);
-    (world.limits.free_min, world.heart.limits.free_min) = (u64::MAX, u64::MAX);
+    (world.limits.free_min, world.core.limits.free_min) = (u64::MAX, u64::MAX);
     world.store().space = Some(40_000);
     for _ in 0..900 {
         world.step(&Step::Append);
         world.step(&Step::Commit);
-        world.step(&Step::Tend(1_000));
+        world.step(&Step::Maintain(1_000));
         let room = world.store().room().expect("it is told");
         assert!(room.free + 2 * 1_500 > room.total / 8, "{room:?}");
     }
     world.drain();
     assert!(world.oracle.told.iter().any(|gap| gap.reason == GapReason::Thinned));
-    world.oracle.judge(world.heart.durable);
-    world.oracle.judge_thinning(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
+    world.oracle.judge(world.core.durable);
+    world.oracle.judge_downsampling(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
 }
 
 #[test]
@@ -561,22 +561,22 @@ fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
         world.step(&Step::Append);
         if n == 4 {
             let unknown = Encoded { bytes: vec![99, 1, 2, 3], points: 5, tells_loss: false, utc: None };
-            world.heart.tail.push(world.heart.next, unknown);
-            world.heart.next += 1;
+            world.core.tail.push(world.core.next, unknown);
+            world.core.next += 1;
         }
     }
     world.step(&Step::Stop);
-    let out: Vec<u64> = world.heart.lease(Lane::History, 20).iter().map(|entry| entry.identity.seq.0).collect();
+    let out: Vec<u64> = world.core.lease(Lane::History, 20).iter().map(|entry| entry.identity.seq.0).collect();
     assert_eq!(out, [1, 2, 3, 4, 5, 7, 8, 9, 10]);
     for seq in out {
-        world.heart.settle(Verdict::Acknowledged(Seq(seq)));
+        world.core.settle(Settlement::Acknowledged(Seq(seq)));
     }
     world.step(&Step::Append);
     world.step(&Step::Stop);
-    assert_eq!((world.heart.lanes.waiting(), world.store().segments_left()), (2, 2), "it is not given up");
-    assert!(!world.heart.losses.any_untold());
-    world.heart.lease(Lane::History, 20);
-    assert_eq!(world.heart.lanes.ready(), (0, 0));
+    assert_eq!((world.core.lanes.waiting(), world.store().segments_left()), (2, 2), "it is not given up");
+    assert!(!world.core.losses.any_untold());
+    world.core.lease(Lane::History, 20);
+    assert_eq!(world.core.lanes.ready(), (0, 0));
 }
 
 #[test]
@@ -592,7 +592,7 @@ fn a_damaged_chunk_is_a_gap_and_everything_else_arrives() {
         world.drain();
         let told: Vec<_> = world.oracle.told.iter().map(|g| (g.from.0, g.to.0, g.reason)).collect();
         assert_eq!(told, [(from, to, GapReason::Corrupt)]);
-        world.oracle.judge(world.heart.durable);
+        world.oracle.judge(world.core.durable);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a person orders: to forget what is old, to repair what is damaged. With the agent stopped it is a short life of
+//! What a person orders: to purge what is old, to repair what is damaged. With the agent stopped it is a short life of
 //! its own: its epoch is raised, and every loss is told in an entry before it takes place, as in any life.
 
 use std::ops::ControlFlow;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::WhenFull;
-use crate::journal::core::epoch::Life;
-use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, Limits, Words};
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, WriterContext};
 use crate::journal::core::recovery;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
@@ -24,7 +24,7 @@ const TELLINGS_MAX: usize = 1_000;
 
 /// It could not be done. What was told is told; nothing else was given up.
 #[derive(Debug, thiserror::Error)]
-pub enum MendError {
+pub enum RepairError {
     /// An agent has the journal.
     #[error("{0} is held by a running agent, or read by another command; stop that first")]
     Held(PathBuf),
@@ -39,7 +39,7 @@ pub enum MendError {
     Medium(String),
 }
 
-impl From<StoreError> for MendError {
+impl From<StoreError> for RepairError {
     fn from(error: StoreError) -> Self {
         Self::Medium(in_words(&error))
     }
@@ -47,7 +47,7 @@ impl From<StoreError> for MendError {
 
 /// What was given up by order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
+pub struct Purged {
     /// Entries that waited and will never be delivered; a gap event tells it.
     pub entries: u64,
     /// Segments that go.
@@ -73,65 +73,65 @@ pub struct Repaired {
     pub completed: bool,
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// Gives up every complete segment of which all is older than this: told in the next window, gone when that is
     /// durable. `now`: from when to count; without it from the newest entry.
-    pub(in crate::journal) fn forget(&mut self, older_than: Duration, now: Option<Utc>) -> Forgotten {
+    pub(in crate::journal) fn purge(&mut self, older_than: Duration, now: Option<Utc>) -> Purged {
         let complete = self.complete();
         let dated: Vec<_> = (0..complete).map(|place| self.seal_of(place)).collect();
         let newest = self.newest_utc.max(dated.iter().flatten().filter_map(|seal| seal.newest_utc).max());
         let Some(now) = now.or(newest.map(Utc)) else {
-            return Forgotten { undated: complete as u64, ..Forgotten::default() };
+            return Purged { undated: complete as u64, ..Purged::default() };
         };
         let age = i64::try_from(older_than.as_nanos()).unwrap_or(i64::MAX);
-        let mut forgotten = Forgotten { counted_from: Some(now), ..Forgotten::default() };
+        let mut purged = Purged { counted_from: Some(now), ..Purged::default() };
         for (place, seal) in dated.into_iter().enumerate() {
             match seal.as_ref().and_then(|seal| seal.newest_utc) {
-                _ if self.segments[place].doomed => {}
+                _ if self.segments[place].dropping => {}
                 Some(utc) if now.0.saturating_sub(utc) > age => {
                     let (first, last) = (self.segments[place].first, self.last_of(place));
-                    forgotten.segments += 1;
+                    purged.segments += 1;
                     let waiting = self.lanes.waiting_in(first, last);
-                    forgotten.entries += waiting.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+                    purged.entries += waiting.iter().map(|(from, to)| to - from + 1).sum::<u64>();
                     self.give_up(place, seal, GapReason::Forgotten);
                 }
                 Some(_) => {}
-                None => forgotten.undated += 1,
+                None => purged.undated += 1,
             }
         }
-        forgotten
+        purged
     }
 }
 
 /// Gives up what is older than this, with the agent stopped.
 ///
 /// # Errors
-/// See [`MendError`].
-pub fn forget(dir: &Path, older_than: Duration, boot: BootId, now: Stamp) -> Result<Forgotten, MendError> {
+/// See [`RepairError`].
+pub fn purge(dir: &Path, older_than: Duration, boot: BootId, now: Stamp) -> Result<Purged, RepairError> {
     let counted_from = (now.trust != crate::measure::ClockTrust::Unsynced).then_some(now.utc);
     let mut life = Maintenance::begin(dir, boot, now)?;
-    let forgotten = life.heart.forget(older_than, counted_from);
+    let purged = life.core.purge(older_than, counted_from);
     life.end()?;
-    Ok(forgotten)
+    Ok(purged)
 }
 
 /// Completes what a life that was cut short left half done, tells what is damaged beyond reading, writes what is intact
 /// of damaged segments anew, and puts the originals aside.
 ///
 /// # Errors
-/// See [`MendError`].
-pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, MendError> {
+/// See [`RepairError`].
+pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairError> {
     let archive = Archive::open(dir)?;
     if archive.view() != View::Files {
-        return Err(MendError::Held(dir.to_owned()));
+        return Err(RepairError::Held(dir.to_owned()));
     }
-    let verdict = archive.verify()?;
-    let completed = verdict.incomplete.is_some();
-    if verdict.findings.is_empty() && !completed {
+    let report = archive.verify()?;
+    let completed = report.incomplete.is_some();
+    if report.findings.is_empty() && !completed {
         return Ok(Repaired::default());
     }
     let damaged =
-        |folder: &&crate::journal::offline::archive::Folder| verdict.findings.iter().any(|f| concerns(f, &folder.path));
+        |folder: &&crate::journal::offline::archive::Folder| report.findings.iter().any(|f| concerns(f, &folder.path));
     let damaged: Vec<u64> = archive.folders.iter().filter(damaged).map(|folder| folder.first).collect();
     drop(archive);
 
@@ -140,7 +140,7 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, MendErro
     for &first in &damaged {
         life.lose_what_nobody_can_read(first, &mut repaired);
     }
-    for (from, to) in verdict.findings.iter().filter_map(|finding| finding.range) {
+    for (from, to) in report.findings.iter().filter_map(|finding| finding.range) {
         repaired.entries_lost += life.lose(from.0, to.0);
     }
     let mut store = life.end()?;
@@ -152,12 +152,12 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, MendErro
             None => repaired.set_aside.push(Seq(first)),
         }
     }
-    repaired.findings = verdict.findings;
+    repaired.findings = report.findings;
     Ok(repaired)
 }
 
 /// Writes what is intact of a segment anew. `None`: it is gone already; `Some(false)`: nothing in it is intact.
-fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>, MendError> {
+fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>, RepairError> {
     let archive = Archive::look(dir)?;
     let Some(folder) = archive.folders.iter().find(|folder| folder.first == first) else { return Ok(None) };
     let mut scan = folder.scan()?;
@@ -165,8 +165,8 @@ fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>
         store.quarantine(Seq(first))?;
         return Ok(Some(false));
     };
-    let grain = folder.seal.as_ref().map(|seal| seal.grain).unwrap_or_default();
-    let mut seal = Seal { grain, ..Seal::open(first) };
+    let resolution = folder.seal.as_ref().map(|seal| seal.resolution).unwrap_or_default();
+    let mut seal = Seal { resolution, ..Seal::open(first) };
     let mut failed = None;
     store.begin_again(&header)?;
     let _ = walk(folder, &mut scan, |piece| {
@@ -192,36 +192,36 @@ fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>
 
 /// A life that takes no windows.
 struct Maintenance {
-    heart: Heart<SledStore>,
-    life: Life,
+    core: JournalCore<SledStore>,
+    meta: JournalMeta,
     boot: BootId,
     now: Stamp,
 }
 
 impl Maintenance {
-    fn begin(dir: &Path, boot: BootId, now: Stamp) -> Result<Self, MendError> {
+    fn begin(dir: &Path, boot: BootId, now: Stamp) -> Result<Self, RepairError> {
         if !dir.is_dir() {
             return Err(ArchiveError::Absent(dir.to_owned()).into());
         }
         let mut store = match SledStore::open(dir) {
             Ok(store) => store,
-            Err(Unusable::Locked) => return Err(MendError::Held(dir.to_owned())),
+            Err(Unusable::Locked) => return Err(RepairError::Held(dir.to_owned())),
             Err(Unusable::Store(error)) => return Err(error.into()),
         };
-        let previous = store.load(Record::Life)?.as_deref().and_then(Life::read);
+        let previous = store.load(Record::Life)?.as_deref().and_then(JournalMeta::read);
         let (gateway, site) = match &previous {
-            Some(life) => (life.gateway.clone(), life.site.clone()),
+            Some(meta) => (meta.gateway.clone(), meta.site.clone()),
             None => {
                 let newest = store.segments()?.into_iter().rev().find_map(|found| store.header(found.first).ok());
-                let schema = newest.ok_or_else(|| MendError::Nameless(dir.to_owned()))?.schema;
+                let schema = newest.ok_or_else(|| RepairError::Nameless(dir.to_owned()))?.schema;
                 (schema.gateway.clone(), schema.site.clone())
             }
         };
         let schema = Schema { gateway: gateway.clone(), site: site.clone(), series: Vec::new() };
         let start = recovery::start(&mut store, &schema, boot, now)?;
         // The next life of the agent asks how the last one of the agent ended, not this.
-        let life = Life { epoch: start.epoch, gateway, site, clean: previous.is_none_or(|life| life.clean) };
-        let words = Words { epoch: start.epoch, boot, schema: schema.into() };
+        let meta = JournalMeta { epoch: start.epoch, gateway, site, clean: previous.is_none_or(|meta| meta.clean) };
+        let context = WriterContext { epoch: start.epoch, boot, schema: schema.into() };
         let limits = Limits {
             bytes_max: u64::MAX,
             free_min: 0,
@@ -233,39 +233,39 @@ impl Maintenance {
             segment_bytes: u64::MAX,
             segment_chunks: u32::MAX,
         };
-        Ok(Self { heart: Heart::new(Some(store), limits, words, start), life, boot, now })
+        Ok(Self { core: JournalCore::new(Some(store), limits, context, start), meta, boot, now })
     }
 
-    /// A segment whose header is gone, in both places: nobody knows in whose words its entries are told.
+    /// A segment whose header is gone, in both places: nobody knows under which schema its entries were written.
     fn lose_what_nobody_can_read(&mut self, first: u64, repaired: &mut Repaired) {
-        if self.heart.words_of(first).is_none()
-            && let Some(place) = self.heart.segments.iter().position(|segment| segment.first == first)
+        if self.core.context_of(first).is_none()
+            && let Some(place) = self.core.segments.iter().position(|segment| segment.first == first)
         {
-            let last = self.heart.last_of(place);
+            let last = self.core.last_of(place);
             repaired.entries_lost += self.lose(first, last);
         }
     }
 
     fn lose(&mut self, from: u64, to: u64) -> u64 {
-        let waiting = self.heart.lanes.waiting_in(from, to).iter().map(|(a, b)| b - a + 1).sum();
-        let segment = self.heart.segment_of(from).map(|place| self.heart.segments[place].first);
-        let epoch = segment.and_then(|first| self.heart.words_of(first)).map_or(Epoch(0), |words| words.epoch);
-        self.heart.lose(from, to, epoch, None, GapReason::Corrupt);
+        let waiting = self.core.lanes.waiting_in(from, to).iter().map(|(a, b)| b - a + 1).sum();
+        let segment = self.core.segment_of(from).map(|place| self.core.segments[place].first);
+        let epoch = segment.and_then(|first| self.core.context_of(first)).map_or(Epoch(0), |context| context.epoch);
+        self.core.lose(from, to, epoch, None, GapReason::Corrupt);
         waiting
     }
 
     /// Tells what is to be told, carries it out, and ends in order.
-    fn end(mut self) -> Result<SledStore, MendError> {
+    fn end(mut self) -> Result<SledStore, RepairError> {
         let mut tellings = 0;
-        while self.heart.losses.any_untold() && tellings < TELLINGS_MAX {
+        while self.core.losses.any_untold() && tellings < TELLINGS_MAX {
             tellings += 1;
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
             let window = Window { boot: self.boot, end: self.now, length, intervals, site: None, events };
-            self.heart.append(window, Duration::ZERO);
+            self.core.append(window, Duration::ZERO);
         }
-        self.heart.close(None, Duration::ZERO)?;
-        let mut store = self.heart.store.take().ok_or_else(|| MendError::Medium("it is gone".to_owned()))?;
-        recovery::save_life(&mut store, &self.life)?;
+        self.core.close(None, Duration::ZERO)?;
+        let mut store = self.core.store.take().ok_or_else(|| RepairError::Medium("it is gone".to_owned()))?;
+        recovery::save_meta(&mut store, &self.meta)?;
         Ok(store)
     }
 }

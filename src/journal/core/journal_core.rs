@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::journal::core::coarse::Grain;
+use crate::journal::core::downsampler::Resolution;
 use crate::journal::core::lanes::{Lane, Lanes};
 use crate::journal::core::losses::{Loss, Losses};
 use crate::journal::core::reader::{Fetched, Reader};
@@ -16,10 +16,10 @@ use crate::journal::core::writing::{Failure, UnderWay, Until};
 use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::store::{Store, StoreError};
-use crate::journal::{Tide, WhenFull};
+use crate::journal::{Progress, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 
-/// The most leases that are out at once, and so the most verdicts that can be on their way. Above the receive maximum
+/// The most leases that are out at once, and so the most settlements that can be on their way. Above the receive maximum
 /// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
 pub(in crate::journal) const LEASES_MAX: usize = 256;
 /// [`Limits::commit_bytes`] of an agent: what is written in 100 ms or so by slow flash.
@@ -28,7 +28,7 @@ pub(in crate::journal) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// minutes of a depot of 250 points at 4 windows a second.
 const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A medium that has failed for this long is treated as none: what waits in memory may go out without being durable.
-const FLOAT_AFTER: Duration = Duration::from_secs(5);
+const SEND_UNSYNCED_AFTER: Duration = Duration::from_secs(5);
 
 /// Bounds of one journal.
 #[derive(Debug, Clone)]
@@ -48,15 +48,15 @@ pub(in crate::journal) struct Limits {
     pub(in crate::journal) segment_chunks: u32,
 }
 
-/// In whose words and in which life entries are told.
+/// The schema, the boot and the epoch under which entries are written and read.
 #[derive(Debug, Clone)]
-pub(in crate::journal) struct Words {
+pub(in crate::journal) struct WriterContext {
     pub(in crate::journal) epoch: Epoch,
     pub(in crate::journal) boot: BootId,
     pub(in crate::journal) schema: Arc<Schema>,
 }
 
-impl Words {
+impl WriterContext {
     /// The header of a segment that begins with this number.
     pub(in crate::journal) fn header(&self, first: u64) -> Header {
         Header { epoch: self.epoch, first: Seq(first), boot: self.boot, schema: Arc::clone(&self.schema) }
@@ -73,16 +73,16 @@ pub(in crate::journal) struct Segment {
     /// Something in it was not what was written: it is put aside and not removed.
     pub(in crate::journal) damaged: bool,
     /// It goes as soon as its loss is told.
-    pub(in crate::journal) doomed: bool,
-    /// How coarse it is, once somebody has looked.
-    pub(in crate::journal) grain: Option<Grain>,
-    /// Thinning it would win nothing.
+    pub(in crate::journal) dropping: bool,
+    /// The length of its windows, once somebody has looked.
+    pub(in crate::journal) resolution: Option<Resolution>,
+    /// Downsampling it would win nothing.
     pub(in crate::journal) left_alone: bool,
 }
 
 impl Segment {
     pub(in crate::journal) fn new(first: u64, bytes: u64) -> Self {
-        Self { first, bytes, seal: None, damaged: false, doomed: false, grain: None, left_alone: false }
+        Self { first, bytes, seal: None, damaged: false, dropping: false, resolution: None, left_alone: false }
     }
 }
 
@@ -94,9 +94,9 @@ pub(in crate::journal) struct Trouble {
     pub(in crate::journal) text: String,
 }
 
-/// The verdict of whoever had the lease.
+/// What became of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::journal) enum Verdict {
+pub(in crate::journal) enum Settlement {
     /// The broker has it.
     Acknowledged(Seq),
     /// The broker will never take it, for a reason of its own.
@@ -113,11 +113,11 @@ pub(in crate::journal) enum Verdict {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(in crate::journal) struct Heart<S> {
+pub(in crate::journal) struct JournalCore<S> {
     /// `None`: no medium at all; memory is all there is.
     pub(in crate::journal) store: Option<S>,
     pub(in crate::journal) limits: Limits,
-    pub(in crate::journal) words: Words,
+    pub(in crate::journal) context: WriterContext,
     /// Ascending. The last one is being written if `active` is set.
     pub(in crate::journal) segments: Vec<Segment>,
     /// What the seal of the segment being written will say.
@@ -155,18 +155,18 @@ pub(in crate::journal) struct Heart<S> {
     pub(in crate::journal) bytes_written: u64,
 }
 
-impl<S: Store> Heart<S> {
+impl<S: Store> JournalCore<S> {
     /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
     pub(in crate::journal) fn new(
         store: Option<S>,
         limits: Limits,
-        words: Words,
+        context: WriterContext,
         start: crate::journal::core::recovery::Start,
     ) -> Self {
-        let mut heart = Self {
+        let mut core = Self {
             store,
             limits,
-            words,
+            context,
             segments: start.segments,
             active: None,
             tail: Tail::new(start.next),
@@ -193,11 +193,11 @@ impl<S: Store> Heart<S> {
             bytes_written: 0,
         };
         for gap in start.untold {
-            heart.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
+            core.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
-        heart.look_for_end(start.last);
-        heart.mind_the_clock(Duration::ZERO);
-        heart
+        core.look_for_end(start.last);
+        core.mind_the_clock(Duration::ZERO);
+        core
     }
 
     /// Takes a window. It has a number now and counts as kept after the commit.
@@ -211,7 +211,7 @@ impl<S: Store> Heart<S> {
             return;
         }
         if let Some((from, to, points)) = self.refusing.take() {
-            self.lose(from, to, self.words.epoch, Some(points), GapReason::JournalFull);
+            self.lose(from, to, self.context.epoch, Some(points), GapReason::JournalFull);
         }
         let seq = self.next;
         self.next += 1;
@@ -221,12 +221,12 @@ impl<S: Store> Heart<S> {
         }
         self.capture_time(&mut window, seq);
         window.events.extend(self.losses.tell(seq));
-        match entry::encode(&window, self.words.boot) {
+        match entry::encode(&window, self.context.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
             Err(why) => {
                 tracing::error!(seq, %why, "a window cannot be kept; it is told as a gap");
                 self.losses.untell(seq, seq);
-                self.lose(seq, seq, self.words.epoch, Some(window.points()), GapReason::Corrupt);
+                self.lose(seq, seq, self.context.epoch, Some(window.points()), GapReason::Corrupt);
             }
         }
     }
@@ -268,7 +268,7 @@ impl<S: Store> Heart<S> {
             self.open_since = None;
         }
         self.mind_the_clock(now);
-        self.float(now);
+        self.send_unsynced(now);
         self.carry_out(now);
     }
 
@@ -315,15 +315,15 @@ impl<S: Store> Heart<S> {
     }
 
     /// What became of a lease.
-    pub(in crate::journal) fn settle(&mut self, verdict: Verdict) {
+    pub(in crate::journal) fn settle(&mut self, settlement: Settlement) {
         self.outstanding = self.outstanding.saturating_sub(1);
         self.ledger.dirty = true;
-        match verdict {
-            Verdict::Acknowledged(seq) => self.lanes.acknowledge(seq.0),
-            Verdict::GivenBack(seq) => self.lanes.give_back(seq.0),
-            Verdict::Refused { identity, points, code, told } => {
+        match settlement {
+            Settlement::Acknowledged(seq) => self.lanes.acknowledge(seq.0),
+            Settlement::GivenBack(seq) => self.lanes.give_back(seq.0),
+            Settlement::Refused { identity, points, code, told } => {
                 let Identity { epoch, seq } = identity;
-                self.lanes.doom(seq.0, seq.0);
+                self.lanes.start_dropping(seq.0, seq.0);
                 let gap = Gap { epoch, from: seq, to: seq, points: Some(points), reason: GapReason::Refused };
                 self.losses.push(Loss {
                     // What it was to tell must be told by another.
@@ -347,7 +347,7 @@ impl<S: Store> Heart<S> {
             && (self.losses.any_untold() || self.refusing.is_some())
         {
             if let Some((from, to, points)) = self.refusing.take() {
-                self.lose(from, to, self.words.epoch, Some(points), GapReason::JournalFull);
+                self.lose(from, to, self.context.epoch, Some(points), GapReason::JournalFull);
             }
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
             self.append(Window { boot, end, length, intervals, site: None, events }, now);
@@ -363,14 +363,14 @@ impl<S: Store> Heart<S> {
         self.carry_out(now);
         self.seal_active()?;
         self.save_cursor(crate::journal::disk::store::Durably::Yes, now)?;
-        self.sweep(now);
+        self.remove_settled(now);
         Ok(())
     }
 
     /// What others may know.
-    pub(in crate::journal) fn tide(&self) -> Tide {
+    pub(in crate::journal) fn progress(&self) -> Progress {
         let (live_waiting, history_waiting) = self.lanes.ready();
-        Tide {
+        Progress {
             durable: (self.durable > 0).then_some(Seq(self.durable)),
             live_waiting,
             history_waiting,
@@ -408,7 +408,7 @@ impl<S: Store> Heart<S> {
         let points = points.filter(|_| spans == [(from, to)]);
         let gaps =
             spans.iter().map(|&(from, to)| Gap { epoch, from: Seq(from), to: Seq(to), points, reason }).collect();
-        self.lanes.doom(from, to);
+        self.lanes.start_dropping(from, to);
         if let Some(segment) = self.segment_of(from)
             && reason == GapReason::Corrupt
         {
@@ -446,7 +446,7 @@ impl<S: Store> Heart<S> {
             {
                 self.news = Some(EventKind::JournalFailing(trouble.text.as_str().into()));
             }
-            self.lose(shed.seq, shed.seq, self.words.epoch, Some(shed.encoded.points), GapReason::JournalFull);
+            self.lose(shed.seq, shed.seq, self.context.epoch, Some(shed.encoded.points), GapReason::JournalFull);
         }
     }
 
@@ -455,7 +455,7 @@ impl<S: Store> Heart<S> {
         if !encoded.tells_loss || self.losses.untell(seq, seq) {
             return;
         }
-        let events = entry::decode(&encoded.bytes, self.words.boot).map(|w| w.events).unwrap_or_default();
+        let events = entry::decode(&encoded.bytes, self.context.boot).map(|w| w.events).unwrap_or_default();
         let gaps = events.iter().filter_map(|e| e.kind.gap());
         let gaps: Vec<Gap> = gaps.collect();
         if !gaps.is_empty() && !self.lanes.settled().contains(seq) {
@@ -473,8 +473,8 @@ impl<S: Store> Heart<S> {
     }
 
     /// Without a medium what is in memory may go out: the alternative is to send nothing at all.
-    fn float(&mut self, now: Duration) {
-        let dead = self.trouble.as_ref().is_some_and(|trouble| now >= trouble.since + FLOAT_AFTER);
+    fn send_unsynced(&mut self, now: Duration) {
+        let dead = self.trouble.as_ref().is_some_and(|trouble| now >= trouble.since + SEND_UNSYNCED_AFTER);
         if self.store.is_none() || dead {
             self.lanes.extend(self.next);
         }
@@ -491,7 +491,7 @@ impl<S: Store> Heart<S> {
         }
         if !told.is_empty() {
             self.ledger.dirty = true;
-            self.sweep(now);
+            self.remove_settled(now);
         }
     }
 }

@@ -29,12 +29,12 @@ thread_local! {
 }
 
 /// The compressed form, if it is shorter.
-pub(in crate::journal) fn squeeze(body: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::journal) fn compress(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < WORTH_BYTES || body.len() > RAW_BYTES_MAX {
         return None;
     }
-    let mut squeezed = vec![0; body.len() - 1];
-    squeezed[..LENGTH_BYTES].copy_from_slice(&u32::try_from(body.len()).ok()?.to_le_bytes());
+    let mut compressed = vec![0; body.len() - 1];
+    compressed[..LENGTH_BYTES].copy_from_slice(&u32::try_from(body.len()).ok()?.to_le_bytes());
     let length = COMPRESSOR.with_borrow_mut(|compressor| {
         if compressor.is_none() {
             *compressor = zstd::bulk::Compressor::new(LEVEL).ok();
@@ -43,15 +43,15 @@ pub(in crate::journal) fn squeeze(body: &[u8]) -> Option<Vec<u8>> {
         let level = if body.len() < SMALL_BYTES { LEVEL_SMALL } else { LEVEL };
         compressor.set_compression_level(level).ok()?;
         // An error is a result that would not be shorter.
-        compressor.compress_to_buffer(body, &mut squeezed[LENGTH_BYTES..]).ok()
+        compressor.compress_to_buffer(body, &mut compressed[LENGTH_BYTES..]).ok()
     })?;
-    squeezed.truncate(LENGTH_BYTES + length);
-    Some(squeezed)
+    compressed.truncate(LENGTH_BYTES + length);
+    Some(compressed)
 }
 
 /// The body as it was.
-pub(in crate::journal) fn unsqueeze(squeezed: &[u8]) -> Result<Vec<u8>, Damage> {
-    let (length, frame) = squeezed.split_first_chunk::<LENGTH_BYTES>().ok_or(Damage::Content)?;
+pub(in crate::journal) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, Damage> {
+    let (length, frame) = compressed.split_first_chunk::<LENGTH_BYTES>().ok_or(Damage::Content)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Content)?;
     if length > RAW_BYTES_MAX {
         return Err(Damage::Content);
@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn a_length_that_lies_allocates_no_more_than_a_chunk_and_is_damage() {
-        let squeezed = squeeze(&[7; 1000]).expect("it is shorter");
+        let compressed = compress(&[7; 1000]).expect("it is shorter");
         for lie in [0, 999, 1001, 504 * 1024, 504 * 1024 + 1, u32::MAX] {
-            let mut lying = squeezed.clone();
+            let mut lying = compressed.clone();
             lying[..4].copy_from_slice(&lie.to_le_bytes());
-            assert_eq!(unsqueeze(&lying), Err(Damage::Content), "{lie}");
+            assert_eq!(decompress(&lying), Err(Damage::Content), "{lie}");
         }
-        assert_eq!(unsqueeze(&squeezed).as_deref(), Ok(&[7; 1000][..]));
+        assert_eq!(decompress(&compressed).as_deref(), Ok(&[7; 1000][..]));
     }
 
     proptest! {
@@ -87,7 +87,7 @@ mod tests {
             if let Some(head) = bytes.first_chunk_mut::<4>() {
                 *head = length.to_le_bytes();
             }
-            let _ = unsqueeze(&bytes);
+            let _ = decompress(&bytes);
         }
     }
 }

@@ -24,9 +24,9 @@ use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
 
-/// How coarse windows are.
+/// The length of windows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(in crate::journal) enum Grain {
+pub(in crate::journal) enum Resolution {
     /// As the aggregator made them.
     #[default]
     AsRead,
@@ -38,13 +38,13 @@ pub(in crate::journal) enum Grain {
     Minute,
 }
 
-impl Grain {
+impl Resolution {
     /// From fine to coarse.
     pub(in crate::journal) const ALL: [Self; 4] = [Self::AsRead, Self::Second, Self::TenSeconds, Self::Minute];
 
     /// The next coarser one.
     pub(in crate::journal) fn coarser(self) -> Option<Self> {
-        Self::ALL.into_iter().find(|grain| *grain > self)
+        Self::ALL.into_iter().find(|resolution| *resolution > self)
     }
 
     /// The length of a window.
@@ -60,7 +60,7 @@ impl Grain {
 
 /// A coarse window under construction.
 #[derive(Debug)]
-pub(in crate::journal) struct Coarsener {
+pub(in crate::journal) struct Downsampler {
     length_ns: i64,
     open: Option<Open>,
 }
@@ -72,10 +72,10 @@ enum Open {
     Many(Box<Joint>),
 }
 
-impl Coarsener {
-    /// Of coarse windows of this grain.
-    pub(in crate::journal) fn new(grain: Grain) -> Self {
-        let length_ns = i64::try_from(grain.window().as_nanos()).unwrap_or(i64::MAX).max(1);
+impl Downsampler {
+    /// Of coarse windows of this length.
+    pub(in crate::journal) fn new(resolution: Resolution) -> Self {
+        let length_ns = i64::try_from(resolution.window().as_nanos()).unwrap_or(i64::MAX).max(1);
         Self { length_ns, open: None }
     }
 
@@ -352,17 +352,19 @@ mod tests {
         IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 })
     }
 
-    fn coarse(grain: Grain, windows: impl IntoIterator<Item = Window>) -> Vec<Window> {
-        let (schema, mut coarsener) = (schema(), Coarsener::new(grain));
-        let mut out: Vec<Window> = windows.into_iter().filter_map(|w| coarsener.add(w, &schema)).collect();
-        out.extend(coarsener.finish(&schema));
+    fn coarse(resolution: Resolution, windows: impl IntoIterator<Item = Window>) -> Vec<Window> {
+        let (schema, mut downsampler) = (schema(), Downsampler::new(resolution));
+        let mut out: Vec<Window> = windows.into_iter().filter_map(|w| downsampler.add(w, &schema)).collect();
+        out.extend(downsampler.finish(&schema));
         out
     }
 
     #[test]
     fn four_windows_become_one_that_ends_on_the_second() {
-        let out =
-            coarse(Grain::Second, (1..=8).map(|n| window(n, None, vec![(0, once(n as f64)), (1, once(n as f64))])));
+        let out = coarse(
+            Resolution::Second,
+            (1..=8).map(|n| window(n, None, vec![(0, once(n as f64)), (1, once(n as f64))])),
+        );
         let ends: Vec<u64> = out.iter().map(|w| w.end.mono.0).collect();
         assert_eq!(ends, [1_000_000_000, 2_000_000_000]);
         assert_eq!(out[1].length, Duration::from_secs(1));
@@ -374,14 +376,14 @@ mod tests {
     #[test]
     fn what_is_alone_stays_as_it_is() {
         let windows: Vec<Window> = (1..4).map(|n| window(n * 40, None, vec![(0, once(0.1))])).collect();
-        assert_eq!(coarse(Grain::Second, windows.clone()), windows);
-        assert_eq!(coarse(Grain::TenSeconds, windows.clone()), windows);
+        assert_eq!(coarse(Resolution::Second, windows.clone()), windows);
+        assert_eq!(coarse(Resolution::TenSeconds, windows.clone()), windows);
     }
 
     #[test]
     fn two_vehicles_in_one_window_are_not_mixed() {
         let out = coarse(
-            Grain::Second,
+            Resolution::Second,
             [window(1, Some("EV1"), vec![(0, once(1.0))]), window(2, Some("EV2"), vec![(0, once(3.0))])],
         );
         let told: Vec<_> =
@@ -393,7 +395,7 @@ mod tests {
     fn a_point_is_missing_only_if_it_never_was_there() {
         let missing = || IntervalValue::Missing(Missing::Timeout);
         let out = coarse(
-            Grain::Second,
+            Resolution::Second,
             [
                 window(1, None, vec![(0, missing()), (1, missing())]),
                 window(2, None, vec![(0, once(5.0)), (1, missing())]),
@@ -410,7 +412,7 @@ mod tests {
         let change = |change: &dyn Fn(&mut Window)| {
             let mut second = plain(2);
             change(&mut second);
-            coarse(Grain::Minute, [plain(1), second]).len()
+            coarse(Resolution::Minute, [plain(1), second]).len()
         };
         assert_eq!(change(&|_| {}), 1);
         assert_eq!(change(&|w| w.boot = BootId([8; 16])), 2);
@@ -427,7 +429,7 @@ mod tests {
             window
         };
         let of = |powers: &[f64]| {
-            let out = coarse(Grain::Second, (1..).zip(powers).map(|(n, kw)| directed(n, *kw)));
+            let out = coarse(Resolution::Second, (1..).zip(powers).map(|(n, kw)| directed(n, *kw)));
             out[0].intervals[0].direction
         };
         assert_eq!(of(&[-7.0, -7.0, 0.0, 0.0]), Some(Direction::VehicleToGrid));
@@ -450,8 +452,8 @@ mod tests {
                 window(n, None, points)
             }).collect();
             let mut windows = fine.clone();
-            for grain in [Grain::Second, Grain::TenSeconds, Grain::Minute] {
-                windows = coarse(grain, windows);
+            for resolution in [Resolution::Second, Resolution::TenSeconds, Resolution::Minute] {
+                windows = coarse(resolution, windows);
                 for coarse in &windows {
                     let begin = coarse.end.mono.0 - u64::try_from(coarse.length.as_nanos()).expect("short");
                     let inside: Vec<Statistic> = fine.iter()
