@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
 use crate::config::{
-    BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan, Mirror, OwnTlsPlan,
-    Parity, Plan, Reach, Tap, TlsPlan, WhenFull, Wire,
+    BrokerUrl, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan,
+    Mirror, OwnTlsPlan, Parity, Plan, SessionSource, TlsPlan, WhenFull,
 };
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
@@ -204,7 +204,7 @@ fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
 
 /// A CAN bus with its devices; `None` if it is another kind of bus, or has none.
 fn can_bus(plan: &Plan, bus: &BusPlan) -> Option<can::Bus> {
-    let Wire::Can(settings) = &bus.wire else { return None };
+    let BusKind::Can(settings) = &bus.kind else { return None };
     let here = (0..).map(DeviceIx).zip(&plan.devices).filter(|(_, device)| device.bus == bus.id);
     let devices: Vec<_> = here.map(|(ix, device)| can::Target { ix, spec: device.spec.clone() }).collect();
     let speeds = can::Speeds { bitrate: settings.bitrate, data_bitrate: settings.data_bitrate };
@@ -235,18 +235,18 @@ pub(crate) fn can_port(settings: &CanBus) -> can::Port {
 /// One for each bus that has a device.
 fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
     let port = |bus: &BusPlan| {
-        let Wire::Iso15118(tap) = &bus.wire else { return None };
-        let feed = match tap.clone() {
-            Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
-            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
-            Tap::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
+        let BusKind::Iso15118(source) = &bus.kind else { return None };
+        let feed = match source.clone() {
+            SessionSource::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
+            SessionSource::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            SessionSource::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
                 sessions::Feed::MirrorTls { host, port, files: server_files(&ca, &own) }
             }
-            Tap::Interface(interface) => sessions::Feed::Tap(interface),
-            Tap::Files(pairs) => sessions::Feed::Files(pairs),
+            SessionSource::Interface(interface) => sessions::Feed::Tap(interface),
+            SessionSource::Files(pairs) => sessions::Feed::Files(pairs),
         };
-        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.reach {
-            Reach::Session { connector } if device.bus == bus.id => {
+        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.address {
+            DeviceAddress::Session { connector } if device.bus == bus.id => {
                 Some(sessions::Target { ix, connector, spec: device.spec.clone() })
             }
             _ => None,
@@ -281,17 +281,17 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
 }
 
 fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, hal::UnitId)> {
-    match &device.reach {
-        Reach::Tcp { endpoint, unit } => {
+    match &device.address {
+        DeviceAddress::Tcp { endpoint, unit } => {
             let (host, port) = (endpoint.host.clone(), endpoint.port);
             let bus = plan.buses.iter().find(|bus| bus.id == device.bus);
-            let address = match bus.map(|bus| &bus.wire) {
-                Some(Wire::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
+            let address = match bus.map(|bus| &bus.kind) {
+                Some(BusKind::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
                 _ => modbus::Address::Tcp { host, port },
             };
             Some((address, unit_on_bus(*unit)))
         }
-        Reach::Serial { line, unit } => {
+        DeviceAddress::Serial { line, unit } => {
             let line = hal::SerialLine {
                 path: line.port.clone(),
                 baud: line.baud,
@@ -305,7 +305,7 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, ha
             };
             Some((modbus::Address::Serial(line), unit_on_bus(*unit)))
         }
-        Reach::Can { .. } | Reach::Session { .. } => None,
+        DeviceAddress::Can { .. } | DeviceAddress::Session { .. } => None,
     }
 }
 

@@ -22,7 +22,7 @@ mod task;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Faults, Mirror, Tap, Wire};
+use crate::config::{BusKind, Faults, Mirror, SessionSource};
 use crate::health::LogError;
 use crate::journal;
 use crate::spec::BusId;
@@ -80,8 +80,10 @@ pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::tls::TlsFiles {
 
 /// What a plan says of the TLS of its mirror feeds, each with its bus.
 pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, crate::tls::ServerFiles)> {
-    plan.buses.iter().filter_map(|bus| match &bus.wire {
-        Wire::Iso15118(Tap::Mirror(Mirror::Tls { ca, own, .. })) => Some((&bus.id, life::server_files(ca, own))),
+    plan.buses.iter().filter_map(|bus| match &bus.kind {
+        BusKind::Iso15118(SessionSource::Mirror(Mirror::Tls { ca, own, .. })) => {
+            Some((&bus.id, life::server_files(ca, own)))
+        }
         _ => None,
     })
 }
