@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use v2g_edge::config::{
-    self, Faults, Framing, Parity, Plan, ProfileSource, Reach, SerialLine, Surroundings, UnitId, WhenFull, Wire,
-    known_keys,
+    self, BusKind, DeviceAddress, Faults, Framing, Parity, Plan, ProfileSource, SerialLine, Surroundings, UnitId,
+    WhenFull, known_keys,
 };
 use v2g_edge::spec::{
     Aggregation, ByteOrder, Conversion, DeviceKind, DeviceSpec, PointSpec, RawKind, RegisterPoint, RegisterTable,
@@ -76,7 +76,7 @@ fn the_manual_is_a_valid_configuration() {
     assert_eq!(plan.uplink.topic_prefix, "v2g/depot-a/gw-01");
     assert_eq!(plan.uplink.brokers.len(), 2);
     assert_eq!(plan.devices.len(), 2);
-    assert_eq!(plan.devices[1].reach.to_string(), "10.0.0.17:502");
+    assert_eq!(plan.devices[1].address.to_string(), "10.0.0.17:502");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_manual_shows_the_defaults() {
     assert_eq!(bare.uplink.link, shown.uplink.link);
     assert_eq!(bare.uplink.fail_back, shown.uplink.fail_back);
     assert_eq!(bare.uplink.in_flight_max, shown.uplink.in_flight_max);
-    assert_eq!(bare.buses[0].wire, shown.buses[0].wire);
+    assert_eq!(bare.buses[0].kind, shown.buses[0].kind);
     assert_eq!(bare.devices[0].spec, shown.devices[0].spec);
     assert_eq!(bare.devices[0].timeout, shown.devices[0].timeout);
 }
@@ -140,9 +140,9 @@ can = {{ interface = "can0", bitrate = 250000 }}
 files = ["a.ev.bin", "a.se.bin"]
 "#
     ));
-    let kinds: Vec<&str> = plan.buses.iter().map(|bus| bus.wire.kind()).collect();
+    let kinds: Vec<&str> = plan.buses.iter().map(|bus| bus.kind.as_str()).collect();
     assert_eq!(kinds, ["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
-    assert_eq!(plan.buses[0].wire, Wire::ModbusTcp { timeout: Duration::from_secs(1), framing: Framing::Tcp });
+    assert_eq!(plan.buses[0].kind, BusKind::ModbusTcp { timeout: Duration::from_secs(1), framing: Framing::Tcp });
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn sessions(wire: &str, device: &str) -> String {
 #[test]
 fn a_charge_point_may_be_heard_in_three_ways() {
     let mirror = plan(&sessions("{ mirror = \"unix:/run/v2g-edge/iso15118.sock\" }", "connector = 2\n"));
-    assert_eq!(mirror.devices[0].reach, Reach::Session { connector: 2 });
+    assert_eq!(mirror.devices[0].address, DeviceAddress::Session { connector: 2 });
     let points = &mirror.devices[0].spec.points;
     assert!(points.iter().any(|point| point.field.as_str() == "soc") && points.len() > 80, "{}", points.len());
     plan(&sessions("{ mirror = \"tcp:127.0.0.1:15119\" }", ""));
@@ -576,7 +576,7 @@ fn serial() -> String {
 fn a_device_on_a_serial_line_needs_no_address() {
     let plan = plan(&serial());
     let line = SerialLine { port: "/dev/ttyS1".into(), baud: 9600, parity: Parity::Even, stop_bits: 1, rs485: false };
-    assert_eq!(plan.devices[0].reach, Reach::Serial { line, unit: UnitId::try_from(1).expect("a unit") });
+    assert_eq!(plan.devices[0].address, DeviceAddress::Serial { line, unit: UnitId::try_from(1).expect("a unit") });
     assert_eq!(plan.devices[0].timeout, Duration::from_secs(1));
     assert_eq!(plan.summary().devices[0].address, "/dev/ttyS1 (9600 baud, even parity, 1 stop bit)");
 }
@@ -916,7 +916,7 @@ const CHADEMO: &str = "[device.dc-1]\nkind = \"evse\"\nbus = \"lan\"\nprofile = 
 #[test]
 fn a_can_device_needs_its_bus_and_its_profile_only() {
     let plan = parse(&can(CHADEMO)).expect("a plan");
-    assert_eq!(plan.devices[0].reach.to_string(), "can0");
+    assert_eq!(plan.devices[0].address.to_string(), "can0");
     assert!(plan.devices[0].spec.groups.is_empty() && plan.devices[0].spec.points.len() > 10);
 }
 

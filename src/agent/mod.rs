@@ -1,35 +1,35 @@
-//! The only room that knows all rooms: it assembles them into a life, watches over it, and ends it in order.
+//! The only room that knows all rooms: it assembles them into a generation of tasks, supervises it, and ends it in order.
 //!
 //! In: a configuration file. Out: a running agent, until SIGTERM or SIGINT.
 //!
 //! ```text
-//! run ──▶ life ──▶ life ──▶ …          a life = one plan, one epoch of the journal, all tasks
-//!          │ SIGHUP with a good plan, or a task that failed: the life ends in order, the next begins
+//! run ──▶ generation ──▶ generation ──▶ …          a generation = one plan, one epoch of the journal, all tasks
+//!          │ SIGHUP with a good plan, or a task that failed: the generation ends in order, the next begins
 //!          └ SIGTERM: sources stop, the last window is kept, the uplink drains, the journal closes
 //! ```
 //!
-//! - A life begins with any of these broken: bus, broker, disk, clock, the certificates of a mirror feed. It says READY
-//!   once its tasks run.
-//! - A task that panics ends its life, not the process; more than [`FAULTS_MAX`] such ends within
+//! - A generation begins with any of these broken: bus, broker, disk, clock, the certificates of a mirror feed. It says
+//!   READY once its tasks run.
+//! - A task that panics ends its generation, not the process; more than [`FAULTS_MAX`] such ends within
 //!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
 //! - A reload that does not pass `check` changes nothing. The gateway's id, its site and the state directory
 //!   cannot change in a running agent: they are the identity of what the journal holds.
 
-mod life;
+mod generation;
 mod pipeline;
 mod task;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Faults, Mirror, Tap, Wire};
+use crate::config::{BusKind, Faults, Mirror, SessionSource};
 use crate::health::LogError;
 use crate::journal;
 use crate::spec::BusId;
 
 pub use task::run;
 
-/// So many failed lives …
+/// So many failed generations …
 pub const FAULTS_MAX: usize = 5;
 /// … within this time are a fault that a restart inside the process does not cure.
 pub const FAULTS_WITHIN: Duration = Duration::from_secs(600);
@@ -69,19 +69,21 @@ pub enum AgentError {
 /// What a plan says of the journal: where it is, and its bounds.
 #[must_use]
 pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
-    life::journal_settings(plan)
+    generation::journal_settings(plan)
 }
 
 /// What a plan says of TLS towards the brokers.
 #[must_use]
 pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::tls::TlsFiles {
-    life::tls_files(plan)
+    generation::tls_files(plan)
 }
 
 /// What a plan says of the TLS of its mirror feeds, each with its bus.
 pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, crate::tls::ServerFiles)> {
-    plan.buses.iter().filter_map(|bus| match &bus.wire {
-        Wire::Iso15118(Tap::Mirror(Mirror::Tls { ca, own, .. })) => Some((&bus.id, life::server_files(ca, own))),
+    plan.buses.iter().filter_map(|bus| match &bus.kind {
+        BusKind::Iso15118(SessionSource::Mirror(Mirror::Tls { ca, own, .. })) => {
+            Some((&bus.id, generation::server_files(ca, own)))
+        }
         _ => None,
     })
 }
@@ -89,19 +91,19 @@ pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, c
 /// What a plan says of a broker.
 #[must_use]
 pub fn broker(url: &crate::config::BrokerUrl) -> crate::uplink::Broker {
-    life::broker(url)
+    generation::broker(url)
 }
 
 /// What a plan says of a way out to the brokers.
 #[must_use]
 pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {
-    life::link(plan)
+    generation::link(plan)
 }
 
 /// What a plan says of name and password towards the brokers.
 #[must_use]
 pub fn login(plan: &crate::config::LoginPlan) -> crate::uplink::Login {
-    life::login(plan)
+    generation::login(plan)
 }
 
 /// The configuration, or the reason why a running agent goes on with the one it has.

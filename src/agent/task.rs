@@ -1,4 +1,4 @@
-//! The process: lives one after another, signals, the watchdog.
+//! The process: generations one after another, signals, the watchdog.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::life::{Fallen, Life, World};
+use super::generation::{FailedTask, Generation, ProcessContext};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
 use crate::api::{ApiServer, Report};
 use crate::config::{self, Plan, WatchdogPlan};
@@ -17,8 +17,8 @@ use crate::health::{Heartbeats, StatusBoard, init_log};
 use crate::journal::JournalHandle;
 use crate::measure::{BootId, Stamp};
 
-/// A failed life is followed by a breath, so that a broken device cannot make the journal's epochs run.
-const BREATH: Duration = Duration::from_secs(1);
+/// A failed generation is followed by a pause, so that a broken device cannot make the journal's epochs run.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the signs of life are looked at when systemd asks for none.
 const QUIET_CHECK: Duration = Duration::from_secs(5);
 
@@ -32,19 +32,19 @@ pub fn run(options: &Options) -> Result<(), AgentError> {
     init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
     hal::trim_heap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    runtime.block_on(lives(plan, options))
+    runtime.block_on(run_generations(plan, options))
 }
 
-/// How a life ends.
+/// How a generation ends.
 enum End {
     Stop,
     Reload(Box<Plan>),
-    Fault(Fallen),
+    Fault(FailedTask),
 }
 
-async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
+async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
     let clock = Arc::new(LinuxClock::new());
-    let world = World {
+    let context = ProcessContext {
         boot: BootId(hal::boot_id()),
         facts: Arc::new(StatusBoard::default()),
         heartbeats: Arc::new(Heartbeats::default()),
@@ -57,13 +57,13 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
     let mut faults: Vec<Instant> = Vec::new();
     tracing::info!(gateway = %plan.gateway.id, version = env!("CARGO_PKG_VERSION"), "agent starts");
     loop {
-        let mut life = Life::begin(&plan, &world)?;
-        let (close_door, door_closed) = watch::channel(false);
-        let door = open_door(&plan, &world, life.journal(), door_closed);
+        let mut generation = Generation::begin(&plan, &context)?;
+        let (stop_api, api_stopped) = watch::channel(false);
+        let api = open_api(&plan, &context, generation.journal(), api_stopped);
         systemd.ready();
         let end = tokio::select! {
-            end = live(&mut life, &mut signals, &systemd, &plan, options) => end,
-            () = feed(&systemd, kernel.as_ref(), &world) => unreachable!("feeding the watchdogs never ends"),
+            end = until_ended(&mut generation, &mut signals, &systemd, &plan, options) => end,
+            () = feed(&systemd, kernel.as_ref(), &context) => unreachable!("feeding the watchdogs never ends"),
         };
         // Ending takes seconds, in which nobody feeds.
         if let Some(kernel) = &kernel {
@@ -73,18 +73,18 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
             End::Stop => {
                 tracing::info!("stopping: the last window is kept, then the uplink drains");
                 systemd.stopping();
-                life.end().await;
+                generation.end().await;
                 disarm(kernel);
                 tracing::info!("stopped");
                 return Ok(());
             }
             End::Reload(next) => {
                 tracing::info!("reloading: the new plan begins a new epoch, the backlog stays");
-                life.end().await;
-                close_door.send_replace(true);
-                if let Some(door) = door {
-                    // The next life's door is often at the same place.
-                    let _ = door.await;
+                generation.end().await;
+                stop_api.send_replace(true);
+                if let Some(api) = api {
+                    // The next generation often listens on the same socket.
+                    let _ = api.await;
                 }
                 if next.watchdog != plan.watchdog {
                     disarm(kernel);
@@ -92,29 +92,35 @@ async fn lives(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
                 }
                 plan = *next;
             }
-            End::Fault(fallen) => {
-                tracing::error!(task = fallen.task, why = fallen.why, "a task failed; starting again");
-                life.end().await;
+            End::Fault(failed) => {
+                tracing::error!(task = failed.task, why = failed.why, "a task failed; starting again");
+                generation.end().await;
                 let now = Instant::now();
                 faults.retain(|at| now.duration_since(*at) < FAULTS_WITHIN);
                 faults.push(now);
                 if faults.len() > FAULTS_MAX {
                     // The watchdog stays armed: if nobody starts us again, the kernel starts everything again.
-                    return Err(AgentError::Worn { task: fallen.task });
+                    return Err(AgentError::Worn { task: failed.task });
                 }
-                sleep(BREATH).await;
+                sleep(RESTART_PAUSE).await;
             }
         }
     }
 }
 
-/// Lives until a signal or a fault ends it.
-async fn live(life: &mut Life, signals: &mut Signals, systemd: &Systemd, plan: &Plan, options: &Options) -> End {
+/// Waits until a signal or a fault ends the generation.
+async fn until_ended(
+    generation: &mut Generation,
+    signals: &mut Signals,
+    systemd: &Systemd,
+    plan: &Plan,
+    options: &Options,
+) -> End {
     loop {
         tokio::select! {
-            fallen = life.fallen() => return End::Fault(fallen),
+            failed = generation.failed() => return End::Fault(failed),
             signal = signals.next() => {
-                if signal == Heard::Stop {
+                if signal == ProcessSignal::Stop {
                     return End::Stop;
                 }
                 systemd.reloading();
@@ -129,14 +135,14 @@ async fn live(life: &mut Life, signals: &mut Signals, systemd: &Systemd, plan: &
 }
 
 /// Feeds the watchdogs while every task shows signs of life; names those that do not. Never returns.
-async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, world: &World) {
+async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, context: &ProcessContext) {
     let allowances = [systemd.interval(), kernel.and_then(Watchdog::interval)];
     let mut beat = interval(allowances.into_iter().flatten().min().map_or(QUIET_CHECK, |allowance| allowance / 3));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut hung = false;
     loop {
         beat.tick().await;
-        let silent = world.heartbeats.silent(world.now().mono);
+        let silent = context.heartbeats.silent(context.now().mono);
         if silent.is_empty() {
             systemd.feed();
             if let Some(kernel) = kernel {
@@ -174,17 +180,17 @@ fn disarm(watchdog: Option<KernelWatchdog>) {
     }
 }
 
-/// Opens the local door for as long as this life lasts; without it the agent runs on, and says so.
-fn open_door(
+/// Serves the local API for as long as this generation lasts; without it the agent runs on, and says so.
+fn open_api(
     plan: &Plan,
-    world: &World,
+    context: &ProcessContext,
     journal: JournalHandle,
-    closed: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> Option<JoinHandle<()>> {
     match ApiServer::open(&plan.api.socket) {
-        Ok(door) => {
-            let report = reporter(plan, world);
-            Some(tokio::spawn(door.serve(report, journal, closed)))
+        Ok(server) => {
+            let report = reporter(plan, context);
+            Some(tokio::spawn(server.serve(report, journal, stopped)))
         }
         Err(error) => {
             tracing::error!(%error, "no local status");
@@ -193,11 +199,11 @@ fn open_door(
     }
 }
 
-fn reporter(plan: &Plan, world: &World) -> impl Fn() -> Report + Send + Sync + 'static {
+fn reporter(plan: &Plan, context: &ProcessContext) -> impl Fn() -> Report + Send + Sync + 'static {
     let (gateway, site) = (plan.gateway.id.clone(), plan.gateway.site.clone());
     let (clock, facts, heartbeats) =
-        (Arc::clone(&world.clock), Arc::clone(&world.facts), Arc::clone(&world.heartbeats));
-    let since = world.since.mono;
+        (Arc::clone(&context.clock), Arc::clone(&context.facts), Arc::clone(&context.heartbeats));
+    let since = context.since.mono;
     move || {
         let now: Stamp = clock.now().into();
         Report {
@@ -216,7 +222,7 @@ fn reporter(plan: &Plan, world: &World) -> impl Fn() -> Report + Send + Sync + '
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum ProcessSignal {
     Stop,
     Reload,
 }
@@ -238,11 +244,11 @@ impl Signals {
     }
 
     /// Cancel-safe.
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Heard::Stop,
-            _ = self.interrupt.recv() => Heard::Stop,
-            _ = self.reload.recv() => Heard::Reload,
+            _ = self.terminate.recv() => ProcessSignal::Stop,
+            _ = self.interrupt.recv() => ProcessSignal::Stop,
+            _ = self.reload.recv() => ProcessSignal::Reload,
         }
     }
 }

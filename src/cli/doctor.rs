@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckResult {
     Good,
     /// It works, and will not for ever.
     Watch,
@@ -39,13 +39,14 @@ enum Verdict {
 #[derive(Debug, Serialize)]
 struct Check {
     what: String,
-    verdict: Verdict,
+    #[serde(rename = "verdict")]
+    result: CheckResult,
     found: String,
 }
 
 impl Check {
-    fn new(what: impl Into<String>, verdict: Verdict, found: impl Into<String>) -> Self {
-        Self { what: what.into(), verdict, found: found.into() }
+    fn new(what: impl Into<String>, result: CheckResult, found: impl Into<String>) -> Self {
+        Self { what: what.into(), result, found: found.into() }
     }
 }
 
@@ -60,23 +61,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         }
     };
     let now: Stamp = hal::LinuxClock::new().now().into();
-    let mut checks = vec![Check::new(format!("configuration {}", path.display()), Verdict::Good, "no mistake")];
+    let mut checks = vec![Check::new(format!("configuration {}", path.display()), CheckResult::Good, "no mistake")];
     checks.push(clock(now));
     checks.push(journal(&plan));
     checks.extend(certificates(&plan, now));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     checks.extend(runtime.block_on(brokers(&plan.uplink)));
 
-    let worst = checks.iter().map(|check| check.verdict).find(|verdict| *verdict == Verdict::Bad);
+    let worst = checks.iter().map(|check| check.result).find(|result| *result == CheckResult::Bad);
     if arguments.json {
         println!("{}", serde_json::json!({ "healthy": worst.is_none(), "checks": checks }));
     } else {
         let paint = Paint::for_stdout();
-        for Check { what, verdict, found } in &checks {
-            let mark = match verdict {
-                Verdict::Good => paint.good("good "),
-                Verdict::Watch => paint.odd("watch"),
-                Verdict::Bad => paint.bad("BAD  "),
+        for Check { what, result, found } in &checks {
+            let mark = match result {
+                CheckResult::Good => paint.good("good "),
+                CheckResult::Watch => paint.odd("watch"),
+                CheckResult::Bad => paint.bad("BAD  "),
             };
             println!("{mark} {}: {found}", paint.bold(what));
         }
@@ -86,16 +87,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
 
 fn clock(now: Stamp) -> Check {
     let shown = now.utc.rfc3339();
-    let (verdict, found) = match now.trust {
+    let (result, found) = match now.trust {
         ClockTrust::Unsynced => (
-            Verdict::Watch,
+            CheckResult::Watch,
             format!(
                 "{shown}, never synced in this boot: data goes out with estimated times; check NTP (`timedatectl`)"
             ),
         ),
-        trust => (Verdict::Good, format!("{shown}, {}", trust.as_str())),
+        trust => (CheckResult::Good, format!("{shown}, {}", trust.as_str())),
     };
-    Check::new("clock", verdict, found)
+    Check::new("clock", result, found)
 }
 
 /// Whether a file can be made where the record is to be kept.
@@ -103,10 +104,10 @@ fn journal(plan: &Plan) -> Check {
     let state = &plan.gateway.state_dir;
     let what = format!("journal below {}", state.display());
     match writable(state) {
-        Ok(()) => Check::new(what, Verdict::Good, "can be written"),
+        Ok(()) => Check::new(what, CheckResult::Good, "can be written"),
         Err(error) => {
             let cure = "make the directory, and give it to the agent's user (StateDirectory= under systemd)";
-            Check::new(what, Verdict::Bad, format!("{error}; {cure}"))
+            Check::new(what, CheckResult::Bad, format!("{error}; {cure}"))
         }
     }
 }
@@ -140,7 +141,7 @@ fn certificates(plan: &Plan, now: Stamp) -> Vec<Check> {
     let mut checks = Vec::new();
     for (table, examined, paths) in ours.chain(of_feeds) {
         match examined {
-            Err(error) => checks.push(Check::new(table, Verdict::Bad, error.to_string())),
+            Err(error) => checks.push(Check::new(table, CheckResult::Bad, error.to_string())),
             Ok(()) => checks.extend(tls::days(&paths).into_iter().map(|days| validity(&days, now))),
         }
     }
@@ -151,11 +152,11 @@ fn validity(days: &tls::Days, now: Stamp) -> Check {
     let what = format!("certificate {}", days.path.display());
     let until = days.until.rfc3339();
     match (days.problem(now.utc), days.warning(now.utc)) {
-        (Some(problem), _) => Check::new(what, Verdict::Bad, problem),
+        (Some(problem), _) => Check::new(what, CheckResult::Bad, problem),
         (None, Some(left)) => {
-            Check::new(what, Verdict::Watch, format!("expires within {left} days, on {until}: renew it"))
+            Check::new(what, CheckResult::Watch, format!("expires within {left} days, on {until}: renew it"))
         }
-        (None, None) => Check::new(what, Verdict::Good, format!("valid until {until}")),
+        (None, None) => Check::new(what, CheckResult::Good, format!("valid until {until}")),
     }
 }
 
@@ -182,12 +183,12 @@ fn answered(url: &BrokerUrl, link: &LinkPlan, answer: Result<uplink::Granted, up
         Ok(granted) => {
             let bytes = granted.packet_bytes_max.map_or("any size".to_owned(), |max| format!("up to {max} bytes"));
             let found = format!("takes us: {} messages in flight, packets of {bytes}", granted.receive_maximum);
-            let verdict = if granted.retains { Verdict::Good } else { Verdict::Watch };
+            let result = if granted.retains { CheckResult::Good } else { CheckResult::Watch };
             let retains =
                 if granted.retains { "" } else { "; it retains nothing: `state` and `catalog` are seen live only" };
-            Check::new(what, verdict, found + retains)
+            Check::new(what, result, found + retains)
         }
-        Err(refused) => Check::new(what, Verdict::Bad, refused.to_string()),
+        Err(refused) => Check::new(what, CheckResult::Bad, refused.to_string()),
     }
 }
 

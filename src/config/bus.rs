@@ -1,4 +1,4 @@
-//! `[bus.*]`: the wires of the gateway.
+//! `[bus.*]`: the buses of the gateway.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,7 +8,9 @@ use super::Surroundings;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, OwnTlsPlan, Parity, SerialLine, Tap, Wire};
+use super::plan::{
+    BusKind, BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, OwnTlsPlan, Parity, SerialLine, SessionSource,
+};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
@@ -88,7 +90,7 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table, surroundings: 
     let section = Section::new(scope, &BUS, format!("bus.{}", entry.key), table);
     let id = super::child_name(scope, &section.title, entry);
     let kinds = section.present(&["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
-    let wire = match kinds.as_slice() {
+    let kind = match kinds.as_slice() {
         ["modbus-tcp"] => section.section("modbus-tcp", &MODBUS_TCP).map(|s| modbus_tcp(&s)),
         ["modbus-rtu"] => section.section("modbus-rtu", &MODBUS_RTU).and_then(|s| modbus_rtu(&s)),
         ["can"] => section.section("can", &CAN).and_then(|s| can(&s)),
@@ -104,15 +106,15 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table, surroundings: 
             None
         }
     };
-    Some(BusPlan { id: id?, wire: wire?, line: section.header().line() })
+    Some(BusPlan { id: id?, kind: kind?, line: section.header().line() })
 }
 
 /// One port is one bus: two that send on it would talk over each other.
 pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
-    let port = |bus: &BusPlan| match &bus.wire {
-        Wire::ModbusRtu { line, .. } => Some(line.port.clone()),
-        Wire::Can(CanBus { source: CanSource::Interface(interface), .. }) => Some(PathBuf::from(interface)),
-        Wire::ModbusTcp { .. } | Wire::Can(_) | Wire::Iso15118(_) => None,
+    let port = |bus: &BusPlan| match &bus.kind {
+        BusKind::ModbusRtu { line, .. } => Some(line.port.clone()),
+        BusKind::Can(CanBus { source: CanSource::Interface(interface), .. }) => Some(PathBuf::from(interface)),
+        BusKind::ModbusTcp { .. } | BusKind::Can(_) | BusKind::Iso15118(_) => None,
     };
     let mut faults = Vec::new();
     for (n, (bus, place)) in buses.iter().enumerate() {
@@ -129,13 +131,13 @@ pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
     faults
 }
 
-fn modbus_tcp(section: &Section<'_>) -> Wire {
+fn modbus_tcp(section: &Section<'_>) -> BusKind {
     let timeout = section.optional("timeout", duration_within(TIMEOUT));
     let framing = section.optional("framing", one_of(&[("tcp", Framing::Tcp), ("rtu", Framing::Rtu)]));
-    Wire::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT), framing: framing.unwrap_or(Framing::Tcp) }
+    BusKind::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT), framing: framing.unwrap_or(Framing::Tcp) }
 }
 
-fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
+fn modbus_rtu(section: &Section<'_>) -> Option<BusKind> {
     let parities = [Parity::None, Parity::Even, Parity::Odd].map(|parity| (parity.as_str(), parity));
     let port = section.required("port", absolute_path);
     let baud = section.required("baud", |value| listed(value, &BAUDS));
@@ -144,10 +146,10 @@ fn modbus_rtu(section: &Section<'_>) -> Option<Wire> {
     let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
     let rs485 = section.optional("rs485", boolean).unwrap_or(false);
     let line = SerialLine { port: port?, baud: baud?, parity: parity?, stop_bits, rs485 };
-    Some(Wire::ModbusRtu { line, timeout })
+    Some(BusKind::ModbusRtu { line, timeout })
 }
 
-fn can(section: &Section<'_>) -> Option<Wire> {
+fn can(section: &Section<'_>) -> Option<BusKind> {
     let interface = section.optional("interface", interface);
     let bitrate = section.optional("bitrate", |value| listed(value, &BITRATES));
     let log = section.optional("log", text).map(PathBuf::from);
@@ -179,19 +181,19 @@ fn can(section: &Section<'_>) -> Option<Wire> {
     let restart = section.optional("restart", duration_within(RESTART)).unwrap_or(RESTART_DEFAULT);
     let listen_only = section.optional("listen_only", boolean).unwrap_or(true);
     let fd = fd.unwrap_or(false);
-    Some(Wire::Can(CanBus { source: source?, bitrate, sample_point, fd, data_bitrate, restart, listen_only }))
+    Some(BusKind::Can(CanBus { source: source?, bitrate, sample_point, fd, data_bitrate, restart, listen_only }))
 }
 
-fn iso15118(section: &Section<'_>, surroundings: &Surroundings) -> Option<Wire> {
+fn iso15118(section: &Section<'_>, surroundings: &Surroundings) -> Option<BusKind> {
     if !section.has("mirror") {
         for key in section.present(&TLS_KEYS) {
             section.blame(key, "only a mirror feed has TLS", "delete this key");
         }
     }
     match section.present(&["mirror", "tap", "files"]).as_slice() {
-        ["mirror"] => mirror(section, surroundings).map(Tap::Mirror),
-        ["tap"] => section.optional("tap", interface).map(Tap::Interface),
-        ["files"] => recordings(section).map(Tap::Files),
+        ["mirror"] => mirror(section, surroundings).map(SessionSource::Mirror),
+        ["tap"] => section.optional("tap", interface).map(SessionSource::Interface),
+        ["files"] => recordings(section).map(SessionSource::Files),
         _ => {
             let remedy =
                 "iso15118 = { mirror = \"unix:/run/v2g-edge/iso15118.sock\" }   (or tap = \"eth1\", or files = […])";
@@ -200,7 +202,7 @@ fn iso15118(section: &Section<'_>, surroundings: &Surroundings) -> Option<Wire> 
             None
         }
     }
-    .map(Wire::Iso15118)
+    .map(BusKind::Iso15118)
 }
 
 /// Where a mirror feed comes in, as the file has it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
-use super::plan::{BusPlan, DevicePlan, Endpoint, Reach, Tap, UnitId, Wire};
+use super::plan::{BusKind, BusPlan, DeviceAddress, DevicePlan, Endpoint, SessionSource, UnitId};
 use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
@@ -53,7 +53,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let poll = section.optional("poll", duration_within(INTERVAL));
     let own_timeout = section.optional("timeout", duration_within(TIMEOUT));
     let pause = section.optional("pause", duration_within(PAUSE)).unwrap_or_default();
-    let reached = reached(&section, bus);
+    let addressed = addressed(&section, bus);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
         Found::Profile(profile) => Some(profile),
@@ -83,7 +83,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
             (connector, profile.points(connector.unwrap_or(1)))
         }
         Medium::Can(place) => (None, profile.points_of(numbered(&section, place, &profile_name)?)),
-        // The connector of a session is where it is reached.
+        // The connector of a session is its address.
         Medium::Session => (None, profile.points(1)),
     };
     let first = connector.unwrap_or(1);
@@ -94,9 +94,9 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         groups: profile.groups(first, poll.unwrap_or(profile.poll)),
         points,
     };
-    let Reached { reach, bus_timeout } = reached?;
+    let Addressed { address, bus_timeout } = addressed?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
-    Some(DevicePlan { spec, bus: bus_id?, reach, connector, timeout, pause, line: section.header().line() })
+    Some(DevicePlan { spec, bus: bus_id?, address, connector, timeout, pause, line: section.header().line() })
 }
 
 /// Which of a station's connectors; the first unless it is said. `None` where the profile has one only.
@@ -127,44 +127,50 @@ fn numbered(section: &Section<'_>, place: Option<Node>, profile: &str) -> Option
     }
 }
 
-struct Reached {
-    reach: Reach,
+struct Addressed {
+    address: DeviceAddress,
     bus_timeout: Duration,
 }
 
-/// Where the device is reached, by the rules of its bus; `None` after reporting what is wrong with it.
-fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
-    let Some(BusPlan { id, wire, .. }) = bus else {
+/// How the device is addressed, by the rules of its bus; `None` after reporting what is wrong with it.
+fn addressed(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Addressed> {
+    let Some(BusPlan { id, kind, .. }) = bus else {
         // The bus has been reported; what it would ask of the device is not known.
         section.optional("address", address);
         section.optional("unit", unit);
         return None;
     };
-    match wire {
-        Wire::ModbusTcp { timeout, .. } => {
+    match kind {
+        BusKind::ModbusTcp { timeout, .. } => {
             let unit = section.required("unit", unit);
             let endpoint = section.required("address", address)?;
-            Some(Reached { reach: Reach::Tcp { endpoint, unit: unit? }, bus_timeout: *timeout })
+            Some(Addressed { address: DeviceAddress::Tcp { endpoint, unit: unit? }, bus_timeout: *timeout })
         }
-        Wire::ModbusRtu { line, timeout } => {
+        BusKind::ModbusRtu { line, timeout } => {
             let unit = section.required("unit", serial_unit);
             if section.has("address") {
                 let problem = format!("the bus {id} is a serial line, on which a device has a unit and no address");
                 section.blame("address", problem, "delete this line");
                 return None;
             }
-            Some(Reached { reach: Reach::Serial { line: line.clone(), unit: unit? }, bus_timeout: *timeout })
+            Some(Addressed {
+                address: DeviceAddress::Serial { line: line.clone(), unit: unit? },
+                bus_timeout: *timeout,
+            })
         }
-        Wire::Can(can) => {
+        BusKind::Can(can) => {
             for key in section.present(&["address", "unit", "poll", "timeout"]) {
                 let problem =
                     format!("a device on the CAN bus {id} speaks by itself: it is neither addressed nor asked");
                 section.blame(key, problem, "delete this line");
             }
             let node = section.optional("node", integer(0..=0xffff_u32));
-            Some(Reached { reach: Reach::Can { source: can.source.clone(), node }, bus_timeout: *TIMEOUT.end() })
+            Some(Addressed {
+                address: DeviceAddress::Can { source: can.source.clone(), node },
+                bus_timeout: *TIMEOUT.end(),
+            })
         }
-        Wire::Iso15118(tap) => {
+        BusKind::Iso15118(source) => {
             for key in ["address", "unit", "poll", "timeout"] {
                 if section.has(key) {
                     let problem = format!("the bus {id} carries charging sessions, which are heard and never asked");
@@ -172,7 +178,7 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
                 }
             }
             let connector = section.optional("connector", integer(0..=u16::MAX));
-            if section.has("connector") && !matches!(tap, Tap::Mirror(_)) {
+            if section.has("connector") && !matches!(source, SessionSource::Mirror(_)) {
                 let problem = format!("the bus {id} is one connector by itself");
                 section.blame("connector", problem, "delete this line");
                 return None;
@@ -180,7 +186,10 @@ fn reached(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Reached> {
             if section.has("connector") && connector.is_none() {
                 return None;
             }
-            Some(Reached { reach: Reach::Session { connector: connector.unwrap_or(1) }, bus_timeout: SESSION_TIMEOUT })
+            Some(Addressed {
+                address: DeviceAddress::Session { connector: connector.unwrap_or(1) },
+                bus_timeout: SESSION_TIMEOUT,
+            })
         }
     }
 }
@@ -191,20 +200,20 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
 /// A profile of registers is of no use on a bus of charging sessions, and so on.
 fn check_medium(section: &Section<'_>, bus: &BusPlan, medium: Medium, profile: &str) -> Option<()> {
     let (of, fits) = match medium {
-        Medium::Modbus => ("Modbus", matches!(bus.wire, Wire::ModbusTcp { .. } | Wire::ModbusRtu { .. })),
-        Medium::Can(_) => ("a CAN bus", matches!(bus.wire, Wire::Can(_))),
-        Medium::Session => ("charging sessions", matches!(bus.wire, Wire::Iso15118(_))),
+        Medium::Modbus => ("Modbus", matches!(bus.kind, BusKind::ModbusTcp { .. } | BusKind::ModbusRtu { .. })),
+        Medium::Can(_) => ("a CAN bus", matches!(bus.kind, BusKind::Can(_))),
+        Medium::Session => ("charging sessions", matches!(bus.kind, BusKind::Iso15118(_))),
     };
     if fits {
         return Some(());
     }
-    let remedy = match bus.wire {
-        Wire::Iso15118(_) => "profile = \"iso15118\"",
+    let remedy = match bus.kind {
+        BusKind::Iso15118(_) => "profile = \"iso15118\"",
         _ => "a profile and a bus of the same kind",
     };
     section.blame(
         "profile",
-        format!("the profile {profile} is for {of}; the bus {} is {}", bus.id, bus.wire.kind()),
+        format!("the profile {profile} is for {of}; the bus {} is {}", bus.id, bus.kind.as_str()),
         remedy,
     );
     None
@@ -217,12 +226,12 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
         let is_same = |(other, _): &&(DevicePlan, Place)| other.bus == device.bus && is_same_device(other, device);
         let Some((first, first_place)) = devices[..n].iter().find(is_same) else { continue };
         let (id, first_id) = (&device.spec.id, &first.spec.id);
-        let (at, own) = match &device.reach {
-            Reach::Tcp { endpoint, unit } => (format!(", address {endpoint}, unit {unit}"), "address or unit"),
-            Reach::Serial { unit, .. } => (format!(", unit {unit}"), "unit"),
-            Reach::Can { node: Some(node), .. } => (format!(", node {node}"), "node"),
-            Reach::Can { node: None, .. } => (format!(", profile {}", device.spec.profile), "bus or profile"),
-            Reach::Session { connector } => (format!(", connector {connector}"), "connector"),
+        let (at, own) = match &device.address {
+            DeviceAddress::Tcp { endpoint, unit } => (format!(", address {endpoint}, unit {unit}"), "address or unit"),
+            DeviceAddress::Serial { unit, .. } => (format!(", unit {unit}"), "unit"),
+            DeviceAddress::Can { node: Some(node), .. } => (format!(", node {node}"), "node"),
+            DeviceAddress::Can { node: None, .. } => (format!(", profile {}", device.spec.profile), "bus or profile"),
+            DeviceAddress::Session { connector } => (format!(", connector {connector}"), "connector"),
         };
         let (at, own) = match device.connector {
             Some(connector) => (format!("{at}, connector {connector}"), "address, unit or connector"),
@@ -238,8 +247,8 @@ pub(super) fn same_place(devices: &[(DevicePlan, Place)]) -> Vec<Fault> {
 
 /// On a CAN bus it takes the same frames, which is to say the same profile.
 fn is_same_device(one: &DevicePlan, other: &DevicePlan) -> bool {
-    let is_can = matches!(one.reach, Reach::Can { .. });
-    one.reach.is_same_as(&other.reach)
+    let is_can = matches!(one.address, DeviceAddress::Can { .. });
+    one.address.is_same_as(&other.address)
         && one.connector == other.connector
         && (!is_can || one.spec.profile == other.spec.profile)
 }

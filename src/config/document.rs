@@ -118,7 +118,7 @@ pub(super) fn read(source: &Arc<Source>, families: &[&str], faults: &Collector) 
     root
 }
 
-/// The last word: is the whole file TOML? A child of a family written twice is not, and is reported elsewhere.
+/// Is the whole file TOML? A child of a family written twice is not, and is reported elsewhere.
 fn ask_the_crate(source: &Arc<Source>, families: &[&str], root: &Table, faults: &Collector) {
     let twice = |family: &Entry| match &family.value.kind {
         Kind::Table(table) => {

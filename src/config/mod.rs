@@ -47,9 +47,9 @@ pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
-    AggregatePlan, ApiPlan, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, GatewayPlan, InvalidAddress,
-    InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity, Plan, Reach, SerialLine, Tap,
-    TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull, Wire,
+    AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing,
+    GatewayPlan, InvalidAddress, InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity,
+    Plan, SerialLine, SessionSource, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};

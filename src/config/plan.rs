@@ -197,14 +197,14 @@ pub struct BusPlan {
     /// Its name.
     pub id: BusId,
     /// What it is made of.
-    pub wire: Wire,
+    pub kind: BusKind,
     /// The line of its header in the file.
     pub line: usize,
 }
 
-/// The kinds of wire, each with its settings.
+/// The kinds of bus, each with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wire {
+pub enum BusKind {
     /// A network; each device has its own address.
     ModbusTcp {
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
@@ -222,7 +222,7 @@ pub enum Wire {
     /// A CAN bus.
     Can(CanBus),
     /// ISO 15118 sessions, heard.
-    Iso15118(Tap),
+    Iso15118(SessionSource),
 }
 
 /// What the bytes on a TCP connection look like.
@@ -234,10 +234,10 @@ pub enum Framing {
     Rtu,
 }
 
-impl Wire {
+impl BusKind {
     /// The key by which the file names this kind.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::ModbusTcp { .. } => "modbus-tcp",
             Self::ModbusRtu { .. } => "modbus-rtu",
@@ -339,7 +339,7 @@ impl Parity {
 
 /// Where ISO 15118 sessions are seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tap {
+pub enum SessionSource {
     /// The charger sends a copy of its messages here.
     Mirror(Mirror),
     /// A network interface on which they pass.
@@ -373,8 +373,8 @@ pub struct DevicePlan {
     pub spec: DeviceSpec,
     /// The bus it is on; there is one of this name.
     pub bus: BusId,
-    /// Where it listens.
-    pub reach: Reach,
+    /// How it is addressed on its bus.
+    pub address: DeviceAddress,
     /// Which of a station's connectors it is, from 1, if its profile has several in one map.
     pub connector: Option<u16>,
     /// How long to wait for a reply, where it is asked. 50 ms to 30 s.
@@ -385,9 +385,9 @@ pub struct DevicePlan {
     pub line: usize,
 }
 
-/// Where a device is reached.
+/// How a device is addressed on its bus.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Reach {
+pub enum DeviceAddress {
     /// At an address of its own, or of the gateway before it.
     Tcp {
         /// Where a server of Modbus TCP listens.
@@ -416,7 +416,7 @@ pub enum Reach {
     },
 }
 
-impl Reach {
+impl DeviceAddress {
     /// Whether both are one device under two names, on the same bus. Names of hosts have no case.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
@@ -444,7 +444,7 @@ impl Reach {
     }
 }
 
-impl fmt::Display for Reach {
+impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { endpoint, .. } => endpoint.fmt(f),

@@ -99,7 +99,7 @@ impl Plan {
             topic_prefix: self.uplink.topic_prefix.clone(),
             points: devices.iter().map(|device| device.points).sum(),
             values_per_second: rounded(devices.iter().map(|device| device.values_per_second).sum()),
-            buses: self.buses.iter().map(|b| bus(&b.id, b.wire.kind())).collect(),
+            buses: self.buses.iter().map(|b| bus(&b.id, b.kind.as_str())).collect(),
             devices,
         }
     }
@@ -121,8 +121,8 @@ impl DeviceSummary {
             id: spec.id.clone(),
             kind: spec.kind,
             bus: device.bus.clone(),
-            address: device.reach.to_string(),
-            unit: device.reach.unit().map(UnitId::get),
+            address: device.address.to_string(),
+            unit: device.address.unit().map(UnitId::get),
             connector: device.connector,
             profile: spec.profile.clone(),
             points: spec.points.len(),

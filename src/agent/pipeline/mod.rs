@@ -18,7 +18,7 @@ use crate::measure::{Event, EventKind, Interval, IntervalValue, Mono, Payload, S
 use crate::normalise::Normaliser;
 use crate::spec::{DeviceId, DeviceSpec, PointIx};
 
-use super::life::World;
+use super::generation::ProcessContext;
 use crate::config::Plan;
 
 /// The pipeline as a value.
@@ -35,16 +35,16 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// `first` is told in the first window.
-    pub(super) fn new(plan: &Plan, world: &World, start: Stamp, first: Event) -> Self {
+    pub(super) fn new(plan: &Plan, context: &ProcessContext, start: Stamp, first: Event) -> Self {
         let devices: Vec<DeviceSpec> = plan.devices.iter().map(|device| device.spec.clone()).collect();
         let mut aggregator =
-            Aggregator::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, world.boot, start);
+            Aggregator::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot, start);
         aggregator.add_event(first);
         Self {
             normaliser: Normaliser::new(&devices),
             aggregator,
             powers: devices.iter().map(|device| (device.id.clone(), power(device))).collect(),
-            facts: Arc::clone(&world.facts),
+            facts: Arc::clone(&context.facts),
             shed: 0,
         }
     }
@@ -101,7 +101,7 @@ impl Pipeline {
                 self.shed += points;
                 self.facts.pipeline(|facts| facts.samples_shed += points);
             }
-            // The supervisor is about to end this life: its journal has gone.
+            // The supervisor is about to end this generation: its journal has gone.
             Appended::Closed => {}
         }
     }

@@ -33,35 +33,35 @@ fn plan() -> Plan {
 /// The box, over its boots.
 struct Gateway {
     plan: Plan,
-    world: World,
+    context: ProcessContext,
     clock: SimClock,
     boots: u8,
     /// True UTC at the start of each boot.
     zeros: Vec<i64>,
-    life: Option<(Journal, Pipeline)>,
+    generation: Option<(Journal, Pipeline)>,
 }
 
 impl Gateway {
     fn new() -> Self {
         let clock = SimClock::new(Y2001);
-        let world = World {
+        let context = ProcessContext {
             clock: Arc::new(LinuxClock::new()),
             boot: BootId([0; 16]),
             facts: Arc::new(StatusBoard::default()),
             heartbeats: Arc::new(Heartbeats::default()),
             since: clock.now().into(),
         };
-        Self { plan: plan(), world, clock, boots: 0, zeros: Vec::new(), life: None }
+        Self { plan: plan(), context, clock, boots: 0, zeros: Vec::new(), generation: None }
     }
 
     /// The power was off until the true time is `truth`; the clock shows 2001.
     fn boot(&mut self, dir: &Path, truth: i64) {
-        self.life = None;
+        self.generation = None;
         self.clock = SimClock::new(Y2001);
         self.clock.trust(Trust::Unsynced);
         self.zeros.push(truth - 10 * S);
         self.boots += 1;
-        self.world.boot = BootId([self.boots; 16]);
+        self.context.boot = BootId([self.boots; 16]);
         let now: Stamp = self.clock.now().into();
         let settings = Settings {
             dir: dir.to_owned(),
@@ -73,11 +73,11 @@ impl Gateway {
             when_full: WhenFull::DropOldest,
             time_wait: Duration::from_secs(3600),
         };
-        let facts = Arc::clone(&self.world.facts);
-        let journal = Journal::open(settings, self.plan.schema(), self.world.boot, now, facts).expect("a journal");
+        let facts = Arc::clone(&self.context.facts);
+        let journal = Journal::open(settings, self.plan.schema(), self.context.boot, now, facts).expect("a journal");
         let first = EventKind::Started { version: "test".to_owned(), clean: journal.previous_ended_clean() };
-        let pipeline = Pipeline::new(&self.plan, &self.world, now, Event { device: None, kind: first });
-        self.life = Some((journal, pipeline));
+        let pipeline = Pipeline::new(&self.plan, &self.context, now, Event { device: None, kind: first });
+        self.generation = Some((journal, pipeline));
     }
 
     fn truth(&self, window: &Window) -> i64 {
@@ -87,7 +87,7 @@ impl Gateway {
     /// `count` windows with one sample each, all durable.
     async fn run(&mut self, count: usize) {
         let block = self.plan.devices[0].spec.groups[0].blocks[0];
-        let (journal, pipeline) = self.life.as_mut().expect("it has booted");
+        let (journal, pipeline) = self.generation.as_mut().expect("it has booted");
         let handle = journal.handle();
         for _ in 0..count {
             let payload = Payload::Registers { block, words: Err(Missing::Timeout) };
@@ -107,7 +107,7 @@ impl Gateway {
     }
 
     async fn lease(&self) -> Vec<Lease> {
-        let handle = self.life.as_ref().expect("it has booted").0.handle();
+        let handle = self.generation.as_ref().expect("it has booted").0.handle();
         handle.go_live().await;
         let mut leases = Vec::new();
         loop {
@@ -141,7 +141,7 @@ async fn a_box_that_boots_in_2001_sends_its_record_with_the_true_time() {
     gateway.boot(dir.path(), NOON);
     gateway.run(12).await;
     assert_eq!(gateway.lease().await.len(), 0, "nobody knows yet when that was");
-    let status = gateway.world.facts.status().journal;
+    let status = gateway.context.facts.status().journal;
     assert_eq!((status.held_entries, status.waiting_entries), (12, 12));
     assert!(status.held_why.is_some_and(|why| why.contains("2001-01-01") && why.contains("NTP")));
     gateway.sync();
@@ -161,7 +161,7 @@ async fn a_box_that_boots_in_2001_sends_its_record_with_the_true_time() {
 
     let leases = gateway.lease().await;
     assert_eq!(leases.len(), 84);
-    assert_eq!(gateway.world.facts.status().journal.held_entries, 0);
+    assert_eq!(gateway.context.facts.status().journal.held_entries, 0);
     let mut trusts = Vec::new();
     let mut before = 0;
     for lease in &leases {
@@ -193,7 +193,7 @@ async fn a_clock_that_is_set_back_repeats_no_time_stamp() {
     gateway.boot(dir.path(), NOON);
     gateway.sync();
     gateway.run(20).await;
-    // Back by whole windows, so that every label would come again: once within a life, once while the agent is away.
+    // Back by whole windows, so that every label would come again: once within a generation, once while the agent is away.
     gateway.clock.step(-2_500_000_000);
     gateway.run(20).await;
     gateway.boot(dir.path(), NOON + 60 * S);

@@ -205,7 +205,7 @@ impl Stage {
             depot: &depot,
             agent: self.report.as_ref(),
             outage: self.cut_at.map(|at| at.elapsed()),
-            heard: screen::Heard { live, history, last_latency_ms: self.judge.last_latency_ms() },
+            received: screen::Received { live, history, last_latency_ms: self.judge.last_latency_ms() },
         };
         self.view.frame(&scene);
     }

@@ -24,12 +24,12 @@ pub(super) struct Scene<'a> {
     pub(super) agent: Option<&'a Report>,
     /// How long the WAN has been cut.
     pub(super) outage: Option<Duration>,
-    pub(super) heard: Heard,
+    pub(super) received: Received,
 }
 
 /// What the consumer at the broker has received.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Heard {
+pub(super) struct Received {
     pub(super) live: u64,
     pub(super) history: u64,
     pub(super) last_latency_ms: Option<f64>,
@@ -73,8 +73,8 @@ pub(super) fn line(scene: &Scene<'_>) -> String {
         scene.elapsed.as_secs_f64(),
         scene.chapter.title(),
         scene.depot.grid_kw(),
-        scene.heard.live,
-        scene.heard.history
+        scene.received.live,
+        scene.received.history
     )
 }
 
@@ -109,10 +109,11 @@ fn machine(scene: &Scene<'_>, paint: Paint) -> [String; 5] {
         None => paint.good("up"),
         Some(length) => paint.bad(&format!("CUT for {:.1} s", length.as_secs_f64())),
     };
-    let heard = scene.heard;
+    let received = scene.received;
     let latency =
-        heard.last_latency_ms.map_or_else(String::new, |ms| format!(", the last {ms:.0} ms after its window"));
-    let broker = format!("  broker     received {} entries live{latency}, {} as history", heard.live, heard.history);
+        received.last_latency_ms.map_or_else(String::new, |ms| format!(", the last {ms:.0} ms after its window"));
+    let broker =
+        format!("  broker     received {} entries live{latency}, {} as history", received.live, received.history);
     let Some(agent) = scene.agent else {
         return [
             format!("  agent      {}", paint.bad("not running")),
@@ -167,7 +168,7 @@ mod tests {
             depot: &depot,
             agent,
             outage: Some(Duration::from_secs(2)),
-            heard: Heard::default(),
+            received: Received::default(),
         };
         let dead = render(&scene(Chapter::Killed, None), Paint::plain());
         assert!(dead.iter().any(|line| line.contains("not running")));

@@ -8,8 +8,8 @@ use super::super::show::{Paint, bytes};
 use super::Target;
 use crate::journal::{Inventory, Purged, Repaired, VerifyReport, View};
 
-/// More lives than this are summed up.
-const LIVES_SHOWN: usize = 5;
+/// More epochs than this are summed up.
+const EPOCHS_SHOWN: usize = 5;
 
 /// The fields of `more` behind those of `head`, in one object.
 pub(super) fn with(mut head: Value, more: &impl Serialize) -> Result<Value> {
@@ -48,12 +48,12 @@ pub(super) fn stats_text(view: View, target: &Target, inventory: &Inventory) -> 
     line(&mut out, "segments", &format!("{}, {}{of} on disk", inventory.segments.len(), bytes(inventory.bytes())));
     let Inventory { waiting, settled, .. } = inventory;
     line(&mut out, "entries", &format!("{waiting} wait for the broker, {settled} are settled and not removed yet"));
-    let lives = inventory.epochs();
-    for (epoch, first, last) in lives.iter().rev().take(LIVES_SHOWN).rev() {
+    let epochs = inventory.epochs();
+    for (epoch, first, last) in epochs.iter().rev().take(EPOCHS_SHOWN).rev() {
         line(&mut out, "epoch", &format!("{epoch}: {first} to {last}"));
     }
-    if lives.len() > LIVES_SHOWN {
-        line(&mut out, "", &format!("and {} epochs before", lives.len() - LIVES_SHOWN));
+    if epochs.len() > EPOCHS_SHOWN {
+        line(&mut out, "", &format!("and {} epochs before", epochs.len() - EPOCHS_SHOWN));
     }
     let time = |at: Option<crate::measure::Utc>| at.map_or_else(|| "not known".to_owned(), |at| at.rfc3339());
     line(&mut out, "time", &format!("{} to {}", time(inventory.oldest), time(inventory.newest)));

@@ -43,11 +43,11 @@ pub(super) struct Shown {
     pub(super) spec: PointSpec,
     pub(super) words: Option<Vec<u16>>,
     pub(super) outcome: Outcome,
-    pub(super) verdict: Verdict,
+    pub(super) plausibility: Plausibility,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Plausibility {
     /// It is what such a quantity is.
     Plausible,
     /// It can be anything.
@@ -90,7 +90,7 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
             words: extent.and_then(|extent| image.words(extent)),
             spec: point.clone(),
             outcome: Outcome::Missing(Missing::Exception),
-            verdict: Verdict::Unknown,
+            plausibility: Plausibility::Unknown,
         }
     };
     let mut all: Vec<Shown> = spec.points.iter().map(shown).collect();
@@ -105,34 +105,34 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
         });
     }
     for shown in &mut all {
-        shown.verdict = verdict(&shown.spec, &shown.outcome);
+        shown.plausibility = plausibility(&shown.spec, &shown.outcome);
     }
     all
 }
 
 pub(super) fn fit(points: &[Shown]) -> Fit {
-    let count = |wanted| points.iter().filter(|shown| shown.verdict == wanted).count();
+    let count = |wanted| points.iter().filter(|shown| shown.plausibility == wanted).count();
     Fit {
-        plausible: count(Verdict::Plausible),
-        implausible: count(Verdict::Implausible),
+        plausible: count(Plausibility::Plausible),
+        implausible: count(Plausibility::Implausible),
         missing: points.iter().filter(|shown| shown.words.is_none()).count(),
         points: points.len(),
     }
 }
 
-fn verdict(spec: &PointSpec, outcome: &Outcome) -> Verdict {
-    let judge = |is_so: bool| if is_so { Verdict::Plausible } else { Verdict::Implausible };
+fn plausibility(spec: &PointSpec, outcome: &Outcome) -> Plausibility {
+    let judge = |is_so: bool| if is_so { Plausibility::Plausible } else { Plausibility::Implausible };
     match outcome {
-        Outcome::Questionable(..) => Verdict::Implausible,
+        Outcome::Questionable(..) => Plausibility::Implausible,
         // Not a number in the registers of a measured value is no value; "not available" by the profile's own code is.
-        Outcome::Missing(_) => Verdict::Unknown,
+        Outcome::Missing(_) => Plausibility::Unknown,
         Outcome::Good(Value::Text(word)) => match spec.scaling.texts.is_empty() {
             true => judge(word.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !word.is_empty()),
             // A code without a word is written as its number.
             false => judge(spec.scaling.texts.iter().any(|(_, known)| known == word)),
         },
-        Outcome::Good(Value::Integer(_)) => Verdict::Unknown,
-        Outcome::Good(Value::Float(value)) => usual(spec.field.as_str(), *value).map_or(Verdict::Unknown, judge),
+        Outcome::Good(Value::Integer(_)) => Plausibility::Unknown,
+        Outcome::Good(Value::Float(value)) => usual(spec.field.as_str(), *value).map_or(Plausibility::Unknown, judge),
     }
 }
 

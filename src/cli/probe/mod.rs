@@ -14,11 +14,11 @@ use super::Exit;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    wire: Wire,
+    protocol: Protocol,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Wire {
+enum Protocol {
     /// Which units are on a Modbus line or server, what they are, and every point with its raw words
     Modbus(modbus::Arguments),
     /// What a SunSpec device says of itself: its chain of models, and every point of them
@@ -28,9 +28,9 @@ enum Wire {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
-    match &arguments.wire {
-        Wire::Modbus(arguments) => modbus::run(arguments),
-        Wire::Sunspec(arguments) => sunspec::run(arguments),
-        Wire::Can(arguments) => can::run(arguments),
+    match &arguments.protocol {
+        Protocol::Modbus(arguments) => modbus::run(arguments),
+        Protocol::Sunspec(arguments) => sunspec::run(arguments),
+        Protocol::Can(arguments) => can::run(arguments),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use hal::UnitId;
 use serde_json::{Value as Json, json};
 
-use super::guess::{Fit, Image, Shown, Variant, Verdict, fit, read};
+use super::guess::{Fit, Image, Plausibility, Shown, Variant, fit, read};
 use super::link::{Bus, Link, Progress, block_on, is_heard, is_hopeless, units};
 use crate::cli::Exit;
 use crate::cli::show::Paint;
@@ -361,10 +361,10 @@ fn point_json(shown: &Shown) -> Json {
             Outcome::Missing(_) => Json::Null,
         },
         "unit": shown.spec.unit.symbol(),
-        "verdict": match shown.verdict {
-            Verdict::Plausible => "plausible",
-            Verdict::Unknown => "unknown",
-            Verdict::Implausible => "implausible",
+        "verdict": match shown.plausibility {
+            Plausibility::Plausible => "plausible",
+            Plausibility::Unknown => "unknown",
+            Plausibility::Implausible => "implausible",
         },
     })
 }
@@ -426,8 +426,8 @@ fn point_text(shown: &Shown, paint: Paint) -> String {
         format!("{table} {}", register.address)
     });
     let line = format!("  {:<26} {value:>18}   {register:<14} {}", shown.spec.field.as_str(), words.join(" "));
-    match shown.verdict {
-        Verdict::Implausible => format!("{}\n", paint.bad(&format!("{line}   ?"))),
-        Verdict::Plausible | Verdict::Unknown => line + "\n",
+    match shown.plausibility {
+        Plausibility::Implausible => format!("{}\n", paint.bad(&format!("{line}   ?"))),
+        Plausibility::Plausible | Plausibility::Unknown => line + "\n",
     }
 }

@@ -194,13 +194,13 @@ enum SourceDraft {
     Product([String; 2]),
 }
 
-/// What the signals of a point say of it, where its profile says nothing.
+/// What the signals of a point give for it, where its profile says nothing.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct DbcDefaults {
     pub unit: Option<Unit>,
     pub texts: Vec<(i64, Arc<str>)>,
     pub range: Option<(f64, f64)>,
-    /// A signal is not there, which is reported: what it would have said is not missed.
+    /// A signal is not there, which is reported: what it would have given is not missed.
     pub unknown: bool,
 }
 
@@ -245,23 +245,27 @@ impl SignalDraft {
         draft.points.iter().any(multiplies)
     }
 
-    /// What the signals say of the point; silent about what is wrong.
-    pub(super) fn told(&self, dbc: &Dbc) -> Told {
+    /// What the DBC gives for the point; silent about what is wrong.
+    pub(super) fn defaults(&self, dbc: &Dbc) -> DbcDefaults {
         let Some(SourceDraft::Signal(name)) = &self.source else {
             return match &self.source {
                 Some(SourceDraft::Sum(terms)) => {
                     let units = terms.iter().map(|(_, name, _)| unit(&found(dbc, name).ok()?.1.unit));
                     let first = units.clone().next().flatten();
                     let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
-                    Told { unit: first.filter(|_| units.clone().all(|unit| unit == first)), unknown, ..Told::default() }
+                    DbcDefaults {
+                        unit: first.filter(|_| units.clone().all(|unit| unit == first)),
+                        unknown,
+                        ..DbcDefaults::default()
+                    }
                 }
-                Some(_) => Told::default(),
-                None => Told { unknown: true, ..Told::default() },
+                Some(_) => DbcDefaults::default(),
+                None => DbcDefaults { unknown: true, ..DbcDefaults::default() },
             };
         };
-        let Ok((_, signal)) = found(dbc, name) else { return Told { unknown: true, ..Told::default() } };
+        let Ok((_, signal)) = found(dbc, name) else { return DbcDefaults { unknown: true, ..DbcDefaults::default() } };
         let range = signal.range.as_ref().map(|range| (*range.start(), *range.end()));
-        Told { unit: unit(&signal.unit), texts: signal.texts.clone(), range, unknown: false }
+        DbcDefaults { unit: unit(&signal.unit), texts: signal.texts.clone(), range, unknown: false }
     }
 
     /// The point's signals, or `None` after reporting what is wrong.

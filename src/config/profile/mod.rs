@@ -20,7 +20,7 @@ use super::section::nearest;
 use crate::spec::{
     Aggregation, Conversion, DeviceKind, Origin, PointSpec, PollGroup, RegisterBlock, Scaling, Unit, ValueType,
 };
-use can::{SignalDraft, Told};
+use can::{DbcDefaults, SignalDraft};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
 use modbus::Connectors;
 
@@ -220,21 +220,21 @@ impl PointDraft {
     /// The group and the point, or `None` after reporting why not.
     fn complete(&self, draft: &Draft, dbc: Option<&Dbc>, faults: &Collector) -> Option<(String, PointSpec)> {
         let critic = Critic { point: self, faults };
-        let told = dbc.map_or_else(Told::default, |dbc| self.signal.told(dbc));
+        let of_dbc = dbc.map_or_else(DbcDefaults::default, |dbc| self.signal.defaults(dbc));
         let natural = || match dbc {
             Some(_) => ValueType::Float,
             None => self.register.natural_shape(&draft.modbus).unwrap_or(ValueType::Float),
         };
         let value_type =
             self.value_type.unwrap_or_else(|| if self.texts.is_some() { ValueType::Text } else { natural() });
-        let unit = self.unit.or((value_type != ValueType::Float).then_some(Unit::One)).or(told.unit);
+        let unit = self.unit.or((value_type != ValueType::Float).then_some(Unit::One)).or(of_dbc.unit);
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let field = self.field.as_str();
         let decides =
             field.starts_with("power_flow") || field.starts_with("current") && SignalDraft::is_factor(draft, field);
         let is_signed = self.invert.is_some() || !decides || self.signal.is_product();
         for (is_there, key, example) in [
-            (unit.is_some() || told.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
+            (unit.is_some() || of_dbc.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
             (self.group.is_some() || dbc.is_some(), "group", "\"fast\""),
             (is_signed, "sign", "\"import-positive\"   (or \"export-positive\": what does the device count as plus?)"),
         ] {
@@ -254,12 +254,12 @@ impl PointDraft {
             critic.blame(&format!("is in the group \"{group}\", which is not there"), &remedy);
         }
         let is_words = matches!(&origin, Origin::Register(register) if register.raw.is_text());
-        self.check_meaning(value_type, unit, is_words || !told.texts.is_empty() && self.texts.is_none(), critic);
+        self.check_meaning(value_type, unit, is_words || !of_dbc.texts.is_empty() && self.texts.is_none(), critic);
         let (wire_unit, unit_conversion) = unit.wire();
         let invert = self.invert.unwrap_or(false);
         // The DBC file's limits are of the signal as it is.
         let is_plain = self.scale.is_none() && self.offset.is_none() && value_type == ValueType::Float;
-        let range = told.range.filter(|_| is_plain);
+        let range = of_dbc.range.filter(|_| is_plain);
         let turned = |(low, high): (f64, f64)| {
             let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
             if invert { -high..=-low } else { low..=high }
@@ -276,7 +276,7 @@ impl PointDraft {
                 offset: unit_conversion.apply(self.offset.unwrap_or(0.0)),
                 invert,
                 texts: self.texts.clone().unwrap_or(if value_type == ValueType::Text {
-                    told.texts
+                    of_dbc.texts
                 } else {
                     Vec::new()
                 }),

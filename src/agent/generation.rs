@@ -1,4 +1,4 @@
-//! One life: a plan becomes tasks, and the tasks end in order.
+//! One generation of tasks: a plan becomes tasks, and the tasks end in order.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
 use crate::config::{
-    BrokerUrl, BusPlan, CanBus, CanSource, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan, Mirror, OwnTlsPlan,
-    Parity, Plan, Reach, Tap, TlsPlan, WhenFull, Wire,
+    BrokerUrl, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan,
+    Mirror, OwnTlsPlan, Parity, Plan, SessionSource, TlsPlan, WhenFull,
 };
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
@@ -24,19 +24,20 @@ use crate::{tls, uplink};
 const SAMPLES_MAX: usize = 4096;
 /// Events of the uplink on their way into a window: troubles are told once each, so a window has a few.
 const NOTICES_MAX: usize = 64;
-/// A source waits at most for its slowest device; then it has beaten again. On a serial line that is three exchanges (two to
-/// tell a late answer from the one that is asked for), each of one and a half times the longest timeout of 30 s and four times
-/// the 2.4 s of the longest frame at 1200 baud, and 1 s of babble before each: 167 s.
+/// A source waits at most for its slowest device before it shows its next sign of life. On a serial line that is
+/// three exchanges (two to tell a late answer from the one that is asked for), each of one and a half times the
+/// longest timeout of 30 s and four times the 2.4 s of the longest frame at 1200 baud, and 1 s of babble before
+/// each: 167 s.
 const SOURCE_ALLOWANCE: Duration = Duration::from_secs(180);
 /// The pipeline wakes at every window; the longest is 60 s.
 const PIPELINE_ALLOWANCE: Duration = Duration::from_secs(150);
 /// The uplink wakes at least every few seconds.
 const UPLINK_ALLOWANCE: Duration = Duration::from_secs(60);
-/// What the uplink may take to send the last and say goodbye; well inside systemd's 90 s.
+/// What the uplink may take to send the last entries and disconnect; well inside systemd's 90 s.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// What every life of a process shares.
-pub(super) struct World {
+/// What all generations of a process share.
+pub(super) struct ProcessContext {
     pub(super) clock: Arc<LinuxClock>,
     pub(super) boot: BootId,
     pub(super) facts: Arc<StatusBoard>,
@@ -44,14 +45,14 @@ pub(super) struct World {
     pub(super) since: Stamp,
 }
 
-impl World {
+impl ProcessContext {
     pub(super) fn now(&self) -> Stamp {
         self.clock.now().into()
     }
 }
 
 /// Which task ended, and why, if it was not told to.
-pub(super) struct Fallen {
+pub(super) struct FailedTask {
     pub(super) task: String,
     pub(super) why: String,
 }
@@ -60,7 +61,7 @@ pub(super) struct Fallen {
 type Tasks = JoinSet<&'static str>;
 
 /// The tasks of one plan.
-pub(super) struct Life {
+pub(super) struct Generation {
     journal: Journal,
     sources: Tasks,
     /// The pipeline ends by itself once its sources have.
@@ -70,13 +71,14 @@ pub(super) struct Life {
     stop_uplink: watch::Sender<bool>,
 }
 
-impl Life {
+impl Generation {
     /// Opens the journal and starts every task of the plan.
-    pub(super) fn begin(plan: &Plan, world: &World) -> Result<Self, journal::OpenError> {
-        world.facts.clear_devices();
-        world.heartbeats.clear();
-        let now = world.now();
-        let journal = Journal::open(journal_settings(plan), plan.schema(), world.boot, now, Arc::clone(&world.facts))?;
+    pub(super) fn begin(plan: &Plan, context: &ProcessContext) -> Result<Self, journal::OpenError> {
+        context.facts.clear_devices();
+        context.heartbeats.clear();
+        let now = context.now();
+        let journal =
+            Journal::open(journal_settings(plan), plan.schema(), context.boot, now, Arc::clone(&context.facts))?;
         let (stop_sources, sources_stopped) = watch::channel(false);
         let (stop_uplink, uplink_stopped) = watch::channel(false);
         let (samples, sampled) = mpsc::channel(SAMPLES_MAX);
@@ -84,12 +86,12 @@ impl Life {
         let mono = now.mono;
         let started =
             EventKind::Started { version: env!("CARGO_PKG_VERSION").to_owned(), clean: journal.previous_ended_clean() };
-        let heart = Pipeline::new(plan, world, now, Event { device: None, kind: started });
+        let stages = Pipeline::new(plan, context, now, Event { device: None, kind: started });
 
         let mut sources = Tasks::new();
-        for source in sources_of(plan, heart.next_end()) {
-            let heartbeat = world.heartbeats.watch("source", SOURCE_ALLOWANCE, mono);
-            let (clock, facts) = (Arc::clone(&world.clock), Arc::clone(&world.facts));
+        for source in sources_of(plan, stages.next_end()) {
+            let heartbeat = context.heartbeats.watch("source", SOURCE_ALLOWANCE, mono);
+            let (clock, facts) = (Arc::clone(&context.clock), Arc::clone(&context.facts));
             let (samples, stopped) = (samples.clone(), sources_stopped.clone());
             sources.spawn(async move {
                 source.run(clock, samples, facts, heartbeat, stopped).await;
@@ -99,17 +101,17 @@ impl Life {
         drop(samples);
 
         let mut pipeline = Tasks::new();
-        let heartbeat = world.heartbeats.watch("pipeline", PIPELINE_ALLOWANCE, mono);
-        let (clock, handle) = (Arc::clone(&world.clock), journal.handle());
+        let heartbeat = context.heartbeats.watch("pipeline", PIPELINE_ALLOWANCE, mono);
+        let (clock, handle) = (Arc::clone(&context.clock), journal.handle());
         pipeline.spawn(async move {
-            pipeline::run(heart, clock, (sampled, noticed), handle, heartbeat).await;
+            pipeline::run(stages, clock, (sampled, noticed), handle, heartbeat).await;
             "pipeline"
         });
 
         let mut uplink = Tasks::new();
-        let heartbeat = world.heartbeats.watch("uplink", UPLINK_ALLOWANCE, mono);
-        let settings = uplink_settings(plan, &journal, world.since);
-        let (handle, facts, clock) = (journal.handle(), Arc::clone(&world.facts), Arc::clone(&world.clock));
+        let heartbeat = context.heartbeats.watch("uplink", UPLINK_ALLOWANCE, mono);
+        let settings = uplink_settings(plan, &journal, context.since);
+        let (handle, facts, clock) = (journal.handle(), Arc::clone(&context.facts), Arc::clone(&context.clock));
         uplink.spawn(async move {
             let surroundings = uplink::Surroundings { facts, heartbeat, notices };
             uplink::run(settings, handle, surroundings, move || clock.now().into(), uplink_stopped).await;
@@ -118,13 +120,13 @@ impl Life {
         Ok(Self { journal, sources, pipeline, uplink, stop_sources, stop_uplink })
     }
 
-    /// A door of its journal.
+    /// A handle of its journal.
     pub(super) fn journal(&self) -> JournalHandle {
         self.journal.handle()
     }
 
     /// Waits until a task ends that was not told to. Cancel-safe.
-    pub(super) async fn fallen(&mut self) -> Fallen {
+    pub(super) async fn failed(&mut self) -> FailedTask {
         let ended = tokio::select! {
             Some(ended) = self.sources.join_next() => ended,
             Some(ended) = self.pipeline.join_next() => ended,
@@ -132,12 +134,12 @@ impl Life {
             else => std::future::pending().await,
         };
         match ended {
-            Ok(task) => Fallen { task: task.to_owned(), why: "it ended by itself".to_owned() },
-            Err(error) => Fallen { task: "a task".to_owned(), why: error.to_string() },
+            Ok(task) => FailedTask { task: task.to_owned(), why: "it ended by itself".to_owned() },
+            Err(error) => FailedTask { task: "a task".to_owned(), why: error.to_string() },
         }
     }
 
-    /// Ends in the order in which data walks, so that what was read is kept, and what was kept and can be sent
+    /// Ends in the order in which data flows, so that what was read is kept, and what was kept and can be sent
     /// is sent. Takes at most about [`DRAIN`] and one device timeout.
     pub(super) async fn end(mut self) {
         self.stop_sources.send_replace(true);
@@ -204,7 +206,7 @@ fn sources_of(plan: &Plan, window_end: Mono) -> Vec<Source> {
 
 /// A CAN bus with its devices; `None` if it is another kind of bus, or has none.
 fn can_bus(plan: &Plan, bus: &BusPlan) -> Option<can::Bus> {
-    let Wire::Can(settings) = &bus.wire else { return None };
+    let BusKind::Can(settings) = &bus.kind else { return None };
     let here = (0..).map(DeviceIx).zip(&plan.devices).filter(|(_, device)| device.bus == bus.id);
     let devices: Vec<_> = here.map(|(ix, device)| can::Target { ix, spec: device.spec.clone() }).collect();
     let speeds = can::Speeds { bitrate: settings.bitrate, data_bitrate: settings.data_bitrate };
@@ -235,18 +237,18 @@ pub(crate) fn can_port(settings: &CanBus) -> can::Port {
 /// One for each bus that has a device.
 fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
     let port = |bus: &BusPlan| {
-        let Wire::Iso15118(tap) = &bus.wire else { return None };
-        let feed = match tap.clone() {
-            Tap::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
-            Tap::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
-            Tap::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
+        let BusKind::Iso15118(source) = &bus.kind else { return None };
+        let feed = match source.clone() {
+            SessionSource::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
+            SessionSource::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
+            SessionSource::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
                 sessions::Feed::MirrorTls { host, port, files: server_files(&ca, &own) }
             }
-            Tap::Interface(interface) => sessions::Feed::Tap(interface),
-            Tap::Files(pairs) => sessions::Feed::Files(pairs),
+            SessionSource::Interface(interface) => sessions::Feed::Tap(interface),
+            SessionSource::Files(pairs) => sessions::Feed::Files(pairs),
         };
-        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.reach {
-            Reach::Session { connector } if device.bus == bus.id => {
+        let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.address {
+            DeviceAddress::Session { connector } if device.bus == bus.id => {
                 Some(sessions::Target { ix, connector, spec: device.spec.clone() })
             }
             _ => None,
@@ -258,7 +260,7 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
     plan.buses.iter().filter_map(port).collect()
 }
 
-/// One port for each address and for each serial line: a dead device never waits in front of a live one elsewhere.
+/// One port for each address and for each serial line: a dead device never delays one on another port.
 fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     let mut ports: Vec<modbus::Port> = Vec::new();
     for (ix, device) in (0..).map(DeviceIx).zip(&plan.devices) {
@@ -281,17 +283,17 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
 }
 
 fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, hal::UnitId)> {
-    match &device.reach {
-        Reach::Tcp { endpoint, unit } => {
+    match &device.address {
+        DeviceAddress::Tcp { endpoint, unit } => {
             let (host, port) = (endpoint.host.clone(), endpoint.port);
             let bus = plan.buses.iter().find(|bus| bus.id == device.bus);
-            let address = match bus.map(|bus| &bus.wire) {
-                Some(Wire::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
+            let address = match bus.map(|bus| &bus.kind) {
+                Some(BusKind::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
                 _ => modbus::Address::Tcp { host, port },
             };
             Some((address, unit_on_bus(*unit)))
         }
-        Reach::Serial { line, unit } => {
+        DeviceAddress::Serial { line, unit } => {
             let line = hal::SerialLine {
                 path: line.port.clone(),
                 baud: line.baud,
@@ -305,7 +307,7 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, ha
             };
             Some((modbus::Address::Serial(line), unit_on_bus(*unit)))
         }
-        Reach::Can { .. } | Reach::Session { .. } => None,
+        DeviceAddress::Can { .. } | DeviceAddress::Session { .. } => None,
     }
 }
 
