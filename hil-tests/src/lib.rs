@@ -40,4 +40,5 @@ pub mod rig;
 pub mod scripted;
 pub mod seed;
 pub mod tool;
+pub mod tree;
 pub mod wait;

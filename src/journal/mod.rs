@@ -70,6 +70,8 @@ mod report;
 mod task;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod testing;
 
 use std::path::PathBuf;
