@@ -223,7 +223,7 @@ fn leased(journal: &Path, schema: Schema) -> (BTreeMap<u64, Arc<Entry>>, Option<
         assert!(matches!(handle.append(anchor), Appended::Queued));
         handle.commit().await;
         let mut out = BTreeMap::new();
-        while handle.tide().borrow().unacknowledged > 0 {
+        while handle.progress().borrow().unacknowledged > 0 {
             for lease in handle.lease(Lane::History, 100).await {
                 let entry = Arc::clone(lease.entry());
                 lease.acknowledge();

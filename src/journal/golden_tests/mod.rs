@@ -16,11 +16,11 @@ use std::time::Duration;
 use self::depot::{
     Boot, NOON_NS, Y2001_NS, after_change, disordered, every_event, first_schema, long, plain, rich, second_schema,
 };
-use crate::journal::core::epoch::Life;
-use crate::journal::core::heart::{COMMIT_BYTES_MAX, Heart, Limits, Verdict, Words};
+use crate::journal::core::downsampling::JobState;
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, Settlement, WriterContext};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
-use crate::journal::core::thinning::Progress;
 use crate::journal::disk::sled_store::SledStore;
 use crate::journal::offline::archive::{Archive, Place};
 use crate::journal::{Finding, WhenFull};
@@ -32,8 +32,8 @@ const SEGMENT_CHUNKS: u32 = 4;
 
 /// One life of the journal in the hands of a test.
 struct Lived {
-    heart: Heart<SledStore>,
-    life: Life,
+    core: JournalCore<SledStore>,
+    meta: JournalMeta,
     boot: Boot,
     now: Duration,
 }
@@ -54,50 +54,50 @@ impl Lived {
             segment_chunks: SEGMENT_CHUNKS,
         };
         let (gateway, site) = (schema.gateway.clone(), schema.site.clone());
-        let life = Life { epoch: start.epoch, gateway, site, clean: true };
-        let words = Words { epoch: start.epoch, boot: boot.id, schema: Arc::new(schema) };
-        Self { heart: Heart::new(Some(store), limits, words, start), life, boot, now: Duration::ZERO }
+        let meta = JournalMeta { epoch: start.epoch, gateway, site, clean: true };
+        let context = WriterContext { epoch: start.epoch, boot: boot.id, schema: Arc::new(schema) };
+        Self { core: JournalCore::new(Some(store), limits, context, start), meta, boot, now: Duration::ZERO }
     }
 
     /// Appends and makes durable, as one chunk if it is short.
     fn keep(&mut self, windows: impl IntoIterator<Item = Window>) {
         for window in windows {
-            self.heart.append(window, self.now);
+            self.core.append(window, self.now);
         }
         self.now += Duration::from_millis(500);
-        self.heart.commit(self.now);
-        assert!(self.heart.trouble().is_none(), "{:?}", self.heart.trouble());
+        self.core.commit(self.now);
+        assert!(self.core.trouble().is_none(), "{:?}", self.core.trouble());
     }
 
     /// The same in a burst: as it is, not compressed.
     fn keep_in_a_burst(&mut self, windows: impl IntoIterator<Item = Window>) {
-        self.heart.limits.commit_bytes = 1;
+        self.core.limits.commit_bytes = 1;
         self.keep(windows);
-        self.heart.limits.commit_bytes = COMMIT_BYTES_MAX;
+        self.core.limits.commit_bytes = COMMIT_BYTES_MAX;
     }
 
-    fn tend(&mut self) {
+    fn maintain(&mut self) {
         self.now += Duration::from_secs(11);
-        self.heart.tend(self.now);
+        self.core.maintain(self.now);
     }
 
     /// Leases so many of history, acknowledges these in this order, and gives back the rest.
     fn deliver(&mut self, count: usize, acknowledged: &[u64]) -> Vec<Arc<Entry>> {
-        let leased = self.heart.lease(Lane::History, count);
+        let leased = self.core.lease(Lane::History, count);
         let out = |seq: u64| leased.iter().any(|entry| entry.identity.seq.0 == seq);
         for &seq in acknowledged.iter().filter(|seq| out(**seq)) {
-            self.heart.settle(Verdict::Acknowledged(Seq(seq)));
+            self.core.settle(Settlement::Acknowledged(Seq(seq)));
         }
         for entry in leased.iter().filter(|entry| !acknowledged.contains(&entry.identity.seq.0)) {
-            self.heart.settle(Verdict::GivenBack(entry.identity.seq));
+            self.core.settle(Settlement::GivenBack(entry.identity.seq));
         }
         leased
     }
 
     fn end(mut self) {
-        self.heart.close(Some((self.boot.id, self.boot.at(9_000_000_000_000))), self.now).expect("the disk works");
-        let store = self.heart.store.as_mut().expect("it has one");
-        recovery::save_life(store, &self.life).expect("the disk works");
+        self.core.close(Some((self.boot.id, self.boot.at(9_000_000_000_000))), self.now).expect("the disk works");
+        let store = self.core.store.as_mut().expect("it has one");
+        recovery::save_meta(store, &self.meta).expect("the disk works");
     }
 }
 
@@ -120,17 +120,17 @@ fn cut_short(dir: &Path) {
     life.keep((9..=14).map(|n| plain(synced, n)));
     life.keep([rich(free, 15)].into_iter().chain((16..=20).map(|n| plain(free, n))));
     // One is refused; what is acknowledged has holes, and came in another order.
-    life.heart.go_live();
+    life.core.go_live();
     let refused = Arc::clone(&life.deliver(10, &[8, 5, 2, 1, 3])[5]);
-    assert_eq!(life.heart.lease(Lane::History, 2).len(), 2);
+    assert_eq!(life.core.lease(Lane::History, 2).len(), 2);
     let identity = refused.identity;
-    life.heart.settle(Verdict::GivenBack(Seq(4)));
-    life.heart.settle(Verdict::Refused { identity, points: refused.window.points(), code: 0x99, told: Vec::new() });
+    life.core.settle(Settlement::GivenBack(Seq(4)));
+    life.core.settle(Settlement::Refused { identity, points: refused.window.points(), code: 0x99, told: Vec::new() });
     life.keep([Window { events: every_event(), ..rich(synced, 21) }]);
     // A number that is never written, in bursts, and chunks in parts, as they are and compressed.
     life.keep_in_a_burst([rich(synced, 22), disordered(synced, 23), plain(synced, 24), long(synced, 25, false)]);
     life.keep([long(synced, 26, true)]);
-    life.tend();
+    life.maintain();
     life.end();
 
     // The same boot, another life, of which nothing will be left but the damaged file.
@@ -143,13 +143,13 @@ fn cut_short(dir: &Path) {
     let dark = boot(0xb2, Y2001_NS, ClockTrust::Unsynced);
     let mut life = Lived::begin(dir, first_schema(), dark);
     life.keep([rich(dark, 1), plain(dark, 2), plain(dark, 3), plain(dark, 4)]);
-    life.heart.go_live();
-    life.tend();
+    life.core.go_live();
+    life.maintain();
     life.deliver(40, &[35, 34]);
     for group in 0..8 {
         life.keep((0..12).map(|n| plain(dark, 2_000 + group * 12 + n)));
     }
-    life.tend();
+    life.maintain();
     drop(life);
 
     // Another plan. Something is damaged meanwhile; what was never handed out becomes coarser.
@@ -158,13 +158,13 @@ fn cut_short(dir: &Path) {
     let synced = boot(0xc3, NOON_NS + DAY_NS, ClockTrust::Synced);
     let mut life = Lived::begin(dir, second_schema(), synced);
     life.keep((1..=3).map(|n| after_change(synced, n)));
-    life.heart.go_live();
+    life.core.go_live();
     life.deliver(40, &[1, 2, 3, 5, 6, 8, 30, 31]);
     life.keep((4..=6).map(|n| after_change(synced, n)));
-    life.tend();
-    let coarser = (0..100).map(|_| life.heart.thin(1, life.now)).find(|progress| *progress != Progress::Working);
-    assert_eq!(coarser, Some(Progress::Done));
-    life.tend();
+    life.maintain();
+    let coarser = (0..100).map(|_| life.core.downsample(1, life.now)).find(|progress| *progress != JobState::Working);
+    assert_eq!(coarser, Some(JobState::Done));
+    life.maintain();
     life.keep((7..=8).map(|n| after_change(synced, n)));
     life.end();
 
@@ -172,7 +172,7 @@ fn cut_short(dir: &Path) {
     let dark = boot(0xd4, Y2001_NS, ClockTrust::Unsynced);
     let mut life = Lived::begin(dir, second_schema(), dark);
     life.keep((1..=4).map(|n| after_change(dark, n)));
-    life.tend();
+    life.maintain();
     life.keep((5..=6).map(|n| after_change(dark, n)));
 }
 
