@@ -1,6 +1,5 @@
 //! One generation of tasks: a plan becomes tasks, and the tasks end in order.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +9,16 @@ use tokio::task::JoinSet;
 
 use super::pipeline::{self, Pipeline};
 use crate::config::{
-    BrokerUrl, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing, LinkPlan, LoginPlan,
-    Mirror, OwnTlsPlan, Parity, Plan, SessionSource, TlsPlan, WhenFull,
+    BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Mirror, Parity, Plan, SessionSource,
+    WhenFull,
 };
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
 use crate::measure::{BootId, Event, EventKind, Mono, Sample, Stamp};
+use crate::net::Endpoint;
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::spec::DeviceIx;
-use crate::{tls, uplink};
+use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
@@ -241,8 +241,8 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
         let feed = match source.clone() {
             SessionSource::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
             SessionSource::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
-            SessionSource::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, ca, own }) => {
-                sessions::Feed::MirrorTls { host, port, files: server_files(&ca, &own) }
+            SessionSource::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, files }) => {
+                sessions::Feed::MirrorTls { host, port, files }
             }
             SessionSource::Interface(interface) => sessions::Feed::Tap(interface),
             SessionSource::Files(pairs) => sessions::Feed::Files(pairs),
@@ -311,51 +311,18 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, ha
     }
 }
 
-/// What the plan says of a way out.
-pub(super) fn link(link: &LinkPlan) -> uplink::Link {
-    uplink::Link {
-        interface: link.interface.clone(),
-        history_rate_max: link.history_rate_max,
-        history_bytes_per_day: link.history_per_day_max,
-    }
-}
-
-/// What the plan says of TLS.
-pub(super) fn tls_files(plan: &TlsPlan) -> tls::TlsFiles {
-    tls::TlsFiles { ca: plan.ca.clone(), own: plan.own.as_ref().map(own_files) }
-}
-
-/// What the plan says of a mirror feed's TLS.
-pub(super) fn server_files(ca: &Path, own: &OwnTlsPlan) -> tls::ServerFiles {
-    tls::ServerFiles { ca: ca.to_owned(), own: own_files(own) }
-}
-
-fn own_files(own: &OwnTlsPlan) -> tls::OwnFiles {
-    tls::OwnFiles { certificate: own.certificate.clone(), key: own.key.clone() }
-}
-
-/// What the plan says of name and password.
-pub(super) fn login(login: &LoginPlan) -> uplink::Login {
-    uplink::Login { username: login.username.clone(), password_file: login.password_file.clone() }
-}
-
-/// What the plan says of a broker.
-pub(super) fn broker(url: &BrokerUrl) -> uplink::Broker {
-    uplink::Broker { host: url.host.clone(), port: url.port, tls: url.tls, websocket: url.websocket.clone() }
-}
-
 fn uplink_settings(plan: &Plan, journal: &Journal, since: Stamp) -> uplink::Settings {
     let uplink = &plan.uplink;
     uplink::Settings {
-        brokers: uplink.brokers.iter().map(broker).collect(),
+        brokers: uplink.brokers.clone(),
         client_id: uplink.client_id.clone(),
         prefix: uplink.topic_prefix.clone(),
         keep_alive: uplink.keep_alive,
         in_flight_max: uplink.in_flight_max,
-        links: std::iter::once(&uplink.link).chain(&uplink.second).map(link).collect(),
+        links: std::iter::once(&uplink.link).chain(&uplink.second).cloned().collect(),
         fail_back: uplink.fail_back,
-        tls: uplink.tls.as_ref().map(tls_files),
-        login: uplink.login.as_ref().map(login),
+        tls: uplink.tls.clone(),
+        login: uplink.login.clone(),
         drain: DRAIN,
         birth: uplink::Birth {
             gateway: plan.gateway.id.clone(),
@@ -424,7 +391,7 @@ mod tests {
         let ports = modbus_ports(&plan, Mono(0));
         assert_eq!(ports[0].address, modbus::Address::RtuOverTcp { host: "10.0.0.1".to_owned(), port: 4001 });
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
-        assert_eq!(ports[0].learned.as_deref(), Some(Path::new("/var/learned")));
+        assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
     }
 

@@ -8,13 +8,12 @@ use super::Surroundings;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{
-    BusKind, BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, OwnTlsPlan, Parity, SerialLine, SessionSource,
-};
+use super::plan::{BusKind, BusPlan, CanBus, CanSource, Framing, Mirror, Parity, SerialLine, SessionSource};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
 use super::uplink::{file, secret};
+use crate::net::{Endpoint, OwnFiles, ServerFiles};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -228,7 +227,8 @@ fn mirror(section: &Section<'_>, surroundings: &Surroundings) -> Option<Mirror> 
             let ca = section.required("ca", |value| file(value, &around));
             let certificate = section.required("certificate", |value| file(value, &around));
             let key = section.required("key", |value| secret(value, &around));
-            Some(Mirror::Tls { endpoint, ca: ca?, own: OwnTlsPlan { certificate: certificate?, key: key? } })
+            let own = OwnFiles { certificate: certificate?, key: key? };
+            Some(Mirror::Tls { endpoint, files: ServerFiles { ca: ca?, own } })
         }
     }
 }

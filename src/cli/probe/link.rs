@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use hal::{BusError, ReadRequest, RegisterBus, RtuBus, SerialLine, TcpBus, UnitId};
 
-use crate::config::{self, Endpoint};
+use crate::config;
+use crate::net::Endpoint;
 use crate::spec::{RegisterBlock, RegisterTable};
 
 #[derive(Debug, clap::Args)]
