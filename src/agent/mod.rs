@@ -18,15 +18,14 @@
 mod generation;
 mod pipeline;
 mod task;
+pub mod wiring;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{BusKind, Faults, Mirror, SessionSource};
+use crate::config::{Faults, Plan};
 use crate::health::LogError;
 use crate::journal;
-use crate::net::ServerFiles;
-use crate::spec::BusId;
 
 pub use task::run;
 
@@ -67,22 +66,8 @@ pub enum AgentError {
     },
 }
 
-/// What a plan says of the journal: where it is, and its bounds.
-#[must_use]
-pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
-    generation::journal_settings(plan)
-}
-
-/// What a plan says of the TLS of its mirror feeds, each with its bus.
-pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, &ServerFiles)> {
-    plan.buses.iter().filter_map(|bus| match &bus.kind {
-        BusKind::Iso15118(SessionSource::Mirror(Mirror::Tls { files, .. })) => Some((&bus.id, files)),
-        _ => None,
-    })
-}
-
 /// The configuration, or the reason why a running agent goes on with the one it has.
-fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
+fn reloaded(current: &Plan, path: &Path) -> Result<Plan, String> {
     let next = crate::config::load(path).map_err(|faults| faults.to_string())?;
     let fixed = [
         ("gateway.id", current.gateway.id == next.gateway.id),

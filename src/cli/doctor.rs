@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::show::Paint;
 use super::{ConfigPath, Exit};
+use crate::agent::wiring;
 use crate::config::{self, Plan, UplinkPlan};
 use crate::measure::{ClockTrust, Stamp};
 use crate::net::{BrokerUrl, Link};
-use crate::{agent, tls, uplink};
+use crate::{tls, uplink};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
@@ -135,7 +136,7 @@ fn certificates(plan: &Plan, now: Stamp) -> Vec<Check> {
         let paths: Vec<_> = files.certificates().collect();
         ("[uplink.tls]".to_owned(), tls::examine(files), paths)
     });
-    let of_feeds = agent::feed_files(plan).map(|(bus, files)| {
+    let of_feeds = wiring::feed_files(plan).map(|(bus, files)| {
         let paths: Vec<_> = files.certificates().collect();
         (format!("[bus.{bus}] iso15118"), tls::examine_server(files), paths)
     });
