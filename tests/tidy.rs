@@ -18,7 +18,8 @@ const TABLE: [(&str, Reach); 15] = [
     ("measure", Only(&["spec"])),
     ("net", Only(&[])),
     ("health", Only(&["spec", "measure"])),
-    ("config", Only(&["spec", "measure", "net"])),
+    // Of hal the plain types of a serial line and a unit: one type for one thing, and hal can import none of ours.
+    ("config", Only(&["spec", "measure", "net", "hal"])),
     ("tls", Only(&["spec", "measure", "net"])),
     ("source", Only(&["spec", "measure", "health", "net", "tls", "hal"])),
     ("normalise", Only(&["spec", "measure"])),

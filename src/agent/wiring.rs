@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use hal::UnitId;
+
 use crate::config::{
-    BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Mirror, Parity, Plan, SessionSource,
-    WhenFull,
+    BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Mirror, Plan, SessionSource, WhenFull,
 };
 use crate::journal;
 use crate::measure::{Epoch, Mono, Stamp};
@@ -137,7 +138,7 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
     ports
 }
 
-fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, hal::UnitId)> {
+fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, UnitId)> {
     match &device.address {
         DeviceAddress::Tcp { endpoint, unit } => {
             let (host, port) = (endpoint.host.clone(), endpoint.port);
@@ -146,22 +147,9 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, ha
                 Some(BusKind::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
                 _ => modbus::Address::Tcp { host, port },
             };
-            Some((address, unit_on_bus(*unit)))
+            Some((address, *unit))
         }
-        DeviceAddress::Serial { line, unit } => {
-            let line = hal::SerialLine {
-                path: line.port.clone(),
-                baud: line.baud,
-                parity: match line.parity {
-                    Parity::None => hal::Parity::None,
-                    Parity::Even => hal::Parity::Even,
-                    Parity::Odd => hal::Parity::Odd,
-                },
-                stop_bits: if line.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
-                rs485: line.rs485,
-            };
-            Some((modbus::Address::Serial(line), unit_on_bus(*unit)))
-        }
+        DeviceAddress::Serial { line, unit } => Some((modbus::Address::Serial(line.clone()), *unit)),
         DeviceAddress::Can { .. } | DeviceAddress::Session { .. } => None,
     }
 }
@@ -190,11 +178,6 @@ pub(super) fn uplink_settings(plan: &Plan, epoch: Epoch, since: Stamp) -> uplink
             devices: plan.devices.iter().map(|device| (&device.spec).into()).collect(),
         },
     }
-}
-
-/// The plan's unit ids obey the same rule as the bus's.
-fn unit_on_bus(unit: crate::config::UnitId) -> hal::UnitId {
-    hal::UnitId::try_from(unit.get()).expect("config::UnitId has no value that hal::UnitId refuses")
 }
 
 #[cfg(test)]
@@ -249,12 +232,5 @@ mod tests {
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
         assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
-    }
-
-    #[test]
-    fn every_unit_of_a_plan_can_be_asked_on_a_bus() {
-        for id in (0..=255).filter_map(|id| config::UnitId::try_from(id).ok()) {
-            assert_eq!(unit_on_bus(id).get(), id.get());
-        }
     }
 }

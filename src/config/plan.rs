@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hal::{SerialLine, UnitId};
+
 use crate::measure::Schema;
 use crate::net::{BrokerUrl, Endpoint, Link, Login, ServerFiles, TlsFiles};
 use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
@@ -254,52 +256,6 @@ impl fmt::Display for CanSource {
     }
 }
 
-/// A serial port and how it is set; 8 data bits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SerialLine {
-    /// Absolute.
-    pub port: PathBuf,
-    /// Bits per second, 1200 to 460,800.
-    pub baud: u32,
-    /// As the devices have it.
-    pub parity: Parity,
-    /// 1 or 2.
-    pub stop_bits: u8,
-    /// Whether the driver is told to switch the direction of an RS-485 transceiver.
-    pub rs485: bool,
-}
-
-impl fmt::Display for SerialLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, baud, parity, stop_bits, rs485: _ } = self;
-        let plural = if *stop_bits == 1 { "" } else { "s" };
-        write!(f, "{} ({baud} baud, {} parity, {stop_bits} stop bit{plural})", port.display(), parity.as_str())
-    }
-}
-
-/// The parity of a serial line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Parity {
-    /// No parity bit.
-    None,
-    /// Even.
-    Even,
-    /// Odd.
-    Odd,
-}
-
-impl Parity {
-    /// As the file has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Even => "even",
-            Self::Odd => "odd",
-        }
-    }
-}
-
 /// Where ISO 15118 sessions are seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionSource {
@@ -386,7 +342,7 @@ impl DeviceAddress {
                 here.host.eq_ignore_ascii_case(&there.host) && here.port == there.port && unit == other
             }
             (Self::Serial { line: here, unit }, Self::Serial { line: there, unit: other }) => {
-                here.port == there.port && unit == other
+                here.path == there.path && unit == other
             }
             (Self::Session { connector: here }, Self::Session { connector: there }) => here == there,
             // Several devices may speak on one CAN bus; that their profiles differ is seen elsewhere.
@@ -414,49 +370,5 @@ impl fmt::Display for DeviceAddress {
             Self::Can { source, node: Some(node) } => write!(f, "{source}, node {node}"),
             Self::Session { connector } => write!(f, "connector {connector}"),
         }
-    }
-}
-
-/// The number of a Modbus device: 1 to 247, and over TCP also 0 and 255, by which a device without a number of
-/// its own is meant (Modbus Messaging on TCP/IP 1.0b, 4.4.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct UnitId(u8);
-
-impl UnitId {
-    /// As on the wire.
-    #[must_use]
-    pub fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl TryFrom<u8> for UnitId {
-    type Error = InvalidUnitId;
-
-    fn try_from(number: u8) -> Result<Self, InvalidUnitId> {
-        if matches!(number, 0..=247 | 255) { Ok(Self(number)) } else { Err(InvalidUnitId(number)) }
-    }
-}
-
-impl fmt::Display for UnitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Not a unit id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is reserved; a unit is 1 to 247, over TCP also 0 or 255")]
-pub struct InvalidUnitId(pub u8);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reserved_unit_is_refused() {
-        let refused: Vec<u8> = (0..=255).filter(|n| UnitId::try_from(*n).is_err()).collect();
-        assert_eq!(refused, [248, 249, 250, 251, 252, 253, 254]);
     }
 }
