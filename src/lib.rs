@@ -9,6 +9,7 @@ pub mod config;
 pub mod health;
 pub mod journal;
 pub mod measure;
+pub mod net;
 pub mod normalise;
 pub mod source;
 pub mod spec;

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use hal::{Parity, SerialLine, StopBits, UnitId};
 use v2g_edge::config::{
-    self, BusKind, DeviceAddress, Faults, Framing, Parity, Plan, ProfileSource, SerialLine, Surroundings, UnitId,
-    WhenFull, known_keys,
+    self, BusKind, DeviceAddress, Faults, Framing, Plan, ProfileSource, Surroundings, WhenFull, known_keys,
 };
 use v2g_edge::spec::{
     Aggregation, ByteOrder, Conversion, DeviceKind, DeviceSpec, PointSpec, RawKind, RegisterPoint, RegisterTable,
@@ -575,7 +575,13 @@ fn serial() -> String {
 #[test]
 fn a_device_on_a_serial_line_needs_no_address() {
     let plan = plan(&serial());
-    let line = SerialLine { port: "/dev/ttyS1".into(), baud: 9600, parity: Parity::Even, stop_bits: 1, rs485: false };
+    let line = SerialLine {
+        path: "/dev/ttyS1".into(),
+        baud: 9600,
+        parity: Parity::Even,
+        stop_bits: StopBits::One,
+        rs485: false,
+    };
     assert_eq!(plan.devices[0].address, DeviceAddress::Serial { line, unit: UnitId::try_from(1).expect("a unit") });
     assert_eq!(plan.devices[0].timeout, Duration::from_secs(1));
     assert_eq!(plan.summary().devices[0].address, "/dev/ttyS1 (9600 baud, even parity, 1 stop bit)");

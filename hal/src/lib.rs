@@ -31,7 +31,7 @@ pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use heap::{KeepingHeap, trim_heap};
 pub use packet_tap::PacketTap;
 pub use process::{rss_bytes, terminate};
-pub use register_bus::{BusError, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
+pub use register_bus::{BusError, InvalidUnitId, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
 pub use tcp::TcpBus;
 pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

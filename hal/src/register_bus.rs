@@ -3,8 +3,8 @@
 use std::fmt;
 use std::future::Future;
 
-/// A Modbus unit id. 0 is broadcast on a serial line and "the server itself" over TCP; 1 to 247 are devices;
-/// 255 is the server itself over TCP (Modbus Messaging on TCP/IP 1.0b, 4.4.2.1).
+/// A Modbus unit id: 1 to 247 are devices, and over TCP 0 and 255 are the server itself, which has no number of its own
+/// (Modbus Messaging on TCP/IP 1.0b, 4.4.1.2). On a serial line 0 is everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId(u8);
 
@@ -17,15 +17,17 @@ impl UnitId {
 }
 
 impl TryFrom<u8> for UnitId {
-    type Error = String;
+    type Error = InvalidUnitId;
 
-    fn try_from(id: u8) -> Result<Self, String> {
-        match id {
-            0..=247 | 255 => Ok(Self(id)),
-            _ => Err(format!("unit {id} is reserved; use 1 to 247 (0 or 255 for a TCP server itself)")),
-        }
+    fn try_from(id: u8) -> Result<Self, InvalidUnitId> {
+        if matches!(id, 0..=247 | 255) { Ok(Self(id)) } else { Err(InvalidUnitId(id)) }
     }
 }
+
+/// Not a unit id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is reserved; a unit is 1 to 247, over TCP also 0 or 255")]
+pub struct InvalidUnitId(pub u8);
 
 impl fmt::Display for UnitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,4 +198,15 @@ pub trait RegisterBus: Send {
     /// # Errors
     /// See [`BusError`].
     fn read(&mut self, unit: UnitId, request: ReadRequest) -> impl Future<Output = Result<Vec<u16>, BusError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_unit_is_refused() {
+        let refused: Vec<u8> = (0..=255).filter(|n| UnitId::try_from(*n).is_err()).collect();
+        assert_eq!(refused, [248, 249, 250, 251, 252, 253, 254]);
+    }
 }

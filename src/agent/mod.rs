@@ -18,14 +18,14 @@
 mod generation;
 mod pipeline;
 mod task;
+pub mod wiring;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{BusKind, Faults, Mirror, SessionSource};
+use crate::config::{Faults, Plan};
 use crate::health::LogError;
 use crate::journal;
-use crate::spec::BusId;
 
 pub use task::run;
 
@@ -66,48 +66,8 @@ pub enum AgentError {
     },
 }
 
-/// What a plan says of the journal: where it is, and its bounds.
-#[must_use]
-pub fn journal_settings(plan: &crate::config::Plan) -> journal::Settings {
-    generation::journal_settings(plan)
-}
-
-/// What a plan says of TLS towards the brokers.
-#[must_use]
-pub fn tls_files(plan: &crate::config::TlsPlan) -> crate::tls::TlsFiles {
-    generation::tls_files(plan)
-}
-
-/// What a plan says of the TLS of its mirror feeds, each with its bus.
-pub fn feed_files(plan: &crate::config::Plan) -> impl Iterator<Item = (&BusId, crate::tls::ServerFiles)> {
-    plan.buses.iter().filter_map(|bus| match &bus.kind {
-        BusKind::Iso15118(SessionSource::Mirror(Mirror::Tls { ca, own, .. })) => {
-            Some((&bus.id, generation::server_files(ca, own)))
-        }
-        _ => None,
-    })
-}
-
-/// What a plan says of a broker.
-#[must_use]
-pub fn broker(url: &crate::config::BrokerUrl) -> crate::uplink::Broker {
-    generation::broker(url)
-}
-
-/// What a plan says of a way out to the brokers.
-#[must_use]
-pub fn link(plan: &crate::config::LinkPlan) -> crate::uplink::Link {
-    generation::link(plan)
-}
-
-/// What a plan says of name and password towards the brokers.
-#[must_use]
-pub fn login(plan: &crate::config::LoginPlan) -> crate::uplink::Login {
-    generation::login(plan)
-}
-
 /// The configuration, or the reason why a running agent goes on with the one it has.
-fn reloaded(current: &crate::config::Plan, path: &Path) -> Result<crate::config::Plan, String> {
+fn reloaded(current: &Plan, path: &Path) -> Result<Plan, String> {
     let next = crate::config::load(path).map_err(|faults| faults.to_string())?;
     let fixed = [
         ("gateway.id", current.gateway.id == next.gateway.id),

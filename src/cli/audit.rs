@@ -9,10 +9,9 @@ use tokio::sync::{mpsc, watch};
 use hal::Clock;
 
 use super::Exit;
-use crate::agent;
 use crate::config;
 use crate::measure::Utc;
-use crate::tls::TlsFiles;
+use crate::net::{BrokerUrl, TlsFiles};
 use crate::uplink::audit::{self, AuditReport, ConsumerSettings, Heard, Judge};
 
 /// Messages between the connection and the judge: a second of a fast replay.
@@ -75,23 +74,22 @@ fn peer(arguments: &Arguments) -> Result<ConsumerSettings> {
         Some(path) => Some(config::load(path).map_err(|faults| anyhow::anyhow!("{faults}"))?.uplink),
         None => None,
     };
-    let url: config::BrokerUrl = match (&arguments.broker, &planned) {
+    let url: BrokerUrl = match (&arguments.broker, &planned) {
         (Some(text), _) => text.parse().map_err(|error| anyhow::anyhow!("--broker {text} {error}"))?,
         (None, Some(uplink)) => uplink.brokers.first().cloned().context("the configuration names no broker")?,
         (None, None) => bail!("name a broker with --broker, or a configuration with --config"),
     };
-    let login = planned.as_ref().and_then(|uplink| uplink.login.as_ref()).map(agent::login);
+    let login = planned.as_ref().and_then(|uplink| uplink.login.as_ref()).cloned();
     let tls = match (&arguments.ca, &arguments.certificate, &arguments.key, planned.and_then(|uplink| uplink.tls)) {
         (Some(ca), Some(certificate), Some(key), _) => {
             Some(TlsFiles::mutual(ca.clone(), certificate.clone(), key.clone()))
         }
-        (_, _, _, Some(files)) => Some(agent::tls_files(&files)),
-        _ => None,
+        (_, _, _, planned) => planned,
     };
     if url.tls && tls.is_none() {
         bail!("{url} needs --ca, --certificate and --key");
     }
-    Ok(ConsumerSettings { broker: agent::broker(&url), tls, login, prefix: arguments.prefix.clone() })
+    Ok(ConsumerSettings { broker: url, tls, login, prefix: arguments.prefix.clone() })
 }
 
 /// Judges what arrives until the time is over or Ctrl-C.

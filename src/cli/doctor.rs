@@ -11,9 +11,11 @@ use serde::Serialize;
 
 use super::show::Paint;
 use super::{ConfigPath, Exit};
-use crate::config::{self, BrokerUrl, LinkPlan, Plan, UplinkPlan};
+use crate::agent::wiring;
+use crate::config::{self, Plan, UplinkPlan};
 use crate::measure::{ClockTrust, Stamp};
-use crate::{agent, tls, uplink};
+use crate::net::{BrokerUrl, Link};
+use crate::{tls, uplink};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
@@ -130,19 +132,19 @@ fn writable(dir: &Path) -> std::io::Result<()> {
 
 /// Those of the uplink and of the mirror feeds.
 fn certificates(plan: &Plan, now: Stamp) -> Vec<Check> {
-    let ours = plan.uplink.tls.iter().map(agent::tls_files).map(|files| {
-        let paths: Vec<_> = files.certificates().cloned().collect();
-        ("[uplink.tls]".to_owned(), tls::examine(&files), paths)
+    let ours = plan.uplink.tls.iter().map(|files| {
+        let paths: Vec<_> = files.certificates().collect();
+        ("[uplink.tls]".to_owned(), tls::examine(files), paths)
     });
-    let of_feeds = agent::feed_files(plan).map(|(bus, files)| {
-        let paths: Vec<_> = files.certificates().cloned().collect();
-        (format!("[bus.{bus}] iso15118"), files.examine(), paths)
+    let of_feeds = wiring::feed_files(plan).map(|(bus, files)| {
+        let paths: Vec<_> = files.certificates().collect();
+        (format!("[bus.{bus}] iso15118"), tls::examine_server(files), paths)
     });
     let mut checks = Vec::new();
     for (table, examined, paths) in ours.chain(of_feeds) {
         match examined {
             Err(error) => checks.push(Check::new(table, CheckResult::Bad, error.to_string())),
-            Ok(()) => checks.extend(tls::days(&paths).into_iter().map(|days| validity(&days, now))),
+            Ok(()) => checks.extend(tls::days(paths).into_iter().map(|days| validity(&days, now))),
         }
     }
     checks
@@ -162,21 +164,19 @@ fn validity(days: &tls::Days, now: Stamp) -> Check {
 
 /// Asks every broker by every link, under a client id that is not the gateway's.
 async fn brokers(uplink: &UplinkPlan) -> Vec<Check> {
-    let tls = uplink.tls.as_ref().map(agent::tls_files);
-    let login = uplink.login.as_ref().map(agent::login);
+    let (tls, login) = (uplink.tls.as_ref(), uplink.login.as_ref());
     let client_id = format!("{}-doctor-{}", uplink.client_id, std::process::id());
     let mut checks = Vec::new();
     for link in std::iter::once(&uplink.link).chain(&uplink.second) {
         for url in &uplink.brokers {
-            let (broker, way) = (agent::broker(url), agent::link(link));
-            let answer = uplink::probe_broker(&broker, &way, tls.as_ref(), login.as_ref(), &client_id).await;
+            let answer = uplink::probe_broker(url, link, tls, login, &client_id).await;
             checks.push(answered(url, link, answer));
         }
     }
     checks
 }
 
-fn answered(url: &BrokerUrl, link: &LinkPlan, answer: Result<uplink::Granted, uplink::Refused>) -> Check {
+fn answered(url: &BrokerUrl, link: &Link, answer: Result<uplink::Granted, uplink::Refused>) -> Check {
     let by = link.interface.as_ref().map_or_else(String::new, |interface| format!(" by {interface}"));
     let what = format!("broker {url}{by}");
     match answer {

@@ -4,17 +4,18 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hal::{Parity, SerialLine, StopBits};
+
 use super::Surroundings;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{
-    BusKind, BusPlan, CanBus, CanSource, Endpoint, Framing, Mirror, OwnTlsPlan, Parity, SerialLine, SessionSource,
-};
+use super::plan::{BusKind, BusPlan, CanBus, CanSource, Framing, Mirror, SessionSource};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
 use super::uplink::{file, secret};
+use crate::net::{Endpoint, OwnFiles, ServerFiles};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",
@@ -112,7 +113,7 @@ pub(super) fn bus(scope: Scope<'_>, entry: &Entry, table: &Table, surroundings: 
 /// One port is one bus: two that send on it would talk over each other.
 pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
     let port = |bus: &BusPlan| match &bus.kind {
-        BusKind::ModbusRtu { line, .. } => Some(line.port.clone()),
+        BusKind::ModbusRtu { line, .. } => Some(line.path.clone()),
         BusKind::Can(CanBus { source: CanSource::Interface(interface), .. }) => Some(PathBuf::from(interface)),
         BusKind::ModbusTcp { .. } | BusKind::Can(_) | BusKind::Iso15118(_) => None,
     };
@@ -138,14 +139,17 @@ fn modbus_tcp(section: &Section<'_>) -> BusKind {
 }
 
 fn modbus_rtu(section: &Section<'_>) -> Option<BusKind> {
-    let parities = [Parity::None, Parity::Even, Parity::Odd].map(|parity| (parity.as_str(), parity));
+    let parities = Parity::ALL.map(|parity| (parity.as_str(), parity));
     let port = section.required("port", absolute_path);
     let baud = section.required("baud", |value| listed(value, &BAUDS));
     let parity = section.required("parity", one_of(&parities));
-    let stop_bits = section.optional("stop_bits", integer(1..=2_u8)).unwrap_or(1);
+    let stop_bits = match section.optional("stop_bits", integer(1..=2_u8)) {
+        Some(2) => StopBits::Two,
+        _ => StopBits::One,
+    };
     let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
     let rs485 = section.optional("rs485", boolean).unwrap_or(false);
-    let line = SerialLine { port: port?, baud: baud?, parity: parity?, stop_bits, rs485 };
+    let line = SerialLine { path: port?, baud: baud?, parity: parity?, stop_bits, rs485 };
     Some(BusKind::ModbusRtu { line, timeout })
 }
 
@@ -228,7 +232,8 @@ fn mirror(section: &Section<'_>, surroundings: &Surroundings) -> Option<Mirror> 
             let ca = section.required("ca", |value| file(value, &around));
             let certificate = section.required("certificate", |value| file(value, &around));
             let key = section.required("key", |value| secret(value, &around));
-            Some(Mirror::Tls { endpoint, ca: ca?, own: OwnTlsPlan { certificate: certificate?, key: key? } })
+            let own = OwnFiles { certificate: certificate?, key: key? };
+            Some(Mirror::Tls { endpoint, files: ServerFiles { ca: ca?, own } })
         }
     }
 }

@@ -16,7 +16,6 @@
 //!
 //! It runs at start, at a reload and in `check`; nothing here is kept, and nothing runs in the background.
 
-mod broker_url;
 mod bus;
 mod dbc;
 mod dbc_files;
@@ -42,14 +41,12 @@ use fault::{Collector, Place, Source};
 use profiles::Library;
 use section::{Form, Scope, Section};
 
-pub use broker_url::BrokerUrl;
 pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
 pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
-    AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing,
-    GatewayPlan, InvalidAddress, InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity,
-    Plan, SerialLine, SessionSource, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
+    AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, GatewayPlan,
+    JournalPlan, LogPlan, Mirror, Plan, SessionSource, UplinkPlan, WatchdogPlan, WhenFull,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};

@@ -1,12 +1,13 @@
 //! The configuration as it runs: every value is there, checked, and within its bounds.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::broker_url::BrokerUrl;
+use hal::{SerialLine, UnitId};
+
 use crate::measure::Schema;
+use crate::net::{BrokerUrl, Endpoint, Link, Login, ServerFiles, TlsFiles};
 use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
 
 /// All that the agent does, as decided before it starts. Two equal plans do the same.
@@ -119,53 +120,17 @@ pub struct UplinkPlan {
     /// Unacknowledged messages at a time, 1 to 1000.
     pub in_flight_max: u16,
     /// The way out that is preferred.
-    pub link: LinkPlan,
+    pub link: Link,
     /// `[uplink.second]`: the way out when the first has none; its interface is named.
-    pub second: Option<LinkPlan>,
+    pub second: Option<Link>,
     /// Between two looks for a better broker or link, 1 s to 24 h.
     pub fail_back: Duration,
-    /// For brokers that want a name and a password.
-    pub login: Option<LoginPlan>,
-    /// There if any broker is `mqtts://` or `wss://`.
-    pub tls: Option<TlsPlan>,
-}
-
-/// One way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkPlan {
-    /// A network interface, 1 to 15 bytes; `None` for the system's choice.
-    pub interface: Option<String>,
-    /// Bytes per second of replay, 1 KiB/s to 1 GiB/s.
-    pub history_rate_max: u64,
-    /// Bytes of replay in a day, 1 MiB to 1 TiB; `None` for no bound.
-    pub history_per_day_max: Option<u64>,
-}
-
-/// A name and a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginPlan {
-    /// 1 to 256 printable bytes.
-    pub username: String,
-    /// Absolute; was there and private when the plan was made.
-    pub password_file: PathBuf,
-}
-
-/// `[uplink.tls]`. All absolute; the files were there, and the key private, when the plan was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsPlan {
-    /// PEM, the authorities that a broker's certificate may come from.
-    pub ca: PathBuf,
-    /// Who we are; `None` only with a [`LoginPlan`].
-    pub own: Option<OwnTlsPlan>,
-}
-
-/// Our half of mutual TLS. Absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnTlsPlan {
-    /// PEM, our certificate with its chain.
-    pub certificate: PathBuf,
-    /// PEM, our private key.
-    pub key: PathBuf,
+    /// For brokers that want a name and a password. The path is absolute; the file was there, and private, when the plan
+    /// was made.
+    pub login: Option<Login>,
+    /// There if any broker is `mqtts://` or `wss://`; without an `own` only beside a login. All absolute; the files were
+    /// there, and the key private, when the plan was made.
+    pub tls: Option<TlsFiles>,
 }
 
 /// `[api]`.
@@ -291,52 +256,6 @@ impl fmt::Display for CanSource {
     }
 }
 
-/// A serial port and how it is set; 8 data bits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SerialLine {
-    /// Absolute.
-    pub port: PathBuf,
-    /// Bits per second, 1200 to 460,800.
-    pub baud: u32,
-    /// As the devices have it.
-    pub parity: Parity,
-    /// 1 or 2.
-    pub stop_bits: u8,
-    /// Whether the driver is told to switch the direction of an RS-485 transceiver.
-    pub rs485: bool,
-}
-
-impl fmt::Display for SerialLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, baud, parity, stop_bits, rs485: _ } = self;
-        let plural = if *stop_bits == 1 { "" } else { "s" };
-        write!(f, "{} ({baud} baud, {} parity, {stop_bits} stop bit{plural})", port.display(), parity.as_str())
-    }
-}
-
-/// The parity of a serial line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Parity {
-    /// No parity bit.
-    None,
-    /// Even.
-    Even,
-    /// Odd.
-    Odd,
-}
-
-impl Parity {
-    /// As the file has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Even => "even",
-            Self::Odd => "odd",
-        }
-    }
-}
-
 /// Where ISO 15118 sessions are seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionSource {
@@ -359,10 +278,8 @@ pub enum Mirror {
     Tls {
         /// Where it listens.
         endpoint: Endpoint,
-        /// Absolute; PEM, the authorities that a sender's certificate may come from. Need not be there.
-        ca: PathBuf,
-        /// What senders are shown. Need not be there.
-        own: OwnTlsPlan,
+        /// Absolute; need not be there.
+        files: ServerFiles,
     },
 }
 
@@ -425,7 +342,7 @@ impl DeviceAddress {
                 here.host.eq_ignore_ascii_case(&there.host) && here.port == there.port && unit == other
             }
             (Self::Serial { line: here, unit }, Self::Serial { line: there, unit: other }) => {
-                here.port == there.port && unit == other
+                here.path == there.path && unit == other
             }
             (Self::Session { connector: here }, Self::Session { connector: there }) => here == there,
             // Several devices may speak on one CAN bus; that their profiles differ is seen elsewhere.
@@ -453,141 +370,5 @@ impl fmt::Display for DeviceAddress {
             Self::Can { source, node: Some(node) } => write!(f, "{source}, node {node}"),
             Self::Session { connector } => write!(f, "connector {connector}"),
         }
-    }
-}
-
-/// A host and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// A name or an address; an IPv6 address stands here without brackets.
-    pub host: String,
-    /// Not 0.
-    pub port: u16,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
-}
-
-/// Not the address of anything.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct InvalidAddress {
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl Endpoint {
-    /// Reads `host`, `host:port`, `1.2.3.4:502`, `[::1]:502` or `::1`.
-    ///
-    /// # Errors
-    /// The host is empty or has characters that no host has, or the port is not 1 to 65535.
-    pub fn parse(text: &str, default_port: u16) -> Result<Self, InvalidAddress> {
-        let invalid = |problem: &str| InvalidAddress { problem: problem.to_owned() };
-        let is_ipv6 = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
-        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, after) = rest.split_once(']').ok_or_else(|| invalid("has a '[' that is not closed"))?;
-            if !is_ipv6(host) {
-                return Err(invalid("has no IPv6 address in its brackets"));
-            }
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').unwrap_or("")) })
-        } else if is_ipv6(text) {
-            (text, None)
-        } else {
-            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-        };
-        let port = match port {
-            None => default_port,
-            // `u16::from_str` would take "+502".
-            Some(port) => match port.parse() {
-                Ok(number) if number != 0 && port.bytes().all(|b| b.is_ascii_digit()) => number,
-                _ => return Err(invalid("has a port that is not 1 to 65535")),
-            },
-        };
-        let of_a_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        // RFC 1035: 253 characters is the longest name.
-        if !is_ipv6(host) && (host.is_empty() || host.len() > 253 || !host.bytes().all(of_a_name)) {
-            return Err(invalid("has no host name or IP address that could be one"));
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-
-    /// Whether it never leaves this machine.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
-    }
-}
-
-/// The number of a Modbus device: 1 to 247, and over TCP also 0 and 255, by which a device without a number of
-/// its own is meant (Modbus Messaging on TCP/IP 1.0b, 4.4.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct UnitId(u8);
-
-impl UnitId {
-    /// As on the wire.
-    #[must_use]
-    pub fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl TryFrom<u8> for UnitId {
-    type Error = InvalidUnitId;
-
-    fn try_from(number: u8) -> Result<Self, InvalidUnitId> {
-        if matches!(number, 0..=247 | 255) { Ok(Self(number)) } else { Err(InvalidUnitId(number)) }
-    }
-}
-
-impl fmt::Display for UnitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Not a unit id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is reserved; a unit is 1 to 247, over TCP also 0 or 255")]
-pub struct InvalidUnitId(pub u8);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_with_and_without_its_port() {
-        for (text, shown) in [
-            ("10.0.0.17", "10.0.0.17:502"),
-            ("meter.local:1502", "meter.local:1502"),
-            ("::1", "[::1]:502"),
-            ("[fe80::2]:503", "[fe80::2]:503"),
-        ] {
-            assert_eq!(Endpoint::parse(text, 502).expect(text).to_string(), shown);
-        }
-        for text in ["", ":502", "a:0", "a:65536", "a:b", "a b", "[::1", "[::1]x", "[x]:1", "http://a", "a:+5"] {
-            assert!(Endpoint::parse(text, 502).is_err(), "{text:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for (host, expected) in [("127.3.2.1", true), ("::1", true), ("LocalHost", true), ("localhost.example", false)]
-        {
-            assert_eq!(Endpoint { host: host.to_owned(), port: 1 }.is_loopback(), expected, "{host}");
-        }
-    }
-
-    #[test]
-    fn a_reserved_unit_is_refused() {
-        let refused: Vec<u8> = (0..=255).filter(|n| UnitId::try_from(*n).is_err()).collect();
-        assert_eq!(refused, [248, 249, 250, 251, 252, 253, 254]);
     }
 }

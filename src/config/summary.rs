@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::plan::{DevicePlan, Plan, UnitId};
+use hal::UnitId;
+
+use super::plan::{DevicePlan, Plan};
 use crate::spec::{BusId, DeviceId, DeviceKind, GatewayId, PointSpec, RegisterBlock, SiteId};
 
 /// A plan in numbers. The form is stable: keys are added, never changed.

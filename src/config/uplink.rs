@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
-use super::broker_url::BrokerUrl;
 use super::document::Value;
-use super::plan::{GatewayPlan, LinkPlan, LoginPlan, OwnTlsPlan, TlsPlan, UplinkPlan};
+use super::plan::{GatewayPlan, UplinkPlan};
 use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, size_within, text};
+use crate::net::{BrokerUrl, Link, Login, OwnFiles, TlsFiles};
 
 pub(super) const UPLINK: Form = Form {
     table: "uplink",
@@ -115,10 +115,10 @@ pub(super) fn uplink(
         client_id: client_id.or_else(|| gateway.map(|g| g.id.to_string()))?,
         keep_alive: keep_alive.unwrap_or(Duration::from_secs(15)),
         in_flight_max: in_flight_max.unwrap_or(100),
-        link: LinkPlan {
+        link: Link {
             interface: own_interface,
             history_rate_max: history_rate_max.unwrap_or(HISTORY_RATE_DEFAULT),
-            history_per_day_max,
+            history_bytes_per_day: history_per_day_max,
         },
         second: second.flatten(),
         fail_back: fail_back.unwrap_or(FAIL_BACK_DEFAULT),
@@ -128,14 +128,14 @@ pub(super) fn uplink(
 }
 
 /// The other way out.
-fn second(section: &Section<'_>) -> Option<LinkPlan> {
+fn second(section: &Section<'_>) -> Option<Link> {
     let interface = section.required("interface", interface);
     let history_rate_max = section.optional("history_rate_max", rate_within(HISTORY_RATE));
     let history_per_day_max = section.optional("history_per_day_max", size_within(HISTORY_PER_DAY));
-    Some(LinkPlan {
+    Some(Link {
         interface: Some(interface?),
         history_rate_max: history_rate_max.unwrap_or(SECOND_RATE_DEFAULT),
-        history_per_day_max,
+        history_bytes_per_day: history_per_day_max,
     })
 }
 
@@ -152,7 +152,7 @@ fn interface(value: &Value) -> Taken<String> {
 }
 
 /// A name and where its password is: both or none.
-fn login(section: &Section<'_>, surroundings: &Surroundings) -> Option<LoginPlan> {
+fn login(section: &Section<'_>, surroundings: &Surroundings) -> Option<Login> {
     let username = section.optional("username", |value| {
         let given = text(value)?;
         if given.is_empty() || given.len() > USERNAME_BYTES_MAX || given.chars().any(char::is_control) {
@@ -166,7 +166,7 @@ fn login(section: &Section<'_>, surroundings: &Surroundings) -> Option<LoginPlan
         (false, true) => section.missing("username"),
         _ => {}
     }
-    Some(LoginPlan { username: username?, password_file: password_file? })
+    Some(Login { username: username?, password_file: password_file? })
 }
 
 fn brokers(section: &Section<'_>, allow_plaintext: bool) -> Option<Vec<BrokerUrl>> {
@@ -225,14 +225,14 @@ fn topic_prefix(pattern: &str, names: (&str, &str)) -> Taken<String> {
 }
 
 /// A gateway that is known by its name and password may do without a certificate.
-fn tls(section: &Section<'_>, has_login: bool, surroundings: &Surroundings) -> Option<TlsPlan> {
+fn tls(section: &Section<'_>, has_login: bool, surroundings: &Surroundings) -> Option<TlsFiles> {
     let ca = section.required("ca", |value| file(value, surroundings));
     if has_login && !section.has("certificate") && !section.has("key") {
-        return Some(TlsPlan { ca: ca?, own: None });
+        return Some(TlsFiles { ca: ca?, own: None });
     }
     let certificate = section.required("certificate", |value| file(value, surroundings));
     let key = section.required("key", |value| secret(value, surroundings));
-    Some(TlsPlan { ca: ca?, own: Some(OwnTlsPlan { certificate: certificate?, key: key? }) })
+    Some(TlsFiles { ca: ca?, own: Some(OwnFiles { certificate: certificate?, key: key? }) })
 }
 
 /// A file that is there, and closed to all but its owner.

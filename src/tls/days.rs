@@ -70,7 +70,7 @@ mod tests {
     use hil_tests::certs::Validity;
 
     use super::*;
-    use crate::tls::TlsFiles;
+    use crate::net::TlsFiles;
     use crate::tls::files::tests::files;
 
     fn utc(rfc3339_day: i64) -> Utc {

@@ -11,43 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::TlsError;
-
-/// The PEM files of TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Who may have signed the other end's certificate.
-    pub ca: PathBuf,
-    /// Who we are; `None` for a server that knows its clients by name and password only.
-    pub own: Option<OwnFiles>,
-}
-
-/// Our half of mutual TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFiles {
-    /// Ours, with its chain.
-    pub certificate: PathBuf,
-    /// The key of ours; readable by its owner only.
-    pub key: PathBuf,
-}
-
-impl TlsFiles {
-    /// Mutual TLS.
-    #[must_use]
-    pub fn mutual(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
-        Self { ca, own: Some(OwnFiles { certificate, key }) }
-    }
-
-    /// Those that end some day.
-    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
-        std::iter::once(&self.ca).chain(self.own.iter().map(|own| &own.certificate))
-    }
-
-    /// All that are read.
-    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        let own = self.own.iter().flat_map(|own| [&own.certificate, &own.key]);
-        std::iter::once(&self.ca).chain(own)
-    }
-}
+use crate::net::{OwnFiles, TlsFiles};
 
 /// Whether these files make a TLS client.
 ///

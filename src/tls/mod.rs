@@ -19,10 +19,10 @@ mod x509;
 
 pub use days::{Days, days};
 pub use expiry::Certificates;
-pub use files::{Fingerprint, OwnFiles, TlsFiles, examine};
+pub use files::{Fingerprint, examine};
 pub(crate) use files::{client, password};
 pub(crate) use server::{Acceptor, Refusal};
-pub use server::{Look, Server, ServerFiles};
+pub use server::{Look, Server, examine_server};
 
 use std::error::Error;
 use std::io;

@@ -1,7 +1,6 @@
 //! The server's end of mutual TLS: who is let in, and why somebody is not.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,38 +12,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::files::{authorities, identity};
-use super::{Fingerprint, OwnFiles, TlsError, rustls_error};
+use super::{Fingerprint, TlsError, rustls_error};
+use crate::net::ServerFiles;
 
 /// Three flights and two signatures take a second on a bad radio link and a small controller.
 pub(crate) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The PEM files of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerFiles {
-    /// Who must have signed a client's certificate.
-    pub ca: PathBuf,
-    /// What clients are shown.
-    pub own: OwnFiles,
-}
-
-impl ServerFiles {
-    /// All that are read.
-    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.certificates().chain(std::iter::once(&self.own.key))
-    }
-
-    /// Those of them that end some day.
-    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.ca, &self.own.certificate].into_iter()
-    }
-
-    /// Whether these files make a TLS server.
-    ///
-    /// # Errors
-    /// [`TlsError`] says which file is wrong, and what to do.
-    pub fn examine(&self) -> Result<(), TlsError> {
-        config(self).map(drop)
-    }
+/// Whether these files make a TLS server.
+///
+/// # Errors
+/// [`TlsError`] says which file is wrong, and what to do.
+pub fn examine_server(files: &ServerFiles) -> Result<(), TlsError> {
+    config(files).map(drop)
 }
 
 /// What a look at a server's files has found.
@@ -231,7 +210,7 @@ mod tests {
     use super::*;
 
     fn files(made: Files) -> ServerFiles {
-        ServerFiles { ca: made.ca, own: OwnFiles { certificate: made.certificate, key: made.key } }
+        ServerFiles { ca: made.ca, own: crate::net::OwnFiles { certificate: made.certificate, key: made.key } }
     }
 
     #[test]

@@ -36,5 +36,5 @@ mod watch;
 pub mod wire;
 
 pub use probe_broker::{Granted, Refused, probe_broker};
-pub use settings::{Birth, Broker, Link, Login, Settings};
+pub use settings::{Birth, Settings};
 pub use task::{Surroundings, run};

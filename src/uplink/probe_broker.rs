@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::client::{ConnectOptions, Connection, ConnectionEvent};
-use super::settings::{Broker, Link, Login};
-use crate::tls::TlsFiles;
+use crate::net::{BrokerUrl, Link, Login, TlsFiles};
 
 /// Short; the connection lasts for one CONNACK.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -35,7 +34,7 @@ pub struct Refused {
 /// # Errors
 /// [`Refused`], with the broker's own reason if it gave one.
 pub async fn probe_broker(
-    broker: &Broker,
+    broker: &BrokerUrl,
     link: &Link,
     tls: Option<&TlsFiles>,
     login: Option<&Login>,

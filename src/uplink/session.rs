@@ -19,8 +19,8 @@ use super::backoff;
 use super::budget::Budget;
 use super::lanes::Lanes;
 use super::reason::{FaultDomain, Reason};
-use super::settings::Broker;
 use crate::journal::Lane;
+use crate::net::BrokerUrl;
 
 /// Nothing heard for so long while something is in flight: the link is dead, whatever TCP says.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub(super) enum Dead {
 /// A way to a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
-    pub(super) broker: Broker,
+    pub(super) broker: BrokerUrl,
     /// Its place in the list of links.
     pub(super) link: usize,
 }
@@ -95,7 +95,7 @@ pub(super) struct Session<L> {
     /// Place of the route in use or to be tried next.
     route: usize,
     /// The broker has named another one: that comes first, once.
-    referred: Option<Broker>,
+    referred: Option<BrokerUrl>,
     referrals: u32,
     failures: u32,
     flights: HashMap<u16, Flight>,
@@ -117,7 +117,7 @@ pub(super) struct Session<L> {
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     /// Not empty.
-    pub(super) brokers: Vec<Broker>,
+    pub(super) brokers: Vec<BrokerUrl>,
     /// Not empty.
     pub(super) links: Vec<LinkLimits>,
     pub(super) in_flight_max: u16,
@@ -311,7 +311,7 @@ impl<L> Session<L> {
 
     /// There is no connection any more, or none was had. Everything in flight goes back to the journal; the next route
     /// is tried after a wait; `server` is another broker that this one has named.
-    pub(super) fn lost(&mut self, server: Option<Broker>, chance: f64, now: Duration) {
+    pub(super) fn lost(&mut self, server: Option<BrokerUrl>, chance: f64, now: Duration) {
         if let Phase::Online { since, useful, .. } = self.phase
             && (useful || now.saturating_sub(since) >= SETTLED_AFTER)
         {

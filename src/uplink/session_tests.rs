@@ -8,8 +8,8 @@ use super::*;
 
 const S: Duration = Duration::from_secs(1);
 
-fn broker(name: &str) -> Broker {
-    Broker { host: name.to_owned(), port: 8883, tls: true, websocket: None }
+fn broker(name: &str) -> BrokerUrl {
+    format!("mqtts://{name}:8883").parse().expect("a URL")
 }
 
 fn limits(brokers: &[&str], links: usize) -> Limits {
@@ -224,7 +224,7 @@ fn another_server_is_followed_and_a_circle_of_them_is_left() {
     let mut tried = Vec::new();
     for _ in 0..6 {
         let Next::Connect(route) = session.next(false, S * 1_000) else { panic!("it connects") };
-        tried.push(route.broker.host);
+        tried.push(route.broker.endpoint.host);
         session.connecting();
         session.lost(Some(broker("c")), 0.0, Duration::ZERO);
     }
@@ -326,7 +326,7 @@ impl World {
         Ok(())
     }
 
-    fn lose(&mut self, server: Option<Broker>) {
+    fn lose(&mut self, server: Option<BrokerUrl>) {
         self.session.lost(server, 0.5, self.now);
         self.in_flight.clear();
     }

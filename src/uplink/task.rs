@@ -19,7 +19,8 @@ use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Progress};
 use crate::measure::{EventKind, Stamp};
-use crate::tls::{self, Certificates, Fingerprint, TlsFiles};
+use crate::net::TlsFiles;
+use crate::tls::{self, Certificates, Fingerprint};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -455,7 +456,7 @@ impl Driver {
         self.will_retained &= was_online || loss.code != Some(0x9a);
         let server = self.route.as_ref().zip(loss.server.as_deref());
         let follows = matches!(loss.code, Some(0x9c | 0x9d));
-        let server = server.filter(|_| follows).and_then(|(route, server)| route.broker.named(server));
+        let server = server.filter(|_| follows).and_then(|(route, server)| route.broker.referred(server));
         let now = self.now();
         self.session.lost(server, chance(), now);
         self.trouble(loss.what, loss.remedy);

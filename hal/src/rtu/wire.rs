@@ -32,6 +32,21 @@ pub enum Parity {
     Odd,
 }
 
+impl Parity {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::None, Self::Even, Self::Odd];
+
+    /// The word of a configuration: `none`, `even`, `odd`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Even => "even",
+            Self::Odd => "odd",
+        }
+    }
+}
+
 /// The stop bits of a serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopBits {
@@ -39,6 +54,17 @@ pub enum StopBits {
     One,
     /// Two.
     Two,
+}
+
+impl StopBits {
+    /// How many.
+    #[must_use]
+    pub fn count(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
 }
 
 /// A serial port and how it is set. 8 data bits, no flow control.
@@ -55,6 +81,15 @@ pub struct SerialLine {
     /// Whether the driver is told to switch the direction of an RS-485 transceiver by RTS (`TIOCSRS485`). Without it the
     /// driver stays as the system has set it up.
     pub rs485: bool,
+}
+
+impl fmt::Display for SerialLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, baud, parity, stop_bits, rs485: _ } = self;
+        let (count, parity) = (stop_bits.count(), parity.as_str());
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{} ({baud} baud, {parity} parity, {count} stop bit{plural})", path.display())
+    }
 }
 
 impl SerialLine {

@@ -25,7 +25,7 @@ use super::Exit;
 use super::show::Paint;
 use crate::api::Report;
 use crate::measure::Utc;
-use crate::uplink::Broker;
+use crate::net::BrokerUrl;
 use crate::uplink::audit::{self, AuditReport, ConsumerSettings, Heard, Judge};
 use agent::Agent;
 use plant::Plant;
@@ -69,7 +69,7 @@ async fn play(arguments: &Arguments) -> Result<AuditReport> {
     let (tell, heard) = mpsc::channel(MESSAGES_MAX);
     let (stop, stopped) = watch::channel(false);
     let settings = ConsumerSettings {
-        broker: Broker { host: broker.ip().to_string(), port: broker.port(), tls: false, websocket: None },
+        broker: BrokerUrl { tls: false, endpoint: broker.into(), websocket: None },
         tls: None,
         login: None,
         prefix: "v2g/+/+".to_owned(),

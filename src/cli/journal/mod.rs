@@ -12,7 +12,7 @@ use hal::Clock as _;
 use serde_json::json;
 
 use super::{CONFIG, Exit};
-use crate::agent;
+use crate::agent::wiring;
 use crate::api::{self, AskError, Request, Response};
 use crate::config;
 use crate::journal::{self, Archive, Inventory, Purged, Repaired, Settings, VerifyReport, View};
@@ -81,7 +81,7 @@ impl Where {
         }
         match config::load(&self.config) {
             Ok(plan) => {
-                let settings = agent::journal_settings(&plan);
+                let settings = wiring::journal_settings(&plan);
                 Ok(Target { dir: settings.dir.clone(), socket: Some(plan.api.socket), settings: Some(settings) })
             }
             Err(faults) => {

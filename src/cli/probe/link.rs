@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use hal::{BusError, ReadRequest, RegisterBus, RtuBus, SerialLine, TcpBus, UnitId};
+use hal::{BusError, Parity, ReadRequest, RegisterBus, RtuBus, SerialLine, StopBits, TcpBus, UnitId};
 
-use crate::config::{self, Endpoint};
+use crate::config;
+use crate::net::Endpoint;
 use crate::spec::{RegisterBlock, RegisterTable};
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(super) struct Link {
     #[arg(long, default_value_t = 19_200)]
     baud: u32,
     /// Of a serial line: none, even, odd
-    #[arg(long, default_value = "even", value_parser = ["none", "even", "odd"])]
+    #[arg(long, default_value = "even", value_parser = Parity::ALL.map(Parity::as_str))]
     parity: String,
     /// Of a serial line
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -47,12 +48,8 @@ impl Link {
             let line = SerialLine {
                 path: PathBuf::from(&self.target),
                 baud: self.baud,
-                parity: match self.parity.as_str() {
-                    "none" => hal::Parity::None,
-                    "odd" => hal::Parity::Odd,
-                    _ => hal::Parity::Even,
-                },
-                stop_bits: if self.stop_bits == 2 { hal::StopBits::Two } else { hal::StopBits::One },
+                parity: Parity::ALL.into_iter().find(|parity| parity.as_str() == self.parity).unwrap_or(Parity::Even),
+                stop_bits: if self.stop_bits == 2 { StopBits::Two } else { StopBits::One },
                 rs485: false,
             };
             return Ok(Bus::Rtu(Box::new(RtuBus::new(line, self.timeout))));
@@ -124,7 +121,7 @@ pub(super) fn units(text: &str) -> Result<Vec<UnitId>> {
         let number =
             |text: &str| text.trim().parse::<u8>().map_err(|_| anyhow!("\"{text}\" is no unit; write 1-16,247"));
         for id in number(first)?..=number(last)? {
-            units.push(UnitId::try_from(id).map_err(|invalid| anyhow!(invalid))?);
+            units.push(UnitId::try_from(id).map_err(|invalid| anyhow!("unit {invalid}"))?);
         }
     }
     if units.is_empty() {

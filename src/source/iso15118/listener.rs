@@ -16,7 +16,8 @@ use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::tls::{Acceptor, Days, Look, Refusal, Server, ServerFiles, TlsError, days};
+use crate::net::ServerFiles;
+use crate::tls::{Acceptor, Days, Look, Refusal, Server, TlsError, days};
 
 /// As many as there are feeds: all stations of a bus come back at once after an outage.
 const HANDSHAKES_MAX: usize = 16;

@@ -59,8 +59,8 @@ pub use tracker::{Tracker, TrackerOutput};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::ServerFiles;
 use crate::spec::{BusId, DeviceIx, DeviceSpec};
-use crate::tls::ServerFiles;
 
 /// One bus with the devices whose sessions are heard on it.
 #[derive(Debug, Clone)]

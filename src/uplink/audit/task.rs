@@ -8,10 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::judge::Message;
 use crate::measure::Utc;
-use crate::tls::TlsFiles;
+use crate::net::{BrokerUrl, Login, TlsFiles};
 use crate::uplink::backoff;
 use crate::uplink::client::{ConnectOptions, Connection, ConnectionEvent};
-use crate::uplink::settings::{Broker, Login};
 
 /// The broker keeps what is sent while the consumer is away for this long.
 const SESSION_KEPT: Duration = Duration::from_secs(3600);
@@ -21,7 +20,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct ConsumerSettings {
     /// The broker.
-    pub broker: Broker,
+    pub broker: BrokerUrl,
     /// For a broker with TLS.
     pub tls: Option<TlsFiles>,
     /// For a broker that wants a name and a password.

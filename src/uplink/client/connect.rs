@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::websocket::{self, Breach};
 use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, client_config};
-use crate::tls::{TlsFiles, rustls_error};
-use crate::uplink::settings::Broker;
+use crate::net::{BrokerUrl, TlsFiles};
+use crate::tls::rustls_error;
 use crate::uplink::tls;
 
 /// Between two addresses of one name (RFC 8305, 5: 250 ms).
@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Whether a connection can be had there at all, with TLS and WebSocket if the broker has it. Says nothing of MQTT.
 pub(in crate::uplink) async fn probe(
-    broker: Broker,
+    broker: BrokerUrl,
     interface: Option<String>,
     files: Option<TlsFiles>,
 ) -> Result<(), Loss> {
@@ -40,7 +40,7 @@ pub(in crate::uplink) async fn probe(
 }
 
 /// Nobody answered in time.
-pub(super) fn late(broker: &Broker) -> Loss {
+pub(super) fn late(broker: &BrokerUrl) -> Loss {
     Loss::new(
         format!("{broker} did not answer within {} s", CONNECT_WITHIN.as_secs()),
         "check the link, and the broker's address and port",
@@ -49,15 +49,15 @@ pub(super) fn late(broker: &Broker) -> Loss {
 
 /// Looks the name up, connects, and makes TLS of it, and WebSocket of that.
 pub(super) async fn connect(
-    broker: &Broker,
+    broker: &BrokerUrl,
     interface: Option<&str>,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Box<dyn Duplex>, Loss> {
-    let found = lookup_host((broker.host.as_str(), broker.port)).await;
+    let found = lookup_host((broker.endpoint.host.as_str(), broker.endpoint.port)).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(found) => found.collect(),
         Err(error) => {
-            let what = format!("the name {} cannot be found: {error}", broker.host);
+            let what = format!("the name {} cannot be found: {error}", broker.endpoint.host);
             return Err(Loss::new(what, "check [uplink] brokers, and the box's DNS"));
         }
     };
@@ -74,9 +74,10 @@ pub(super) async fn connect(
     }
 }
 
-async fn encrypt(broker: &Broker, config: &Arc<ClientConfig>, tcp: TcpStream) -> Result<Box<dyn Duplex>, Loss> {
-    let name = ServerName::try_from(broker.host.clone())
-        .map_err(|_| Loss::new(format!("no certificate can be for {}", broker.host), "correct [uplink] brokers"))?;
+async fn encrypt(broker: &BrokerUrl, config: &Arc<ClientConfig>, tcp: TcpStream) -> Result<Box<dyn Duplex>, Loss> {
+    let name = ServerName::try_from(broker.endpoint.host.clone()).map_err(|_| {
+        Loss::new(format!("no certificate can be for {}", broker.endpoint.host), "correct [uplink] brokers")
+    })?;
     match TlsConnector::from(Arc::clone(config)).connect(name, tcp).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(io_loss(&error)),

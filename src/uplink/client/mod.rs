@@ -30,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::reason::Reason;
-use super::settings::{Broker, Login};
 use super::wire::{Batch, CONTENT_TYPE};
-use crate::tls::{self, TlsFiles};
+use crate::net::{BrokerUrl, Login, TlsFiles};
+use crate::tls;
 pub(super) use connect::probe;
 
 /// TCP, TLS, WebSocket and CONNACK together may take this long.
@@ -121,7 +121,7 @@ pub(super) fn quoted(why: Option<&str>) -> String {
 
 /// How a connection is made.
 pub(super) struct ConnectOptions<'a> {
-    pub(super) broker: &'a Broker,
+    pub(super) broker: &'a BrokerUrl,
     /// The network interface to leave by; `None` for the system's choice.
     pub(super) interface: Option<&'a str>,
     pub(super) tls: Option<&'a TlsFiles>,
@@ -157,7 +157,7 @@ enum Order {
 /// All that the carrier needs, read from disk and owned.
 #[derive(Debug)]
 struct Call {
-    broker: Broker,
+    broker: BrokerUrl,
     interface: Option<String>,
     tls: Option<Arc<ClientConfig>>,
     login: Option<(String, String)>,
@@ -264,7 +264,7 @@ impl Document {
 }
 
 /// The TLS of a broker that wants it.
-fn client_config(broker: &Broker, files: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, Loss> {
+fn client_config(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, Loss> {
     let files = files
         .ok_or_else(|| Loss::new(format!("{broker} needs TLS files"), "write [uplink.tls] ca, certificate and key"))?;
     tls::client(files).map_err(|error| Loss::new(error.to_string(), MEND))

@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::{self, Error as WsError, Message, error::Pro
 
 use super::connect::{Duplex, io_loss};
 use super::{INCOMING_BYTES_MAX, Loss, quoted, words};
-use crate::uplink::settings::Broker;
+use crate::net::BrokerUrl;
 
 /// What we send in one frame: a packet above it spans several (MQTT 5.0, 6), and nobody has to hold more of us at once.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
@@ -48,9 +48,9 @@ const PAGE_WITHIN: Duration = Duration::from_millis(500);
 const MQTT: &str = "mqtt";
 
 /// Asks for the upgrade and makes frames of what follows.
-pub(super) async fn upgrade(mut stream: Box<dyn Duplex>, broker: &Broker, path: &str) -> Result<WebSocket, Loss> {
+pub(super) async fn upgrade(mut stream: Box<dyn Duplex>, broker: &BrokerUrl, path: &str) -> Result<WebSocket, Loss> {
     let key = generate_key();
-    let authority = broker.authority();
+    let authority = broker.endpoint.to_string();
     // As browsers do: a rule of a proxy for a name is seldom for the name with its port.
     let host = authority.strip_suffix(if broker.tls { ":443" } else { ":80" }).unwrap_or(&authority);
     let request = format!(
@@ -327,7 +327,7 @@ impl Answer {
         Ok(())
     }
 
-    fn refusal(&self, broker: &Broker, path: &str, page: &[u8]) -> Loss {
+    fn refusal(&self, broker: &BrokerUrl, path: &str, page: &[u8]) -> Loss {
         let place = format!("HTTP {}{} at {path}", self.status, quoted(Some(&self.reason)));
         let (what, remedy) = match self.status {
             // nginx, Apache, Go and others say so in words.
@@ -375,10 +375,10 @@ impl Answer {
 }
 
 /// The connection has ended in place of an answer.
-fn no_answer(broker: &Broker, error: &io::Error) -> Loss {
+fn no_answer(broker: &BrokerUrl, error: &io::Error) -> Loss {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            let what = format!("{} has closed the connection in place of an answer to HTTP", broker.authority());
+            let what = format!("{} has closed the connection in place of an answer to HTTP", broker.endpoint);
             let remedy = if broker.tls {
                 "a port of MQTT without WebSocket does so: write mqtts:// in [uplink] brokers, or correct the port"
             } else {
@@ -392,43 +392,40 @@ fn no_answer(broker: &Broker, error: &io::Error) -> Loss {
 }
 
 /// Something that is not HTTP.
-fn no_http(broker: &Broker, head: &[u8]) -> Loss {
+fn no_http(broker: &BrokerUrl, head: &[u8]) -> Loss {
     match head {
         // A TLS record: alert or handshake, version 3.x.
         [0x15 | 0x16, 3, ..] => speaks_tls(broker),
         // CONNACK or DISCONNECT.
         [0x20 | 0xe0, ..] => Loss::new(
-            format!("{} speaks MQTT without WebSocket", broker.authority()),
+            format!("{} speaks MQTT without WebSocket", broker.endpoint),
             "write mqtt:// (with TLS mqtts://) in [uplink] brokers, or correct the port",
         ),
         _ => Loss::new(
-            format!("{} does not speak HTTP, which WebSocket begins with", broker.authority()),
+            format!("{} does not speak HTTP, which WebSocket begins with", broker.endpoint),
             "check host and port in [uplink] brokers",
         ),
     }
 }
 
-fn speaks_tls(broker: &Broker) -> Loss {
+fn speaks_tls(broker: &BrokerUrl) -> Loss {
     Loss::new(
-        format!("{} speaks TLS on a port that we took for ws://", broker.authority()),
+        format!("{} speaks TLS on a port that we took for ws://", broker.endpoint),
         "write wss:// in [uplink] brokers, or correct the port",
     )
 }
 
-fn no_upgrade(broker: &Broker, path: &str, what: &str) -> Loss {
+fn no_upgrade(broker: &BrokerUrl, path: &str, what: &str) -> Loss {
     Loss::new(
-        format!("{} answers with HTTP 101 at {path}, but not to WebSocket: {what}", broker.authority()),
+        format!("{} answers with HTTP 101 at {path}, but not to WebSocket: {what}", broker.endpoint),
         "look for a proxy between that changes what passes; check host, port and path in [uplink] brokers",
     )
 }
 
-fn no_mqtt(broker: &Broker, path: &str, protocol: Option<&str>) -> Loss {
+fn no_mqtt(broker: &BrokerUrl, path: &str, protocol: Option<&str>) -> Loss {
     let other = protocol.map_or_else(|| "no subprotocol".to_owned(), |name| format!("the subprotocol {}", words(name)));
     Loss::new(
-        format!(
-            "{} speaks WebSocket at {path}, but not MQTT 5 over it: it names {other}, not {MQTT}",
-            broker.authority()
-        ),
+        format!("{} speaks WebSocket at {path}, but not MQTT 5 over it: it names {other}, not {MQTT}", broker.endpoint),
         "correct the path in [uplink] brokers, or switch on MQTT over WebSocket there",
     )
 }

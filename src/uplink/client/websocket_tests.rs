@@ -6,8 +6,8 @@ use super::*;
 /// What one side may write before the other reads: small, so that heads and frames come in pieces.
 const PIPE: usize = 4096;
 
-fn broker() -> Broker {
-    Broker { host: "a.example".to_owned(), port: 80, tls: false, websocket: Some("/depot".to_owned()) }
+fn broker() -> BrokerUrl {
+    "ws://a.example:80/depot".parse().expect("a URL")
 }
 
 /// Up to the end of the request's head.

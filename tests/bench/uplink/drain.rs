@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::journal::{Appended, Journal, Settings as JournalSettings, WhenFull};
 use v2g_edge::measure::{BootId, ClockTrust, Mono, Stamp, Utc, Window};
-use v2g_edge::uplink::{Birth, Broker, Link, Settings, Surroundings};
+use v2g_edge::net::{BrokerUrl, Endpoint, Link};
+use v2g_edge::uplink::{Birth, Settings, Surroundings};
 
 use super::Central;
 use super::counter::{Counted, count};
@@ -187,7 +188,11 @@ fn uplink(
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let settings = Settings {
-        brokers: vec![Broker { host: "127.0.0.1".to_owned(), port: broker.port, tls: false, websocket: None }],
+        brokers: vec![BrokerUrl {
+            tls: false,
+            endpoint: Endpoint { host: "127.0.0.1".to_owned(), port: broker.port },
+            websocket: None,
+        }],
         client_id: "gw-01".to_owned(),
         prefix: "v2g/depot-a/gw-01".to_owned(),
         keep_alive: Duration::from_secs(15),
