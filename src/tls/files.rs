@@ -4,37 +4,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
 use super::TlsError;
-use crate::net::{OwnFiles, TlsFiles};
-
-/// Whether these files make a TLS client.
-///
-/// # Errors
-/// [`TlsError`] says which file is wrong, and what to do.
-pub fn examine(files: &TlsFiles) -> Result<(), TlsError> {
-    client(files).map(drop)
-}
-
-/// Reads the files. The server's name is always checked; there is no way to turn that off.
-pub(crate) fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = authorities(&files.ca)?;
-    let own = files.own.as_ref().unwrap_or(&NOBODY);
-    let unfit =
-        |source| TlsError::Unfit { end: "client", certificate: own.certificate.clone(), key: own.key.clone(), source };
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(unfit)?
-        .with_root_certificates(roots);
-    let Some(own) = &files.own else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let (chain, key) = identity(own)?;
-    Ok(Arc::new(builder.with_client_auth_cert(chain, key).map_err(unfit)?))
-}
+use crate::net::OwnFiles;
 
 /// A password: the first line of a file that nobody but its owner can read.
 pub(crate) fn password(path: &Path) -> Result<String, TlsError> {
@@ -46,8 +22,6 @@ pub(crate) fn password(path: &Path) -> Result<String, TlsError> {
     }
     Ok(word.to_owned())
 }
-
-static NOBODY: OwnFiles = OwnFiles { certificate: PathBuf::new(), key: PathBuf::new() };
 
 /// Whose signature counts.
 pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
@@ -119,7 +93,9 @@ impl Fingerprint {
 pub(super) mod tests {
     use hil_tests::certs::{Authority, Validity};
 
+    use super::super::examine;
     use super::*;
+    use crate::net::TlsFiles;
 
     /// A gateway's, from a depot's CA, in a directory of their own.
     pub(in crate::tls) fn files(validity: Validity) -> (tempfile::TempDir, TlsFiles) {
@@ -133,9 +109,9 @@ pub(super) mod tests {
         let (dir, files) = files(Validity::Good);
         let key = files.own.as_ref().expect("mutual").key.clone();
         let before = Fingerprint::of(files.paths());
-        assert!(client(&files).is_ok());
+        assert!(examine(&files).is_ok());
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("ours");
-        let error = client(&files).unwrap_err().to_string();
+        let error = examine(&files).unwrap_err().to_string();
         assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
         assert_ne!(Fingerprint::of(files.paths()), before, "the change is seen from outside");
 
@@ -146,11 +122,5 @@ pub(super) mod tests {
         assert!(matches!(password(&file), Err(TlsError::ExposedKey(_))));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
         assert_eq!(password(&file).expect("a password"), "secret");
-    }
-
-    #[test]
-    fn a_server_that_wants_no_certificate_of_ours_needs_the_ca_only() {
-        let (_dir, files) = files(Validity::Good);
-        assert!(client(&TlsFiles { own: None, ..files }).is_ok());
     }
 }

@@ -11,16 +11,19 @@
 //!
 //! Deliberately absent: revocation lists, system trust stores, keys in a TPM.
 
+mod client;
 mod days;
 mod expiry;
 mod files;
 mod server;
 mod x509;
 
+pub(crate) use client::Connector;
+pub use client::examine;
 pub use days::{Days, days};
 pub use expiry::Certificates;
-pub use files::{Fingerprint, examine};
-pub(crate) use files::{client, password};
+pub use files::Fingerprint;
+pub(crate) use files::password;
 pub(crate) use server::{Acceptor, Refusal};
 pub use server::{Look, Server, examine_server};
 

@@ -515,8 +515,8 @@ impl Driver {
             return;
         }
         self.files = seen;
-        match tls::client(files) {
-            Ok(_) => {
+        match tls::examine(files) {
+            Ok(()) => {
                 tracing::info!("the files of [uplink.tls] have changed: connecting anew with them");
                 self.session.renew(now);
             }

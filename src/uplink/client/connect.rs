@@ -2,11 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::tokio_rustls::TlsConnector;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
@@ -14,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::websocket::{self, Breach};
-use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, client_config};
+use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, connector};
 use crate::net::{BrokerUrl, TlsFiles};
-use crate::tls::rustls_error;
+use crate::tls::{Connector, rustls_error};
 use crate::uplink::tls;
 
 /// Between two addresses of one name (RFC 8305, 5: 250 ms).
@@ -32,8 +29,8 @@ pub(in crate::uplink) async fn probe(
     interface: Option<String>,
     files: Option<TlsFiles>,
 ) -> Result<(), Loss> {
-    let config = if broker.tls { Some(client_config(&broker, files.as_ref())?) } else { None };
-    match timeout(CONNECT_WITHIN, connect(&broker, interface.as_deref(), config.as_ref())).await {
+    let tls = if broker.tls { Some(connector(&broker, files.as_ref())?) } else { None };
+    match timeout(CONNECT_WITHIN, connect(&broker, interface.as_deref(), tls.as_ref())).await {
         Ok(reached) => reached.map(drop),
         Err(_) => Err(late(&broker)),
     }
@@ -51,7 +48,7 @@ pub(super) fn late(broker: &BrokerUrl) -> Loss {
 pub(super) async fn connect(
     broker: &BrokerUrl,
     interface: Option<&str>,
-    tls: Option<&Arc<ClientConfig>>,
+    tls: Option<&Connector>,
 ) -> Result<Box<dyn Duplex>, Loss> {
     let found = lookup_host((broker.endpoint.host.as_str(), broker.endpoint.port)).await;
     let addresses: Vec<SocketAddr> = match found {
@@ -65,7 +62,7 @@ pub(super) async fn connect(
     // Each message goes out when it is written: what belongs together is written together.
     let _ = tcp.set_nodelay(true);
     let stream = match tls {
-        Some(config) => encrypt(broker, config, tcp).await?,
+        Some(connector) => encrypt(broker, connector, tcp).await?,
         None => Box::new(tcp),
     };
     match &broker.websocket {
@@ -74,11 +71,11 @@ pub(super) async fn connect(
     }
 }
 
-async fn encrypt(broker: &BrokerUrl, config: &Arc<ClientConfig>, tcp: TcpStream) -> Result<Box<dyn Duplex>, Loss> {
+async fn encrypt(broker: &BrokerUrl, connector: &Connector, tcp: TcpStream) -> Result<Box<dyn Duplex>, Loss> {
     let name = ServerName::try_from(broker.endpoint.host.clone()).map_err(|_| {
         Loss::new(format!("no certificate can be for {}", broker.endpoint.host), "correct [uplink] brokers")
     })?;
-    match TlsConnector::from(Arc::clone(config)).connect(name, tcp).await {
+    match connector.connect(name, tcp).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(io_loss(&error)),
     }

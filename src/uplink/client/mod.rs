@@ -21,18 +21,16 @@ mod packet;
 mod task;
 mod websocket;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::Publish;
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::reason::Reason;
 use super::wire::{Batch, CONTENT_TYPE};
 use crate::net::{BrokerUrl, Login, TlsFiles};
-use crate::tls;
+use crate::tls::{self, Connector};
 pub(super) use connect::probe;
 
 /// TCP, TLS, WebSocket and CONNACK together may take this long.
@@ -159,7 +157,7 @@ enum Order {
 struct Call {
     broker: BrokerUrl,
     interface: Option<String>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Connector>,
     login: Option<(String, String)>,
     client_id: String,
     keep_alive: Duration,
@@ -175,7 +173,7 @@ pub(super) struct Unsent;
 impl Connection {
     /// Begins to connect. What comes of it is told by [`Self::happened`].
     pub(super) fn open(options: &ConnectOptions<'_>) -> Result<Self, Loss> {
-        let tls = if options.broker.tls { Some(client_config(options.broker, options.tls)?) } else { None };
+        let tls = if options.broker.tls { Some(connector(options.broker, options.tls)?) } else { None };
         let unreadable = |error: tls::TlsError| Loss::new(error.to_string(), MEND);
         let login =
             options.login.map(|login| tls::password(&login.password_file).map(|word| (login.username.clone(), word)));
@@ -264,8 +262,8 @@ impl Document {
 }
 
 /// The TLS of a broker that wants it.
-fn client_config(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Arc<ClientConfig>, Loss> {
+fn connector(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Connector, Loss> {
     let files = files
         .ok_or_else(|| Loss::new(format!("{broker} needs TLS files"), "write [uplink.tls] ca, certificate and key"))?;
-    tls::client(files).map_err(|error| Loss::new(error.to_string(), MEND))
+    Connector::read(files).map_err(|error| Loss::new(error.to_string(), MEND))
 }
