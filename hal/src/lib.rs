@@ -30,7 +30,7 @@ mod watchdog;
 pub use clock::{Clock, LinuxClock, Stamp, Trust, boot_id};
 pub use heap::{KeepingHeap, trim_heap};
 pub use packet_tap::PacketTap;
-pub use process::{rss_bytes, terminate};
+pub use process::{keep_real_time_to_this_thread, rss_bytes, terminate};
 pub use register_bus::{BusError, InvalidUnitId, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
 pub use tcp::TcpBus;

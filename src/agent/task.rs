@@ -31,8 +31,22 @@ pub fn run(options: &Options) -> Result<(), AgentError> {
     let plan = config::load_to_run(&options.config).map_err(AgentError::Config)?;
     init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
     hal::trim_heap();
+    keep_real_time();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
     runtime.block_on(run_generations(plan, options))
+}
+
+/// Real-time priority is for the thread that reads and times, which never waits for another one by spinning. sled does:
+/// the first threads of its pool spin until the thread that makes them has made them all, and if that one sleeps for a moment
+/// (in the kernel, for the memory map), spinners of its own real-time priority fill every core and it never runs again.
+fn keep_real_time() {
+    match hal::keep_real_time_to_this_thread() {
+        Ok(false) => {}
+        Ok(true) => {
+            tracing::info!("real-time priority is kept to the main thread; the journal's threads are normal ones")
+        }
+        Err(error) => tracing::warn!(%error, "real-time priority cannot be kept from the journal's threads"),
+    }
 }
 
 /// How a generation ends.

@@ -8,8 +8,8 @@
 //!   that labels stay exact multiples while the clock is slewed. A step of the wall clock changes the offset from
 //!   the next window on and is an event; it changes no window's length. After a step back, labels may fall where
 //!   earlier ones were: the journal keeps them apart, and order is its `seq`, never the label.
-//! - A reading belongs to the window in which it is handed over, which is the one in which it was captured, but for
-//!   the few ms of a reading captured at a window's very end.
+//! - A reading belongs to the window in which it is handed over. Who hands over keeps back what was captured after the
+//!   end of the open window until that is closed.
 //! - A point is missing in a window only if it was asked for and no reading of it had a value. A point that was
 //!   not asked for is not in the window at all.
 //!
@@ -116,13 +116,18 @@ impl Aggregator {
     /// Closes the open window if it has ended at `now`. If `now` is several windows later (the box slept, or was
     /// starved), those between are skipped: they would be empty.
     pub fn close(&mut self, now: Stamp) -> Option<Window> {
+        self.close_before(now, now.mono)
+    }
+
+    /// The same, for one who has readings for the windows between: none is skipped that holds `next` or comes after it.
+    pub fn close_before(&mut self, now: Stamp, next: Mono) -> Option<Window> {
         if now.mono < self.end {
             return None;
         }
         let end = self.end;
         let window = self.cut(end, now);
         let length = nanos(self.length);
-        let skipped = (now.mono.0 - end.0) / length;
+        let skipped = next.min(now.mono).0.saturating_sub(end.0) / length;
         self.start = Mono(end.0 + skipped * length);
         self.end = Mono(self.start.0 + length);
         Some(window)

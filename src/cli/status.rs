@@ -10,11 +10,14 @@ use super::show::{self, Paint};
 use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
-use crate::health::{BusFacts, DeviceFacts, DeviceState, SessionFacts, UplinkState};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, PipelineFacts, SessionFacts, UplinkState};
 use crate::measure::ClockTrust;
 
 /// Where an agent with a default configuration answers.
 const DEFAULT_SOCKET: &str = "/run/v2g-edge/api.sock";
+
+/// A window that is closed later than this comes too late for whoever controls by it.
+const LATE_MS_MAX: f64 = 1_000.0;
 
 /// Ids of a CAN bus in one line.
 const IDS_SHOWN: usize = 6;
@@ -72,6 +75,10 @@ fn troubles(report: &Report) -> Vec<String> {
     }
     if let Some(trouble) = &report.status.journal.trouble {
         found.push(format!("journal: {trouble}"));
+    }
+    if let Some(late_ms) = report.status.pipeline.late_ms.filter(|late_ms| *late_ms > LATE_MS_MAX) {
+        found
+            .push(format!("windows are closed {late_ms:.0} ms after their end: the box has too little processor time"));
     }
     for (id, bus) in &report.status.buses {
         if !matches!(bus.state.as_str(), "active" | "") {
@@ -160,6 +167,18 @@ fn text(report: &Report, paint: Paint) -> String {
         let lost =
             format!("{} given up since the start, told by {} gap entries", entries(journal.entries_lost), journal.gaps);
         line("", paint.odd(&lost));
+    }
+
+    if let Some(late_ms) = status.pipeline.late_ms {
+        let (windows, max) = (status.pipeline.windows, status.pipeline.late_max_ms);
+        let text = format!("{windows} closed, the last {late_ms:.0} ms after its end, at most {max:.0} ms");
+        line("windows", if late_ms > LATE_MS_MAX { paint.odd(&text) } else { text });
+    }
+    if status.pipeline.samples_shed > 0 {
+        let PipelineFacts { samples_shed, samples_shed_told, .. } = &status.pipeline;
+        let text =
+            format!("{samples_shed} samples were shed since the start, {samples_shed_told} of them told by events");
+        line("", paint.odd(&text));
     }
 
     let uplink = &status.uplink;

@@ -212,10 +212,19 @@ pub enum DeviceState {
 pub struct PipelineFacts {
     /// Samples taken from the sources.
     pub samples: u64,
-    /// Samples thrown away because the journal stalled.
+    /// Samples that reached no window, and measured values in windows that the journal did not take.
     pub samples_shed: u64,
+    /// Of those, told by an event in a window.
+    #[serde(default)]
+    pub samples_shed_told: u64,
     /// Windows closed.
     pub windows: u64,
+    /// How long after its end the last window was closed, ms; a few are waited on purpose.
+    #[serde(default)]
+    pub late_ms: Option<f64>,
+    /// The most since the start, ms.
+    #[serde(default)]
+    pub late_max_ms: f64,
     /// Measured values in them.
     pub points: u64,
     /// Trust of the wall clock at the last window.

@@ -33,8 +33,15 @@ fn main() {
     println!("decoding: {ns_of_frame:.0} ns a frame of {signals:.1} signals, {:.1} ns a signal", ns_of_frame / signals);
     let agent = whole_agent();
     println!(
-        "the agent on {FRAMES_PER_S} frames/s: {:.1} % of one core, {} frames read, {} lost, {} MiB resident",
-        agent["core_percent"], agent["frames"], agent["lost"], agent["rss_mib"]
+        "the agent on {FRAMES_PER_S} frames/s: {:.1} % of one core, {} frames read, {} lost, {} MiB resident; \
+         {} windows in {:.2} s, closed at most {:.1} ms after their end",
+        agent["core_percent"],
+        agent["frames"],
+        agent["lost"],
+        agent["rss_mib"],
+        agent["windows"],
+        agent["seconds"].as_f64().unwrap_or(0.0),
+        agent["late_max_ms"].as_f64().unwrap_or(f64::NAN)
     );
     println!("{}", json!({ "decode_ns_per_frame": ns_of_frame, "signals_per_frame": signals, "agent": agent }));
 }
@@ -119,13 +126,20 @@ fn whole_agent() -> Value {
         status["status"]["devices"]["dc"]["answers"].as_u64().or(status["devices"]["dc"]["answers"].as_u64())
     };
     let bus = if status["buses"].is_object() { &status["buses"]["a"] } else { &status["status"]["buses"]["a"] };
-    let shed = status["pipeline"]["samples_shed"].as_u64().or(status["status"]["pipeline"]["samples_shed"].as_u64());
+    let pipeline = |status: &Value, fact: &str| {
+        [&status["pipeline"], &status["status"]["pipeline"]].into_iter().find_map(|facts| facts[fact].as_f64())
+    };
+    let windows = pipeline(&status, "windows").zip(pipeline(&frames_before, "windows"));
     json!({
         "core_percent": (after - before).as_secs_f64() / took.as_secs_f64() * 100.0,
         "frames": frames(&status).zip(frames(&frames_before)).map(|(after, before)| after - before),
         "frames_per_second": bus["frames_per_second"],
         "load": bus["load"],
-        "lost": bus["dropped"].as_u64().unwrap_or(0) + shed.unwrap_or(0),
+        "lost": bus["dropped"].as_f64().unwrap_or(0.0) + pipeline(&status, "samples_shed").unwrap_or(0.0),
+        // A window of 250 ms ends four times a second.
+        "windows": windows.map(|(after, before)| after - before),
+        "seconds": took.as_secs_f64(),
+        "late_max_ms": pipeline(&status, "late_max_ms"),
         "rss_mib": agent.rss_mib(),
     })
 }

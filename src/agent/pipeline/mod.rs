@@ -1,7 +1,9 @@
 //! Samples in, windows out: the two pure rooms between the sources and the journal, run as one.
 //!
-//! Nothing here waits for the journal: a window that even the journal cannot take is told by an event in the
-//! next one it does take ([`EventKind::SamplesShed`]).
+//! - A window ends when it ends, whatever the load: its end is an absolute time, how late it was closed is a fact
+//!   ([`crate::health::PipelineFacts`]), and it holds what was captured in it: a sample from after its end waits.
+//! - Nothing here waits for the journal: a window that even the journal cannot take, and samples that a source had no
+//!   room for, are told by an event in the next window that it takes ([`EventKind::SamplesShed`]).
 
 mod task;
 #[cfg(test)]
@@ -9,7 +11,9 @@ mod tests;
 
 pub(super) use task::run;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::aggregate::Aggregator;
 use crate::health::StatusBoard;
@@ -21,16 +25,25 @@ use crate::spec::{DeviceId, DeviceSpec, PointIx};
 use super::generation::ProcessContext;
 use crate::config::Plan;
 
+/// Samples from after the end of the open window: those of the moment until it is closed. With more, it is closed at once.
+const AHEAD_MAX: usize = 4096;
+/// Windows that are closed at once, one after the other, after the agent was starved: half of what the journal's queue
+/// takes. Of a longer time the oldest part becomes one window.
+const CATCH_UP_MAX: u32 = 32;
+
 /// The pipeline as a value.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     normaliser: Normaliser,
     aggregator: Aggregator,
+    /// Captured after the end of the open window, in the order in which they came.
+    ahead: VecDeque<Sample>,
+    window: Duration,
     /// Of each device its name and, if it has one, its power's place.
     powers: Vec<(DeviceId, Option<PointIx>)>,
     facts: Arc<StatusBoard>,
-    /// Measured values in windows that the journal could not take, not yet told.
-    shed: u64,
+    /// The last window was not taken by the journal.
+    stalled: bool,
 }
 
 impl Pipeline {
@@ -43,15 +56,29 @@ impl Pipeline {
         Self {
             normaliser: Normaliser::new(&devices),
             aggregator,
+            ahead: VecDeque::new(),
+            window: plan.aggregate.window,
             powers: devices.iter().map(|device| (device.id.clone(), power(device))).collect(),
             facts: Arc::clone(&context.facts),
-            shed: 0,
+            stalled: false,
         }
     }
 
     /// When the open window ends.
     pub(super) fn next_end(&self) -> Mono {
         self.aggregator.next_end()
+    }
+
+    /// A sample goes into the window in which it was captured, or, if that is closed, into the open one.
+    fn receive(&mut self, sample: Sample, now: Stamp, journal: &JournalHandle) {
+        if self.ahead.len() >= AHEAD_MAX {
+            self.close(now, Duration::ZERO, journal);
+        }
+        if sample.at.mono < self.next_end() || self.ahead.len() >= AHEAD_MAX {
+            self.take(&sample);
+        } else {
+            self.ahead.push_back(sample);
+        }
     }
 
     fn take(&mut self, sample: &Sample) {
@@ -71,39 +98,65 @@ impl Pipeline {
         self.aggregator.add_event(Event { device: None, kind });
     }
 
-    /// Hands the window that has ended by `now`, if one has, to the journal.
-    fn close(&mut self, now: Stamp, journal: &JournalHandle) {
-        if let Some(window) = self.aggregator.close(now) {
+    /// Hands the windows to the journal that ended `grace` before `now` or earlier, each with its own samples.
+    fn close(&mut self, now: Stamp, grace: Duration, journal: &JournalHandle) {
+        let span = u64::try_from((self.window * CATCH_UP_MAX).as_nanos()).unwrap_or(u64::MAX);
+        let oldest = Mono(now.mono.0.saturating_sub(span));
+        while self.next_end() <= now.mono && now.mono.since(self.next_end()) >= grace {
+            let (end, next) = (self.next_end(), self.ahead.iter().map(|sample| sample.at.mono).min());
+            let Some(window) = self.aggregator.close_before(now, next.unwrap_or(now.mono).max(oldest)) else { return };
+            self.note_lateness(now.mono.since(end));
             self.keep(window, journal);
+            self.take_ahead(self.next_end());
         }
+    }
+
+    /// What has waited and was captured before `end` goes into the open window.
+    fn take_ahead(&mut self, end: Mono) {
+        let (due, ahead): (VecDeque<_>, VecDeque<_>) = self.ahead.drain(..).partition(|sample| sample.at.mono < end);
+        self.ahead = ahead;
+        due.iter().for_each(|sample| self.take(sample));
     }
 
     /// Ends the open window before its time, with what it has, and says that the agent stops.
     fn finish(&mut self, now: Stamp, journal: &JournalHandle) {
+        self.close(now, Duration::ZERO, journal);
+        self.take_ahead(Mono(u64::MAX));
         self.aggregator.add_event(Event { device: None, kind: EventKind::Stopping });
         let window = self.aggregator.finish(now);
         self.keep(window, journal);
     }
 
     fn keep(&mut self, mut window: Window, journal: &JournalHandle) {
-        if self.shed > 0 {
-            window.events.push(Event { device: None, kind: EventKind::SamplesShed(self.shed) });
+        let mut untold = 0;
+        self.facts.pipeline(|facts| untold = facts.samples_shed.saturating_sub(facts.samples_shed_told));
+        if untold > 0 {
+            window.events.push(Event { device: None, kind: EventKind::SamplesShed(untold) });
         }
         self.note(&window);
         match journal.append(window) {
-            Appended::Queued => self.shed = 0,
+            Appended::Queued => {
+                self.stalled = false;
+                self.facts.pipeline(|facts| facts.samples_shed_told += untold);
+            }
             Appended::Stalled(lost) => {
-                if self.shed == 0 {
+                if !std::mem::replace(&mut self.stalled, true) {
                     tracing::error!("the journal stalls: windows are shed until it takes them again");
                 }
-                // What is told in the next window must not count its own telling.
                 let points = lost.points();
-                self.shed += points;
                 self.facts.pipeline(|facts| facts.samples_shed += points);
             }
             // The supervisor is about to end this generation: its journal has gone.
             Appended::Closed => {}
         }
+    }
+
+    fn note_lateness(&self, late: Duration) {
+        let late_ms = late.as_secs_f64() * 1e3;
+        self.facts.pipeline(|facts| {
+            facts.late_ms = Some(late_ms);
+            facts.late_max_ms = facts.late_max_ms.max(late_ms);
+        });
     }
 
     fn note(&self, window: &Window) {

@@ -1,4 +1,5 @@
-//! A box without a battery for its clock: what it measured, from the sample to the bytes of the message.
+//! A box without a battery for its clock: what it measured, from the sample to the bytes of the message; and windows under
+//! load.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,12 +7,13 @@ use std::time::Duration;
 
 use hal::sim::SimClock;
 use hal::{Clock, LinuxClock, Trust};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::{self, Surroundings};
 use crate::health::Heartbeats;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
-use crate::measure::{BootId, ClockTrust, Missing, Payload};
+use crate::measure::{BootId, ClockTrust, Missing, Payload, Raw};
 use crate::spec::DeviceIx;
 use crate::uplink::wire;
 use crate::uplink::wire::read::Field;
@@ -93,7 +95,7 @@ impl Gateway {
             let payload = Payload::Registers { block, words: Err(Missing::Timeout) };
             pipeline.take(&Sample { device: DeviceIx(0), at: self.clock.now().into(), payload });
             self.clock.advance(WINDOW);
-            pipeline.close(self.clock.now().into(), &handle);
+            pipeline.close(self.clock.now().into(), Duration::ZERO, &handle);
             handle.commit().await;
         }
     }
@@ -205,4 +207,77 @@ async fn a_clock_that_is_set_back_repeats_no_time_stamp() {
     assert_eq!((leases.len(), times.len()), (60, 60));
     assert!(leases.iter().all(|lease| lease.entry().window.end.trust == ClockTrust::Synced));
     assert_eq!(steps(&leases).iter().filter(|by| **by < 0).count(), 2, "{:?}", steps(&leases));
+}
+
+/// How many readings the one point in it was made of.
+fn readings(lease: &Lease) -> u32 {
+    let mut points = lease.entry().window.intervals.iter().flat_map(|interval| &interval.points);
+    match points.next().map(|point| &point.value) {
+        Some(IntervalValue::Float(statistic)) => statistic.count,
+        _ => 0,
+    }
+}
+
+/// Runs the pipeline for 12 s of a clock on which `burst` samples come at each `step`; there is always one to be taken.
+/// Answers how many readings each window was made of, but for the one that the end cuts, and the greatest lateness in ms.
+async fn on_a_stream(step: Duration, burst: usize) -> (Vec<u32>, f64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut gateway = Gateway::new();
+    gateway.boot(dir.path(), NOON);
+    let (journal, pipeline) = gateway.generation.take().expect("it has booted");
+    let clock = Arc::new(SimClock::new(NOON));
+    let (samples, sampled) = mpsc::channel(burst);
+    let (_notices, noticed) = mpsc::channel(1);
+    let heartbeat = gateway.context.heartbeats.watch("pipeline", WINDOW, Stamp::from(clock.now()).mono);
+    drop(pipeline);
+    let first = Event { device: None, kind: EventKind::Stopping };
+    let pipeline = || Pipeline::new(&gateway.plan, &gateway.context, clock.now().into(), first.clone());
+    let running = tokio::spawn(run(pipeline(), Arc::clone(&clock), (sampled, noticed), journal.handle(), heartbeat));
+    for _ in 0..Duration::from_secs(12).as_nanos() / step.as_nanos() {
+        for _ in 0..burst {
+            let payload = Payload::Values(vec![(PointIx(0), Ok(Raw::Float(1.0)))]);
+            let sample = Sample { device: DeviceIx(0), at: clock.now().into(), payload };
+            samples.send(sample).await.expect("the pipeline runs");
+        }
+        clock.advance(step);
+    }
+    drop(samples);
+    running.await.expect("it ends");
+    journal.handle().commit().await;
+    gateway.generation = Some((journal, pipeline()));
+    let mut counts: Vec<u32> = gateway.lease().await.iter().map(readings).collect();
+    counts.truncate(48);
+    (counts, gateway.context.facts.status().pipeline.late_max_ms)
+}
+
+#[tokio::test]
+async fn every_window_ends_on_time_and_holds_its_own_samples_however_dense_they_come() {
+    for (step_us, burst, each) in [(2_500, 1, 100), (1_000, 1, 250), (1_000, 8, 2_000)] {
+        let (counts, late_ms) = on_a_stream(Duration::from_micros(step_us), burst).await;
+        assert_eq!(counts, [each; 48], "{burst} every {step_us} us");
+        assert!(late_ms < 20.0, "{late_ms} ms late");
+    }
+}
+
+#[tokio::test]
+async fn who_was_starved_for_seconds_closes_each_window_with_its_own_samples() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut gateway = Gateway::new();
+    gateway.boot(dir.path(), NOON);
+    gateway.sync();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    // A sample every 50 ms for 2 s, and nobody looks at them before the end.
+    for value in 0..40_i32 {
+        let payload = Payload::Values(vec![(PointIx(0), Ok(Raw::Float(value.into())))]);
+        let at = gateway.clock.now().into();
+        pipeline.receive(Sample { device: DeviceIx(0), at, payload }, at, &handle);
+        gateway.clock.advance(Duration::from_millis(50));
+    }
+    pipeline.close(gateway.clock.now().into(), Duration::ZERO, &handle);
+    handle.commit().await;
+    let facts = gateway.context.facts.status().pipeline;
+    assert_eq!(facts.windows, 8);
+    assert!(facts.late_max_ms >= 1_700.0 && facts.late_ms.is_some_and(|late| late < 250.0), "{facts:?}");
+    assert_eq!(gateway.lease().await.iter().map(readings).collect::<Vec<_>>(), [5; 8]);
 }
