@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::journal::core::journal_core::{JournalCore, WriterContext};
 use crate::journal::disk::chunk::Chunk;
-use crate::journal::disk::entry::{self, Unreadable};
 use crate::journal::disk::store::Store;
+use crate::journal::disk::v1::entry::{self, Unreadable};
 use crate::measure::{Entry, Epoch, Identity, Seq};
 
 /// What a number turned out to be.

@@ -10,9 +10,9 @@ use crate::journal::core::retention::Ledger;
 use crate::journal::core::times::Times;
 use crate::journal::disk::chunk::{Chunk, Kind};
 use crate::journal::disk::cursor::Cursor;
-use crate::journal::disk::entry;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Found, Record, Store, StoreError};
+use crate::journal::disk::v1::entry;
 use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::journal::disk::chunk::{self, Chunk};
-use crate::journal::disk::entry::{self, Unreadable};
 use crate::journal::disk::segment::{Header, Seal};
+use crate::journal::disk::v1::entry::{self, Unreadable};
 use crate::journal::offline::archive::{Archive, ArchiveError, Folder, Piece, View, walk};
 use crate::measure::{BootId, Seq};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
-use crate::journal::disk::number;
+use crate::journal::disk::v1::number;
 use crate::measure::{
     BootId, ClockTrust, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, Questionable,
     SiteRollup, Stamp, Statistic, Utc, Window,
