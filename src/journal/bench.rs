@@ -9,8 +9,8 @@ use super::WhenFull;
 use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, Settlement, WriterContext};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
+use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::sled_store::SledStore;
-use crate::journal::disk::v1::entry::{self, Encoded};
 use crate::journal::line::{SEGMENT_BYTES, SEGMENT_CHUNKS};
 use crate::measure::{BootId, Entry, Schema, Seq, Stamp, Window};
 

@@ -23,9 +23,9 @@ use crate::journal::core::downsampler::{Downsampler, Resolution};
 use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::tail::Tail;
 use crate::journal::core::times::Label;
+use crate::journal::disk::entry::{self, Encoded, Unwritable};
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::store::{Store, StoreError};
-use crate::journal::disk::v1::entry::{self, Encoded, Unwritable};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Schema, Seq, Thinned, Window};
 
 /// What is downsampled must become smaller than this share of what it was, as a fraction.

@@ -13,9 +13,9 @@ use crate::journal::core::tail::Tail;
 use crate::journal::core::times::Times;
 use crate::journal::core::waiting::{ClockWait, MayLeave};
 use crate::journal::core::writing::{Failure, UnderWay, Until};
+use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::store::{Store, StoreError};
-use crate::journal::disk::v1::entry::{self, Encoded};
 use crate::journal::{Progress, WhenFull};
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Schema, Seq, Stamp, Window};
 

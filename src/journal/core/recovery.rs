@@ -10,9 +10,9 @@ use crate::journal::core::retention::Ledger;
 use crate::journal::core::times::Times;
 use crate::journal::disk::chunk::{Chunk, Kind};
 use crate::journal::disk::cursor::Cursor;
+use crate::journal::disk::entry;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Found, Record, Store, StoreError};
-use crate::journal::disk::v1::entry;
 use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
@@ -63,7 +63,7 @@ pub(in crate::journal) fn start<S: Store>(
     boot: BootId,
     now: Stamp,
 ) -> Result<Start, StoreError> {
-    let previous = store.load(Record::Life)?.as_deref().and_then(JournalMeta::read);
+    let previous = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
     let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
     let unused = slots == [None, None];
     let cursor = Cursor::choose(slots);

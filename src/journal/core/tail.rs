@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::journal::disk::chunk::Chunk;
-use crate::journal::disk::v1::entry::Encoded;
+use crate::journal::disk::entry::Encoded;
 use crate::measure::{Epoch, Seq};
 
 /// Durable entries that are kept for the live lane: more than it may lag ([`crate::journal::core::lanes::LIVE_LAG_MAX`]).

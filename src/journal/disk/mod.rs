@@ -6,6 +6,7 @@
 pub(in crate::journal) mod chunk;
 pub(in crate::journal) mod compress;
 pub(in crate::journal) mod cursor;
+pub(in crate::journal) mod entry;
 pub(in crate::journal) mod files;
 #[cfg(test)]
 pub(in crate::journal) mod mem_store;
@@ -15,4 +16,5 @@ pub(in crate::journal) mod segment;
 pub(in crate::journal) mod sled_segment;
 pub(in crate::journal) mod sled_store;
 pub(in crate::journal) mod store;
+pub(in crate::journal) mod unreadable;
 pub(in crate::journal) mod v1;

@@ -14,9 +14,9 @@ use crate::journal::WhenFull;
 use crate::journal::core::journal_core::{JournalCore, LEASES_MAX, Limits, Settlement, WriterContext};
 use crate::journal::core::lanes::Lane;
 use crate::journal::core::recovery;
+use crate::journal::disk::entry::Encoded;
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::disk::store::Store;
-use crate::journal::disk::v1::entry::Encoded;
 use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window};
 use crate::measure::{
     BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,

@@ -1,120 +1,56 @@
-//! How a window is written: a version byte, then columns over all its points, by postcard.
+//! A window as it is written: columns over all its points, by postcard.
 //!
 //! Which points are there is a bitmap per device over its points; how each is written is half a byte; values stand in
 //! one column, bit-exact and as short as they allow (see `number`). What is rare is a sparse list: minimum and maximum
-//! where a window had more than one reading, doubts, reasons for missing values. `measure::Window` knows nothing of
-//! this: a new version gets a new mirror here and the old one stays for reading.
+//! where a window had more than one reading, doubts, reasons for missing values.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
-use crate::journal::disk::v1::number;
-use crate::measure::{
-    BootId, ClockTrust, Direction, Event, Interval, IntervalValue, Missing, Mono, PointInterval, Questionable,
-    SiteRollup, Stamp, Statistic, Utc, Window,
-};
+use super::enums::{ClockTrust, Direction, Missing, Questionable};
+use super::event::{Event, name};
+use super::{bytes, number};
+use crate::journal::disk::chunk::Damage;
+use crate::journal::disk::entry::Unwritable;
+use crate::measure;
+use crate::measure::{BootId, Interval, IntervalValue, Mono, PointInterval, Stamp, Statistic, Utc, Window};
 use crate::spec::{DeviceIx, PointIx, VehicleId};
-
-/// The version this agent writes.
-const VERSION: u8 = 1;
 
 /// Codes above those of `number`.
 const CODE_INTEGER: u8 = 10;
 const CODE_TEXT: u8 = 11;
 const CODE_MISSING: u8 = 12;
 
-/// A window as bytes, with what the journal needs to know of it without reading it again.
-#[derive(Debug, Clone)]
-pub(in crate::journal) struct Encoded {
-    pub(in crate::journal) bytes: Vec<u8>,
-    pub(in crate::journal) points: u64,
-    pub(in crate::journal) tells_loss: bool,
-    /// Its end, if the clock could be believed.
-    pub(in crate::journal) utc: Option<i64>,
-}
-
-/// A window that cannot be written. It is given up and told as lost; the next one is not concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::journal) enum Unwritable {
-    /// Logic of the pipeline: the points of a device are not in ascending order.
-    #[error("the points of a device are not in ascending order")]
-    Disordered,
-    /// More than the journal's longest entry.
-    #[error("the window takes {bytes} bytes and the longest entry has {ENTRY_BYTES_MAX}")]
-    Long {
-        /// How long it would be.
-        bytes: usize,
-    },
-    /// Postcard refused.
-    #[error("the window cannot be encoded")]
-    Codec,
-}
-
-/// Bytes that are no window that this agent can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::journal) enum Unreadable {
-    /// Written by a newer agent: kept, passed over and reported.
-    #[error("written in version {0}, which this agent does not know")]
-    Version(u8),
-    /// Not what was written.
-    #[error(transparent)]
-    Damage(#[from] Damage),
-}
-
-/// Writes a window of the boot `home`, whose id is not repeated in each entry.
-pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encoded, Unwritable> {
-    let mut told = Told::head(window, home);
-    for interval in &window.intervals {
-        told.push_interval(interval)?;
-    }
-    told.push_spreads(window);
-    let bytes = postcard::to_extend(&told, vec![VERSION]).map_err(|_| Unwritable::Codec)?;
-    if bytes.len() > ENTRY_BYTES_MAX {
-        return Err(Unwritable::Long { bytes: bytes.len() });
-    }
-    Ok(Encoded {
-        bytes,
-        points: window.points(),
-        tells_loss: window.gaps().next().is_some(),
-        utc: (window.end.trust != ClockTrust::Unsynced).then_some(window.end.utc.0),
-    })
-}
-
-/// Reads a window.
-pub(in crate::journal) fn decode(bytes: &[u8], home: BootId) -> Result<Window, Unreadable> {
-    let (&version, body) = bytes.split_first().ok_or(Damage::Content)?;
-    if version != VERSION {
-        return Err(Unreadable::Version(version));
-    }
-    let told: Told = postcard::from_bytes(body).map_err(|_| Damage::Content)?;
-    Ok(told.window(home)?)
-}
-
-/// Version 1.
+/// What is written behind the version byte.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
+struct Entry<'a> {
     /// `None`: the boot of the segment.
-    boot: Option<BootId>,
+    boot: Option<[u8; 16]>,
     mono: u64,
     utc: i64,
     trust: ClockTrust,
     length: Duration,
-    devices: Vec<Device>,
+    #[serde(borrow)]
+    devices: Vec<Device<'a>>,
     /// One bit for each point of each device, lowest bit first; devices follow one another without padding.
-    present: Vec<u8>,
+    #[serde(serialize_with = "bytes")]
+    present: &'a [u8],
     /// Half a byte for each present point, lower half first.
-    codes: Vec<u8>,
+    #[serde(serialize_with = "bytes")]
+    codes: &'a [u8],
     /// The values of all present points that have one, then the minima and maxima of `spreads`.
-    numbers: Vec<u8>,
-    texts: Vec<Arc<str>>,
+    #[serde(serialize_with = "bytes")]
+    numbers: &'a [u8],
+    #[serde(borrow)]
+    texts: Vec<&'a str>,
     missing: Vec<Missing>,
     spreads: Vec<Spread>,
-    suspicions: Vec<(u32, Questionable)>,
+    questionables: Vec<(u32, Questionable)>,
     site: Option<SiteRollup>,
-    events: Vec<Event>,
+    #[serde(borrow)]
+    events: Vec<Event<'a>>,
     /// How many present points there are.
     count: u32,
     /// How many bits of `present` are used.
@@ -122,10 +58,11 @@ struct Told {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Device {
-    device: DeviceIx,
+struct Device<'a> {
+    device: u16,
     direction: Option<Direction>,
-    vehicle: Option<VehicleId>,
+    #[serde(borrow)]
+    vehicle: Option<&'a str>,
     /// How many of the bits are its own: its highest present point and one.
     width: u16,
 }
@@ -140,30 +77,71 @@ struct Spread {
     codes: u8,
 }
 
-impl Told {
-    fn head(window: &Window, home: BootId) -> Self {
-        Self {
-            boot: (window.boot != home).then_some(window.boot),
-            mono: window.end.mono.0,
-            utc: window.end.utc.0,
-            trust: window.end.trust,
-            length: window.length,
-            devices: Vec::with_capacity(window.intervals.len()),
-            present: Vec::new(),
-            codes: Vec::new(),
-            numbers: Vec::new(),
-            texts: Vec::new(),
-            missing: Vec::new(),
-            spreads: Vec::new(),
-            suspicions: Vec::new(),
-            site: window.site.clone(),
-            events: window.events.clone(),
-            count: 0,
-            bits: 0,
-        }
-    }
+/// The charge points of the depot as one.
+#[derive(Debug, Serialize, Deserialize)]
+struct SiteRollup {
+    direction: Direction,
+    power_flow_kw: f64,
+    power_import_kw: f64,
+    power_export_kw: f64,
+    charging: u32,
+    discharging: u32,
+    unknown: u32,
+    soc: Option<(f64, f64)>,
+}
 
-    fn push_interval(&mut self, interval: &Interval) -> Result<(), Unwritable> {
+/// Appends a window of the boot `home` to `bytes`.
+pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
+    let Window { boot, end, length, intervals, site, events } = window;
+    let mut columns = Columns::default();
+    let mut devices = Vec::with_capacity(intervals.len());
+    for interval in intervals {
+        devices.push(columns.push_interval(interval)?);
+    }
+    let spreads = columns.push_spreads(window);
+    let entry = Entry {
+        boot: (*boot != home).then_some(boot.0),
+        mono: end.mono.0,
+        utc: end.utc.0,
+        trust: end.trust.into(),
+        length: *length,
+        devices,
+        present: &columns.present,
+        codes: &columns.codes,
+        numbers: &columns.numbers,
+        texts: columns.texts,
+        missing: columns.missing,
+        spreads,
+        questionables: columns.questionables,
+        site: site.as_ref().map(SiteRollup::from),
+        events: events.iter().map(Event::from).collect(),
+        count: columns.count,
+        bits: columns.bits,
+    };
+    postcard::to_extend(&entry, bytes).map_err(|_| Unwritable::Codec)
+}
+
+/// Reads what [`write`] has appended.
+pub(in crate::journal) fn read(body: &[u8], home: BootId) -> Result<Window, Damage> {
+    let entry: Entry<'_> = postcard::from_bytes(body).map_err(|_| Damage::Content)?;
+    entry.window(home)
+}
+
+/// The columns while they are written.
+#[derive(Debug, Default)]
+struct Columns<'a> {
+    present: Vec<u8>,
+    codes: Vec<u8>,
+    numbers: Vec<u8>,
+    texts: Vec<&'a str>,
+    missing: Vec<Missing>,
+    questionables: Vec<(u32, Questionable)>,
+    count: u32,
+    bits: u32,
+}
+
+impl<'a> Columns<'a> {
+    fn push_interval(&mut self, interval: &'a Interval) -> Result<Device<'a>, Unwritable> {
         let mut width = 0_u16;
         for point in &interval.points {
             let skip = point.point.0.checked_sub(width).ok_or(Unwritable::Disordered)?;
@@ -175,8 +153,8 @@ impl Told {
             self.push_point(point);
         }
         let Interval { device, direction, vehicle, points: _ } = interval;
-        self.devices.push(Device { device: *device, direction: *direction, vehicle: vehicle.clone(), width });
-        Ok(())
+        let (direction, vehicle) = (direction.map(Direction::from), vehicle.as_ref().map(VehicleId::as_str));
+        Ok(Device { device: device.0, direction, vehicle, width })
     }
 
     fn push_bit(&mut self, set: bool) {
@@ -190,7 +168,7 @@ impl Told {
         self.bits += 1;
     }
 
-    fn push_point(&mut self, point: &PointInterval) {
+    fn push_point(&mut self, point: &'a PointInterval) {
         let code = match &point.value {
             IntervalValue::Float(statistic) => number::write(statistic.value, &mut self.numbers),
             IntervalValue::Integer(value) => {
@@ -198,16 +176,16 @@ impl Told {
                 CODE_INTEGER
             }
             IntervalValue::Text(text) => {
-                self.texts.push(Arc::clone(text));
+                self.texts.push(text);
                 CODE_TEXT
             }
             IntervalValue::Missing(why) => {
-                self.missing.push(*why);
+                self.missing.push((*why).into());
                 CODE_MISSING
             }
         };
         if let Some(questionable) = point.questionable {
-            self.suspicions.push((self.count, questionable));
+            self.questionables.push((self.count, questionable.into()));
         }
         match self.codes.last_mut() {
             Some(byte) if self.count % 2 == 1 => *byte |= code << 4,
@@ -216,25 +194,29 @@ impl Told {
         self.count += 1;
     }
 
-    fn push_spreads(&mut self, window: &Window) {
+    fn push_spreads(&mut self, window: &Window) -> Vec<Spread> {
+        let mut spreads = Vec::new();
         for (point, at) in window.intervals.iter().flat_map(|i| &i.points).zip(0_u32..) {
             if let IntervalValue::Float(s) = point.value
                 && (s.count != 1 || s.min.to_bits() != s.value.to_bits() || s.max.to_bits() != s.value.to_bits())
             {
                 let low = number::write(s.min, &mut self.numbers);
                 let high = number::write(s.max, &mut self.numbers);
-                self.spreads.push(Spread { at, count: s.count, codes: low | high << 4 });
+                spreads.push(Spread { at, count: s.count, codes: low | high << 4 });
             }
         }
+        spreads
     }
+}
 
+impl Entry<'_> {
     fn window(self, home: BootId) -> Result<Window, Damage> {
-        let mut columns = Columns {
+        let mut columns = Reading {
             bit: 0,
             at: 0,
-            present: &self.present,
-            codes: &self.codes,
-            numbers: &self.numbers,
+            present: self.present,
+            codes: self.codes,
+            numbers: self.numbers,
             texts: self.texts.iter(),
             missing: self.missing.iter(),
         };
@@ -242,12 +224,13 @@ impl Told {
         for device in &self.devices {
             let points = columns.points(device.width)?;
             let Device { device, direction, vehicle, width: _ } = device;
-            intervals.push(Interval { device: *device, direction: *direction, vehicle: vehicle.clone(), points });
+            let (direction, vehicle) = (direction.map(Into::into), vehicle.map(name::<VehicleId>).transpose()?);
+            intervals.push(Interval { device: DeviceIx(*device), direction, vehicle, points });
         }
         let mut numbers = columns.numbers;
         let mut points: Vec<&mut PointInterval> = intervals.iter_mut().flat_map(|i| i.points.iter_mut()).collect();
-        for &(at, questionable) in &self.suspicions {
-            place(&mut points, at)?.questionable = Some(questionable);
+        for &(at, questionable) in &self.questionables {
+            place(&mut points, at)?.questionable = Some(questionable.into());
         }
         for spread in &self.spreads {
             let min = number::read(spread.codes & 0xf, &mut numbers)?;
@@ -258,12 +241,12 @@ impl Told {
             *s = Statistic { value: s.value, min, max, count: spread.count };
         }
         Ok(Window {
-            boot: self.boot.unwrap_or(home),
-            end: Stamp { mono: Mono(self.mono), utc: Utc(self.utc), trust: self.trust },
+            boot: self.boot.map_or(home, BootId),
+            end: Stamp { mono: Mono(self.mono), utc: Utc(self.utc), trust: self.trust.into() },
             length: self.length,
             intervals,
-            site: self.site,
-            events: self.events,
+            site: self.site.map(Into::into),
+            events: self.events.into_iter().map(TryInto::try_into).collect::<Result<_, Damage>>()?,
         })
     }
 }
@@ -274,17 +257,17 @@ fn place<'a>(points: &'a mut [&mut PointInterval], at: u32) -> Result<&'a mut Po
 }
 
 /// The columns while they are read.
-struct Columns<'a> {
+struct Reading<'a> {
     bit: usize,
     at: usize,
     present: &'a [u8],
     codes: &'a [u8],
     numbers: &'a [u8],
-    texts: std::slice::Iter<'a, Arc<str>>,
+    texts: std::slice::Iter<'a, &'a str>,
     missing: std::slice::Iter<'a, Missing>,
 }
 
-impl Columns<'_> {
+impl Reading<'_> {
     fn points(&mut self, width: u16) -> Result<Vec<PointInterval>, Damage> {
         let mut points = Vec::new();
         for point in 0..width {
@@ -304,8 +287,8 @@ impl Columns<'_> {
         self.at += 1;
         Ok(match code {
             CODE_INTEGER => IntervalValue::Integer(number::read_signed(&mut self.numbers)?),
-            CODE_TEXT => IntervalValue::Text(Arc::clone(self.texts.next().ok_or(Damage::Content)?)),
-            CODE_MISSING => IntervalValue::Missing(*self.missing.next().ok_or(Damage::Content)?),
+            CODE_TEXT => IntervalValue::Text(Arc::from(*self.texts.next().ok_or(Damage::Content)?)),
+            CODE_MISSING => IntervalValue::Missing((*self.missing.next().ok_or(Damage::Content)?).into()),
             code => {
                 let value = number::read(code, &mut self.numbers)?;
                 IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 })
@@ -314,55 +297,36 @@ impl Columns<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::journal::testing::{any_window, depot_window};
-
-    const HOME: BootId = BootId([7; 16]);
-
-    #[test]
-    fn a_point_of_a_typical_depot_costs_less_than_four_and_a_half_bytes() {
-        // 20 charge points and 2 meters with 12 points each, one reading in a window of 250 ms.
-        let window = depot_window(22, 12, 1);
-        let encoded = encode(&window, HOME).expect("it can be written");
-        let per_point = encoded.bytes.len() as f64 / window.points() as f64;
-        println!("{} points in {} bytes: {per_point:.2} bytes a point", window.points(), encoded.bytes.len());
-        assert!(per_point < 4.5, "{per_point} bytes a point");
+impl From<&measure::SiteRollup> for SiteRollup {
+    fn from(rollup: &measure::SiteRollup) -> Self {
+        let measure::SiteRollup {
+            direction,
+            power_flow_kw,
+            power_import_kw,
+            power_export_kw,
+            charging,
+            discharging,
+            unknown,
+            soc,
+        } = *rollup;
+        let direction = direction.into();
+        Self { direction, power_flow_kw, power_import_kw, power_export_kw, charging, discharging, unknown, soc }
     }
+}
 
-    #[test]
-    fn an_entry_of_a_later_version_is_told_from_a_damaged_one() {
-        let mut bytes = encode(&depot_window(1, 3, 1), HOME).expect("it can be written").bytes;
-        bytes[0] = 2;
-        assert_eq!(decode(&bytes, HOME), Err(Unreadable::Version(2)));
-        bytes[0] = 1;
-        bytes.truncate(bytes.len() / 2);
-        assert_eq!(decode(&bytes, HOME), Err(Unreadable::Damage(Damage::Content)));
-    }
-
-    #[test]
-    fn points_out_of_order_are_refused_and_not_mixed_up() {
-        let mut window = depot_window(1, 3, 1);
-        window.intervals[0].points.swap(0, 2);
-        assert_eq!(encode(&window, HOME).expect_err("it cannot be written"), Unwritable::Disordered);
-    }
-
-    proptest! {
-        #[test]
-        fn every_window_comes_back_as_it_was(window in any_window()) {
-            let encoded = encode(&window, HOME).expect("it can be written");
-            prop_assert_eq!(decode(&encoded.bytes, HOME).expect("it can be read"), window);
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(version) = bytes.first_mut() {
-                *version = VERSION;
-            }
-            let _ = decode(&bytes, HOME);
-        }
+impl From<SiteRollup> for measure::SiteRollup {
+    fn from(rollup: SiteRollup) -> Self {
+        let SiteRollup {
+            direction,
+            power_flow_kw,
+            power_import_kw,
+            power_export_kw,
+            charging,
+            discharging,
+            unknown,
+            soc,
+        } = rollup;
+        let direction = direction.into();
+        Self { direction, power_flow_kw, power_import_kw, power_export_kw, charging, discharging, unknown, soc }
     }
 }
