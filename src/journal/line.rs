@@ -232,7 +232,7 @@ fn open_store(settings: &Settings, schema: &Schema, boot: BootId, now: Stamp) ->
         Err(Unusable::Store(error)) => return Ok(Err(error)),
     };
     let meta = match store.load(Record::Life) {
-        Ok(bytes) => bytes.as_deref().and_then(JournalMeta::read),
+        Ok(bytes) => bytes.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok()),
         Err(error) => return Ok(Err(error)),
     };
     if let Some(meta) = meta

@@ -13,8 +13,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::measure::{
     Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
@@ -25,7 +23,7 @@ use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
 const STEP_NS: i64 = 1_000_000;
 
 /// The length of windows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::journal) enum Resolution {
     /// As the aggregator made them.
     #[default]

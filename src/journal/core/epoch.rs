@@ -1,12 +1,11 @@
 //! The number of a life of the journal: never used twice, not after a restored backup or a factory reset.
 
-use serde::{Deserialize, Serialize};
-
-use crate::journal::disk::record;
+use crate::journal::disk::chunk::Damage;
+use crate::journal::disk::unreadable::Unreadable;
+use crate::journal::disk::v1::record as v1;
 use crate::measure::{BootId, Epoch, Stamp};
 use crate::spec::{GatewayId, SiteId};
 
-const MAGIC: [u8; 4] = *b"V2GE";
 /// 2020-01-01 UTC, in seconds since 1970.
 const ORIGIN_S: i64 = 1_577_836_800;
 /// 2026-01-01 UTC, in seconds since 1970: this agent did not exist before, so a clock that says so is wrong.
@@ -15,7 +14,7 @@ pub(in crate::journal) const PLAUSIBLE_S: i64 = 1_767_225_600;
 const BLIND: u64 = 1 << 52;
 
 /// What is known of the newest life: written before its first append, and again at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::journal) struct JournalMeta {
     pub(in crate::journal) epoch: Epoch,
     pub(in crate::journal) gateway: GatewayId,
@@ -26,11 +25,15 @@ pub(in crate::journal) struct JournalMeta {
 
 impl JournalMeta {
     pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
-        record::write(MAGIC, self)
+        let Self { epoch, gateway, site, clean } = self;
+        v1::write_life(&v1::Life { epoch: epoch.0, gateway: gateway.as_str(), site: site.as_str(), clean: *clean })
     }
 
-    pub(in crate::journal) fn read(bytes: &[u8]) -> Option<Self> {
-        record::read(MAGIC, bytes)
+    pub(in crate::journal) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let v1::Life { epoch, gateway, site, clean } = v1::read_life(bytes)?;
+        let gateway = gateway.try_into().map_err(|_| Damage::Content)?;
+        let site = site.try_into().map_err(|_| Damage::Content)?;
+        Ok(Self { epoch: Epoch(epoch), gateway, site, clean })
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::journal::core::journal_core::{JournalCore, WriterContext};
 use crate::journal::disk::chunk::Chunk;
-use crate::journal::disk::entry::{self, Unreadable};
+use crate::journal::disk::entry;
 use crate::journal::disk::store::Store;
+use crate::journal::disk::unreadable::Unreadable;
 use crate::measure::{Entry, Epoch, Identity, Seq};
 
 /// What a number turned out to be.
@@ -19,7 +20,7 @@ pub(in crate::journal) enum Fetched {
     /// From the number asked for to this one nothing can be read any more.
     Lost { to: u64, epoch: Epoch },
     /// An entry of a version that this agent does not know.
-    Unknown { version: u8 },
+    Unknown { version: u16 },
 }
 
 /// What was read last: one chunk, and the context of one segment. Memory does not grow with the backlog.
@@ -161,7 +162,7 @@ pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContex
             schema: Arc::clone(&context.schema),
             window,
         })),
-        Err(Unreadable::Version(version)) => Fetched::Unknown { version },
+        Err(Unreadable::Newer { version }) => Fetched::Unknown { version },
         Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: context.epoch },
     }
 }

@@ -63,7 +63,7 @@ pub(in crate::journal) fn start<S: Store>(
     boot: BootId,
     now: Stamp,
 ) -> Result<Start, StoreError> {
-    let previous = store.load(Record::Life)?.as_deref().and_then(JournalMeta::read);
+    let previous = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
     let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
     let unused = slots == [None, None];
     let cursor = Cursor::choose(slots);

@@ -4,11 +4,10 @@
 //! cut while writing leaves the older one. An old cursor costs repeats, never a loss; a segment is removed only after
 //! the cursor that says so is durable.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::journal::disk::record;
-
-const MAGIC: [u8; 4] = *b"V2GC";
+use crate::journal::disk::unreadable::Unreadable;
+use crate::journal::disk::v1::record as v1;
 
 /// The most ranges that are written: 64 KiB at 16 bytes. Each is a hole in what is settled, and holes come from a live
 /// lane that jumped ahead; a network that flaps every ten seconds for twelve hours makes as many. The newest are left
@@ -16,7 +15,7 @@ const MAGIC: [u8; 4] = *b"V2GC";
 const RANGES_MAX: usize = 4_096;
 
 /// One state of the cursor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::journal) struct Cursor {
     /// Counts durable writes; the higher of two whole slots is the valid one.
     pub(in crate::journal) generation: u64,
@@ -28,8 +27,7 @@ pub(in crate::journal) struct Cursor {
     pub(in crate::journal) shortened: bool,
     /// The segments, by their first numbers, of which something was handed out that is not settled. Durable before it
     /// is handed out: what may have been published is never rewritten under other numbers. `None`: an older agent
-    /// wrote it, and nobody knows. Written behind the rest.
-    #[serde(skip)]
+    /// wrote it, and nobody knows.
     pub(in crate::journal) published: Option<Vec<u64>>,
 }
 
@@ -47,17 +45,20 @@ impl Cursor {
     }
 
     pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
-        record::write(MAGIC, &(self, self.published.as_deref().unwrap_or_default()))
+        let Self { generation, next, settled, shortened, published } = self;
+        let settled = Cow::Borrowed(settled.as_slice());
+        let cursor = v1::Cursor { generation: *generation, next: *next, settled, shortened: *shortened };
+        v1::write_cursor(&cursor, published.as_deref().unwrap_or_default())
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (cursor, published) = record::read_pair(MAGIC, bytes)?;
-        Some(Self { published, ..cursor })
+    pub(in crate::journal) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let (v1::Cursor { generation, next, settled, shortened }, published) = v1::read_cursor(bytes)?;
+        Ok(Self { generation, next, settled: settled.into_owned(), shortened, published })
     }
 
     /// The valid one of the two slots, and whether it is the second.
     pub(in crate::journal) fn choose(slots: [Option<Vec<u8>>; 2]) -> Option<(Self, bool)> {
-        let [a, b] = slots.map(|bytes| bytes.and_then(|b| Self::read(&b)));
+        let [a, b] = slots.map(|bytes| bytes.and_then(|b| Self::read(&b).ok()));
         match (a, b) {
             (Some(a), Some(b)) if b.generation > a.generation => Some((b, true)),
             (Some(a), _) => Some((a, false)),

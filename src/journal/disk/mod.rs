@@ -10,10 +10,11 @@ pub(in crate::journal) mod entry;
 pub(in crate::journal) mod files;
 #[cfg(test)]
 pub(in crate::journal) mod mem_store;
-pub(in crate::journal) mod number;
 pub(in crate::journal) mod record;
 pub(in crate::journal) mod scan;
 pub(in crate::journal) mod segment;
 pub(in crate::journal) mod sled_segment;
 pub(in crate::journal) mod sled_store;
 pub(in crate::journal) mod store;
+pub(in crate::journal) mod unreadable;
+pub(in crate::journal) mod v1;

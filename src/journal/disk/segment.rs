@@ -1,18 +1,14 @@
 //! What a segment says of itself: the header when it is made, the seal when it is full.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::journal::core::downsampler::Resolution;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
-use crate::journal::disk::record;
+use crate::journal::disk::unreadable::Unreadable;
+use crate::journal::disk::v1;
 use crate::measure::{BootId, Epoch, Schema, Seq};
-use crate::spec::Aggregation;
 
-const SEAL_MAGIC: [u8; 4] = *b"V2GS";
-/// Raised when a segment can no longer be read as this code does.
-const FORMAT: u16 = 1;
 /// The most telling entries that a seal lists; with more, all of its entries are looked at when it is dropped.
 const TELLING_MAX: usize = 256;
 
@@ -25,63 +21,31 @@ pub(in crate::journal) struct Header {
     pub(in crate::journal) schema: Arc<Schema>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct HeaderBody {
-    format: u16,
-    boot: BootId,
-    schema: Schema,
-}
-
-/// What stands behind the body: for each point of the schema, device by device, a bit that says whether its newest value
-/// counts and not its mean. A header without it was written before anything was downsampled.
-type Lasting = Vec<u8>;
-
 impl Header {
     /// The header as a chunk: the content of the marker `ready`, and once more inside of the database.
     pub(in crate::journal) fn to_chunk(&self) -> Option<Chunk> {
         let mut chunk = Chunk::new(self.epoch, self.first, 0);
         chunk.kind = Kind::Header;
-        // The layout of `HeaderBody`, without a copy of the schema.
-        chunk.body = postcard::to_stdvec(&(FORMAT, self.boot, &self.schema, lasting(&self.schema))).ok()?;
+        chunk.body = v1::schema::write(self.boot, &self.schema)?;
         Some(chunk)
     }
 
-    pub(in crate::journal) fn from_chunk(chunk: &Chunk) -> Result<Self, Damage> {
-        if chunk.kind != Kind::Header {
-            return Err(Damage::Content);
-        }
-        let (body, rest): (HeaderBody, _) = postcard::take_from_bytes(&chunk.body).map_err(|_| Damage::Content)?;
-        if body.format != FORMAT {
-            return Err(Damage::Content);
-        }
-        let mut schema = body.schema;
-        fold_as(&mut schema, postcard::from_bytes::<Lasting>(rest).ok().as_deref());
-        Ok(Self { epoch: chunk.epoch, first: chunk.first, boot: body.boot, schema: Arc::new(schema) })
+    /// Reads it from the frames of such a chunk.
+    pub(in crate::journal) fn from_frames(frames: &[Vec<u8>]) -> Result<Self, Unreadable> {
+        Self::from_chunk(&Chunk::join(frames)?)
     }
-}
 
-fn lasting(schema: &Schema) -> Lasting {
-    let folds: Vec<Aggregation> =
-        schema.series.iter().flat_map(|series| &series.points).map(|column| column.aggregation).collect();
-    let byte = |folds: &[Aggregation]| {
-        (0_u8..).zip(folds).map(|(bit, fold)| u8::from(*fold == Aggregation::Last) << bit).sum()
-    };
-    folds.chunks(8).map(byte).collect()
-}
-
-fn fold_as(schema: &mut Schema, lasting: Option<&[u8]>) {
-    for (place, column) in schema.series.iter_mut().flat_map(|series| &mut series.points).enumerate() {
-        let told = lasting.and_then(|bits| bits.get(place / 8)).map(|byte| byte >> (place % 8) & 1 == 1);
-        column.aggregation = match told {
-            Some(true) => Aggregation::Last,
-            Some(false) => Aggregation::Mean,
-            None => Aggregation::usual(column.value_type, column.unit),
-        };
+    fn from_chunk(chunk: &Chunk) -> Result<Self, Unreadable> {
+        if chunk.kind != Kind::Header {
+            return Err(Damage::Content.into());
+        }
+        let (boot, schema) = v1::schema::read(&chunk.body)?;
+        Ok(Self { epoch: chunk.epoch, first: chunk.first, boot, schema: Arc::new(schema) })
     }
 }
 
 /// What is known of a segment to which nothing will be added, so that nobody has to read it to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::journal) struct Seal {
     pub(in crate::journal) first: u64,
     /// Its last number; `first - 1` if there is none.
@@ -93,8 +57,7 @@ pub(in crate::journal) struct Seal {
     pub(in crate::journal) newest_utc: Option<i64>,
     /// The entries that tell of a loss; `None`: too many to list.
     pub(in crate::journal) telling: Option<Vec<u64>>,
-    /// The length of its windows. Written behind the rest; a segment that does not say is as it was read.
-    #[serde(skip)]
+    /// The length of its windows; a segment that does not say is as it was read.
     pub(in crate::journal) resolution: Resolution,
 }
 
@@ -122,20 +85,28 @@ impl Seal {
     }
 
     pub(in crate::journal) fn write(&self) -> Option<Vec<u8>> {
-        record::write(SEAL_MAGIC, &(self, self.resolution))
+        let Self { first, last, chunks, points, newest_utc, ref telling, resolution } = *self;
+        let telling = telling.as_deref().map(Cow::Borrowed);
+        v1::record::write_seal(
+            &v1::record::Seal { first, last, chunks, points, newest_utc, telling },
+            resolution.into(),
+        )
     }
 
-    pub(in crate::journal) fn read(bytes: &[u8]) -> Option<Self> {
-        let (seal, resolution): (Self, _) = record::read_pair(SEAL_MAGIC, bytes)?;
-        Some(Self { resolution: resolution.unwrap_or_default(), ..seal })
+    pub(in crate::journal) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let (seal, resolution) = v1::record::read_seal(bytes)?;
+        let v1::record::Seal { first, last, chunks, points, newest_utc, telling } = seal;
+        let (telling, resolution) = (telling.map(Cow::into_owned), resolution.map(Into::into).unwrap_or_default());
+        Ok(Self { first, last, chunks, points, newest_utc, telling, resolution })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::disk::record;
     use crate::journal::testing::depot_schema;
-    use crate::spec::Unit;
+    use crate::spec::{Aggregation, Unit};
 
     #[test]
     fn a_header_comes_back_in_its_own_words() {
@@ -144,7 +115,7 @@ mod tests {
         let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
         let frames = header.to_chunk().expect("it can be written").frames();
         println!("header of 300 devices with 30 points: {} frames", frames.len());
-        assert_eq!(Chunk::join(&frames).and_then(|chunk| Header::from_chunk(&chunk)), Ok(header));
+        assert_eq!(Header::from_frames(&frames), Ok(header));
     }
 
     #[test]
@@ -153,7 +124,8 @@ mod tests {
         schema.series[0].points[1].unit = Unit::KilowattHour;
         let header = Header { epoch: Epoch(4), first: Seq(9), boot: BootId([3; 16]), schema: Arc::new(schema) };
         let mut chunk = header.to_chunk().expect("it can be written");
-        chunk.body = postcard::to_stdvec(&(FORMAT, header.boot, &header.schema)).expect("it can be written");
+        // A length and one byte of bits.
+        chunk.body.truncate(chunk.body.len() - 2);
         let folds =
             Header::from_chunk(&chunk).map(|h| h.schema.series[0].points.iter().map(|p| p.aggregation).collect());
         assert_eq!(folds, Ok(vec![Aggregation::Mean, Aggregation::Last]));
@@ -162,8 +134,8 @@ mod tests {
     #[test]
     fn a_seal_says_how_coarse_its_segment_is_and_an_older_one_does_not() {
         let seal = Seal { resolution: Resolution::TenSeconds, ..Seal::open(5) };
-        assert_eq!(seal.write().as_deref().and_then(Seal::read), Some(seal.clone()));
-        let older = record::write(SEAL_MAGIC, &seal).expect("it can be written");
-        assert_eq!(Seal::read(&older), Some(Seal::open(5)));
+        assert_eq!(seal.write().as_deref().map(Seal::read), Some(Ok(seal.clone())));
+        let older = record::shortened(&seal.write().expect("it can be written"), 1);
+        assert_eq!(Seal::read(&older), Ok(Seal::open(5)));
     }
 }

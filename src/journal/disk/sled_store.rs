@@ -296,19 +296,18 @@ impl Store for SledStore {
     fn header(&mut self, segment: Seq) -> Result<Header, StoreError> {
         let path = self.path(segment);
         let ready = fs::read(path.join("ready")).map_err(|source| StoreError::io("read", &path, source));
-        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk));
-        if let Ok(header) = ready.map(|ready| read(&chunk::split(&ready))).unwrap_or(Err(Damage::Torn)) {
+        if let Ok(Ok(header)) = ready.map(|ready| Header::from_frames(&chunk::split(&ready))) {
             return Ok(header);
         }
         let copy = Scan::begin(&path.join("db")).and_then(|mut scan| scan.header());
         let copy = copy.map_err(|source| StoreError::io("scan", &path, source))?;
-        read(&copy).map_err(|damage| StoreError::Damaged { segment: segment.0, damage })
+        Header::from_frames(&copy).map_err(|why| StoreError::Unreadable { segment: segment.0, why })
     }
 
     fn seal_of(&mut self, segment: Seq) -> Result<Option<Seal>, StoreError> {
         let path = self.path(segment).join("seal");
         let bytes = files::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
-        Ok(bytes.as_deref().and_then(Seal::read))
+        Ok(bytes.as_deref().and_then(|bytes| Seal::read(bytes).ok()))
     }
 
     fn at_or_before(&mut self, segment: Seq, at: Seq) -> Result<Option<Vec<Vec<u8>>>, StoreError> {

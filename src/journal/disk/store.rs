@@ -152,6 +152,15 @@ pub(in crate::journal) enum StoreError {
         #[source]
         damage: crate::journal::disk::chunk::Damage,
     },
+    /// What is there is not what was written, or was written by a newer program.
+    #[error("segment {segment:016x}")]
+    Unreadable {
+        /// Where.
+        segment: u64,
+        /// Why.
+        #[source]
+        why: super::unreadable::Unreadable,
+    },
     /// No segment is being written.
     #[error("no segment is open for writing")]
     Shut,

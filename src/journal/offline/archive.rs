@@ -84,7 +84,7 @@ pub enum Place {
         /// Its number.
         seq: Seq,
         /// The version it is written in.
-        version: u8,
+        version: u16,
     },
     /// Numbers that cannot be read, and of which some still wait.
     Hole {
@@ -140,7 +140,7 @@ impl Folder {
 
     /// The header of the marker; from `scan` if that is damaged.
     pub(in crate::journal) fn header(&self, scan: Option<&mut Scan>) -> Option<Header> {
-        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk)).ok();
+        let read = |frames: &[Vec<u8>]| Header::from_frames(frames).ok();
         let marker = fs::read(self.file("ready")).ok().and_then(|ready| read(&chunk::split(&ready)));
         marker.or_else(|| read(&scan?.header().ok()?))
     }
@@ -163,7 +163,7 @@ impl Archive {
         // The list before the cursor: what is removed between the two is settled in the cursor.
         let folders = list(dir, view)?;
         let record = |name| files::read(&dir.join(name)).map_err(failed(&dir.join(name)));
-        let meta = record("life")?.as_deref().and_then(JournalMeta::read);
+        let meta = record("life")?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
         let cursor = Cursor::choose([record("cursor-a")?, record("cursor-b")?]).map(|(cursor, _)| cursor);
         let mut settled = Ranges::default();
         for &(from, to) in cursor.iter().flat_map(|cursor| &cursor.settled) {
@@ -406,7 +406,12 @@ fn list(dir: &Path, view: View) -> Result<Vec<Folder>, ArchiveError> {
             continue;
         }
         let seal = files::read(&path.join("seal")).map_err(failed(&path))?;
-        let folder = Folder { first, sealed: seal.is_some(), seal: seal.as_deref().and_then(Seal::read), path };
+        let folder = Folder {
+            first,
+            sealed: seal.is_some(),
+            seal: seal.as_deref().and_then(|bytes| Seal::read(bytes).ok()),
+            path,
+        };
         if folder.sealed || view == View::Files {
             folders.push(folder);
         }

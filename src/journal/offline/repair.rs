@@ -208,7 +208,7 @@ impl Maintenance {
             Err(Unusable::Locked) => return Err(RepairError::Held(dir.to_owned())),
             Err(Unusable::Store(error)) => return Err(error.into()),
         };
-        let previous = store.load(Record::Life)?.as_deref().and_then(JournalMeta::read);
+        let previous = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
         let (gateway, site) = match &previous {
             Some(meta) => (meta.gateway.clone(), meta.site.clone()),
             None => {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::journal::disk::chunk::{self, Chunk};
-use crate::journal::disk::entry::{self, Unreadable};
+use crate::journal::disk::chunk;
+use crate::journal::disk::entry;
 use crate::journal::disk::segment::{Header, Seal};
+use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::offline::archive::{Archive, ArchiveError, Folder, Piece, View, walk};
 use crate::measure::{BootId, Seq};
 
@@ -125,7 +126,7 @@ impl Archive {
             findings.push(Finding { file: folder.file(name), range, waiting, what: what.to_owned() });
         };
 
-        let read = |frames: &[Vec<u8>]| Chunk::join(frames).and_then(|chunk| Header::from_chunk(&chunk)).ok();
+        let read = |frames: &[Vec<u8>]| Header::from_frames(frames).ok();
         let marker = fs::read(folder.file("ready")).ok().and_then(|bytes| read(&chunk::split(&bytes)));
         let copy = scan.header().ok().and_then(|frames| read(&frames));
         match (&marker, &copy) {
@@ -152,7 +153,7 @@ impl Archive {
                     for (number, range) in (chunk.first.0..).zip(chunk.entries().unwrap_or_default()) {
                         match entry::decode(&chunk.body[range], boot) {
                             Ok(_) => entries += 1,
-                            Err(Unreadable::Version(_)) => newer += 1,
+                            Err(Unreadable::Newer { .. }) => newer += 1,
                             Err(Unreadable::Damage(_)) => {
                                 told.push((number, number, "the checksum is right and the entry cannot be read"));
                             }

@@ -1,7 +1,5 @@
 //! A straight line from the monotonic clock of one boot to UTC, and where to draw it when nobody knows.
 
-use serde::{Deserialize, Serialize};
-
 use crate::journal::core::epoch::PLAUSIBLE_S;
 use crate::measure::Mono;
 
@@ -10,14 +8,14 @@ pub(super) const MS: i64 = 1_000_000;
 pub(super) const PLAUSIBLE_NS: i64 = PLAUSIBLE_S * 1_000_000_000;
 
 /// UTC as a function of the monotonic time of one boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Course {
-    mono: Mono,
-    utc: i64,
+    pub(super) mono: Mono,
+    pub(super) utc: i64,
     /// In so many ns of the monotonic clock …
-    mono_span: u64,
+    pub(super) mono_span: u64,
     /// … so many of UTC go by. The same, unless the neighbours leave less room.
-    utc_span: u64,
+    pub(super) utc_span: u64,
 }
 
 /// What is known of a run of windows whose wall clock was never synced.

@@ -21,21 +21,17 @@
 //! has a turn of its own, too. So a label is at most 1.5 ms off, and can collide after 999 turns at the earliest.
 
 mod course;
+mod kept;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use self::course::{Course, MS, PLAUSIBLE_NS, Run, signed};
-use crate::journal::disk::record;
+use self::kept::{Anchor, Kept, Piece, Stretch};
 use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
 
-const MAGIC: [u8; 4] = *b"V2GA";
-/// Raised when the record can no longer be read as this code does.
-const FORMAT: u16 = 1;
 /// An estimate is sealed for so much of a boot at a time: one small write in that time, and what an anchor that comes
 /// after all can no longer help.
 const HORIZON: Duration = Duration::from_secs(300);
@@ -81,56 +77,6 @@ pub(in crate::journal) struct Times {
     moved: bool,
 }
 
-/// The part that is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    format: u16,
-    anchor: Option<Anchor>,
-    /// The highest label that was ever given to a captured time, whole ms.
-    high: Option<i64>,
-    /// The newest.
-    newest: Option<i64>,
-    /// Turns taken so far.
-    turns: u16,
-    /// In the order in which they began.
-    stretches: Vec<Stretch>,
-}
-
-/// A moment of a boot at which its wall clock could be believed for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Anchor {
-    boot: BootId,
-    mono: Mono,
-    utc: i64,
-}
-
-/// The windows of a boot before its anchor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stretch {
-    boot: BootId,
-    /// The number of its first entry, or a lower one.
-    from: u64,
-    first: Mono,
-    /// The newest that is known.
-    last: Mono,
-    /// UTC minus monotonic by the wall clock, at the newest.
-    wall: i64,
-    /// When the wall clock was set last.
-    set: Option<Mono>,
-    /// The newest captured label when it began.
-    after: Option<i64>,
-    pieces: Vec<Piece>,
-}
-
-/// What was decided for the windows of a stretch up to `to`, behind the piece before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Piece {
-    to: Mono,
-    course: Course,
-    turn: u16,
-    resolved: bool,
-}
-
 /// A pass over times that were given before.
 #[derive(Debug, Clone, Copy)]
 struct Pass {
@@ -150,14 +96,11 @@ impl Times {
         oldest: u64,
         (epoch, boot): (Epoch, BootId),
     ) -> Self {
-        let kept = bytes.and_then(|bytes| record::read_pair::<Kept, Option<Identity>>(MAGIC, bytes));
-        let kept = kept.filter(|(kept, _)| kept.format == FORMAT);
+        let kept = bytes.and_then(|bytes| Kept::read(bytes).ok());
         if kept.is_none() && bytes.is_some() {
             tracing::error!("the record of times is damaged: entries of unsynced boots are told as they were captured");
         }
-        let empty = Kept { format: FORMAT, anchor: None, high: None, newest: None, turns: 0, stretches: Vec::new() };
-        let (mut kept, told_by) = kept.unwrap_or((empty, None));
-        let mut told_by = told_by.flatten();
+        let (mut kept, mut told_by) = kept.unwrap_or_default();
         if let Some((last, utc)) = newest {
             kept.high = kept.high.max(Some(whole_ms(utc)));
             // An older agent did not say who told its newest.
@@ -175,7 +118,7 @@ impl Times {
 
     /// Whether these bytes can be read as the record of times.
     pub(in crate::journal) fn is_whole(bytes: &[u8]) -> bool {
-        record::read::<Kept>(MAGIC, bytes).is_some()
+        Kept::read(bytes).is_ok()
     }
 
     /// Whether this boot is new and the one before ended without a clock: when that was matters.
@@ -292,7 +235,7 @@ impl Times {
     }
 
     fn write(&self) -> Option<Vec<u8>> {
-        record::write(MAGIC, &(&self.kept, self.told_by))
+        self.kept.write(self.told_by)
     }
 
     fn stretch(&mut self, boot: BootId) -> Option<&mut Stretch> {

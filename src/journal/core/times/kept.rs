@@ -1,0 +1,113 @@
+//! What is known of times, in its durable form.
+
+use super::course::Course;
+use crate::journal::disk::unreadable::Unreadable;
+use crate::journal::disk::v1::record as v1;
+use crate::measure::{BootId, Identity, Mono};
+
+/// The part that is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) anchor: Option<Anchor>,
+    /// The highest label that was ever given to a captured time, whole ms.
+    pub(super) high: Option<i64>,
+    /// The newest.
+    pub(super) newest: Option<i64>,
+    /// Turns taken so far.
+    pub(super) turns: u16,
+    /// In the order in which they began.
+    pub(super) stretches: Vec<Stretch>,
+}
+
+/// A moment of a boot at which its wall clock could be believed for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) boot: BootId,
+    pub(super) mono: Mono,
+    pub(super) utc: i64,
+}
+
+/// The windows of a boot before its anchor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) boot: BootId,
+    /// The number of its first entry, or a lower one.
+    pub(super) from: u64,
+    pub(super) first: Mono,
+    /// The newest that is known.
+    pub(super) last: Mono,
+    /// UTC minus monotonic by the wall clock, at the newest.
+    pub(super) wall: i64,
+    /// When the wall clock was set last.
+    pub(super) set: Option<Mono>,
+    /// The newest captured label when it began.
+    pub(super) after: Option<i64>,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// What was decided for the windows of a stretch up to `to`, behind the piece before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) to: Mono,
+    pub(super) course: Course,
+    pub(super) turn: u16,
+    pub(super) resolved: bool,
+}
+
+impl Kept {
+    /// The record, with the entry that told the newest captured label.
+    pub(super) fn write(&self, told_by: Option<Identity>) -> Option<Vec<u8>> {
+        let Self { anchor, high, newest, turns, stretches } = self;
+        let anchor = anchor.map(|Anchor { boot, mono, utc }| v1::Anchor { boot: boot.0, mono: mono.0, utc });
+        let mut times = v1::Times::new(anchor, *high, *newest, *turns);
+        times.stretches = stretches.iter().map(v1::Stretch::from).collect();
+        v1::write_times(&times, told_by.map(Into::into))
+    }
+
+    /// Reads the record.
+    pub(super) fn read(bytes: &[u8]) -> Result<(Self, Option<Identity>), Unreadable> {
+        let (v1::Times { anchor, high, newest, turns, stretches, .. }, told_by) = v1::read_times(bytes)?;
+        let anchor = anchor.map(|v1::Anchor { boot, mono, utc }| Anchor { boot: BootId(boot), mono: Mono(mono), utc });
+        let stretches = stretches.into_iter().map(Stretch::from).collect();
+        Ok((Self { anchor, high, newest, turns, stretches }, told_by.map(Into::into)))
+    }
+}
+
+impl From<&Stretch> for v1::Stretch {
+    fn from(stretch: &Stretch) -> Self {
+        let Stretch { boot, from, first, last, wall, set, after, pieces } = stretch;
+        Self {
+            boot: boot.0,
+            from: *from,
+            first: first.0,
+            last: last.0,
+            wall: *wall,
+            set: set.map(|set| set.0),
+            after: *after,
+            pieces: pieces.iter().map(v1::Piece::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Stretch> for Stretch {
+    fn from(stretch: v1::Stretch) -> Self {
+        let v1::Stretch { boot, from, first, last, wall, set, after, pieces } = stretch;
+        let (boot, first, last, set) = (BootId(boot), Mono(first), Mono(last), set.map(Mono));
+        Self { boot, from, first, last, wall, set, after, pieces: pieces.into_iter().map(Piece::from).collect() }
+    }
+}
+
+impl From<&Piece> for v1::Piece {
+    fn from(Piece { to, course, turn, resolved }: &Piece) -> Self {
+        let Course { mono, utc, mono_span, utc_span } = *course;
+        let course = v1::Course { mono: mono.0, utc, mono_span, utc_span };
+        Self { to: to.0, course, turn: *turn, resolved: *resolved }
+    }
+}
+
+impl From<v1::Piece> for Piece {
+    fn from(v1::Piece { to, course, turn, resolved }: v1::Piece) -> Self {
+        let v1::Course { mono, utc, mono_span, utc_span } = course;
+        Self { to: Mono(to), course: Course { mono: Mono(mono), utc, mono_span, utc_span }, turn, resolved }
+    }
+}

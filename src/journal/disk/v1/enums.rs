@@ -1,0 +1,62 @@
+//! Plain choices, as they are written: the number of a variant is its place in the list. Nothing is ever put into a list,
+//! taken out of it or moved in it; what the domain adds has no place here until a later version gives it one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{measure, spec};
+
+/// An enum of the domain as version 1 writes it, and both ways between the two. A variant that the domain adds does not
+/// compile until somebody has decided how it is written.
+macro_rules! as_written {
+    ($($(#[$doc:meta])* enum $name:ident = $domain:path { $($variant:ident),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub(in crate::journal) enum $name { $($variant),+ }
+
+        impl From<$domain> for $name {
+            fn from(value: $domain) -> Self {
+                use $domain as Domain;
+                match value { $(Domain::$variant => Self::$variant),+ }
+            }
+        }
+
+        impl From<$name> for $domain {
+            fn from(value: $name) -> Self {
+                match value { $($name::$variant => Self::$variant),+ }
+            }
+        }
+    )+};
+}
+
+as_written! {
+    /// How far a time can be believed.
+    enum ClockTrust = measure::ClockTrust { Synced, Holdover, Unsynced, Resolved, Estimated }
+
+    /// Why a value is not known.
+    enum Missing = measure::Missing { Timeout, Exception, BusOff, Decode, Stale }
+
+    /// Why a value is doubtful.
+    enum Questionable = measure::Questionable { OutOfRange, Frozen, Rate, Clock }
+
+    /// Which way energy goes.
+    enum Direction = measure::Direction { GridToVehicle, VehicleToGrid, Idle }
+
+    /// Why entries were given up.
+    enum GapReason = measure::GapReason { JournalFull, Aged, Corrupt, Refused, Thinned, Forgotten }
+
+    /// The kind of a device.
+    enum DeviceKind = spec::DeviceKind { Evse, Meter }
+
+    /// The type of a value.
+    enum ValueType = spec::ValueType { Float, Integer, Text }
+
+    /// The unit of a value.
+    enum Unit = spec::Unit {
+        Watt, Kilowatt, Megawatt, Var, Kilovar, VoltAmpere, KilovoltAmpere, Millivolt, Volt, Milliampere, Ampere, Hertz,
+        WattHour, KilowattHour, MegawattHour, VarHour, KilovarHour, VoltAmpereHour, KilovoltAmpereHour, Percent, Celsius,
+        Degree, Ohm, Second, Millisecond, One,
+    }
+
+    /// The length of a segment's windows.
+    enum Resolution = crate::journal::core::downsampler::Resolution { AsRead, Second, TenSeconds, Minute }
+}
