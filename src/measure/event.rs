@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::id::{Epoch, Identity, Seq};
 use super::sample::Missing;
@@ -11,7 +11,7 @@ use super::session::SessionEvent;
 use crate::spec::{BusId, DeviceId, FieldName};
 
 /// Something that a person or an audit must be able to find later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The device concerned; `None` for the gateway itself.
     pub device: Option<DeviceId>,
@@ -19,8 +19,8 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What happened. New kinds are added at the end: the order is part of the journal's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum EventKind {
     /// Entries that will never be delivered.
     Gap(Gap),
@@ -145,7 +145,7 @@ impl EventKind {
 }
 
 /// A run of entries of one epoch that will never be delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// The epoch of all of them.
     pub epoch: Epoch,
@@ -160,7 +160,7 @@ pub struct Gap {
 }
 
 /// A run of entries that was rewritten at a coarser window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Thinned {
     /// What was; its reason is [`GapReason::Thinned`].
     pub gap: Gap,
@@ -175,7 +175,7 @@ pub struct Thinned {
 }
 
 /// Why entries were given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
     /// The journal reached its byte budget.

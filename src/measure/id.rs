@@ -39,7 +39,7 @@ impl fmt::Display for Seq {
 }
 
 /// What an entry is, for ever: together with the gateway, the same identity always carries the same content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Identity {
     /// The start of the agent under which it was kept.
     pub epoch: Epoch,

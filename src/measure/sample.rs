@@ -86,8 +86,7 @@ pub enum Value {
 }
 
 /// Why a value is doubtful.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Questionable {
     /// Outside the profile's valid range.
     OutOfRange,

@@ -1,12 +1,10 @@
 //! What the indices in a window stand for. It travels with the data, so that history is always
 //! told in the words of its own time, whatever the plan says today.
 
-use serde::{Deserialize, Serialize};
-
 use crate::spec::{Aggregation, DeviceId, DeviceKind, DeviceSpec, FieldName, GatewayId, SiteId, Unit, ValueType};
 
 /// The dictionary of a run of entries: who speaks, and what each index means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
     /// The gateway that kept the entries.
     pub gateway: GatewayId,
@@ -17,7 +15,7 @@ pub struct Schema {
 }
 
 /// One device in a schema.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesSpec {
     /// Tag `device`.
     pub device: DeviceId,
@@ -28,7 +26,7 @@ pub struct SeriesSpec {
 }
 
 /// One point in a schema.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PointColumn {
     /// Field key.
     pub field: FieldName,
@@ -36,9 +34,7 @@ pub struct PointColumn {
     pub unit: Unit,
     /// Type of the value.
     pub value_type: ValueType,
-    /// How several values become one, should the journal have to. Kept beside the schema, not in it: see
-    /// `journal/disk/segment.rs`.
-    #[serde(skip)]
+    /// How several values become one, should the journal have to.
     pub aggregation: Aggregation,
 }
 

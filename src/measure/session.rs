@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Something that happened in a charging session. New kinds at the end: the order is part of the journal's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Something that happened in a charging session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SessionEvent {
     /// A session began, or was joined while it ran.
     Started {

@@ -3,12 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// One run of the kernel (`/proc/sys/kernel/random/boot_id`). Monotonic times of different boots do not compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BootId(pub [u8; 16]);
 
 /// Nanoseconds of `CLOCK_MONOTONIC` in one boot. Slewed by NTP, never stepped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
 
 impl Mono {
@@ -50,8 +49,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// How far a time can be believed. A clock says one of the first three (`adjtimex(2)`); the journal makes one of the last
-/// two of what was captured unsynced, when it is told. New ones are added at the end: the order is part of the journal's
-/// format.
+/// two of what was captured unsynced, when it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockTrust {
@@ -82,7 +80,7 @@ impl ClockTrust {
 }
 
 /// When something happened: the time that orders, the time that labels, and how far to believe the label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Orders and schedules.
     pub mono: Mono,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::event::{Event, Gap};
 use super::id::Identity;
@@ -101,7 +101,7 @@ pub struct Statistic {
 }
 
 /// Which way energy goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum Direction {
     /// Charging: grid to vehicle, import.
     #[serde(rename = "G2V")]
@@ -139,7 +139,7 @@ impl Direction {
 }
 
 /// The charge points of the depot as one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SiteRollup {
     /// Of `power_flow_kw`.
     pub direction: Direction,

@@ -30,13 +30,11 @@ impl DeviceKind {
 }
 
 /// The place of a device in the plan's list, and of its series in the [`Schema`](crate::measure::Schema).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceIx(pub u16);
 
 /// The place of a point in its device's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PointIx(pub u16);
 
 /// A device as the plan has it: all that a source, the normaliser and the aggregator need of it.

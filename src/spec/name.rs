@@ -91,8 +91,8 @@ names! {
 }
 
 /// A field of the wire: `power_flow`, `voltage_l1`. Lower-case snake case, 1 to 48 bytes, a letter first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct FieldName(Arc<str>);
 
 impl FieldName {

@@ -121,7 +121,7 @@ pub struct SessionPoint {
 }
 
 /// The type of a value on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueType {
     /// A 64-bit float.

@@ -1,9 +1,7 @@
 //! Units, and the exact conversion of a device's unit to the wire's.
 
-use serde::{Deserialize, Serialize};
-
 /// A unit that a profile may state. The wire uses only the ones that [`Unit::wire`] answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Active power, W.
     Watt,
@@ -152,7 +150,7 @@ impl Unit {
 
 /// `x * multiply / divide`. A quotient and not a factor: 7,200.5 W is 7.2005 kW to the last bit,
 /// while times 0.001 is not.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conversion {
     /// Factor above the line; finite, not zero.
     pub multiply: f64,

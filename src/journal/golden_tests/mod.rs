@@ -4,6 +4,7 @@
 //! The golden bytes are never written anew. A later version of the format gets a directory of its own: `V2G_GOLDEN=DIR`
 //! makes these tests leave there what they have written, unless it is there already.
 
+mod bytes;
 mod depot;
 
 use std::fs;

@@ -116,6 +116,12 @@ impl Times {
         Self { kept, told_by, epoch, boot, newest: None, pass: None, dirty: false, moved }
     }
 
+    /// The record as it is written again.
+    #[cfg(test)]
+    pub(in crate::journal) fn rewritten(bytes: &[u8]) -> Option<Vec<u8>> {
+        Kept::read(bytes).ok().and_then(|(kept, told_by)| kept.write(told_by))
+    }
+
     /// Whether these bytes can be read as the record of times.
     pub(in crate::journal) fn is_whole(bytes: &[u8]) -> bool {
         Kept::read(bytes).is_ok()
