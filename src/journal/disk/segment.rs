@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::core::downsampler::Resolution;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
 use crate::journal::disk::record;
+use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Epoch, Schema, Seq};
 use crate::spec::Aggregation;
 
