@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hal::UnitId;
 
-use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan, WhenFull};
+use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan};
 use crate::journal;
 use crate::measure::{Epoch, Mono, Stamp};
 use crate::net::{Mirror, ServerFiles, SessionSource};
@@ -34,11 +34,7 @@ pub fn journal_settings(plan: &Plan) -> journal::Settings {
         commit_interval: journal.commit_interval,
         bytes_per_day_max: journal.bytes_per_day_max,
         time_wait: journal.time_wait,
-        when_full: match journal.when_full {
-            WhenFull::Thin => journal::WhenFull::Thin,
-            WhenFull::DropOldest => journal::WhenFull::DropOldest,
-            WhenFull::RefuseNewest => journal::WhenFull::RefuseNewest,
-        },
+        when_full: journal.when_full,
     }
 }
 

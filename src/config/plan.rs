@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hal::{SerialLine, UnitId};
 
-use crate::measure::Schema;
+use crate::measure::{Schema, WhenFull};
 use crate::net::{BrokerUrl, Endpoint, Link, Login, SessionSource, TlsFiles};
 use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
 
@@ -90,18 +90,6 @@ pub struct JournalPlan {
     pub when_full: WhenFull,
     /// How long after the first connection entries wait for a clock that cannot be right: 0 s to 1 h.
     pub time_wait: Duration,
-}
-
-/// What the journal gives up when it has reached a bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// Detail: the oldest windows become coarser, energy stays exact.
-    Thin,
-    /// The oldest windows.
-    DropOldest,
-    /// The newest windows.
-    RefuseNewest,
 }
 
 /// `[uplink]`.

@@ -84,6 +84,8 @@ pub use offline::archive::{Archive, ArchiveError, Place, View};
 pub use offline::repair::{Purged, RepairError, Repaired, purge, repair};
 pub use offline::verify::{Finding, VerifyReport};
 pub use report::{Inventory, SegmentFacts};
+// Part of [`Settings`]; the plan has the same type.
+pub use crate::measure::WhenFull;
 
 use crate::measure::Seq;
 
@@ -108,18 +110,6 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
     pub time_wait: Duration,
-}
-
-/// What gives when the journal is full. Each leaves a gap entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WhenFull {
-    /// The oldest entries that were never handed out are rewritten at windows of 1 s, then 10 s, then 60 s, then
-    /// dropped. Energy counters stay exact.
-    Thin,
-    /// The oldest entries are dropped, a segment at a time.
-    DropOldest,
-    /// New windows are not kept until room was made by acknowledgements.
-    RefuseNewest,
 }
 
 /// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
