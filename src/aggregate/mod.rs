@@ -129,13 +129,13 @@ impl Aggregator {
         let length = nanos(self.length);
         let skipped = next.min(now.mono).0.saturating_sub(end.0) / length;
         self.start = Mono(end.0 + skipped * length);
-        self.end = Mono(self.start.0 + length);
+        self.end = self.start + self.length;
         Some(window)
     }
 
     /// Closes the open window before its time: the last of this run, shorter than the others.
     pub fn finish(&mut self, now: Stamp) -> Window {
-        let end = now.mono.max(Mono(self.start.0 + 1));
+        let end = now.mono.max(self.start + Duration::from_nanos(1));
         let window = self.cut(end, now);
         self.start = end;
         window
@@ -192,7 +192,7 @@ fn offset(at: Stamp) -> i64 {
 fn first_end(start: Stamp, length: Duration) -> Mono {
     let length = nanos(length);
     let into = u64::try_from(start.utc.0.rem_euclid(signed(length))).unwrap_or(0);
-    Mono(start.mono.0 + length - into)
+    start.mono + Duration::from_nanos(length - into)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -169,7 +169,7 @@ impl Joint {
 
     fn window(self, schema: &Schema) -> Window {
         let Self { first, end, series, site, events } = self;
-        let begin = first.end.mono.0.saturating_sub(u64::try_from(first.length.as_nanos()).unwrap_or(u64::MAX));
+        let begin = first.end.mono - first.length;
         let interval = |((device, vehicle), series): ((DeviceIx, Option<VehicleId>), Series)| {
             let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
             let aggregation =
@@ -186,7 +186,7 @@ impl Joint {
         Window {
             boot: first.boot,
             end,
-            length: Duration::from_nanos(end.mono.0.saturating_sub(begin)),
+            length: end.mono.since(begin),
             intervals: series.into_iter().map(interval).collect(),
             site: site.and_then(Site::rollup),
             events,
