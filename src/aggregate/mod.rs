@@ -64,11 +64,7 @@ impl Aggregator {
     pub fn new(devices: &[DeviceSpec], length: Duration, dead_band_kw: f64, boot: BootId, start: Stamp) -> Self {
         let device = |device: &DeviceSpec| Device {
             cells: device.points.iter().map(|point| Cell::new(point.aggregation)).collect(),
-            power: (0..)
-                .map(PointIx)
-                .zip(&*device.points)
-                .find(|(_, p)| p.field.as_str() == "power_flow")
-                .map(|(ix, _)| ix),
+            power: device.points.roles().power,
             touched: false,
             vehicle: None,
             left: None,

@@ -17,7 +17,7 @@ use crate::measure::{
     Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
 };
-use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
+use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, VehicleId};
 
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
@@ -174,10 +174,10 @@ impl Joint {
             let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
             let aggregation =
                 |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Aggregation::Last, |column| column.aggregation);
-            let power_ix = columns.iter().position(|column| column.field.as_str() == "power_flow");
+            let power_ix = Roles::of(columns.iter().map(|column| &column.field)).power;
             let points: Vec<PointInterval> =
                 series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, aggregation(ix))).collect();
-            let power = points.iter().find(|p| power_ix == Some(usize::from(p.point.0))).and_then(|p| match p.value {
+            let power = points.iter().find(|p| power_ix == Some(p.point)).and_then(|p| match p.value {
                 IntervalValue::Float(statistic) => Some(statistic.value),
                 _ => None,
             });
