@@ -18,7 +18,7 @@ use crate::measure::{ClockTrust, Mono, Stamp, Utc};
 impl From<hal::Stamp> for Stamp {
     fn from(stamp: hal::Stamp) -> Self {
         Self {
-            mono: Mono(u64::try_from(stamp.mono.as_nanos()).unwrap_or(u64::MAX)),
+            mono: Mono(0) + stamp.mono,
             utc: Utc(stamp.utc_ns),
             trust: match stamp.trust {
                 hal::Trust::Synced => ClockTrust::Synced,

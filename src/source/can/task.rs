@@ -132,7 +132,7 @@ struct Play {
 impl Play {
     /// The recording's time on our own clock: after its last frame it goes on with ours.
     fn at(&self, now: Mono) -> Mono {
-        later(self.due, now.since(self.played))
+        self.due + now.since(self.played)
     }
 }
 
@@ -153,7 +153,7 @@ impl<'b> Driver<'b> {
             outbox: Vec::new(),
             state: BusState::Absent,
             next_tick: now.mono,
-            next_tell: later(now.mono, TELL),
+            next_tell: now.mono + TELL,
             frames: vec![0; bus.devices.len()],
             untold: 0,
             play: None,
@@ -218,7 +218,7 @@ impl<'b> Driver<'b> {
         let age = received.utc_ns.map(|utc| now.utc.0.saturating_sub(utc)).filter(|age| (0..AGE_NS_MAX).contains(age));
         let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0);
         let mut at = now;
-        at.mono = Mono(now.mono.0.saturating_sub(age));
+        at.mono = now.mono - Duration::from_nanos(age);
         at.utc.0 = now.utc.0.saturating_sub_unsigned(age);
         at
     }
@@ -230,7 +230,7 @@ impl<'b> Driver<'b> {
         let new = Play { first_ns: utc, began: now.mono, due: now.mono, played: now.mono };
         let play = self.play.get_or_insert(new);
         let into = u64::try_from(utc.saturating_sub(play.first_ns)).unwrap_or(0);
-        play.due = play.due.max(Mono(play.began.0.saturating_add(into)));
+        play.due = play.due.max(play.began + Duration::from_nanos(into));
         play.played = now.mono;
         Some(play.due)
     }
@@ -281,14 +281,14 @@ impl<'b> Driver<'b> {
             self.sweep(at, now);
         }
         if now.mono >= self.next_tell {
-            self.next_tell = later(now.mono, TELL);
+            self.next_tell = now.mono + TELL;
             self.tell(now, counters);
         }
     }
 
     /// Says what is missing.
     fn sweep(&mut self, at: Mono, now: Stamp) {
-        self.next_tick = later(at, TICK);
+        self.next_tick = at + TICK;
         let silence = if self.state == BusState::BusOff { Missing::BusOff } else { Missing::Timeout };
         let Self { tracker, outbox, .. } = self;
         tracker.handle_tick(at, silence, |device, payload| outbox.push(Sample { device, at: now, payload }));
@@ -327,8 +327,4 @@ impl<'b> Driver<'b> {
             self.notice(kind, now);
         }
     }
-}
-
-fn later(from: Mono, by: Duration) -> Mono {
-    Mono(from.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }

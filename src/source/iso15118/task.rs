@@ -14,16 +14,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::Port;
 use super::adapter::SessionAdapter;
 use super::decode::Unreadable;
 use super::frames::{Frames, Piece};
-use super::listener::{Caller, FeedAddress, FeedListener, Handshakes, Stream, is_of_one_caller};
+use super::listener::{self, Caller, FeedListener, Handshakes, Stream, is_of_one_caller};
 use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
-use super::{Feed, Port};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
 use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::net::{Mirror, SessionSource};
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
 
@@ -56,14 +57,10 @@ pub async fn run<C: Clock>(
     let mut driver = Driver::new(&port, samples, facts, heartbeat);
     let now = || -> Stamp { clock.now().into() };
     let heard = async {
-        match &port.feed {
-            Feed::MirrorUnix(path) => mirror(FeedAddress::Unix(path), &mut driver, &now).await,
-            Feed::MirrorTcp { host, port } => mirror(FeedAddress::Tcp(host, *port), &mut driver, &now).await,
-            Feed::MirrorTls { host, port, files } => {
-                mirror(FeedAddress::Tls(host, *port, files), &mut driver, &now).await
-            }
-            Feed::Tap(interface) => tap(interface, &mut driver, &now).await,
-            Feed::Files(pairs) => replay(pairs, port.window, &mut driver, &now).await,
+        match &port.source {
+            SessionSource::Mirror(address) => mirror(address, &mut driver, &now).await,
+            SessionSource::Interface(interface) => tap(interface, &mut driver, &now).await,
+            SessionSource::Files(pairs) => replay(pairs, port.window, &mut driver, &now).await,
         }
     };
     tokio::select! {
@@ -265,13 +262,13 @@ struct OpenFeed {
     adapters: Vec<usize>,
 }
 
-async fn mirror(address: FeedAddress<'_>, driver: &mut Driver, now: &impl Fn() -> Stamp) {
+async fn mirror(address: &Mirror, driver: &mut Driver, now: &impl Fn() -> Stamp) {
     loop {
-        match address.open().await {
+        match FeedListener::open(address).await {
             Ok(mut listener) => {
                 driver.bus_trouble(None);
                 let error = serve(&mut listener, driver, now).await;
-                driver.bus_trouble(Some(format!("{}: {error}", address.name())));
+                driver.bus_trouble(Some(format!("{}: {error}", listener::name(address))));
             }
             Err(closed) => driver.bus_trouble(Some(closed.to_string())),
         }

@@ -32,7 +32,7 @@ use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::store::{Durably, Record, Store, StoreError};
 use crate::journal::line::{Lane, Settlement};
 use crate::journal::report::Progress;
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp, Window};
 
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25

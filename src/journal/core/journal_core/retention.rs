@@ -10,7 +10,7 @@ use crate::journal::core::losses::Loss;
 use crate::journal::core::reader::Fetched;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Store, StoreError};
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
 /// A bound is reached.
