@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hal::Clock;
 use hal::can::{BusState, CanLog, CanSocket, Counters, FrameBus, Heard, LogPace, Received};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::load::Load;
@@ -14,6 +13,7 @@ use super::tracker::Tracker;
 use super::{Bus, Port, filters};
 use crate::health::{BusFacts, DeviceFacts, DeviceState, Heartbeat, StatusBoard};
 use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
+use crate::source::outbox::Outbox;
 use crate::spec::DeviceIx;
 
 /// How often is looked for what has gone stale.
@@ -35,13 +35,14 @@ pub async fn run<C: Clock>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut frames_in = FrameSource::of(&bus);
+    let mut outbox = Outbox::new(samples, Arc::clone(&facts));
     let mut driver = Driver::new(&bus, Arc::clone(&facts), clock.now().into());
     let mut heard = Vec::new();
     loop {
         tokio::select! {
             () = frames_in.hear(&mut heard) => {}
             () = tokio::time::sleep(TICK) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         }
         let now: Stamp = clock.now().into();
         heartbeat.beat(now.mono);
@@ -52,18 +53,19 @@ pub async fn run<C: Clock>(
             let counters = frames_in.counters();
             driver.tick(now, counters);
         }
+        outbox.flush();
         for sample in driver.outbox.drain(..) {
+            outbox.push(sample);
             // A recording that is played as fast as possible waits for the pipeline; a bus never does.
             if frames_in.can_wait() {
                 tokio::select! {
-                    sent = samples.send(sample) => if sent.is_err() { return },
-                    _ = stop.wait_for(|stop| *stop) => return,
+                    goes_on = outbox.drain() => if !goes_on { return },
+                    _ = stop.wait_for(|stop| *stop) => break,
                 }
-            } else if let Err(TrySendError::Full(_)) = samples.try_send(sample) {
-                facts.pipeline(|facts| facts.samples_shed += 1);
             }
         }
     }
+    outbox.close().await;
 }
 
 /// The bus of a port, by its kind.

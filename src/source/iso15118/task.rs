@@ -25,6 +25,7 @@ use super::tap::Tap;
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
 use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
 use crate::net::{Mirror, SessionSource};
+use crate::source::outbox::Outbox;
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
 
@@ -69,13 +70,14 @@ pub async fn run<C: Clock>(
     }
     let at = now();
     driver.all(|adapter| adapter.hear(at, |tracker| tracker.handle_stop(at.mono)));
+    driver.outbox.close().await;
 }
 
 /// The adapters of a bus, and where they tell.
 struct Driver {
     bus: BusId,
     adapters: Vec<SessionAdapter>,
-    samples: mpsc::Sender<Sample>,
+    outbox: Outbox,
     facts: Arc<StatusBoard>,
     heartbeat: Heartbeat,
     /// What was told of each adapter last.
@@ -106,7 +108,7 @@ impl Driver {
         Self {
             bus: port.bus.clone(),
             adapters,
-            samples,
+            outbox: Outbox::new(samples, Arc::clone(&facts)),
             facts,
             heartbeat,
             told,
@@ -134,12 +136,8 @@ impl Driver {
     /// Never waits: a wire must not feel what is behind it.
     fn tell(&mut self, index: usize) {
         let adapter = &mut self.adapters[index];
-        let mut shed = 0;
         for sample in adapter.drain() {
-            shed += u64::from(self.samples.try_send(sample).is_err());
-        }
-        if shed > 0 {
-            self.facts.pipeline(|facts| facts.samples_shed += shed);
+            self.outbox.push(sample);
         }
         let told = &mut self.told[index];
         if adapter.news(told) {
@@ -163,6 +161,7 @@ impl Driver {
 
     fn tick(&mut self, at: Stamp) {
         self.heartbeat.beat(at.mono);
+        self.outbox.flush();
         self.tell_refusals(at);
         self.all(|adapter| adapter.hear(at, |tracker| tracker.poll(at.mono)));
     }
