@@ -15,9 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::rig::{Mirror, Rig, text};
-use crate::{
-    Script, assert_two_frames_of_a_handshake, mirror_of, play_and_judge, send_by_python, senders_of_the_docs,
-};
+use crate::{Script, assert_two_frames_of_a_handshake, mirror_of, play_and_judge, send_by_python, senders_of_the_docs};
 
 const SOON: Duration = Duration::from_secs(20);
 

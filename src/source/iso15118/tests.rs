@@ -572,12 +572,12 @@ async fn a_burst_sheds_values_and_neither_the_end_nor_the_final_state() {
         id: "evse-1".try_into().expect("a name"),
         kind: crate::spec::DeviceKind::Evse,
         profile: "iso15118".to_owned(),
-        points: [SessionValue::State, SessionValue::Soc, SessionValue::PowerFlow].map(point).into(),
+        points: [SessionValue::State, SessionValue::Soc, SessionValue::PowerFlow].map(point).into_iter().collect(),
         groups: vec![],
     };
     let port = Port {
         bus: "mirror".try_into().expect("a name"),
-        feed: Feed::MirrorUnix(path.clone()),
+        source: SessionSource::Mirror(crate::net::Mirror::Unix(path.clone())),
         devices: vec![Target { ix: DeviceIx(0), connector: 1, spec }],
         window: Duration::from_millis(250),
     };
