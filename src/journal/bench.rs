@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::WhenFull;
-use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, Settlement, WriterContext};
-use crate::journal::core::lanes::Lane;
+use crate::journal::core::context::WriterContext;
+use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits, SEGMENT_BYTES, SEGMENT_CHUNKS};
 use crate::journal::core::recovery;
 use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::sled_store::SledStore;
-use crate::journal::line::{SEGMENT_BYTES, SEGMENT_CHUNKS};
+use crate::journal::line::{Lane, Settlement};
+use crate::journal::settings::WhenFull;
 use crate::measure::{BootId, Entry, Schema, Seq, Stamp, Window};
 
 const BOOT: BootId = BootId([7; 16]);
@@ -63,10 +64,8 @@ impl Ring {
 
     /// Takes an encoded window.
     pub fn append(&mut self, record: &[u8], points: u64) {
-        let seq = self.core.next;
-        self.core.next += 1;
         let encoded = Encoded { bytes: record.to_vec(), points, tells_loss: false, utc: None };
-        self.core.keep(seq, encoded, Duration::ZERO);
+        self.core.append_encoded(encoded, Duration::ZERO);
     }
 
     /// Makes durable what was taken, as the agent does when it is due: in a burst the last megabyte is left to the disk, and
@@ -97,13 +96,13 @@ impl Ring {
     /// Bytes of all segments on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.core.segments.iter().map(|segment| segment.bytes).sum()
+        self.core.bytes()
     }
 
     /// Bytes of frames given to the database.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.core.bytes_written
+        self.core.written().1
     }
 
     /// Ends in order.

@@ -66,7 +66,10 @@ mod core;
 mod disk;
 mod line;
 mod offline;
+mod open;
 mod report;
+mod resolution;
+mod settings;
 mod task;
 
 #[cfg(test)]
@@ -74,63 +77,11 @@ mod golden_tests;
 #[cfg(test)]
 mod testing;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-pub use self::core::lanes::Lane;
 pub use disk::sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
-pub use line::{Appended, CloseError, Journal, JournalHandle, Lease, OpenError};
+pub use line::{Appended, JournalHandle, Lane, Lease};
 pub use offline::archive::{Archive, ArchiveError, Place, View};
-pub use offline::repair::{Purged, RepairError, Repaired, purge, repair};
+pub use offline::repair::{RepairError, Repaired, purge, repair};
 pub use offline::verify::{Finding, VerifyReport};
-pub use report::{Inventory, SegmentFacts};
-
-use crate::measure::Seq;
-
-/// What an operator decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Its directory; made if it is not there. Nothing else lives in it.
-    pub dir: PathBuf,
-    /// Bytes on disk; at most one segment more. Less than 4 MiB is taken as 4 MiB.
-    pub bytes_max: u64,
-    /// Bytes that the journal leaves free on its file system, or an eighth of it if that is less; but for its own last
-    /// two segments. When less is free it gives up as if `bytes_max` were reached.
-    pub free_min: u64,
-    /// Entries older than this are given up, by wall times that can be believed.
-    pub age_max: Duration,
-    /// The shortest time between two group commits, and so what a power cut can take.
-    pub commit_interval: Duration,
-    /// What this process may cause to be written in a day, by the kernel's count. Above, commits come rarer, every 10 s
-    /// at the least. `None`: they come as often as `commit_interval` says.
-    pub bytes_per_day_max: Option<u64>,
-    /// What gives when `bytes_max` or `free_min` is reached.
-    pub when_full: WhenFull,
-    /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
-    pub time_wait: Duration,
-}
-
-/// What gives when the journal is full. Each leaves a gap entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WhenFull {
-    /// The oldest entries that were never handed out are rewritten at windows of 1 s, then 10 s, then 60 s, then
-    /// dropped. Energy counters stay exact.
-    Thin,
-    /// The oldest entries are dropped, a segment at a time.
-    DropOldest,
-    /// New windows are not kept until room was made by acknowledgements.
-    RefuseNewest,
-}
-
-/// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The newest durable number.
-    pub durable: Option<Seq>,
-    /// Entries that the live lane could lease now.
-    pub live_waiting: u64,
-    /// Entries that the history lane could lease now.
-    pub history_waiting: u64,
-    /// Entries that are neither acknowledged nor given up, leased or not.
-    pub unacknowledged: u64,
-}
+pub use open::{CloseError, Journal, OpenError};
+pub use report::{Inventory, Progress, Purged, SegmentFacts};
+pub use settings::{Settings, WhenFull};

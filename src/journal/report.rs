@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
-use crate::journal::core::journal_core::JournalCore;
-use crate::journal::core::reader::Fetched;
-use crate::journal::disk::store::Store;
-use crate::measure::{ClockTrust, Epoch, Seq, Utc};
+use crate::journal::settings::Settings;
+use crate::measure::{Epoch, Seq, Utc};
 use crate::spec::{GatewayId, SiteId};
 
 /// Growth is measured over the newest day of what is there.
@@ -70,6 +67,32 @@ pub struct SegmentFacts {
     pub sealed: bool,
     /// Something in it turned out not to be what was written.
     pub damaged: bool,
+}
+
+/// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The newest durable number.
+    pub durable: Option<Seq>,
+    /// Entries that the live lane could lease now.
+    pub live_waiting: u64,
+    /// Entries that the history lane could lease now.
+    pub history_waiting: u64,
+    /// Entries that are neither acknowledged nor given up, leased or not.
+    pub unacknowledged: u64,
+}
+
+/// What was given up by order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// Entries that waited and will never be delivered; a gap event tells it.
+    pub entries: u64,
+    /// Segments that go.
+    pub segments: u64,
+    /// Segments that stay because nothing in them says when it was.
+    pub undated: u64,
+    /// The time from which the age was counted.
+    pub counted_from: Option<Utc>,
 }
 
 impl Inventory {
@@ -135,50 +158,6 @@ impl Inventory {
             return None;
         }
         u64::try_from(i128::from(bytes) * i128::from(DAY_NS) / i128::from(stretch)).ok()
-    }
-}
-
-impl<S: Store> JournalCore<S> {
-    /// All of it, as this life knows it. Reads two small files for each segment.
-    pub(super) fn inventory(&mut self) -> Inventory {
-        let mut segments = Vec::with_capacity(self.segments.len());
-        for place in 0..self.segments.len() {
-            let (first, last) = (self.segments[place].first, self.last_of(place));
-            let active = self.active.as_ref().filter(|seal| seal.first == first).cloned();
-            let seal = active.clone().or_else(|| self.segments[place].seal.clone());
-            let on_medium = |store: &mut S| store.seal_of(Seq(first)).ok().flatten();
-            let seal = seal.or_else(|| self.store.as_mut().and_then(on_medium));
-            let header = self.store.as_mut().and_then(|store| store.header(Seq(first)).ok());
-            segments.push(SegmentFacts {
-                first: Seq(first),
-                last: Seq(seal.as_ref().map_or(last, |seal| seal.last)),
-                epoch: header.map(|header| header.epoch),
-                bytes: self.segments[place].bytes,
-                points: seal.as_ref().map(|seal| seal.points),
-                waiting: self.lanes.waiting_in(first, last).iter().map(|(from, to)| to - from + 1).sum(),
-                newest: seal.and_then(|seal| seal.newest_utc).map(Utc),
-                sealed: active.is_none(),
-                damaged: self.segments[place].damaged,
-            });
-        }
-        let oldest = segments.first().filter(|s| s.last >= s.first).map(|s| s.first.0);
-        let oldest = oldest.and_then(|number| match self.fetch(number) {
-            Fetched::Entry(entry) if entry.window.end.trust != ClockTrust::Unsynced => Some(entry.window.end.utc),
-            _ => None,
-        });
-        let inventory = Inventory {
-            gateway: Some(self.context.schema.gateway.clone()),
-            site: Some(self.context.schema.site.clone()),
-            next: Some(Seq(self.next)),
-            quarantined: self.store.as_mut().map(Store::quarantined).unwrap_or_default(),
-            oldest,
-            newest: segments.iter().rev().find_map(|segment| segment.newest),
-            bytes_max: Some(self.limits.bytes_max),
-            age_max_s: Some(self.limits.age_max.as_secs()),
-            segments,
-            ..Inventory::default()
-        };
-        inventory.concluded()
     }
 }
 

@@ -1,58 +1,31 @@
 //! The thread that owns the medium: gives it commands and the time.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Progress;
 use crate::health::StatusBoard;
 use crate::journal::core::epoch::JournalMeta;
-use crate::journal::core::journal_core::{JournalCore, Settlement};
-use crate::journal::core::lanes::Lane;
-use crate::journal::core::recovery;
+use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::wear::{Counts, Rates, Wear};
 use crate::journal::disk::files;
 use crate::journal::disk::store::Store;
-use crate::journal::line::{Lease, Line, in_words};
-use crate::journal::offline::repair::Purged;
-use crate::journal::report::Inventory;
-use crate::measure::{BootId, Stamp, Window};
+use crate::journal::line::{Command, Lease, Line};
+use crate::journal::report::{Inventory, Progress};
+use crate::measure::{BootId, Stamp};
 
 /// The longest sleep: bounds and the cursor are looked after this often.
 const MAINTAIN: Duration = Duration::from_millis(250);
-
-/// What others ask of the thread.
-#[derive(Debug)]
-pub(super) enum Command {
-    Append(Box<Window>),
-    Settlement(Settlement),
-    Lease {
-        lane: Lane,
-        entries_max: usize,
-        reply: oneshot::Sender<Vec<Lease>>,
-    },
-    GoLive(oneshot::Sender<()>),
-    Commit(oneshot::Sender<()>),
-    Inventory(oneshot::Sender<Inventory>),
-    Purge {
-        older_than: Duration,
-        reply: oneshot::Sender<Purged>,
-    },
-    Close(oneshot::Sender<Result<(), String>>),
-    /// The owner was dropped: end as if killed.
-    Abandon,
-}
 
 /// Runs until it is told to close.
 pub(super) fn run<S: Store>(
     core: JournalCore<S>,
     meta: JournalMeta,
     (wear, dir): (Wear, PathBuf),
-    orders: &Receiver<Command>,
+    commands: &Receiver<Command>,
     line: &Line,
     tell: &watch::Sender<Progress>,
     facts: &StatusBoard,
@@ -61,7 +34,7 @@ pub(super) fn run<S: Store>(
     loop {
         let now = driver.start.elapsed();
         let due = driver.core.commit_at().map_or(MAINTAIN, |at| at.saturating_sub(now));
-        match orders.recv_timeout(due.min(MAINTAIN)) {
+        match commands.recv_timeout(due.min(MAINTAIN)) {
             Ok(Command::Close(reply)) => {
                 let closed = driver.close();
                 driver.note(facts);
@@ -100,11 +73,11 @@ impl<S: Store> Driver<'_, S> {
     fn take(&mut self, command: Command) {
         match command {
             Command::Append(window) => {
-                self.line.windows.fetch_sub(1, Ordering::Relaxed);
+                self.line.window_taken();
                 self.end = Some((window.boot, window.end));
                 self.core.append(*window, self.start.elapsed());
             }
-            Command::Settlement(settlement) => self.core.settle(settlement),
+            Command::Settle(settlement) => self.core.settle(settlement),
             Command::Lease { lane, entries_max, reply } => {
                 let lease = |entry| Lease::new(entry, lane, self.line.clone());
                 let leases = self.core.lease(lane, entries_max).into_iter().map(lease).collect();
@@ -147,49 +120,33 @@ impl<S: Store> Driver<'_, S> {
     fn count(&mut self) {
         let now = self.start.elapsed();
         if self.wear.is_due(now) {
+            let (commits, bytes_written) = self.core.written();
             let counts = Counts {
-                kept: self.core.bytes_written,
-                commits: self.core.commits,
+                kept: bytes_written,
+                commits,
                 written: files::written_by_process(),
                 device: files::written_to_disk(&self.dir),
             };
-            self.core.limits.commit_interval = self.wear.take(now, counts);
+            self.core.set_commit_interval(self.wear.take(now, counts));
         }
     }
 
     fn close(&mut self) -> Result<(), String> {
         let now = self.start.elapsed();
-        self.core.close(self.end, now).map_err(|error| in_words(&error))?;
-        match &mut self.core.store {
-            Some(store) => recovery::save_meta(store, &self.meta).map_err(|error| in_words(&error)),
-            None => Ok(()),
-        }
+        let closed = self.core.close(self.end, now).and_then(|()| self.core.save_meta(&self.meta));
+        closed.map_err(|error| error.in_words())
     }
 
     fn note(&self, facts: &StatusBoard) {
-        let core = &self.core;
-        let progress = core.progress();
-        let (gaps, entries_lost, entries_thinned) = core.losses.counts();
         let (rates, (planned, interval)) = (self.wear.rates(), self.wear.intervals());
         facts.journal(|facts| {
-            facts.durable = progress.durable;
-            facts.waiting_entries = progress.unacknowledged;
-            (facts.held_entries, facts.held_why) = core.held();
-            facts.unsynced_entries = core.next - 1 - core.durable;
-            facts.bytes = core.segments.iter().map(|segment| segment.bytes).sum();
-            facts.segments = core.segments.len() as u64;
-            facts.commits = core.commits;
-            facts.bytes_written = core.bytes_written;
+            self.core.note(facts);
             facts.commit_ms = self.commit_ms;
             facts.commit_interval_ms = interval.as_secs_f64() * 1e3;
             facts.commit_interval_planned_ms = planned.as_secs_f64() * 1e3;
             facts.kept_bytes_per_day = rates.kept;
             facts.written_bytes_per_day = rates.written;
             facts.device_bytes_per_day = rates.device;
-            facts.gaps = gaps;
-            facts.entries_lost = entries_lost;
-            facts.entries_thinned = entries_thinned;
-            facts.trouble = core.trouble().map(str::to_owned);
         });
     }
 }

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::journal::resolution::Resolution;
 use crate::measure::{
     Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
@@ -22,43 +23,9 @@ use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
 
-/// The length of windows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::journal) enum Resolution {
-    /// As the aggregator made them.
-    #[default]
-    AsRead,
-    /// 1 s.
-    Second,
-    /// 10 s.
-    TenSeconds,
-    /// 60 s: coarser is not told, but dropped.
-    Minute,
-}
-
-impl Resolution {
-    /// From fine to coarse.
-    pub(in crate::journal) const ALL: [Self; 4] = [Self::AsRead, Self::Second, Self::TenSeconds, Self::Minute];
-
-    /// The next coarser one.
-    pub(in crate::journal) fn coarser(self) -> Option<Self> {
-        Self::ALL.into_iter().find(|resolution| *resolution > self)
-    }
-
-    /// The length of a window.
-    pub(in crate::journal) fn window(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::AsRead => 0,
-            Self::Second => 1,
-            Self::TenSeconds => 10,
-            Self::Minute => 60,
-        })
-    }
-}
-
 /// A coarse window under construction.
 #[derive(Debug)]
-pub(in crate::journal) struct Downsampler {
+pub(super) struct Downsampler {
     length_ns: i64,
     open: Option<Open>,
 }
@@ -72,13 +39,13 @@ enum Open {
 
 impl Downsampler {
     /// Of coarse windows of this length.
-    pub(in crate::journal) fn new(resolution: Resolution) -> Self {
+    pub(super) fn new(resolution: Resolution) -> Self {
         let length_ns = i64::try_from(resolution.window().as_nanos()).unwrap_or(i64::MAX).max(1);
         Self { length_ns, open: None }
     }
 
     /// Whether `window` does not belong to the coarse window under construction.
-    pub(in crate::journal) fn is_ended_by(&self, window: &Window) -> bool {
+    pub(super) fn is_ended_by(&self, window: &Window) -> bool {
         let (boot, end) = match &self.open {
             None => return false,
             Some(Open::One(window)) => (window.boot, window.end),
@@ -94,7 +61,7 @@ impl Downsampler {
     }
 
     /// Takes the next window, in order. Answers the coarse one that it ends. `schema` is that of both.
-    pub(in crate::journal) fn add(&mut self, window: Window, schema: &Schema) -> Option<Window> {
+    pub(super) fn add(&mut self, window: Window, schema: &Schema) -> Option<Window> {
         let ended = if self.is_ended_by(&window) { self.finish(schema) } else { None };
         self.open = Some(match self.open.take() {
             None => Open::One(window),
@@ -112,7 +79,7 @@ impl Downsampler {
     }
 
     /// Ends the coarse window under construction.
-    pub(in crate::journal) fn finish(&mut self, schema: &Schema) -> Option<Window> {
+    pub(super) fn finish(&mut self, schema: &Schema) -> Option<Window> {
         Some(match self.open.take()? {
             Open::One(window) => window,
             Open::Many(joint) => joint.window(schema),

@@ -3,23 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::journal::core::ranges::Ranges;
+use crate::journal::line::Lane;
 
 /// How far the live lane may lag: 10 s of 250 ms windows. Beyond, it jumps to the newest entry and what it skipped
 /// becomes history; a live view that is older than that is history already.
-pub(in crate::journal) const LIVE_LAG_MAX: u64 = 40;
-
-/// The two ways out of the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// What was appended since the last call of `go_live`, in order, as soon as it is durable.
-    Live,
-    /// All the rest, oldest first.
-    History,
-}
+pub(super) const LIVE_LAG_MAX: u64 = 40;
 
 /// The state of every number: settled, being dropped (its loss is being told), passed over, leased, or waiting in a lane.
 #[derive(Debug, Default)]
-pub(in crate::journal) struct Lanes {
+pub(super) struct Lanes {
     /// Acknowledged, or told as lost with the telling durable. Holds everything below the oldest segment.
     settled: Ranges,
     /// Given up, and the gap entry is not durable yet. Disjoint from `settled`.
@@ -45,12 +37,12 @@ pub(in crate::journal) struct Lanes {
 
 impl Lanes {
     /// After a start: all that is there is history.
-    pub(in crate::journal) fn new(settled: Ranges, published: Ranges, end: u64) -> Self {
+    pub(super) fn new(settled: Ranges, published: Ranges, end: u64) -> Self {
         Self { settled, published, end, live_next: end, ..Self::default() }
     }
 
     /// A (re)connection: what becomes leasable from here on is live.
-    pub(in crate::journal) fn go_live(&mut self) {
+    pub(super) fn go_live(&mut self) {
         self.floor = Some(self.end);
         self.live_next = self.end;
         self.requeued.clear();
@@ -58,24 +50,24 @@ impl Lanes {
     }
 
     /// These are history, although they are new.
-    pub(in crate::journal) fn set_backfilled(&mut self, from: u64, to: u64) {
+    pub(super) fn set_backfilled(&mut self, from: u64, to: u64) {
         if self.floor.is_some() {
             self.backfilled.insert(from, to);
         }
     }
 
     /// Entries below `end` may be leased now.
-    pub(in crate::journal) fn extend(&mut self, end: u64) {
+    pub(super) fn extend(&mut self, end: u64) {
         self.end = self.end.max(end);
     }
 
     /// These and all above may not be leased; `None`: no such bound.
-    pub(in crate::journal) fn hold(&mut self, from: Option<u64>) {
+    pub(super) fn hold(&mut self, from: Option<u64>) {
         self.held_from = from;
     }
 
     /// How many could be leased if they were not held.
-    pub(in crate::journal) fn held(&self) -> u64 {
+    pub(super) fn held(&self) -> u64 {
         self.free(self.leasable(), self.end.saturating_sub(1))
     }
 
@@ -84,7 +76,7 @@ impl Lanes {
     }
 
     /// The next number to lease. It stays the next one until it is taken, settled, given up or passed over.
-    pub(in crate::journal) fn next(&mut self, lane: Lane) -> Option<u64> {
+    pub(super) fn next(&mut self, lane: Lane) -> Option<u64> {
         match lane {
             Lane::Live => self.next_live(),
             Lane::History => self.next_history(),
@@ -92,7 +84,7 @@ impl Lanes {
     }
 
     /// It has been read and is handed out.
-    pub(in crate::journal) fn take(&mut self, number: u64, lane: Lane) {
+    pub(super) fn take(&mut self, number: u64, lane: Lane) {
         self.leased.insert(number, lane);
         self.published.insert(number, number);
         self.requeued.remove(&number);
@@ -102,13 +94,13 @@ impl Lanes {
     }
 
     /// The broker has it.
-    pub(in crate::journal) fn acknowledge(&mut self, number: u64) {
+    pub(super) fn acknowledge(&mut self, number: u64) {
         self.leased.remove(&number);
         self.settle(number, number);
     }
 
     /// It comes back; it is history now.
-    pub(in crate::journal) fn give_back(&mut self, number: u64) {
+    pub(super) fn give_back(&mut self, number: u64) {
         // Also one that came back before and was leased as history: it is above the floor all the same.
         let leased = self.leased.remove(&number).is_some();
         if leased {
@@ -117,7 +109,7 @@ impl Lanes {
     }
 
     /// These are given up: never leased again.
-    pub(in crate::journal) fn start_dropping(&mut self, from: u64, to: u64) {
+    pub(super) fn start_dropping(&mut self, from: u64, to: u64) {
         for (a, b) in self.settled.missing(from, to) {
             self.dropping.insert(a, b);
         }
@@ -126,7 +118,7 @@ impl Lanes {
     }
 
     /// These need nothing more: acknowledged, or their loss is told durably.
-    pub(in crate::journal) fn settle(&mut self, from: u64, to: u64) {
+    pub(super) fn settle(&mut self, from: u64, to: u64) {
         self.settled.insert(from, to);
         self.dropping.remove(from, to);
         self.passed.remove(from, to);
@@ -134,19 +126,19 @@ impl Lanes {
     }
 
     /// This one cannot be read by this version of the agent.
-    pub(in crate::journal) fn pass_over(&mut self, number: u64) {
+    pub(super) fn pass_over(&mut self, number: u64) {
         self.passed.insert(number, number);
         self.requeued.remove(&number);
     }
 
     /// What of `from..=to` still waits, leased or not: neither settled nor being dropped.
-    pub(in crate::journal) fn waiting_in(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+    pub(super) fn waiting_in(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let open = self.settled.missing(from, to);
         open.into_iter().flat_map(|(a, b)| self.dropping.missing(a, b)).collect()
     }
 
     /// The first of `from..=to` that still waits and can be read by this version.
-    pub(in crate::journal) fn readable_from(&self, mut from: u64, to: u64) -> Option<u64> {
+    pub(super) fn readable_from(&self, mut from: u64, to: u64) -> Option<u64> {
         loop {
             let before = from;
             for set in [&self.settled, &self.dropping, &self.passed] {
@@ -159,7 +151,7 @@ impl Lanes {
     }
 
     /// One that was passed over can be handed out after all. It is history now.
-    pub(in crate::journal) fn take_up(&mut self, number: u64) {
+    pub(super) fn take_up(&mut self, number: u64) {
         self.passed.remove(number, number);
         if !self.settled.contains(number) {
             self.requeue(number);
@@ -174,32 +166,32 @@ impl Lanes {
     }
 
     /// Whether any of `from..=to` is out on lease.
-    pub(in crate::journal) fn any_leased_in(&self, from: u64, to: u64) -> bool {
+    pub(super) fn any_leased_in(&self, from: u64, to: u64) -> bool {
         from <= to && self.leased.range(from..=to).next().is_some()
     }
 
     /// Whether any of `from..=to` was handed out and is not settled.
-    pub(in crate::journal) fn any_published_in(&self, from: u64, to: u64) -> bool {
+    pub(super) fn any_published_in(&self, from: u64, to: u64) -> bool {
         self.published.count_within(from, to) > 0
     }
 
-    pub(in crate::journal) fn settled(&self) -> &Ranges {
+    pub(super) fn settled(&self) -> &Ranges {
         &self.settled
     }
 
     #[cfg(test)]
-    pub(in crate::journal) fn leased(&self) -> usize {
+    pub(super) fn leased(&self) -> usize {
         self.leased.len()
     }
 
     /// Durable (or otherwise leasable) and not settled, with those on lease.
-    pub(in crate::journal) fn waiting(&self) -> u64 {
+    pub(super) fn waiting(&self) -> u64 {
         let all = self.end.saturating_sub(1);
         all - self.settled.count_within(1, all) - self.dropping.count_within(1, all)
     }
 
     /// How many could be leased now, in the live lane and in history.
-    pub(in crate::journal) fn ready(&self) -> (u64, u64) {
+    pub(super) fn ready(&self) -> (u64, u64) {
         let end = self.leasable();
         let Some(floor) = self.floor else {
             return (0, self.free(1, end.saturating_sub(1)));

@@ -9,13 +9,13 @@ const TOLD_AT_ONCE: usize = 256;
 
 /// Entries that are given up, and what follows once everyone can know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::journal) struct Loss {
+pub(super) struct Loss {
     /// What is told, one for each span of an epoch.
-    pub(in crate::journal) gaps: Vec<Gap>,
+    pub(super) gaps: Vec<Gap>,
     /// The broker's refusal, told beside the gap.
-    pub(in crate::journal) refusal: Option<(Identity, u8)>,
+    pub(super) refusal: Option<(Identity, u8)>,
     /// The numbers that are settled by telling.
-    pub(in crate::journal) settles: Vec<(u64, u64)>,
+    pub(super) settles: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -25,10 +25,24 @@ struct Telling {
     told_in: Option<u64>,
 }
 
-/// All losses that are not told durably yet.
+/// Windows that follow one another and were refused for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) points: u64,
+}
+
+/// All losses that are not told durably yet, and what else the journal has to tell of itself.
 #[derive(Debug, Default)]
-pub(in crate::journal) struct Losses {
+pub(super) struct Losses {
     tellings: Vec<Telling>,
+    /// Windows that are refused and not noted as a loss yet.
+    refused: Option<Refused>,
+    /// What the next window says of the medium, to whoever reads at the broker.
+    news: Option<EventKind>,
+    /// The entry that told of the present trouble.
+    told_trouble_in: Option<u64>,
     /// Gap events and lost entries told durably.
     gaps: u64,
     entries: u64,
@@ -38,7 +52,7 @@ pub(in crate::journal) struct Losses {
 
 impl Losses {
     /// Notes a loss; it will be told in the next window.
-    pub(in crate::journal) fn push(&mut self, mut loss: Loss) {
+    pub(super) fn push(&mut self, mut loss: Loss) {
         loss.gaps = merged(loss.gaps);
         // A run of refusals by one broker, or of damage, is one loss and not hundreds.
         if loss.refusal.is_none()
@@ -55,12 +69,56 @@ impl Losses {
     }
 
     /// Whether the next window must be kept although nothing else is in it.
-    pub(in crate::journal) fn any_untold(&self) -> bool {
+    pub(super) fn any_untold(&self) -> bool {
         self.tellings.iter().any(|t| t.told_in.is_none())
     }
 
+    /// Whether the next window must be kept because something is to be told in it.
+    pub(super) fn any_to_tell(&self) -> bool {
+        self.any_untold() || self.news.is_some()
+    }
+
+    /// A window of this number was refused for want of room.
+    pub(super) fn refuse(&mut self, number: u64, points: u64) {
+        let refused = self.refused.get_or_insert(Refused { from: number, to: number, points: 0 });
+        refused.to = number;
+        refused.points += points;
+    }
+
+    pub(super) fn any_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// The windows that were refused until now, to be noted as a loss.
+    pub(super) fn take_refused(&mut self) -> Option<Refused> {
+        self.refused.take()
+    }
+
+    /// The medium fails: the next window says so.
+    pub(super) fn tell_trouble(&mut self, text: &str) {
+        self.news = Some(EventKind::JournalFailing(text.into()));
+    }
+
+    /// The medium works again. Whoever was never told of the trouble need not be told of its end.
+    pub(super) fn tell_end_of_trouble(&mut self) {
+        let untold = matches!(self.news, Some(EventKind::JournalFailing(_)));
+        self.news = if untold { None } else { Some(EventKind::JournalWorking) };
+    }
+
+    /// Whether entry `seq` told of the trouble that lasts.
+    pub(super) fn told_trouble_in(&self, seq: u64) -> bool {
+        self.told_trouble_in == Some(seq)
+    }
+
+    /// What entry `seq` shall say of the medium.
+    pub(super) fn tell_news(&mut self, seq: u64) -> Option<Event> {
+        let kind = self.news.take()?;
+        self.told_trouble_in = matches!(kind, EventKind::JournalFailing(_)).then_some(seq);
+        Some(Event { device: None, kind })
+    }
+
     /// The events that entry `seq` shall carry. It carries them from here on, also if it is written later.
-    pub(in crate::journal) fn tell(&mut self, seq: u64) -> Vec<Event> {
+    pub(super) fn tell(&mut self, seq: u64) -> Vec<Event> {
         let mut events = Vec::new();
         for telling in self.tellings.iter_mut().filter(|t| t.told_in.is_none()) {
             if events.len() >= TOLD_AT_ONCE {
@@ -79,7 +137,7 @@ impl Losses {
 
     /// The entry that was to tell them will never be written: they are told in a later one. Answers whether there are
     /// any.
-    pub(in crate::journal) fn untell(&mut self, from: u64, to: u64) -> bool {
+    pub(super) fn untell(&mut self, from: u64, to: u64) -> bool {
         let mut any = false;
         for telling in &mut self.tellings {
             if telling.told_in.is_some_and(|seq| (from..=to).contains(&seq)) {
@@ -112,12 +170,12 @@ impl Losses {
 
     /// How many losses wait to be told durably.
     #[cfg(test)]
-    pub(in crate::journal) fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.tellings.len()
     }
 
     /// Everything up to `durable` is durable: takes out the losses that are told by that, to be carried out.
-    pub(in crate::journal) fn told(&mut self, durable: u64) -> Vec<Loss> {
+    pub(super) fn told(&mut self, durable: u64) -> Vec<Loss> {
         let (told, open) = std::mem::take(&mut self.tellings)
             .into_iter()
             .partition(|t: &Telling| t.told_in.is_some_and(|seq| seq <= durable));
@@ -129,13 +187,13 @@ impl Losses {
     }
 
     /// Entries were given up for coarser ones; it is told durably.
-    pub(in crate::journal) fn downsampled(&mut self, gaps: u64, entries: u64) {
+    pub(super) fn note_downsampled(&mut self, gaps: u64, entries: u64) {
         self.gaps += gaps;
         self.downsampled += entries;
     }
 
     /// Since the start: gaps told, the entries that they say are lost, and those for which coarser ones stand.
-    pub(in crate::journal) fn counts(&self) -> (u64, u64, u64) {
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
         (self.gaps, self.entries, self.downsampled)
     }
 }

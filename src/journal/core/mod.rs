@@ -1,25 +1,35 @@
 //! The rules of the journal: what is kept, when it counts, what goes out, what is given up and how that is told.
 //!
 //! In: windows, settlements of leases, and `now` as an argument. Out: entries that may be leased, and calls of the medium
-//! ([`Store`](crate::journal::disk::store::Store)). Limits are those of [`Limits`](journal_core::Limits). No thread, no clock, no
+//! ([`Store`](crate::journal::disk::store::Store)). Limits are those of [`Limits`](limits::Limits). No thread, no clock, no
 //! file: what survives a power cut is decided by the medium, and what counts as kept by what it has answered.
+//!
+//! Four owners keep the state, and none sees into another: `medium` (with `segments`, `ledger`, `reader`), `queue` (with
+//! `tail`, `lanes`, `ranges`), `losses` and `clock` (with `times`). What concerns more than one of them is in
+//! `journal_core`.
 
-pub(in crate::journal) mod downsampler;
-pub(in crate::journal) mod downsampling;
+mod clock;
+pub(in crate::journal) mod context;
+mod downsampler;
 pub(in crate::journal) mod epoch;
+mod job;
 pub(in crate::journal) mod journal_core;
-pub(in crate::journal) mod lanes;
-pub(in crate::journal) mod losses;
-#[cfg(test)]
-mod model_tests;
+mod lanes;
+mod ledger;
+pub(in crate::journal) mod limits;
+mod losses;
+mod medium;
+mod queue;
 pub(in crate::journal) mod ranges;
 pub(in crate::journal) mod reader;
 pub(in crate::journal) mod recovery;
-pub(in crate::journal) mod retention;
+mod segments;
+mod tail;
+pub(in crate::journal) mod times;
+mod upkeep;
+pub(in crate::journal) mod wear;
+
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod ring_tests;
-pub(in crate::journal) mod tail;
-pub(in crate::journal) mod times;
-pub(in crate::journal) mod waiting;
-pub(in crate::journal) mod wear;
-pub(in crate::journal) mod writing;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::journal::core::downsampler::Resolution;
 use crate::journal::core::epoch::{self, JournalMeta};
-use crate::journal::core::journal_core::Segment;
+use crate::journal::core::ledger::Ledger;
 use crate::journal::core::ranges::Ranges;
-use crate::journal::core::retention::Ledger;
+use crate::journal::core::segments::{Segment, Segments};
 use crate::journal::core::times::Times;
 use crate::journal::disk::chunk::{Chunk, Kind};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::entry;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Found, Record, Store, StoreError};
+use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
@@ -21,17 +21,17 @@ pub(in crate::journal) struct Start {
     pub(in crate::journal) epoch: Epoch,
     /// How the life before ended; `None`: there was none.
     pub(in crate::journal) previous_ended_clean: Option<bool>,
-    pub(in crate::journal) segments: Vec<Segment>,
-    pub(in crate::journal) settled: Ranges,
+    pub(super) segments: Segments,
+    pub(super) settled: Ranges,
     /// What may have been handed out before and is not settled.
-    pub(in crate::journal) published: Ranges,
-    pub(in crate::journal) next: u64,
-    pub(in crate::journal) ledger: Ledger,
-    pub(in crate::journal) times: Times,
+    pub(super) published: Ranges,
+    pub(super) next: u64,
+    pub(super) ledger: Ledger,
+    pub(super) times: Times,
     /// The newest number that is there; 0: none, or one that is not the newest in time.
-    pub(in crate::journal) last: u64,
+    pub(super) last: u64,
     /// Losses of the life before that it could not tell any more.
-    pub(in crate::journal) untold: Vec<Gap>,
+    pub(super) untold: Vec<Gap>,
 }
 
 impl Start {
@@ -41,7 +41,7 @@ impl Start {
         Self {
             epoch,
             previous_ended_clean: None,
-            segments: Vec::new(),
+            segments: Segments::default(),
             settled: Ranges::default(),
             published: Ranges::default(),
             next: Seq::FIRST.0,
@@ -93,7 +93,7 @@ pub(in crate::journal) fn start<S: Store>(
     let meta = JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
     save_meta(store, &meta)?;
     let untold = untold(&past, &settled);
-    let oldest = past.segments.first().map_or(next, |segment| segment.first);
+    let oldest = past.segments.oldest().map_or(next, Segment::first);
     let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
     let last = if past.newest_is_downsampled { 0 } else { past.last };
     let previous_ended_clean = previous.map(|meta| meta.clean);
@@ -120,7 +120,7 @@ pub(in crate::journal) fn save_meta<S: Store>(store: &mut S, meta: &JournalMeta)
 /// What the segments say.
 #[derive(Debug, Default)]
 struct Past {
-    segments: Vec<Segment>,
+    segments: Segments,
     /// The newest number that is there.
     last: u64,
     /// The newest segment whose end is known.
@@ -156,7 +156,7 @@ impl Past {
     }
 
     fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
-        self.segments.iter().map(|segment| segment.first)
+        self.segments.iter().map(Segment::first)
     }
 
     /// The first and the last number that each segment may have.
@@ -214,7 +214,7 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
             }
             past.note_end(&seal, epoch_of(store, first));
             // A seal that cannot be written now is no reason to stop: it is in memory.
-            segment.seal = store.seal(first, &seal).is_err().then_some(seal);
+            segment.keep_seal(store.seal(first, &seal).is_err().then_some(seal));
         }
         past.segments.push(segment);
     }
@@ -230,7 +230,7 @@ fn epoch_of<S: Store>(store: &mut S, segment: Seq) -> Epoch {
 /// If the newest segment was empty and went, the one before it is the newest now, and its end was not looked at. That its first
 /// number is known from an older one says nothing: after a failed sync an entry may lie in both.
 fn end_of_the_newest<S: Store>(store: &mut S, past: &mut Past) -> Result<(), StoreError> {
-    let newest = past.segments.last().map(|segment| segment.first);
+    let newest = past.segments.newest().map(Segment::first);
     let Some(first) = newest.filter(|_| past.ended != newest).map(Seq) else { return Ok(()) };
     let seal = match store.seal_of(first)? {
         Some(seal) => seal,
@@ -283,10 +283,13 @@ fn settled<S: Store>(store: &mut S, past: &Past, cursor: Option<&Cursor>, next: 
         settled.insert(gap.from.0, gap.to.0.min(next - 1));
     }
     if cursor.is_none_or(|cursor| cursor.shortened) {
-        settled.insert(1, past.segments.first().map_or(next, |oldest| oldest.first) - 1);
+        settled.insert(1, past.segments.oldest().map_or(next, Segment::first) - 1);
         for (place, segment) in past.segments.iter().enumerate() {
-            let seal = if segment.seal.is_some() { segment.seal.clone() } else { store.seal_of(Seq(segment.first))? };
-            let end = past.segments.get(place + 1).map_or(next, |following| following.first);
+            let seal = match segment.seal() {
+                Some(seal) => Some(seal.clone()),
+                None => store.seal_of(Seq(segment.first()))?,
+            };
+            let end = past.segments.get(place + 1).map_or(next, Segment::first);
             if let Some(seal) = seal {
                 settled.insert(seal.last + 1, end - 1);
             }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::journal::WhenFull;
-use crate::journal::core::journal_core::{
-    COMMIT_BYTES_MAX, JournalCore, LEASES_MAX, Limits, Settlement, WriterContext,
-};
-use crate::journal::core::lanes::Lane;
+use crate::journal::core::context::WriterContext;
+use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::disk::mem_store::MemStore;
+use crate::journal::line::{LEASES_MAX, Lane, Settlement};
+use crate::journal::settings::WhenFull;
 use crate::journal::testing::{depot_schema, depot_window, empty_window, stamp};
 use crate::measure::{BootId, Entry, EventKind, GapReason};
 
@@ -49,11 +49,15 @@ fn hoard(core: &mut JournalCore<MemStore>) {
     for n in 1..=WINDOWS {
         let now = Duration::from_millis(250 * n);
         core.append(depot_window(20, 12, n), now);
-        if core.commit_at().is_some_and(|at| at <= now) || core.store.is_none() {
+        if core.commit_at().is_some_and(|at| at <= now) || !core.has_medium() {
             core.commit(now);
         }
         core.maintain(now);
-        assert!(core.tail.open_bytes() <= BYTES_MAX, "{} bytes wait in memory", core.tail.open_bytes());
+        assert!(
+            core.queue().tail().open_bytes() <= BYTES_MAX,
+            "{} bytes wait in memory",
+            core.queue().tail().open_bytes()
+        );
     }
     // The last losses are told in windows in which nothing else is.
     for n in 1..=3 {
@@ -87,7 +91,7 @@ fn judge(core: &JournalCore<MemStore>, out: &[Arc<Entry>]) {
     assert!(last + 20 > WINDOWS, "the newest are not there: {last}");
     let (mut told, mut count) = (Ranges::default(), 0);
     for gap in out.iter().flat_map(|entry| entry.window.gaps()) {
-        assert_eq!((gap.reason, gap.epoch), (GapReason::JournalFull, core.context.epoch));
+        assert_eq!((gap.reason, gap.epoch), (GapReason::JournalFull, core.epoch()));
         assert_eq!(gap.points, Some((gap.to.0 - gap.from.0 + 1) * 240));
         told.insert(gap.from.0, gap.to.0);
         count += gap.to.0 - gap.from.0 + 1;
@@ -114,21 +118,21 @@ fn without_any_medium_memory_is_bounded_and_losses_and_trouble_are_told() {
 #[test]
 fn while_the_medium_fails_memory_is_bounded_and_losses_and_trouble_are_told() {
     let mut core = core(Some(MemStore::default()));
-    core.store.as_mut().expect("it has one").full = true;
+    core.store_mut().expect("it has one").full = true;
     hoard(&mut core);
-    assert!(core.losses.open() <= 6_000, "{} losses wait to be told", core.losses.open());
+    assert!(core.losses().open() <= 6_000, "{} losses wait to be told", core.losses().open());
     let out = drain(&mut core);
     judge(&core, &out);
 
     // Space returns: it says so, and keeps what comes.
-    core.store.as_mut().expect("it has one").full = false;
+    core.store_mut().expect("it has one").full = false;
     let now = Duration::from_millis(250 * (WINDOWS + 100));
     core.append(depot_window(20, 12, WINDOWS + 100), now);
     core.commit(now);
     assert_eq!(core.trouble(), None);
     core.append(depot_window(20, 12, WINDOWS + 101), now);
     core.commit(now);
-    assert_eq!(core.durable, core.next - 1);
+    assert_eq!(core.durable(), core.next() - 1);
     let out = drain(&mut core);
     // Gaps whose telling never became durable are told again.
     let events = out.iter().flat_map(|entry| &entry.window.events).map(|event| &event.kind);

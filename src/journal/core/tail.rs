@@ -12,18 +12,18 @@ const CACHED_MAX: usize = 256;
 const CACHED_BYTES_MAX: usize = 1024 * 1024;
 /// A chunk is closed when it has this many bytes: large enough that the store's own bytes do not count, small enough
 /// that a damaged one costs little.
-pub(in crate::journal) const CHUNK_BYTES: usize = 24 * 1024;
+pub(super) const CHUNK_BYTES: usize = 24 * 1024;
 
 /// An entry in memory.
 #[derive(Debug)]
-pub(in crate::journal) struct Kept {
-    pub(in crate::journal) seq: u64,
-    pub(in crate::journal) encoded: Encoded,
+pub(super) struct Kept {
+    pub(super) seq: u64,
+    pub(super) encoded: Encoded,
 }
 
 /// Entries in ascending order of their numbers; holes are numbers that are given up.
 #[derive(Debug)]
-pub(in crate::journal) struct Tail {
+pub(super) struct Tail {
     entries: VecDeque<Kept>,
     /// Numbers below are durable.
     open_from: u64,
@@ -32,39 +32,39 @@ pub(in crate::journal) struct Tail {
 }
 
 impl Tail {
-    pub(in crate::journal) fn new(next: u64) -> Self {
+    pub(super) fn new(next: u64) -> Self {
         Self { entries: VecDeque::new(), open_from: next, open_bytes: 0, bytes: 0 }
     }
 
-    pub(in crate::journal) fn push(&mut self, seq: u64, encoded: Encoded) {
+    pub(super) fn push(&mut self, seq: u64, encoded: Encoded) {
         self.bytes += encoded.bytes.len();
         self.open_bytes += encoded.bytes.len();
         self.entries.push_back(Kept { seq, encoded });
     }
 
-    pub(in crate::journal) fn find(&self, seq: u64) -> Option<&Kept> {
+    pub(super) fn find(&self, seq: u64) -> Option<&Kept> {
         let at = self.entries.partition_point(|kept| kept.seq < seq);
         self.entries.get(at).filter(|kept| kept.seq == seq)
     }
 
     /// The newest number.
-    pub(in crate::journal) fn last(&self) -> Option<u64> {
+    pub(super) fn last(&self) -> Option<u64> {
         self.entries.back().map(|kept| kept.seq)
     }
 
     /// Bytes that are not durable.
-    pub(in crate::journal) fn open_bytes(&self) -> usize {
+    pub(super) fn open_bytes(&self) -> usize {
         self.open_bytes
     }
 
     /// Entries that are not durable.
-    pub(in crate::journal) fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         self.entries.len() - self.first_open()
     }
 
     /// Chunks of entries that are not durable, oldest first, of `bytes_max` together or a little more. `from` is the
     /// number after the last one that was written: what is before it is on its way.
-    pub(in crate::journal) fn chunks(&self, epoch: Epoch, from: u64, bytes_max: usize) -> Vec<Chunk> {
+    pub(super) fn chunks(&self, epoch: Epoch, from: u64, bytes_max: usize) -> Vec<Chunk> {
         let (mut chunks, mut bytes, mut expected) = (Vec::new(), 0, from);
         let mut current: Option<Chunk> = None;
         let begin = self.first_open().max(self.entries.partition_point(|kept| kept.seq < from));
@@ -90,7 +90,10 @@ impl Tail {
     }
 
     /// Numbers up to `durable` are durable: of those only the newest stay.
-    pub(in crate::journal) fn close_to(&mut self, durable: u64) {
+    pub(super) fn close_to(&mut self, durable: u64) {
+        if durable < self.open_from {
+            return;
+        }
         let (first, after) = (self.first_open(), self.entries.partition_point(|kept| kept.seq <= durable));
         let closed: usize = self.entries.range(first..after.max(first)).map(|kept| kept.encoded.bytes.len()).sum();
         self.open_bytes -= closed;
@@ -103,7 +106,7 @@ impl Tail {
     }
 
     /// Gives up the oldest entry that is not durable, and with it all durable ones before it.
-    pub(in crate::journal) fn shed(&mut self) -> Option<Kept> {
+    pub(super) fn shed(&mut self) -> Option<Kept> {
         while self.first_open() > 0 {
             self.pop();
         }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::journal::core::downsampler::Resolution;
 use crate::journal::disk::chunk::{Chunk, Damage, Kind};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::v1;
+use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Epoch, Schema, Seq};
 
 /// The most telling entries that a seal lists; with more, all of its entries are looked at when it is dropped.

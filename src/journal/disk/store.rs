@@ -172,6 +172,11 @@ impl StoreError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    /// With its cause.
+    pub(in crate::journal) fn in_words(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), |source| format!("{self}: {source}"))
+    }
+
     /// What a person can do about it.
     pub(in crate::journal) fn remedy(&self) -> &'static str {
         use std::io::ErrorKind as Kind;

@@ -10,12 +10,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
-use crate::journal::core::journal_core::WriterContext;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::times::{Label, Times};
@@ -257,7 +256,7 @@ impl Archive {
                 }
                 continue;
             };
-            let context = WriterContext { epoch: header.epoch, boot: header.boot, schema: header.schema };
+            let context = WriterContext::from(header);
             let flow = walk(folder, &mut scan, |piece| match piece {
                 Piece::Hole(a, b) => self.hole(a.max(from.0), b.min(to.0), &mut take),
                 Piece::Chunk(chunk) => self.entries(&chunk, &context, (from, to), &mut take),
@@ -332,7 +331,7 @@ impl Archive {
             scan => scan?,
         };
         let Some(header) = folder.header(Some(&mut scan)) else { return Ok(None) };
-        let context = WriterContext { epoch: header.epoch, boot: header.boot, schema: Arc::clone(&header.schema) };
+        let context = WriterContext::from(header);
         let frames = scan.at_or_before(0).map_err(failed(&folder.path))?;
         let Some(chunk) = frames.and_then(|frames| Chunk::join(&frames).ok()) else { return Ok(None) };
         let entry = chunk.entries().ok().and_then(|entries| entries.into_iter().next());

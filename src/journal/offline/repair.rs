@@ -5,19 +5,21 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::journal::WhenFull;
+use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
-use crate::journal::core::journal_core::{COMMIT_BYTES_MAX, JournalCore, Limits, WriterContext};
+use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
 use crate::journal::core::recovery;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
 use crate::journal::disk::store::{Record, Store, StoreError};
-use crate::journal::line::in_words;
 use crate::journal::offline::archive::{Archive, ArchiveError, Piece, View, walk};
 use crate::journal::offline::verify::{Finding, concerns};
-use crate::measure::{BootId, Epoch, GapReason, Schema, Seq, Stamp, Utc, Window};
+use crate::journal::report::Purged;
+use crate::journal::settings::WhenFull;
+use crate::measure::{BootId, Schema, Seq, Stamp, Window};
 
 /// Each window tells some hundreds of losses: bounds what a journal in shreds can make of this.
 const TELLINGS_MAX: usize = 1_000;
@@ -41,21 +43,8 @@ pub enum RepairError {
 
 impl From<StoreError> for RepairError {
     fn from(error: StoreError) -> Self {
-        Self::Medium(in_words(&error))
+        Self::Medium(error.in_words())
     }
-}
-
-/// What was given up by order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Purged {
-    /// Entries that waited and will never be delivered; a gap event tells it.
-    pub entries: u64,
-    /// Segments that go.
-    pub segments: u64,
-    /// Segments that stay because nothing in them says when it was.
-    pub undated: u64,
-    /// The time from which the age was counted.
-    pub counted_from: Option<Utc>,
 }
 
 /// What a repair did.
@@ -71,36 +60,6 @@ pub struct Repaired {
     pub entries_lost: u64,
     /// Whether a life that was cut short was completed.
     pub completed: bool,
-}
-
-impl<S: Store> JournalCore<S> {
-    /// Gives up every complete segment of which all is older than this: told in the next window, gone when that is
-    /// durable. `now`: from when to count; without it from the newest entry.
-    pub(in crate::journal) fn purge(&mut self, older_than: Duration, now: Option<Utc>) -> Purged {
-        let complete = self.complete();
-        let dated: Vec<_> = (0..complete).map(|place| self.seal_of(place)).collect();
-        let newest = self.newest_utc.max(dated.iter().flatten().filter_map(|seal| seal.newest_utc).max());
-        let Some(now) = now.or(newest.map(Utc)) else {
-            return Purged { undated: complete as u64, ..Purged::default() };
-        };
-        let age = i64::try_from(older_than.as_nanos()).unwrap_or(i64::MAX);
-        let mut purged = Purged { counted_from: Some(now), ..Purged::default() };
-        for (place, seal) in dated.into_iter().enumerate() {
-            match seal.as_ref().and_then(|seal| seal.newest_utc) {
-                _ if self.segments[place].dropping => {}
-                Some(utc) if now.0.saturating_sub(utc) > age => {
-                    let (first, last) = (self.segments[place].first, self.last_of(place));
-                    purged.segments += 1;
-                    let waiting = self.lanes.waiting_in(first, last);
-                    purged.entries += waiting.iter().map(|(from, to)| to - from + 1).sum::<u64>();
-                    self.give_up(place, seal, GapReason::Forgotten);
-                }
-                Some(_) => {}
-                None => purged.undated += 1,
-            }
-        }
-        purged
-    }
 }
 
 /// Gives up what is older than this, with the agent stopped.
@@ -138,10 +97,10 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairEr
     let mut life = Maintenance::begin(dir, boot, now)?;
     let mut repaired = Repaired { completed, ..Repaired::default() };
     for &first in &damaged {
-        life.lose_what_nobody_can_read(first, &mut repaired);
+        repaired.entries_lost += life.core.lose_nameless(first);
     }
     for (from, to) in report.findings.iter().filter_map(|finding| finding.range) {
-        repaired.entries_lost += life.lose(from.0, to.0);
+        repaired.entries_lost += life.core.lose_damaged(from.0, to.0);
     }
     let mut store = life.end()?;
     for first in damaged {
@@ -236,35 +195,17 @@ impl Maintenance {
         Ok(Self { core: JournalCore::new(Some(store), limits, context, start), meta, boot, now })
     }
 
-    /// A segment whose header is gone, in both places: nobody knows under which schema its entries were written.
-    fn lose_what_nobody_can_read(&mut self, first: u64, repaired: &mut Repaired) {
-        if self.core.context_of(first).is_none()
-            && let Some(place) = self.core.segments.iter().position(|segment| segment.first == first)
-        {
-            let last = self.core.last_of(place);
-            repaired.entries_lost += self.lose(first, last);
-        }
-    }
-
-    fn lose(&mut self, from: u64, to: u64) -> u64 {
-        let waiting = self.core.lanes.waiting_in(from, to).iter().map(|(a, b)| b - a + 1).sum();
-        let segment = self.core.segment_of(from).map(|place| self.core.segments[place].first);
-        let epoch = segment.and_then(|first| self.core.context_of(first)).map_or(Epoch(0), |context| context.epoch);
-        self.core.lose(from, to, epoch, None, GapReason::Corrupt);
-        waiting
-    }
-
     /// Tells what is to be told, carries it out, and ends in order.
     fn end(mut self) -> Result<SledStore, RepairError> {
         let mut tellings = 0;
-        while self.core.losses.any_untold() && tellings < TELLINGS_MAX {
+        while self.core.any_untold() && tellings < TELLINGS_MAX {
             tellings += 1;
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
             let window = Window { boot: self.boot, end: self.now, length, intervals, site: None, events };
             self.core.append(window, Duration::ZERO);
         }
         self.core.close(None, Duration::ZERO)?;
-        let mut store = self.core.store.take().ok_or_else(|| RepairError::Medium("it is gone".to_owned()))?;
+        let mut store = self.core.into_store().ok_or_else(|| RepairError::Medium("it is gone".to_owned()))?;
         recovery::save_meta(&mut store, &self.meta)?;
         Ok(store)
     }

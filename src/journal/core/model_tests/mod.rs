@@ -10,13 +10,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::journal::WhenFull;
-use crate::journal::core::journal_core::{JournalCore, LEASES_MAX, Limits, Settlement, WriterContext};
-use crate::journal::core::lanes::Lane;
+use crate::journal::core::context::WriterContext;
+use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::limits::Limits;
 use crate::journal::core::recovery;
 use crate::journal::disk::entry::Encoded;
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::disk::store::Store;
+use crate::journal::line::{LEASES_MAX, Lane, Settlement};
+use crate::journal::settings::WhenFull;
 use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window};
 use crate::measure::{
     BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
@@ -322,22 +324,22 @@ impl World {
         self.clocks.advance(3_000_000_000);
         self.leases.clear();
         self.now = Duration::ZERO;
-        let before = self.core.context.epoch;
+        let before = self.core.epoch();
         self.core = Self::open(store, &self.limits, &self.clocks);
-        assert!(self.core.context.epoch > before, "the epoch was not raised");
+        assert!(self.core.epoch() > before, "the epoch was not raised");
         // An acknowledgement that the end of the process took is a repeat, or, if room runs out first, a gap too many.
-        let settled = self.core.lanes.settled();
+        let settled = self.core.queue().lanes().settled();
         let forgotten = self.oracle.acknowledged.iter().filter(|identity| !settled.contains(identity.seq.0));
         self.oracle.late.extend(forgotten);
     }
 
     fn store(&mut self) -> &mut MemStore {
-        self.core.store.as_mut().expect("the model always has a medium")
+        self.core.store_mut().expect("the model always has a medium")
     }
 
     fn note_durable(&mut self) {
-        let epoch = self.core.context.epoch;
-        let (durable, tail) = (self.core.durable, &self.core.tail);
+        let epoch = self.core.epoch();
+        let (durable, tail) = (self.core.durable(), self.core.queue().tail());
         let new = (1..=durable).rev().filter(|&seq| tail.find(seq).is_some());
         self.oracle.durable.extend(new.map(|seq| Identity { epoch, seq: Seq(seq) }));
     }
@@ -369,9 +371,9 @@ impl World {
 
     fn acknowledge(&mut self, entry: &Entry) {
         let seq = entry.identity.seq;
-        let dropping = !self.core.lanes.any_leased_in(seq.0, seq.0);
+        let dropping = !self.core.queue().lanes().any_leased_in(seq.0, seq.0);
         self.oracle.acknowledge(entry, dropping);
-        if seq.0 > self.core.durable {
+        if seq.0 > self.core.durable() {
             self.oracle.sent_unsynced.extend(entry.window.gaps());
         }
         self.core.settle(Settlement::Acknowledged(seq));
@@ -385,7 +387,7 @@ impl World {
                 let n = self.windows as f64;
                 window.intervals[0].points[COUNTER].value =
                     IntervalValue::Float(Statistic { value: n, min: n, max: n, count: 1 });
-                let identity = Identity { epoch: self.core.context.epoch, seq: Seq(self.core.next) };
+                let identity = Identity { epoch: self.core.epoch(), seq: Seq(self.core.next()) };
                 self.oracle.appended.insert(identity, self.windows);
                 self.core.append(window, self.now);
             }
@@ -464,11 +466,11 @@ impl World {
             for entry in std::mem::take(&mut self.leases) {
                 self.acknowledge(&entry);
             }
-            if count == 0 && !self.core.losses.any_untold() && self.core.lanes.waiting() == 0 {
+            if count == 0 && !self.core.losses().any_untold() && self.core.queue().lanes().waiting() == 0 {
                 return;
             }
         }
-        panic!("the journal never drains: {:?}", self.core.lanes);
+        panic!("the journal never drains: {:?}", self.core.queue().lanes());
     }
 }
 
@@ -478,7 +480,7 @@ fn run(when_full: WhenFull, bytes_max: u64, steps: &[Step]) -> World {
         world.step(step);
     }
     world.drain();
-    world.oracle.judge(world.core.durable);
+    world.oracle.judge(world.core.durable());
     world.oracle.judge_downsampling(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
     world
 }
@@ -539,7 +541,8 @@ fn refusing_the_newest_accounts_for_every_number() {
 #[test]
 fn when_the_file_system_is_nearly_full_the_oldest_become_coarser() {
     let mut world = World::new(WhenFull::Thin, u64::MAX);
-    (world.limits.free_min, world.core.limits.free_min) = (u64::MAX, u64::MAX);
+    world.limits.free_min = u64::MAX;
+    world.core.set_free_min(u64::MAX);
     world.store().space = Some(40_000);
     for _ in 0..900 {
         world.step(&Step::Append);
@@ -550,7 +553,7 @@ fn when_the_file_system_is_nearly_full_the_oldest_become_coarser() {
     }
     world.drain();
     assert!(world.oracle.told.iter().any(|gap| gap.reason == GapReason::Thinned));
-    world.oracle.judge(world.core.durable);
+    world.oracle.judge(world.core.durable());
     world.oracle.judge_downsampling(world.oracle.told.iter().all(|gap| gap.reason == GapReason::Thinned));
 }
 
@@ -561,8 +564,7 @@ fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
         world.step(&Step::Append);
         if n == 4 {
             let unknown = Encoded { bytes: vec![99, 1, 2, 3], points: 5, tells_loss: false, utc: None };
-            world.core.tail.push(world.core.next, unknown);
-            world.core.next += 1;
+            world.core.append_encoded(unknown, world.now);
         }
     }
     world.step(&Step::Stop);
@@ -573,10 +575,10 @@ fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
     }
     world.step(&Step::Append);
     world.step(&Step::Stop);
-    assert_eq!((world.core.lanes.waiting(), world.store().segments_left()), (2, 2), "it is not given up");
-    assert!(!world.core.losses.any_untold());
+    assert_eq!((world.core.queue().lanes().waiting(), world.store().segments_left()), (2, 2), "it is not given up");
+    assert!(!world.core.losses().any_untold());
     world.core.lease(Lane::History, 20);
-    assert_eq!(world.core.lanes.ready(), (0, 0));
+    assert_eq!(world.core.queue().lanes().ready(), (0, 0));
 }
 
 #[test]
@@ -592,7 +594,7 @@ fn a_damaged_chunk_is_a_gap_and_everything_else_arrives() {
         world.drain();
         let told: Vec<_> = world.oracle.told.iter().map(|g| (g.from.0, g.to.0, g.reason)).collect();
         assert_eq!(told, [(from, to, GapReason::Corrupt)]);
-        world.oracle.judge(world.core.durable);
+        world.oracle.judge(world.core.durable());
     }
 }
 

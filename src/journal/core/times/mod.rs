@@ -128,13 +128,13 @@ impl Times {
     }
 
     /// Whether this boot is new and the one before ended without a clock: when that was matters.
-    pub(in crate::journal) fn lacks_end(&self) -> bool {
+    pub(super) fn lacks_end(&self) -> bool {
         let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == self.boot);
         !anchored && self.kept.stretches.last().is_some_and(|stretch| stretch.boot != self.boot)
     }
 
     /// The last window of the life before.
-    pub(in crate::journal) fn note_end(&mut self, boot: BootId, end: Stamp) {
+    pub(super) fn note_end(&mut self, boot: BootId, end: Stamp) {
         if let Some(stretch) = self.stretch(boot)
             && end.trust == ClockTrust::Unsynced
         {
@@ -143,7 +143,7 @@ impl Times {
     }
 
     /// Sees the time of a window, whether it is kept or not.
-    pub(in crate::journal) fn witness(&mut self, boot: BootId, end: Stamp) {
+    pub(super) fn witness(&mut self, boot: BootId, end: Stamp) {
         let believed = matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover);
         if believed && self.kept.anchor.is_none_or(|anchor| anchor.boot != boot) {
             self.anchor(Anchor { boot, mono: end.mono, utc: end.utc.0 });
@@ -152,7 +152,7 @@ impl Times {
 
     /// Takes note of a new window before it is written as `seq`, and gives a captured time its final form. Answers by
     /// how much the clock went back, if it shows times that were given before.
-    pub(in crate::journal) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
+    pub(super) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
         if let Some((newest_boot, newest)) = self.newest
             && newest_boot == boot
             && end.mono.0 < newest.0.saturating_add(APART_NS)
@@ -202,7 +202,7 @@ impl Times {
 
     /// Nothing better will come in time: decides for all boots that have ended, and for this one up to a little behind
     /// `mono` if the window is of this boot.
-    pub(in crate::journal) fn decide(&mut self, boot: BootId, mono: Mono) {
+    pub(super) fn decide(&mut self, boot: BootId, mono: Mono) {
         let current = self.kept.stretches.iter().position(|stretch| stretch.boot == self.boot);
         let zero = current.map(|at| &self.kept.stretches[at]).filter(|stretch| stretch.shows_plausible_time());
         let zero = zero.map(|stretch| stretch.wall);
@@ -215,7 +215,7 @@ impl Times {
     }
 
     /// The first number that must wait for the clock.
-    pub(in crate::journal) fn held_from(&self) -> Option<u64> {
+    pub(super) fn held_from(&self) -> Option<u64> {
         let stretches = &self.kept.stretches;
         if let Some(current) = stretches.iter().find(|stretch| stretch.boot == self.boot)
             && (!current.pieces.is_empty() || (current.shows_plausible_time() && current.has_settled()))
@@ -226,17 +226,17 @@ impl Times {
     }
 
     /// What must be durable before anything that was captured is written or told.
-    pub(in crate::journal) fn unsaved(&self) -> Option<Vec<u8>> {
+    pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
         if self.dirty { self.write() } else { None }
     }
 
     /// What must be durable before the newest entries may be removed.
-    pub(in crate::journal) fn behind(&self) -> Option<Vec<u8>> {
+    pub(super) fn behind(&self) -> Option<Vec<u8>> {
         if self.dirty || self.moved { self.write() } else { None }
     }
 
     /// It is durable as it is now.
-    pub(in crate::journal) fn saved(&mut self) {
+    pub(super) fn saved(&mut self) {
         (self.dirty, self.moved) = (false, false);
     }
 

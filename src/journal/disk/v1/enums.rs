@@ -58,5 +58,5 @@ as_written! {
     }
 
     /// The length of a segment's windows.
-    enum Resolution = crate::journal::core::downsampler::Resolution { AsRead, Second, TenSeconds, Minute }
+    enum Resolution = crate::journal::resolution::Resolution { AsRead, Second, TenSeconds, Minute }
 }

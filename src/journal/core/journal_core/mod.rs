@@ -1,0 +1,398 @@
+//! The journal's decisions: what is kept, when it counts, what goes out, what is settled. No thread, no clock, no file:
+//! `now` is an argument, the medium a [`Store`].
+//!
+//! What it decides on has four owners, each with a state of its own that nobody else sees: the [`Medium`] (what is durable, or
+//! on its way), the [`Queue`] (what waits), the [`Losses`] (what is to be told) and the [`Clock`] (with what time). Rules
+//! that concern more than one of them are here, by subject: `writing`, `time`, `retention`, `downsampling`, `purge`,
+//! `inventory`.
+
+mod downsampling;
+mod inventory;
+mod purge;
+mod retention;
+mod time;
+mod writing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::JournalFacts;
+use crate::journal::core::clock::{Clock, MayLeave};
+use crate::journal::core::context::WriterContext;
+use crate::journal::core::epoch::JournalMeta;
+#[cfg(test)]
+use crate::journal::core::job::JobState;
+use crate::journal::core::lanes::Lanes;
+use crate::journal::core::limits::Limits;
+use crate::journal::core::losses::{Loss, Losses, Refused};
+use crate::journal::core::medium::Medium;
+use crate::journal::core::queue::Queue;
+use crate::journal::core::reader::{self, Fetched};
+use crate::journal::core::recovery::Start;
+use crate::journal::core::upkeep::Upkeep;
+use crate::journal::disk::entry::{self, Encoded};
+use crate::journal::disk::store::{Durably, Record, Store, StoreError};
+use crate::journal::line::{Lane, Settlement};
+use crate::journal::report::Progress;
+use crate::journal::settings::WhenFull;
+use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp, Window};
+
+/// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
+/// minutes of a depot of 250 points at 4 windows a second.
+const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(in crate::journal) struct JournalCore<S> {
+    limits: Limits,
+    context: WriterContext,
+    medium: Medium<S>,
+    queue: Queue,
+    losses: Losses,
+    clock: Clock,
+    upkeep: Upkeep,
+}
+
+impl<S: Store> JournalCore<S> {
+    /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
+    pub(in crate::journal) fn new(store: Option<S>, limits: Limits, context: WriterContext, start: Start) -> Self {
+        let Start { segments, settled, published, next, ledger, times, last, untold, .. } = start;
+        let mut core = Self {
+            limits,
+            context,
+            medium: Medium::new(store, segments, ledger, next - 1),
+            queue: Queue::new(Lanes::new(settled, published, next), next),
+            losses: Losses::default(),
+            clock: Clock::new(times),
+            upkeep: Upkeep::default(),
+        };
+        for gap in untold {
+            core.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
+        }
+        core.look_for_end(last);
+        core.hold_for_clock(Duration::ZERO);
+        core
+    }
+
+    /// There is no medium, and why.
+    pub(in crate::journal) fn without_medium(&mut self, text: String) {
+        self.losses.tell_trouble(&text);
+        self.medium.set_absent(text);
+    }
+
+    /// Takes a window. It has a number now and counts as kept after the commit.
+    pub(in crate::journal) fn append(&mut self, mut window: Window, now: Duration) {
+        self.clock.witness(window.boot, window.end);
+        let ours = self.losses.any_to_tell();
+        if self.is_full() && !ours {
+            return self.refuse_newest(&window);
+        }
+        if window.is_empty() && !ours && !self.losses.any_refused() {
+            return;
+        }
+        self.lose_refused();
+        let seq = self.queue.take_number();
+        window.events.extend(self.losses.tell_news(seq));
+        self.clock.capture(&mut window, seq);
+        window.events.extend(self.losses.tell(seq));
+        match entry::encode(&window, self.context.boot) {
+            Ok(encoded) => self.keep(seq, encoded, now),
+            Err(why) => {
+                tracing::error!(seq, %why, "a window cannot be kept; it is told as a gap");
+                self.losses.untell(seq, seq);
+                self.lose(seq, seq, self.context.epoch, Some(window.points()), GapReason::Corrupt);
+            }
+        }
+    }
+
+    /// Takes an entry as it will be written.
+    #[cfg(any(test, feature = "bench"))]
+    pub(in crate::journal) fn append_encoded(&mut self, encoded: Encoded, now: Duration) {
+        let seq = self.queue.take_number();
+        self.keep(seq, encoded, now);
+    }
+
+    fn keep(&mut self, seq: u64, encoded: Encoded, now: Duration) {
+        self.clock.note_kept(encoded.utc);
+        self.queue.push(seq, encoded, now);
+        if self.queue.tail().open_bytes() > MEMORY_BYTES_MAX {
+            // What is under way is not lost.
+            self.finish_under_way(now);
+        }
+        while self.queue.tail().open_bytes() > MEMORY_BYTES_MAX
+            && let Some(shed) = self.queue.shed()
+        {
+            self.tell_again(shed.seq, &shed.encoded);
+            if self.losses.told_trouble_in(shed.seq)
+                && let Some(text) = self.medium.trouble()
+            {
+                self.losses.tell_trouble(text);
+            }
+            self.lose(shed.seq, shed.seq, self.context.epoch, Some(shed.encoded.points), GapReason::JournalFull);
+        }
+    }
+
+    /// An entry in memory is given up that may have told of losses: those are told by a later one.
+    fn tell_again(&mut self, seq: u64, encoded: &Encoded) {
+        if !encoded.tells_loss || self.losses.untell(seq, seq) {
+            return;
+        }
+        let events = entry::decode(&encoded.bytes, self.context.boot).map(|w| w.events).unwrap_or_default();
+        let gaps: Vec<Gap> = events.iter().filter_map(|event| event.kind.gap()).collect();
+        if !gaps.is_empty() && !self.queue.lanes().settled().contains(seq) {
+            self.losses.push(Loss { gaps, refusal: None, settles: Vec::new() });
+        }
+    }
+
+    /// The medium must not be filled further.
+    fn is_full(&self) -> bool {
+        self.limits.when_full == WhenFull::RefuseNewest && self.pressure().is_some()
+    }
+
+    fn refuse_newest(&mut self, window: &Window) {
+        if !window.is_empty() {
+            self.losses.refuse(self.queue.take_number(), window.points());
+        }
+    }
+
+    fn lose_refused(&mut self) {
+        if let Some(Refused { from, to, points }) = self.losses.take_refused() {
+            self.lose(from, to, self.context.epoch, Some(points), GapReason::JournalFull);
+        }
+    }
+
+    /// Hands out up to `max` entries of a lane, in order.
+    pub(in crate::journal) fn lease(&mut self, lane: Lane, max: usize) -> Vec<Arc<Entry>> {
+        let mut leased = Vec::new();
+        while leased.len() < max {
+            let Some(number) = self.queue.next_to_lease(lane) else { break };
+            let Some(mut entry) = self.entry_at(number) else { continue };
+            match self.seal_time(&mut entry) {
+                MayLeave::Yes => {}
+                MayLeave::NotNow => break,
+                MayLeave::NotYet => {
+                    self.queue.withhold(number);
+                    continue;
+                }
+            }
+            self.note_publication(number);
+            self.queue.hand_out(number, lane);
+            leased.push(Arc::new(*entry));
+        }
+        leased
+    }
+
+    /// The entry of this number. If there is none, what became of it is noted, and it is not asked for again.
+    fn entry_at(&mut self, number: u64) -> Option<Box<Entry>> {
+        match self.fetch(number) {
+            Fetched::Entry(entry) => return Some(entry),
+            // Numbers that were given up before, and told.
+            Fetched::Skipped { to } => self.queue.settle(number, to),
+            Fetched::Lost { to, epoch } => {
+                tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
+                self.lose(number, to, epoch, None, GapReason::Corrupt);
+            }
+            Fetched::Unknown { version } => {
+                tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
+                self.queue.pass_over(number);
+            }
+        }
+        None
+    }
+
+    /// The content of `number`, which is below what is leasable and not settled: from memory, or from the medium.
+    fn fetch(&mut self, number: u64) -> Fetched {
+        if let Some(kept) = self.queue.tail().find(number) {
+            return reader::read(number, &kept.encoded.bytes, &self.context);
+        }
+        let fetched = self.medium.fetch(number);
+        // A damaged segment that was being written is complete now, with all that was under way to it.
+        self.queue.close_to(self.medium.durable());
+        fetched
+    }
+
+    /// What became of a lease.
+    pub(in crate::journal) fn settle(&mut self, settlement: Settlement) {
+        self.queue.lease_ended();
+        self.medium.touch_cursor();
+        match settlement {
+            Settlement::Acknowledged(seq) => self.queue.acknowledge(seq.0),
+            Settlement::GivenBack(seq) => self.queue.give_back(seq.0),
+            Settlement::Refused { identity, points, code, told } => {
+                let Identity { epoch, seq } = identity;
+                self.queue.start_dropping(seq.0, seq.0);
+                let gap = Gap { epoch, from: seq, to: seq, points: Some(points), reason: GapReason::Refused };
+                self.losses.push(Loss {
+                    // What it was to tell must be told by another.
+                    gaps: std::iter::once(gap).chain(told).collect(),
+                    refusal: Some((identity, code)),
+                    settles: vec![(seq.0, seq.0)],
+                });
+            }
+        }
+    }
+
+    /// A (re)connection: what comes from here on is live.
+    pub(in crate::journal) fn go_live(&mut self) {
+        self.queue.go_live();
+        self.clock.connected();
+    }
+
+    /// Gives up numbers: they are not leased from here on, and settled once a gap entry tells it durably.
+    fn lose(&mut self, from: u64, to: u64, epoch: Epoch, points: Option<u64>, reason: GapReason) {
+        let spans = self.queue.lanes().waiting_in(from, to);
+        // Points are known for the whole only.
+        let points = points.filter(|_| spans == [(from, to)]);
+        let gaps =
+            spans.iter().map(|&(from, to)| Gap { epoch, from: Seq(from), to: Seq(to), points, reason }).collect();
+        self.queue.start_dropping(from, to);
+        if reason == GapReason::Corrupt {
+            self.medium.set_damaged(from);
+        }
+        if !spans.is_empty() {
+            self.losses.push(Loss { gaps, refusal: None, settles: spans });
+        }
+    }
+
+    /// Settles the losses that are told durably, and lets go of what nobody needs any more.
+    fn carry_out(&mut self, now: Duration) {
+        let told_to = if self.medium.is_there() { self.medium.durable() } else { self.queue.next() - 1 };
+        let told = self.losses.told(told_to);
+        for &(from, to) in told.iter().flat_map(|loss| &loss.settles) {
+            self.queue.settle(from, to);
+        }
+        if !told.is_empty() {
+            self.medium.touch_cursor();
+            self.remove_settled(now);
+        }
+    }
+
+    /// The end: tells what is untold, commits, seals, and writes the cursor.
+    pub(in crate::journal) fn close(&mut self, end: Option<(BootId, Stamp)>, now: Duration) -> Result<(), StoreError> {
+        if let Some((boot, end)) = end
+            && (self.losses.any_untold() || self.losses.any_refused())
+        {
+            self.lose_refused();
+            let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
+            self.append(Window { boot, end, length, intervals, site: None, events }, now);
+        }
+        if !self.write_all(now)? {
+            return Ok(());
+        }
+        self.carry_out(now);
+        self.seal_active()?;
+        self.save_cursor(Durably::Yes, now)?;
+        self.remove_settled(now);
+        Ok(())
+    }
+
+    /// Notes the state of this life. Without a medium there is nothing to do.
+    pub(in crate::journal) fn save_meta(&mut self, meta: &JournalMeta) -> Result<(), StoreError> {
+        let Some(bytes) = meta.write() else { return Ok(()) };
+        self.medium.save(Record::Life, &bytes)
+    }
+
+    /// The medium, for whoever goes on with it alone.
+    pub(in crate::journal) fn into_store(self) -> Option<S> {
+        self.medium.into_store()
+    }
+
+    /// The time between two commits from here on.
+    pub(in crate::journal) fn set_commit_interval(&mut self, interval: Duration) {
+        self.limits.commit_interval = interval;
+    }
+
+    /// Whether the next window must tell of losses.
+    pub(in crate::journal) fn any_untold(&self) -> bool {
+        self.losses.any_untold()
+    }
+
+    /// How far the journal and its delivery are.
+    pub(in crate::journal) fn progress(&self) -> Progress {
+        let (live_waiting, history_waiting) = self.queue.lanes().ready();
+        let durable = self.medium.durable();
+        Progress {
+            durable: (durable > 0).then_some(Seq(durable)),
+            live_waiting,
+            history_waiting,
+            unacknowledged: self.queue.lanes().waiting(),
+        }
+    }
+
+    /// What is wrong with the medium, in words.
+    pub(in crate::journal) fn trouble(&self) -> Option<&str> {
+        self.medium.trouble()
+    }
+
+    /// Commits since the start, and the bytes of frames that were written.
+    pub(in crate::journal) fn written(&self) -> (u64, u64) {
+        self.medium.written()
+    }
+
+    /// Bytes of all segments on the medium.
+    #[cfg(feature = "bench")]
+    pub(in crate::journal) fn bytes(&self) -> u64 {
+        self.medium.segments().bytes()
+    }
+
+    /// Tells others how it is.
+    pub(in crate::journal) fn note(&self, facts: &mut JournalFacts) {
+        let Progress { durable, unacknowledged, .. } = self.progress();
+        facts.durable = durable;
+        facts.waiting_entries = unacknowledged;
+        facts.held_entries = self.queue.lanes().held();
+        facts.held_why = Some(self.clock.why_held(self.limits.time_wait)).filter(|_| facts.held_entries > 0);
+        facts.unsynced_entries = self.queue.next() - 1 - self.medium.durable();
+        facts.bytes = self.medium.segments().bytes();
+        facts.segments = self.medium.segments().len() as u64;
+        (facts.commits, facts.bytes_written) = self.medium.written();
+        (facts.gaps, facts.entries_lost, facts.entries_thinned) = self.losses.counts();
+        facts.trouble = self.medium.trouble().map(str::to_owned);
+    }
+}
+
+/// What the tests of histories look at.
+#[cfg(test)]
+impl<S: Store> JournalCore<S> {
+    pub(super) fn store_mut(&mut self) -> Option<&mut S> {
+        self.medium.store_mut()
+    }
+
+    pub(super) fn has_medium(&self) -> bool {
+        self.medium.is_there()
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.context.epoch
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.medium.durable()
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.queue.next()
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub(super) fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    pub(in crate::journal) fn set_commit_bytes(&mut self, bytes: usize) {
+        self.limits.commit_bytes = bytes;
+    }
+
+    /// Downsamples one run of entries; answers whether there was one.
+    pub(in crate::journal) fn downsample_once(&mut self, budget: u64, now: Duration) -> bool {
+        let states = (0..100).map(|_| self.downsample(budget, now));
+        states.into_iter().find(|state| *state != JobState::Working) == Some(JobState::Done)
+    }
+
+    pub(super) fn set_free_min(&mut self, bytes: u64) {
+        self.limits.free_min = bytes;
+    }
+}

@@ -1,0 +1,214 @@
+//! What goes: segments that nobody needs any more, and, when a bound is reached, the oldest that somebody would; but for
+//! what `downsampling` can save.
+
+use std::time::Duration;
+
+use super::JournalCore;
+use crate::journal::core::job::JobState;
+use crate::journal::core::limits::Limits;
+use crate::journal::core::losses::Loss;
+use crate::journal::core::reader::Fetched;
+use crate::journal::disk::segment::Seal;
+use crate::journal::disk::store::{Durably, Store, StoreError};
+use crate::journal::settings::WhenFull;
+use crate::measure::{Epoch, Gap, GapReason};
+
+/// A bound is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pressure {
+    /// What may be kept.
+    budget: u64,
+    /// It must be kept at once, whatever else waits.
+    urgent: bool,
+}
+
+impl<S: Store> JournalCore<S> {
+    /// What is done from time to time: bounds, and the cursor.
+    pub(in crate::journal) fn maintain(&mut self, now: Duration) {
+        self.hold_for_clock(now);
+        if self.upkeep.looks_at_bounds(now) {
+            self.medium.look_at_room();
+            self.remove_settled(now);
+            self.give_up_aged();
+        } else if self.trouble().is_none()
+            && (self.oldest_are_settled(2) || self.upkeep.may_remove_one(now) && self.oldest_are_settled(1))
+        {
+            self.upkeep.removes(now);
+            self.remove_settled(now);
+        }
+        self.make_room(now);
+        let saved = self.medium.ledger().is_due(now).map_or(Ok(()), |durably| self.save_cursor(durably, now));
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the cursor cannot be saved; a restart would send more again");
+        }
+    }
+
+    /// Removes every complete segment of which nothing is needed.
+    pub(super) fn remove_settled(&mut self, now: Duration) {
+        let needless = (0..self.medium.complete()).filter(|&place| self.is_needless(place));
+        let goes: Vec<u64> = needless.map(|place| self.medium.segments().first_of(place)).collect();
+        if goes.is_empty() {
+            return;
+        }
+        // Only a cursor that is durable says that the numbers of a missing segment are settled and not lost.
+        if let Err(error) = self.save_times_behind().and_then(|()| self.save_cursor(Durably::Yes, now)) {
+            tracing::warn!(%error, "the cursor cannot be saved; segments stay until it can");
+            return;
+        }
+        for first in goes {
+            if let Err(error) = self.medium.let_go(first) {
+                tracing::warn!(%error, "a segment cannot be removed; it is tried again");
+                return;
+            }
+        }
+        self.medium.look_at_room();
+    }
+
+    /// An entry goes out. Of each segment this is noted once, durably, before anything of it goes out: what the broker
+    /// may have under its number is never downsampled, not after a restart either.
+    pub(super) fn note_publication(&mut self, number: u64) {
+        if number > self.medium.durable() {
+            // It goes out from memory: see `note_sent_unsynced`.
+            return;
+        }
+        let Some(place) = self.medium.segments().with(number) else { return };
+        let first = self.medium.segments().first_of(place);
+        self.medium.note_published(first);
+        if self.medium.ledger().lacks_publication() {
+            self.medium.touch_cursor();
+            if let Err(error) = self.save_cursor(Durably::Yes, self.medium.ledger().saved_at()) {
+                // It stays in memory and is tried again with the next one. To deliver comes first.
+                tracing::warn!(%error, "the cursor cannot be saved; it does not say what is being sent");
+            }
+        }
+    }
+
+    /// Entries are about to become durable in the segment being written; some may have gone out from memory before.
+    pub(super) fn note_sent_unsynced(&mut self) -> Result<(), StoreError> {
+        let Some(first) = self.medium.segments().newest().map(|segment| segment.first()) else { return Ok(()) };
+        let (lanes, next) = (self.queue.lanes(), self.queue.next());
+        // Also those that came back as delivered: no cursor has them settled yet.
+        let is_sent =
+            lanes.any_published_in(first, next) || lanes.settled().count_within(self.medium.durable() + 1, next) > 0;
+        if is_sent {
+            self.medium.note_published(first);
+        }
+        if self.medium.ledger().lacks_publication() {
+            self.save_cursor(Durably::Yes, self.medium.ledger().saved_at())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn save_cursor(&mut self, durably: Durably, now: Duration) -> Result<(), StoreError> {
+        self.medium.save_cursor(self.queue.lanes().settled(), durably, now)
+    }
+
+    fn is_needless(&self, place: usize) -> bool {
+        let (first, last) = self.medium.span_of(place);
+        self.queue.lanes().settled().covers(first, last)
+    }
+
+    /// Whether so many of the oldest segments are complete and nothing of them is needed.
+    fn oldest_are_settled(&self, count: usize) -> bool {
+        self.medium.complete() >= count && (0..count).all(|place| self.is_needless(place))
+    }
+
+    fn give_up_aged(&mut self) {
+        let Some(now) = self.clock.newest_utc() else { return };
+        let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
+        // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
+        while let Some(place) = self.first_to_drop() {
+            let seal = self.medium.seal_of(place);
+            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
+            if !aged {
+                return;
+            }
+            self.give_up(place, seal, GapReason::Aged);
+        }
+    }
+
+    /// Downsamples or drops until the bounds are kept, or as far as it goes now.
+    fn make_room(&mut self, now: Duration) {
+        if self.limits.when_full == WhenFull::RefuseNewest {
+            return;
+        }
+        while let Some(Pressure { budget, urgent }) = self.pressure() {
+            let state = match self.limits.when_full {
+                WhenFull::Thin => self.downsample(budget, now),
+                WhenFull::DropOldest | WhenFull::RefuseNewest => JobState::Nothing,
+            };
+            match state {
+                JobState::Working if !urgent => return,
+                JobState::Working | JobState::Done => {}
+                JobState::Nothing => {
+                    let Some(place) = self.first_to_drop() else { return };
+                    let seal = self.medium.seal_of(place);
+                    self.give_up(place, seal, GapReason::JournalFull);
+                }
+            }
+        }
+        self.upkeep.keep_job(None);
+    }
+
+    /// Whether a bound is reached. What is only waiting to be removed does not count.
+    pub(super) fn pressure(&self) -> Option<Pressure> {
+        let Limits { bytes_max, free_min, segment_bytes, .. } = self.limits;
+        let going = self.medium.segments().bytes_dropping();
+        let kept = self.medium.segments().bytes() - going;
+        if kept > bytes_max {
+            return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max.saturating_add(segment_bytes / 2) });
+        }
+        let room = self.medium.room()?;
+        let (free, free_min) = (room.free.saturating_add(going), free_min.min(room.total / 8));
+        // The last two segments are ours, whoever fills the disk.
+        let tight = free < free_min && kept > segment_bytes.saturating_mul(2);
+        tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
+    }
+
+    /// The complete segment that gives first when something must be dropped: the coarsest and so oldest, of which
+    /// nothing is out on lease if there is such a one.
+    fn first_to_drop(&mut self) -> Option<usize> {
+        let mut ranked = Vec::new();
+        for place in 0..self.medium.complete() {
+            if self.medium.segments().get(place).is_some_and(|segment| !segment.is_dropping()) {
+                let (first, last) = self.medium.span_of(place);
+                let is_leased = self.queue.lanes().any_leased_in(first, last);
+                ranked.push((is_leased, std::cmp::Reverse(self.medium.resolution_of(place)), place));
+            }
+        }
+        ranked.into_iter().min().map(|(_, _, place)| place)
+    }
+
+    /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.
+    pub(super) fn give_up(&mut self, place: usize, seal: Option<Seal>, reason: GapReason) {
+        self.medium.set_dropping(place);
+        let (first, last) = self.medium.span_of(place);
+        if self.queue.lanes().waiting_in(first, last).is_empty() {
+            return;
+        }
+        tracing::error!(from = first, to = last, reason = reason.as_str(), "the oldest entries are given up");
+        let told_before = self.gaps_told_in(first, last, seal.as_ref());
+        let epoch = self.medium.context_of(first).map_or(Epoch(0), |context| context.epoch);
+        self.lose(first, last, epoch, seal.map(|seal| seal.points), reason);
+        // Who never got to read of these must read of them later.
+        if !told_before.is_empty() {
+            self.losses.push(Loss { gaps: told_before, refusal: None, settles: Vec::new() });
+        }
+    }
+
+    /// The gaps that waiting entries of a segment tell: with the entries the telling would be lost.
+    fn gaps_told_in(&mut self, first: u64, last: u64, seal: Option<&Seal>) -> Vec<Gap> {
+        let listed = seal.and_then(|seal| seal.telling.clone());
+        let telling: Vec<u64> = listed.unwrap_or_else(|| (first..=last).collect());
+        let mut gaps = Vec::new();
+        for number in telling {
+            if self.queue.lanes().waiting_in(number, number).is_empty() {
+                continue;
+            }
+            if let Fetched::Entry(entry) = self.fetch(number) {
+                gaps.extend(entry.window.gaps());
+            }
+        }
+        gaps
+    }
+}

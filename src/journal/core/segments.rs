@@ -1,0 +1,176 @@
+//! The list of segments: their numbers, what they take, and what is known of each. It touches no medium.
+
+use crate::journal::disk::segment::Seal;
+use crate::journal::resolution::Resolution;
+
+/// A segment in the list. Its last number is one below the next one's first.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    first: u64,
+    bytes: u64,
+    /// Its seal, if it could not be written to the medium.
+    seal: Option<Seal>,
+    /// Something in it was not what was written: it is put aside and not removed.
+    is_damaged: bool,
+    /// It goes as soon as its loss is told.
+    is_dropping: bool,
+    /// The length of its windows, once somebody has looked.
+    resolution: Option<Resolution>,
+    /// To downsample it would win nothing.
+    is_left_alone: bool,
+}
+
+impl Segment {
+    pub(super) fn new(first: u64, bytes: u64) -> Self {
+        let (is_damaged, is_dropping, is_left_alone) = (false, false, false);
+        Self { first, bytes, seal: None, is_damaged, is_dropping, resolution: None, is_left_alone }
+    }
+
+    /// The same, and its windows are known to be of this length.
+    pub(super) fn of(self, resolution: Resolution) -> Self {
+        Self { resolution: Some(resolution), ..self }
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its seal, if it could not be written to the medium.
+    pub(super) fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
+    pub(super) fn is_dropping(&self) -> bool {
+        self.is_dropping
+    }
+
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.is_left_alone
+    }
+
+    pub(super) fn resolution(&self) -> Option<Resolution> {
+        self.resolution
+    }
+
+    /// Keeps a seal that could not be written.
+    pub(super) fn keep_seal(&mut self, seal: Option<Seal>) {
+        self.seal = seal;
+    }
+}
+
+/// All segments, ascending. A place in the list is good until the next one comes or goes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Segments {
+    list: Vec<Segment>,
+}
+
+impl Segments {
+    pub(super) fn push(&mut self, segment: Segment) {
+        self.list.push(segment);
+    }
+
+    /// Takes the newest one out.
+    pub(super) fn pop(&mut self) -> Option<Segment> {
+        self.list.pop()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Segment> + ExactSizeIterator + Clone {
+        self.list.iter()
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<&Segment> {
+        self.list.get(place)
+    }
+
+    pub(super) fn oldest(&self) -> Option<&Segment> {
+        self.list.first()
+    }
+
+    pub(super) fn newest(&self) -> Option<&Segment> {
+        self.list.last()
+    }
+
+    /// The first number of the segment at this place.
+    pub(super) fn first_of(&self, place: usize) -> u64 {
+        self.list[place].first
+    }
+
+    /// The last number that the segment at this place can have; `newest`: the newest number that is durable.
+    pub(super) fn last_of(&self, place: usize, newest: u64) -> u64 {
+        self.list.get(place + 1).map_or(newest, |next| next.first - 1)
+    }
+
+    /// The place of the segment that has this number.
+    pub(super) fn with(&self, number: u64) -> Option<usize> {
+        self.list.partition_point(|segment| segment.first <= number).checked_sub(1)
+    }
+
+    /// The place of the segment that begins with this number.
+    pub(super) fn beginning_with(&self, first: u64) -> Option<usize> {
+        self.list.binary_search_by_key(&first, |segment| segment.first).ok()
+    }
+
+    /// Bytes of all.
+    pub(super) fn bytes(&self) -> u64 {
+        self.list.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of those that go as soon as their loss is told.
+    pub(super) fn bytes_dropping(&self) -> u64 {
+        self.list.iter().filter(|segment| segment.is_dropping).map(|segment| segment.bytes).sum()
+    }
+
+    /// The newest one takes so much by now.
+    pub(super) fn set_newest_bytes(&mut self, bytes: u64) {
+        if let Some(newest) = self.list.last_mut() {
+            newest.bytes = bytes;
+        }
+    }
+
+    /// The newest one is complete; `seal`: its seal, if it could not be written.
+    pub(super) fn complete_newest(&mut self, bytes: u64, seal: Option<Seal>) {
+        if let Some(newest) = self.list.last_mut() {
+            newest.bytes = bytes;
+            newest.seal = seal;
+        }
+    }
+
+    pub(super) fn set_damaged(&mut self, place: usize) {
+        self.list[place].is_damaged = true;
+    }
+
+    pub(super) fn set_dropping(&mut self, place: usize) {
+        self.list[place].is_dropping = true;
+    }
+
+    pub(super) fn set_resolution(&mut self, place: usize, resolution: Resolution) {
+        self.list[place].resolution = Some(resolution);
+    }
+
+    /// These are not worth another try.
+    pub(super) fn leave_alone(&mut self, firsts: &[u64]) {
+        for segment in self.list.iter_mut().filter(|segment| firsts.contains(&segment.first)) {
+            segment.is_left_alone = true;
+        }
+    }
+
+    pub(super) fn remove(&mut self, place: usize) {
+        self.list.remove(place);
+    }
+}
