@@ -76,6 +76,9 @@ fn troubles(report: &Report) -> Vec<String> {
     if let Some(trouble) = &report.status.journal.trouble {
         found.push(format!("journal: {trouble}"));
     }
+    if let Some(newer) = &report.status.journal.newer {
+        found.push(format!("journal: {newer}"));
+    }
     if let Some(late_ms) = report.status.pipeline.late_ms.filter(|late_ms| *late_ms > LATE_MS_MAX) {
         found
             .push(format!("windows are closed {late_ms:.0} ms after their end: the box has too little processor time"));

@@ -26,6 +26,7 @@ use crate::journal::core::lanes::Lanes;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
 use crate::journal::core::medium::Medium;
+use crate::journal::core::newer;
 use crate::journal::core::queue::Queue;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::recovery::Start;
@@ -51,12 +52,16 @@ pub(in crate::journal) struct JournalCore<S> {
     losses: Losses,
     clock: Clock,
     upkeep: Upkeep,
+    /// Records of newer programs, by name.
+    newer_records: Vec<String>,
+    /// What newer programs left, in words, once it is told.
+    newer: Option<String>,
 }
 
 impl<S: Store> JournalCore<S> {
     /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
     pub(in crate::journal) fn new(store: Option<S>, limits: Limits, context: WriterContext, start: Start) -> Self {
-        let Start { segments, settled, published, next, ledger, times, last, untold, .. } = start;
+        let Start { segments, settled, published, next, ledger, times, last, untold, passed, newer, .. } = start;
         let mut core = Self {
             limits,
             context,
@@ -65,13 +70,33 @@ impl<S: Store> JournalCore<S> {
             losses: Losses::default(),
             clock: Clock::new(times),
             upkeep: Upkeep::default(),
+            newer_records: newer,
+            newer: None,
         };
+        for (from, to) in passed {
+            core.queue.pass_over_all(from, to);
+        }
+        core.note_newer();
         for gap in untold {
             core.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
         core.look_for_end(last);
         core.hold_for_clock(Duration::ZERO);
         core
+    }
+
+    /// Newer programs have left something, or nothing: tells it once in a life, and keeps it in words.
+    fn note_newer(&mut self) {
+        let segments = self.medium.newer_segments();
+        if segments.is_none() && self.newer_records.is_empty() {
+            return;
+        }
+        let text = newer::in_words(&self.newer_records, segments);
+        if self.newer.is_none() {
+            tracing::warn!(newer = text, "the journal holds what a newer program wrote");
+            self.losses.tell_newer(&text);
+        }
+        self.newer = Some(text);
     }
 
     /// There is no medium, and why.
@@ -170,6 +195,10 @@ impl<S: Store> JournalCore<S> {
             match self.seal_time(&mut entry) {
                 MayLeave::Yes => {}
                 MayLeave::NotNow => break,
+                MayLeave::Newer => {
+                    self.queue.pass_over(number);
+                    continue;
+                }
                 MayLeave::NotYet => {
                     self.queue.withhold(number);
                     continue;
@@ -192,9 +221,11 @@ impl<S: Store> JournalCore<S> {
                 tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
                 self.lose(number, to, epoch, None, GapReason::Corrupt);
             }
-            Fetched::Unknown { version } => {
-                tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
-                self.queue.pass_over(number);
+            Fetched::Newer { to, version } => {
+                tracing::debug!(from = number, to, version, "entries of a newer program are passed over");
+                self.queue.pass_over_all(number, to);
+                self.medium.note_newer_in(number);
+                self.note_newer();
             }
         }
         None
@@ -348,6 +379,7 @@ impl<S: Store> JournalCore<S> {
         (facts.commits, facts.bytes_written) = self.medium.written();
         (facts.gaps, facts.entries_lost, facts.entries_thinned) = self.losses.counts();
         facts.trouble = self.medium.trouble().map(str::to_owned);
+        facts.newer.clone_from(&self.newer);
     }
 }
 
