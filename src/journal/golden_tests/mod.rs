@@ -6,6 +6,7 @@
 
 mod bytes;
 mod depot;
+mod later;
 mod newer;
 
 use std::fs;
