@@ -130,7 +130,7 @@ fn event(event: &Event) -> String {
         EventKind::EntryRefused { identity, code } => {
             format!("epoch {}, {}, code {code:#04x}", identity.epoch, identity.seq)
         }
-        EventKind::JournalFailing(why) => format!("{why:?}"),
+        EventKind::JournalFailing(why) | EventKind::JournalNewer(why) => format!("{why:?}"),
         EventKind::BusState { bus, state, detail } => format!("{bus} {state:?} {detail:?}"),
         EventKind::BusRestarted(bus) => bus.to_string(),
         EventKind::FramesDropped { bus, frames } => format!("{bus} {frames}"),
@@ -184,7 +184,7 @@ fn place(place: &Place, words: &mut Option<Arc<Schema>>) -> String {
     match place {
         Place::Entry(kept, true) => entry(kept, words) + "  waits\n",
         Place::Entry(kept, false) => entry(kept, words) + "  is settled\n",
-        Place::Newer { seq, version } => format!("number {seq} is of version {version}\n"),
+        Place::Newer { from, to, version } => format!("{from} to {to} are of version {version}\n"),
         Place::Hole { from, to } => format!("{from} to {to} cannot be read\n"),
     }
 }
@@ -295,6 +295,8 @@ fn kind(kind: &EventKind) -> u8 {
         EventKind::UplinkTrouble { .. } => 32,
         EventKind::UplinkOnline(_) => 33,
         EventKind::CertificateExpires { .. } => 34,
+        // Written by no program of 0.1.0.
+        EventKind::JournalNewer(_) => 35,
         EventKind::Session(told) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,

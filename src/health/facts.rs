@@ -282,6 +282,9 @@ pub struct JournalFacts {
     pub entries_thinned: u64,
     /// What is wrong with the medium, and what to do; `None` when all is well.
     pub trouble: Option<String>,
+    /// What a newer program wrote and this one leaves alone, and what to do; `None`: nothing.
+    #[serde(default)]
+    pub newer: Option<String>,
 }
 
 /// Towards the broker.

@@ -74,6 +74,9 @@ pub fn judge(status: &Status, hung: &[(String, f64)], clock: ClockTrust) -> Vec<
     if let Some(trouble) = &status.journal.trouble {
         found.push(bad(Subject::Journal, format!("journal: {trouble}")));
     }
+    if let Some(newer) = &status.journal.newer {
+        found.push(watch(Subject::Journal, format!("journal: {newer}")));
+    }
     if let Some(late_ms) = status.pipeline.late_ms.filter(|late_ms| *late_ms > LATE_MS_MAX) {
         let what = format!("windows are closed {late_ms:.0} ms after their end: the box has too little processor time");
         found.push(watch(Subject::Pipeline, what));

@@ -45,9 +45,17 @@
 //!     ready                the header; without it the directory is half made
 //!     seal                 last number, points, newest time, how coarse; without it the segment was not completed
 //!   quarantine/            damaged segments, the newest two
+//!   life-2, cursor-2-a, …  what a newer program wrote, left alone; so are its segments
 //! ```
 //! A segment is one life and one schema, never reopened for writing, and goes as a whole. Complete, it is read without
 //! sled, by a look at every byte: sled writes over what it takes for damage.
+//!
+//! What was written in version 1 is read for ever: `disk/v1` owns its types, and nothing that changes in another room changes
+//! what is on disk. What a **newer** program wrote is left alone and told (status, an event `journal_newer`, a WARN): after a
+//! roll-back this one goes on in segments of its own, above all numbers and epochs that were used, and the newer one
+//! delivers the rest when it is back. `disk/newer` has the rules for both. Its bytes count towards `bytes_max`, and only what
+//! is ours gives; where the newer's alone exceed the bound, two segments of ours (16 MiB) stay, and the journal is so much
+//! over it until the newer program is back or a person removes its segments.
 //!
 //! # Who else may look
 //! A person, by `v2g-edge journal`: [`Archive`] reads the files without the database and without writing, [`repair`] and

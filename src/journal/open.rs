@@ -12,10 +12,11 @@ use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
 use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::limits::Limits;
+use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::core::wear::Wear;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
-use crate::journal::disk::store::{Record, Store, StoreError};
+use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::line::{Command, JournalHandle, Line};
 use crate::journal::settings::Settings;
 use crate::journal::task;
@@ -172,8 +173,9 @@ fn open_store(settings: &Settings, schema: &Schema, boot: BootId, now: Stamp) ->
         Err(Unusable::Locked) => return Err(OpenError::Held(settings.dir.clone())),
         Err(Unusable::Store(error)) => return Ok(Err(error)),
     };
-    let meta = match store.load(Record::Life) {
-        Ok(bytes) => bytes.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok()),
+    let newer = NewerRecords::of(&store.newer_records());
+    let meta = match recovery::previous_meta(&mut store, &newer) {
+        Ok(meta) => meta,
         Err(error) => return Ok(Err(error)),
     };
     if let Some(meta) = meta

@@ -67,6 +67,9 @@ pub struct SegmentFacts {
     pub sealed: bool,
     /// Something in it turned out not to be what was written.
     pub damaged: bool,
+    /// The version in which a newer program wrote it: it is left alone. `None`: this program can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer: Option<u16>,
 }
 
 /// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
@@ -89,6 +92,9 @@ pub struct Purged {
     pub entries: u64,
     /// Segments that go.
     pub segments: u64,
+    /// Segments that stay because a newer program wrote them, or entries in them.
+    #[serde(default)]
+    pub newer: u64,
     /// Segments that stay because nothing in them says when it was.
     pub undated: u64,
     /// The time from which the age was counted.
@@ -188,6 +194,7 @@ mod tests {
             newest: Some(Utc(n * hour + hour)),
             sealed: true,
             damaged: false,
+            newer: None,
         };
         let segments: Vec<_> = (0..count).map(segment).collect();
         Inventory {

@@ -96,6 +96,8 @@ pub enum EventKind {
         /// Within so many days: 30, 7, 1; 0 when it has.
         days: u16,
     },
+    /// The journal holds what a newer program wrote: it is left alone. What, and what to do.
+    JournalNewer(Arc<str>),
 }
 
 impl EventKind {
@@ -122,6 +124,7 @@ impl EventKind {
             Self::UplinkTrouble { .. } => "uplink_trouble",
             Self::UplinkOnline(_) => "uplink_online",
             Self::CertificateExpires { .. } => "certificate_expires",
+            Self::JournalNewer(_) => "journal_newer",
         }
     }
 

@@ -106,10 +106,10 @@ fn export(
                     Format::Csv => as_csv(&entry, out),
                 }
             }
-            Place::Newer { seq, version } => {
-                tally.newer += 1;
+            Place::Newer { from, to, version } => {
+                tally.newer += to.0 - from.0 + 1;
                 if format == Format::Json {
-                    writeln!(out, "{}", json!({ "newer": seq, "version": version }))
+                    writeln!(out, "{}", json!({ "newer": from, "to": to, "version": version }))
                 } else {
                     Ok(())
                 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::show::{Paint, bytes};
 use super::Target;
-use crate::journal::{Inventory, Purged, Repaired, VerifyReport, View};
+use crate::journal::{Finding, Inventory, Purged, Repaired, VerifyReport, View};
 
 /// More epochs than this are summed up.
 const EPOCHS_SHOWN: usize = 5;
@@ -88,11 +88,12 @@ pub(super) fn list_text(view: View, target: &Target, inventory: &Inventory) -> S
     );
     for segment in &inventory.segments {
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
-        let state = match (segment.damaged, segment.sealed) {
-            (true, _) => "damaged",
-            (false, true) => "complete",
-            (false, false) if view == View::Agent => "being written",
-            (false, false) => "not completed",
+        let state = match (segment.newer, segment.damaged, segment.sealed) {
+            (Some(version), ..) => format!("newer: version {version}, left alone"),
+            (None, true, _) => "damaged".to_owned(),
+            (None, false, true) => "complete".to_owned(),
+            (None, false, false) if view == View::Agent => "being written".to_owned(),
+            (None, false, false) => "not completed".to_owned(),
         };
         out += &format!(
             "{:016x}  {:>10} {:>10} {:>17} {:>10} {:>9} {:>8}  {:<24} {state}\n",
@@ -110,7 +111,7 @@ pub(super) fn list_text(view: View, target: &Target, inventory: &Inventory) -> S
 }
 
 pub(super) fn verify_text(target: &Target, report: &VerifyReport) -> String {
-    let VerifyReport { view, segments, chunks, entries, points, newer, incomplete, findings } = report;
+    let VerifyReport { view, segments, chunks, entries, points, newer, incomplete, findings, left_alone } = report;
     let mut out = format!("{}, {}\n", target.dir.display(), view.as_str());
     out += &format!("{segments} segments, {chunks} chunks, {entries} entries with {points} values read\n");
     if *view == View::FilesBesideAgent {
@@ -122,6 +123,7 @@ pub(super) fn verify_text(target: &Target, report: &VerifyReport) -> String {
     if let Some(first) = incomplete {
         out += &format!("segment {:016x} was not completed; the next start does that\n", first.0);
     }
+    out += &left_alone_text(left_alone);
     for finding in findings {
         let range = finding.range.map_or_else(String::new, |(from, to)| {
             format!(" {from} to {to} ({} of them wait for the broker)", finding.waiting)
@@ -136,9 +138,19 @@ pub(super) fn verify_text(target: &Target, report: &VerifyReport) -> String {
     out
 }
 
+/// What a newer program wrote, a line each.
+fn left_alone_text(left_alone: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let range = finding.range.map_or_else(String::new, |(from, to)| format!(" {from} to {to}"));
+        format!("{}:{range} {}\n", finding.file.display(), finding.what)
+    };
+    left_alone.iter().map(line).collect()
+}
+
 pub(super) fn repaired_text(target: &Target, repaired: &Repaired) -> String {
-    let Repaired { findings, rewritten, set_aside, entries_lost, completed } = repaired;
+    let Repaired { findings, rewritten, set_aside, entries_lost, left_alone, completed } = repaired;
     let mut out = format!("{}, {}\n", target.dir.display(), View::Files.as_str());
+    out += &left_alone_text(left_alone);
     if findings.is_empty() && !completed {
         return out + "nothing is damaged; nothing was changed\n";
     }
@@ -161,7 +173,7 @@ pub(super) fn repaired_text(target: &Target, repaired: &Repaired) -> String {
 }
 
 pub(super) fn purged_text(view: View, target: &Target, purged: &Purged) -> String {
-    let Purged { entries, segments, undated, counted_from } = purged;
+    let Purged { entries, segments, newer, undated, counted_from } = purged;
     let mut out = format!("{}, {}\n", target.dir.display(), view.as_str());
     out += &match (segments, view) {
         (0, _) => "nothing is older; nothing was given up\n".to_owned(),
@@ -172,6 +184,9 @@ pub(super) fn purged_text(view: View, target: &Target, purged: &Purged) -> Strin
     };
     if let Some(from) = counted_from {
         out += &format!("counted from {}\n", from.rfc3339());
+    }
+    if *newer > 0 {
+        out += &format!("{newer} segments stay: a newer program wrote them, or entries in them\n");
     }
     if *undated > 0 {
         out += &format!("{undated} segments stay: no clock that could be believed says how old they are\n");

@@ -15,6 +15,8 @@ pub(super) enum MayLeave {
     /// The same, and the entry may turn out to be durable: it was written, and the sync failed. The medium is failing, so
     /// those behind it do not wait.
     NotYet,
+    /// Its label is a newer program's business.
+    Newer,
 }
 
 /// See the module's head.
@@ -83,16 +85,18 @@ impl Clock {
     }
 
     /// Labels a window that is about to leave; what is not decided is decided now. Answers whether the label is the
-    /// captured time, on which nothing depends.
-    pub(super) fn seal(&mut self, window: &mut Window) -> bool {
+    /// captured time, on which nothing depends; `None`: it is not for this program to say.
+    pub(super) fn seal(&mut self, window: &mut Window) -> Option<bool> {
         if window.end.trust != ClockTrust::Unsynced {
-            return true;
+            return Some(true);
         }
-        if self.times.label(window.boot, window.end) == Label::Open {
-            self.times.decide(window.boot, window.end.mono);
+        match self.times.label(window.boot, window.end) {
+            Label::Newer => return None,
+            Label::Open => self.times.decide(window.boot, window.end.mono),
+            Label::Told(_) => {}
         }
         self.label(window);
-        false
+        Some(false)
     }
 
     /// What must be durable before anything that was captured is written or told.

@@ -30,7 +30,20 @@ impl JournalMeta {
     }
 
     pub(in crate::journal) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let v1::Life { epoch, gateway, site, clean } = v1::read_life(bytes)?;
+        Ok(v1::read_life(bytes)?.try_into()?)
+    }
+}
+
+impl JournalMeta {
+    /// What the life of any version begins with.
+    pub(in crate::journal) fn begin_of(bytes: &[u8]) -> Option<Self> {
+        v1::begin_of_life(bytes).and_then(|life| Self::try_from(life).ok())
+    }
+}
+
+impl TryFrom<v1::Life<'_>> for JournalMeta {
+    type Error = Damage;
+    fn try_from(v1::Life { epoch, gateway, site, clean }: v1::Life<'_>) -> Result<Self, Damage> {
         let gateway = gateway.try_into().map_err(|_| Damage::Content)?;
         let site = site.try_into().map_err(|_| Damage::Content)?;
         Ok(Self { epoch: Epoch(epoch), gateway, site, clean })

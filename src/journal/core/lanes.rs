@@ -127,8 +127,13 @@ impl Lanes {
 
     /// This one cannot be read by this version of the agent.
     pub(super) fn pass_over(&mut self, number: u64) {
-        self.passed.insert(number, number);
-        self.requeued.remove(&number);
+        self.pass_over_all(number, number);
+    }
+
+    /// None of these can be read by this version of the agent.
+    pub(super) fn pass_over_all(&mut self, from: u64, to: u64) {
+        self.passed.insert(from, to);
+        self.requeued.retain(|number| !(from..=to).contains(number));
     }
 
     /// What of `from..=to` still waits, leased or not: neither settled nor being dropped.

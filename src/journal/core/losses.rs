@@ -41,6 +41,8 @@ pub(super) struct Losses {
     refused: Option<Refused>,
     /// What the next window says of the medium, to whoever reads at the broker.
     news: Option<EventKind>,
+    /// What newer programs left, to be told once in this life.
+    newer: Option<EventKind>,
     /// The entry that told of the present trouble.
     told_trouble_in: Option<u64>,
     /// Gap events and lost entries told durably.
@@ -75,7 +77,7 @@ impl Losses {
 
     /// Whether the next window must be kept because something is to be told in it.
     pub(super) fn any_to_tell(&self) -> bool {
-        self.any_untold() || self.news.is_some()
+        self.any_untold() || self.news.is_some() || self.newer.is_some()
     }
 
     /// A window of this number was refused for want of room.
@@ -99,6 +101,11 @@ impl Losses {
         self.news = Some(EventKind::JournalFailing(text.into()));
     }
 
+    /// A newer program has left something: the next window says so.
+    pub(super) fn tell_newer(&mut self, text: &str) {
+        self.newer = Some(EventKind::JournalNewer(text.into()));
+    }
+
     /// The medium works again. Whoever was never told of the trouble need not be told of its end.
     pub(super) fn tell_end_of_trouble(&mut self) {
         let untold = matches!(self.news, Some(EventKind::JournalFailing(_)));
@@ -111,10 +118,12 @@ impl Losses {
     }
 
     /// What entry `seq` shall say of the medium.
-    pub(super) fn tell_news(&mut self, seq: u64) -> Option<Event> {
-        let kind = self.news.take()?;
-        self.told_trouble_in = matches!(kind, EventKind::JournalFailing(_)).then_some(seq);
-        Some(Event { device: None, kind })
+    pub(super) fn tell_news(&mut self, seq: u64) -> impl Iterator<Item = Event> {
+        let news = self.news.take();
+        if let Some(kind) = &news {
+            self.told_trouble_in = matches!(kind, EventKind::JournalFailing(_)).then_some(seq);
+        }
+        news.into_iter().chain(self.newer.take()).map(|kind| Event { device: None, kind })
     }
 
     /// The events that entry `seq` shall carry. It carries them from here on, also if it is written later.

@@ -343,11 +343,15 @@ impl<S: Store> Medium<S> {
             return Fetched::Lost { to, epoch: UNKNOWN };
         };
         let (segment, last) = self.span_of(place);
+        if let Some(version) = self.newer_of(place) {
+            return Fetched::Newer { to: last, version };
+        }
         let Some(context) = self.context_of(segment) else {
             return Fetched::Lost { to: last, epoch: UNKNOWN };
         };
         match self.look(segment, number) {
             Looked::Found => self.reader.read(number, &context),
+            Looked::Newer { to } => Fetched::Newer { to: to.min(last), version: 2 },
             Looked::Skipped { to } => Fetched::Skipped { to: to.min(last) },
             Looked::Hole { to } => Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: context.epoch },
         }
@@ -425,6 +429,51 @@ impl<S: Store> Medium<S> {
         let resolution = self.seal_of(place).map(|seal| seal.resolution).unwrap_or_default();
         self.segments.set_resolution(place, resolution);
         resolution
+    }
+
+    /// The version in which a newer program wrote the segment at this place; `None`: it is of this version or an older one.
+    pub(super) fn newer_of(&mut self, place: usize) -> Option<u16> {
+        let segment = self.segments.get(place)?;
+        if let Some(known) = segment.newer_if_known() {
+            return known;
+        }
+        let first = segment.first();
+        let is_ours = self.active_seal(first).is_some();
+        let store = self.store.as_mut().filter(|_| !is_ours);
+        let newer = store.and_then(|store| store.newer_segment(Seq(first))).map(|(version, _)| version);
+        self.segments.set_newer(place, newer);
+        newer
+    }
+
+    /// Whether the segment at this place must not be given up: a newer program wrote it, or entries in it. Reads all of it
+    /// the first time.
+    pub(super) fn holds_newer(&mut self, place: usize) -> bool {
+        if self.newer_of(place).is_some() {
+            return true;
+        }
+        let Some(segment) = self.segments.get(place) else { return false };
+        if let Some(known) = segment.holds_newer() {
+            return known;
+        }
+        let first = segment.first();
+        let holds = self.store.as_mut().is_some_and(|store| Reader::holds_newer(store, first));
+        self.segments.set_holds_newer(place, holds);
+        holds
+    }
+
+    /// A newer program wrote the entry of this number.
+    pub(super) fn note_newer_in(&mut self, number: u64) {
+        if let Some(place) = self.segments.with(number) {
+            self.segments.set_holds_newer(place, true);
+        }
+    }
+
+    /// Segments of newer programs, or with entries of theirs, that are known: how many, the first of them, and their bytes.
+    pub(super) fn newer_segments(&self) -> Option<(usize, u64, u64)> {
+        let is_newer = |segment: &&Segment| segment.newer().is_some() || segment.holds_newer() == Some(true);
+        let newer = self.segments.iter().filter(is_newer);
+        let bytes = newer.clone().map(Segment::bytes).sum();
+        newer.clone().next().map(|first| (newer.count(), first.first(), bytes))
     }
 
     /// The header of a segment, if it can be read.

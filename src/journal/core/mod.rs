@@ -19,6 +19,7 @@ mod ledger;
 pub(in crate::journal) mod limits;
 mod losses;
 mod medium;
+pub(in crate::journal) mod newer;
 mod queue;
 pub(in crate::journal) mod ranges;
 pub(in crate::journal) mod reader;

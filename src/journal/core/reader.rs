@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::journal::core::context::WriterContext;
-use crate::journal::disk::chunk::Chunk;
+use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::entry;
 use crate::journal::disk::store::Store;
 use crate::journal::disk::unreadable::Unreadable;
@@ -19,8 +19,8 @@ pub(in crate::journal) enum Fetched {
     Skipped { to: u64 },
     /// From the number asked for to this one nothing can be read any more.
     Lost { to: u64, epoch: Epoch },
-    /// An entry of a version that this agent does not know.
-    Unknown { version: u16 },
+    /// From the number asked for to this one a newer program wrote it, in a version that this one does not know.
+    Newer { to: u64, version: u16 },
 }
 
 /// Where a number is.
@@ -28,6 +28,8 @@ pub(in crate::journal) enum Fetched {
 pub(super) enum Looked {
     /// In the reader's chunk.
     Found,
+    /// A newer program wrote it, and those up to `to`.
+    Newer { to: u64 },
     /// It was never written, and neither were those up to `to`.
     Skipped { to: u64 },
     /// Nobody knows. `None`: to the end of the segment.
@@ -70,6 +72,13 @@ impl Reader {
         for _ in 0..2 {
             let Ok(Some(found)) = &frames else { return hole };
             let Ok(chunk) = Chunk::join(found) else { return hole };
+            if chunk.newer && (chunk.first.0..=chunk.last()).contains(&number) {
+                return Looked::Newer { to: chunk.last() };
+            }
+            if chunk.newer && chunk.last() < number {
+                frames = store.after(Seq(segment), chunk.first);
+                continue;
+            }
             let Ok(entries) = chunk.entries() else { return hole };
             if chunk.last() < number {
                 frames = store.after(Seq(segment), chunk.first);
@@ -85,6 +94,25 @@ impl Reader {
             };
         }
         hole
+    }
+
+    /// Whether entries of a newer version lie in a segment.
+    pub(super) fn holds_newer<S: Store>(store: &mut S, segment: u64) -> bool {
+        let mut frames = store.at_or_before(Seq(segment), Seq(segment));
+        while let Ok(Some(found)) = frames {
+            let Ok(chunk) = Chunk::join(&found) else {
+                // Damage is the business of whoever reads it; what is behind it counts all the same.
+                let Ok((head, ..)) = chunk::parse(&found[0]) else { return false };
+                frames = store.after(Seq(segment), head.first);
+                continue;
+            };
+            let entries = chunk.entries().unwrap_or_default();
+            if chunk.newer || entries.into_iter().any(|range| entry::is_newer(&chunk.body[range])) {
+                return true;
+            }
+            frames = store.after(Seq(segment), chunk.first);
+        }
+        false
     }
 
     /// A number of the chunk that was read last.
@@ -111,7 +139,7 @@ pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContex
             schema: Arc::clone(&context.schema),
             window,
         })),
-        Err(Unreadable::Newer { version }) => Fetched::Unknown { version },
+        Err(Unreadable::Newer { version }) => Fetched::Newer { to: number, version },
         Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: context.epoch },
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::journal::core::epoch::{self, JournalMeta};
 use crate::journal::core::ledger::Ledger;
+use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::segments::{Segment, Segments};
 use crate::journal::core::times::Times;
-use crate::journal::disk::chunk::{Chunk, Kind};
+use crate::journal::disk::chunk::{self, Chunk, Kind};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::entry;
 use crate::journal::disk::segment::Seal;
@@ -32,6 +33,10 @@ pub(in crate::journal) struct Start {
     pub(super) last: u64,
     /// Losses of the life before that it could not tell any more.
     pub(super) untold: Vec<Gap>,
+    /// Numbers in segments of newer programs.
+    pub(super) passed: Vec<(u64, u64)>,
+    /// Records of newer programs, by name.
+    pub(super) newer: Vec<String>,
 }
 
 impl Start {
@@ -49,6 +54,8 @@ impl Start {
             times: Times::open(None, None, 1, (epoch, boot)),
             last: 0,
             untold: Vec::new(),
+            passed: Vec::new(),
+            newer: Vec::new(),
         }
     }
 }
@@ -63,22 +70,27 @@ pub(in crate::journal) fn start<S: Store>(
     boot: BootId,
     now: Stamp,
 ) -> Result<Start, StoreError> {
-    let previous = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
+    let newer = NewerRecords::of(&store.newer_records());
+    let previous = previous_meta(store, &newer)?;
     let slots = [store.load(Record::CursorA)?, store.load(Record::CursorB)?];
     let unused = slots == [None, None];
     let cursor = Cursor::choose(slots);
     let found = store.segments()?;
     let newest_epoch = newest_epoch(store, &found, previous.as_ref());
-    let mut past = look_back(store, found)?;
+    let mut past = look_back(store, found, !newer.is_empty())?;
+    let newest_epoch = newest_epoch.max(past.newest_of_newer);
     look_for_losses(store, &mut past, cursor.as_ref().map_or(1, |(cursor, _)| cursor.next))?;
 
     let second = cursor.as_ref().is_some_and(|(_, second)| *second);
     let cursor = cursor.map(|(cursor, _)| cursor);
-    let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next));
-    let settled = settled(store, &past, cursor.as_ref(), next)?;
+    let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next)).max(newer.next);
+    // A newer program has settled what only its own cursor tells.
+    let is_known = newer.next == 0 && cursor.as_ref().is_some_and(|cursor| !cursor.shortened);
+    let settled = settled(store, &past, cursor.as_ref(), is_known, next)?;
     // Without a cursor nothing was ever handed out; with one that cannot be read, or an older agent's, anything may
     // have been.
     let out_of = match &cursor {
+        _ if newer.next > 0 => None,
         Some(cursor) => cursor.published.clone(),
         None => unused.then(Vec::new),
     };
@@ -94,7 +106,15 @@ pub(in crate::journal) fn start<S: Store>(
     save_meta(store, &meta)?;
     let untold = untold(&past, &settled);
     let oldest = past.segments.oldest().map_or(next, Segment::first);
-    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
+    let mut times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
+    if let Some(beside) = newer.times {
+        times.set_beside(beside);
+    }
+    let of_newer = |(first, _): &(u64, u64)| {
+        let place = past.segments.beginning_with(*first);
+        place.and_then(|place| past.segments.get(place)).is_some_and(|segment| segment.newer().is_some())
+    };
+    let passed = past.spans(next).filter(of_newer).collect();
     let last = if past.newest_is_downsampled { 0 } else { past.last };
     let previous_ended_clean = previous.map(|meta| meta.clean);
     Ok(Start {
@@ -108,7 +128,19 @@ pub(in crate::journal) fn start<S: Store>(
         times,
         last,
         untold,
+        passed,
+        newer: newer.names,
     })
+}
+
+/// The newest life that is known, of whatever version.
+pub(in crate::journal) fn previous_meta<S: Store>(
+    store: &mut S,
+    newer: &NewerRecords,
+) -> Result<Option<JournalMeta>, StoreError> {
+    let own = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
+    let epoch = |meta: &Option<JournalMeta>| meta.as_ref().map(|meta| meta.epoch);
+    Ok(if epoch(&newer.meta) > epoch(&own) { newer.meta.clone() } else { own })
 }
 
 /// Notes the state of a life.
@@ -136,6 +168,8 @@ struct Past {
     told: Vec<Gap>,
     /// Numbers that were never written, in segments that were not complete, with the epoch.
     skipped: Vec<(u64, u64, Epoch)>,
+    /// The newest epoch in segments of newer programs.
+    newest_of_newer: Option<Epoch>,
 }
 
 impl Past {
@@ -196,13 +230,26 @@ fn newest_epoch<S: Store>(store: &mut S, found: &[Found], previous: Option<&Jour
 }
 
 /// Completes the segments that have no seal (in order: the newest of a life that was cut short) and finds the newest
-/// number.
-fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreError> {
+/// number. What a newer program wrote is not touched; `any_newer`: whether there are signs of one, so that each is asked.
+fn look_back<S: Store>(store: &mut S, found: Vec<Found>, any_newer: bool) -> Result<Past, StoreError> {
     let mut past = Past::default();
     let count = found.len();
     for (place, Found { first, bytes, sealed }) in found.into_iter().enumerate() {
         let mut segment = Segment::new(first.0, bytes);
         let newest = place + 1 == count;
+        if (any_newer || newest || !sealed)
+            && let Some((version, epoch)) = store.newer_segment(first)
+        {
+            segment.set_newer(Some(version));
+            past.newest_of_newer = past.newest_of_newer.max(Some(epoch));
+            if newest {
+                // Its name is taken, also if nothing is in it.
+                past.last = past.last.max(last_of_newer(store, first)?).max(first.0);
+                past.ended = Some(first.0);
+            }
+            past.segments.push(segment);
+            continue;
+        }
         let seal = if sealed && newest { store.seal_of(first)? } else { None };
         if let Some(seal) = seal {
             past.note_end(&seal, epoch_of(store, first));
@@ -220,6 +267,19 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>) -> Result<Past, StoreEr
     }
     end_of_the_newest(store, &mut past)?;
     Ok(past)
+}
+
+/// The last number in a segment that a newer program wrote: the heads of frames say it in every version.
+fn last_of_newer<S: Store>(store: &mut S, first: Seq) -> Result<u64, StoreError> {
+    store.salvage(first)?;
+    let mut last = first.0 - 1;
+    let mut frames = store.at_or_before(first, first)?;
+    while let Some(found) = frames {
+        let Some(Ok((head, ..))) = found.first().map(|frame| chunk::parse(frame)) else { break };
+        last = last.max(head.last());
+        frames = store.after(first, head.first)?;
+    }
+    Ok(last)
 }
 
 /// Of a segment whose header cannot be read: older than any.
@@ -272,8 +332,15 @@ fn gaps_in(chunk: &Chunk, boot: BootId) -> Vec<Gap> {
 }
 
 /// What needs nothing more: what the cursor says and what is told as lost. Without a whole cursor also everything of which
-/// there is no segment, because a segment is removed only when it is settled.
-fn settled<S: Store>(store: &mut S, past: &Past, cursor: Option<&Cursor>, next: u64) -> Result<Ranges, StoreError> {
+/// there is no segment, because a segment is removed only when it is settled: `is_known`
+/// says that the cursor is whole.
+fn settled<S: Store>(
+    store: &mut S,
+    past: &Past,
+    cursor: Option<&Cursor>,
+    is_known: bool,
+    next: u64,
+) -> Result<Ranges, StoreError> {
     let mut settled = Ranges::default();
     for &(from, to) in cursor.map_or(&[][..], |cursor| &cursor.settled) {
         settled.insert(from, to.min(next - 1));
@@ -282,7 +349,7 @@ fn settled<S: Store>(store: &mut S, past: &Past, cursor: Option<&Cursor>, next: 
     for gap in &past.told {
         settled.insert(gap.from.0, gap.to.0.min(next - 1));
     }
-    if cursor.is_none_or(|cursor| cursor.shortened) {
+    if !is_known {
         settled.insert(1, past.segments.oldest().map_or(next, Segment::first) - 1);
         for (place, segment) in past.segments.iter().enumerate() {
             let seal = match segment.seal() {

@@ -18,12 +18,17 @@ pub(super) struct Segment {
     resolution: Option<Resolution>,
     /// To downsample it would win nothing.
     is_left_alone: bool,
+    /// Whether a newer program wrote it, and in which version, once somebody has looked.
+    newer: Option<Option<u16>>,
+    /// Whether entries of a newer version lie in it, once somebody has looked.
+    holds_newer: Option<bool>,
 }
 
 impl Segment {
     pub(super) fn new(first: u64, bytes: u64) -> Self {
         let (is_damaged, is_dropping, is_left_alone) = (false, false, false);
-        Self { first, bytes, seal: None, is_damaged, is_dropping, resolution: None, is_left_alone }
+        let (newer, holds_newer) = (None, None);
+        Self { first, bytes, seal: None, is_damaged, is_dropping, resolution: None, is_left_alone, newer, holds_newer }
     }
 
     /// The same, and its windows are known to be of this length.
@@ -58,6 +63,25 @@ impl Segment {
 
     pub(super) fn resolution(&self) -> Option<Resolution> {
         self.resolution
+    }
+
+    /// The version in which a newer program wrote it; `None` also as long as nobody has looked.
+    pub(super) fn newer(&self) -> Option<u16> {
+        self.newer.flatten()
+    }
+
+    /// Whether somebody has looked, and what was found.
+    pub(super) fn newer_if_known(&self) -> Option<Option<u16>> {
+        self.newer
+    }
+
+    pub(super) fn holds_newer(&self) -> Option<bool> {
+        self.holds_newer
+    }
+
+    /// A newer program wrote it, in this version; or `None`.
+    pub(super) fn set_newer(&mut self, newer: Option<u16>) {
+        self.newer = Some(newer);
     }
 
     /// Keeps a seal that could not be written.
@@ -131,6 +155,11 @@ impl Segments {
         self.list.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes of those that newer programs wrote.
+    pub(super) fn bytes_of_newer(&self) -> u64 {
+        self.list.iter().filter(|segment| segment.newer().is_some()).map(|segment| segment.bytes).sum()
+    }
+
     /// Bytes of those that go as soon as their loss is told.
     pub(super) fn bytes_dropping(&self) -> u64 {
         self.list.iter().filter(|segment| segment.is_dropping).map(|segment| segment.bytes).sum()
@@ -157,6 +186,14 @@ impl Segments {
 
     pub(super) fn set_dropping(&mut self, place: usize) {
         self.list[place].is_dropping = true;
+    }
+
+    pub(super) fn set_newer(&mut self, place: usize, newer: Option<u16>) {
+        self.list[place].set_newer(newer);
+    }
+
+    pub(super) fn set_holds_newer(&mut self, place: usize, holds: bool) {
+        self.list[place].holds_newer = Some(holds);
     }
 
     pub(super) fn set_resolution(&mut self, place: usize, resolution: Resolution) {

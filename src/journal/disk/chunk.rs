@@ -13,8 +13,9 @@
 //!     32     8  skipped: how many numbers directly before the first were never written, on purpose
 //!     40     8  newest wall time that can be believed, ns UTC; i64::MIN: none
 //!     48     4  points: measured values in the entries
-//!     52     1  kind: 0 entries, 1 header of a segment
+//!     52     1  kind: 0 entries, 1 header of a segment; of a newer version: others, which are entries
 //!     53     1  flags: bit 0: an entry tells of a loss; bit 1: the body is compressed (see `compress`); others are zero
+//!               unless a newer version wrote it
 //!     54     1  part: a chunk too long for one frame is cut into parts, from 0; each repeats this head
 //!     55     1  parts: how many; at least 1
 //!     56     -  body: for entries, each a length (4) and an encoded window (see `entry`); the CRC is over what lies
@@ -83,6 +84,8 @@ pub(in crate::journal) struct Chunk {
     pub(in crate::journal) points: u32,
     pub(in crate::journal) kind: Kind,
     pub(in crate::journal) tells_loss: bool,
+    /// Of a newer version: its numbers are known, and its body is as it lies there.
+    pub(in crate::journal) newer: bool,
     pub(in crate::journal) body: Vec<u8>,
 }
 
@@ -98,6 +101,7 @@ impl Chunk {
             points: 0,
             kind: Kind::Entries,
             tells_loss: false,
+            newer: false,
             body: Vec::new(),
         }
     }
@@ -187,7 +191,7 @@ impl Chunk {
             }
         }
         let mut whole = whole.ok_or(Damage::Torn)?;
-        if flags & FLAG_COMPRESSED != 0 {
+        if !whole.newer && flags & FLAG_COMPRESSED != 0 {
             whole.body = compress::decompress(&whole.body)?;
         }
         Ok(whole)
@@ -225,14 +229,8 @@ pub(in crate::journal) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage>
     if checksum(frame).to_le_bytes() != frame[8..12] {
         return Err(Damage::Checksum);
     }
-    let kind = match frame[52] {
-        0 => Kind::Entries,
-        1 => Kind::Header,
-        _ => return Err(Damage::Content),
-    };
-    if frame[53] > FLAG_TELLS_LOSS | FLAG_COMPRESSED {
-        return Err(Damage::Content);
-    }
+    let kind = if frame[52] == 1 { Kind::Header } else { Kind::Entries };
+    let newer = frame[52] > 1 || frame[53] > FLAG_TELLS_LOSS | FLAG_COMPRESSED;
     let newest_utc = i64::from_le_bytes(array(frame, 40));
     let chunk = Chunk {
         epoch: Epoch(u64::from_le_bytes(array(frame, 12))),
@@ -243,6 +241,7 @@ pub(in crate::journal) fn parse(frame: &[u8]) -> Result<(Chunk, u8, u8), Damage>
         points: u32::from_le_bytes(array(frame, 48)),
         kind,
         tells_loss: frame[53] & FLAG_TELLS_LOSS != 0,
+        newer,
         body: frame[HEAD_BYTES..].to_vec(),
     };
     Ok((chunk, frame[54], frame[55]))

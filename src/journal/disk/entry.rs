@@ -47,6 +47,11 @@ pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encode
     })
 }
 
+/// Whether a newer program wrote it.
+pub(in crate::journal) fn is_newer(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|version| *version > v1::VERSION)
+}
+
 /// Reads a window.
 pub(in crate::journal) fn decode(bytes: &[u8], home: BootId) -> Result<Window, Unreadable> {
     let (&version, body) = bytes.split_first().ok_or(Damage::Content)?;

@@ -10,6 +10,7 @@ pub(in crate::journal) mod entry;
 pub(in crate::journal) mod files;
 #[cfg(test)]
 pub(in crate::journal) mod mem_store;
+pub(in crate::journal) mod newer;
 pub(in crate::journal) mod record;
 pub(in crate::journal) mod scan;
 pub(in crate::journal) mod segment;

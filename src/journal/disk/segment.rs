@@ -39,6 +39,10 @@ impl Header {
         if chunk.kind != Kind::Header {
             return Err(Damage::Content.into());
         }
+        if chunk.newer {
+            // It does not say in which.
+            return Err(Unreadable::Newer { version: 2 });
+        }
         let (boot, schema) = v1::schema::read(&chunk.body)?;
         Ok(Self { epoch: chunk.epoch, first: chunk.first, boot, schema: Arc::new(schema) })
     }

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use crate::journal::disk::chunk::{self, Chunk, Damage};
 use crate::journal::disk::files;
+use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::sled_segment::{Laying, Writing};
 use crate::journal::disk::store::{Durably, Found, Record, Room, Store, StoreError};
-use crate::measure::Seq;
+use crate::measure::{Epoch, Seq};
 
 /// Damaged segments that are kept for a person to look at: the newest.
 const QUARANTINED_MAX: usize = 2;
@@ -56,6 +57,7 @@ pub(in crate::journal) struct SledStore {
     reading: Option<(u64, Scan)>,
     /// Segments that were looked through once more because something was missing.
     salvaged: BTreeSet<u64>,
+    names: OwnNames,
 }
 
 impl SledStore {
@@ -77,8 +79,8 @@ impl SledStore {
                 Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path, source).into()),
             }
         }
-        let salvaged = BTreeSet::new();
-        Ok(Self { dir: dir.to_owned(), _lock: lock, writing: None, next: None, reading: None, salvaged })
+        let (salvaged, names) = (BTreeSet::new(), OwnNames::beside(&newer::records(dir)));
+        Ok(Self { dir: dir.to_owned(), _lock: lock, writing: None, next: None, reading: None, salvaged, names })
     }
 
     fn path(&self, segment: Seq) -> PathBuf {
@@ -86,12 +88,7 @@ impl SledStore {
     }
 
     fn record_path(&self, record: Record) -> PathBuf {
-        self.dir.join(match record {
-            Record::Life => "life",
-            Record::CursorA => "cursor-a",
-            Record::CursorB => "cursor-b",
-            Record::Times => "times",
-        })
+        self.dir.join(self.names.of(record))
     }
 
     /// Makes what was laid count; answers it if it is not complete with its `content`.
@@ -302,6 +299,14 @@ impl Store for SledStore {
         let copy = Scan::begin(&path.join("db")).and_then(|mut scan| scan.header());
         let copy = copy.map_err(|source| StoreError::io("scan", &path, source))?;
         Header::from_frames(&copy).map_err(|why| StoreError::Unreadable { segment: segment.0, why })
+    }
+
+    fn newer_segment(&mut self, segment: Seq) -> Option<(u16, Epoch)> {
+        newer::segment(&self.path(segment))
+    }
+
+    fn newer_records(&mut self) -> Vec<NewerRecord> {
+        newer::records(&self.dir)
     }
 
     fn seal_of(&mut self, segment: Seq) -> Result<Option<Seal>, StoreError> {

@@ -17,8 +17,9 @@
 //! can help it.
 
 use crate::journal::disk::chunk::Chunk;
+use crate::journal::disk::newer::NewerRecord;
 use crate::journal::disk::segment::{Header, Seal};
-use crate::measure::Seq;
+use crate::measure::{Epoch, Seq};
 
 /// A medium: segments of chunks, and a few records. Blocking; owned by one thread.
 pub(in crate::journal) trait Store {
@@ -53,6 +54,14 @@ pub(in crate::journal) trait Store {
     fn bytes(&mut self, segment: Seq) -> u64;
     /// The header of a segment.
     fn header(&mut self, segment: Seq) -> Result<Header, StoreError>;
+    /// The version and the epoch of a segment that a newer program wrote; `None`: it is of this version, or nobody knows.
+    fn newer_segment(&mut self, _segment: Seq) -> Option<(u16, Epoch)> {
+        None
+    }
+    /// The records that newer programs wrote.
+    fn newer_records(&mut self) -> Vec<NewerRecord> {
+        Vec::new()
+    }
     /// The seal of a segment, if it has a whole one.
     fn seal_of(&mut self, segment: Seq) -> Result<Option<Seal>, StoreError>;
     /// The frames of the chunk of this segment whose first number is the highest not above `at`; if there is none, of

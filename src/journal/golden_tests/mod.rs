@@ -6,6 +6,8 @@
 
 mod bytes;
 mod depot;
+mod later;
+mod newer;
 
 use std::fs;
 use std::io::Write;
@@ -42,19 +44,13 @@ struct Lived {
 
 impl Lived {
     fn begin(dir: &Path, schema: Schema, boot: Boot) -> Self {
+        let limits = Limits { segment_chunks: SEGMENT_CHUNKS, ..boundless() };
+        Self::begin_within(limits, dir, schema, boot)
+    }
+
+    fn begin_within(limits: Limits, dir: &Path, schema: Schema, boot: Boot) -> Self {
         let mut store = SledStore::open(dir).expect("the directory is ours");
         let start = recovery::start(&mut store, &schema, boot.id, boot.at(5_000_000_000)).expect("the disk works");
-        let limits = Limits {
-            bytes_max: u64::MAX,
-            free_min: 0,
-            age_max: Duration::from_secs(3650 * 86_400),
-            when_full: WhenFull::Thin,
-            commit_interval: Duration::from_millis(100),
-            commit_bytes: COMMIT_BYTES_MAX,
-            time_wait: Duration::ZERO,
-            segment_bytes: 8 * 1024 * 1024,
-            segment_chunks: SEGMENT_CHUNKS,
-        };
         let (gateway, site) = (schema.gateway.clone(), schema.site.clone());
         let meta = JournalMeta { epoch: start.epoch, gateway, site, clean: true };
         let context = WriterContext { epoch: start.epoch, boot: boot.id, schema: Arc::new(schema) };
@@ -99,6 +95,20 @@ impl Lived {
     fn end(mut self) {
         self.core.close(Some((self.boot.id, self.boot.at(9_000_000_000_000))), self.now).expect("the disk works");
         self.core.save_meta(&self.meta).expect("the disk works");
+    }
+}
+
+fn boundless() -> Limits {
+    Limits {
+        bytes_max: u64::MAX,
+        free_min: 0,
+        age_max: Duration::from_secs(3650 * 86_400),
+        when_full: WhenFull::Thin,
+        commit_interval: Duration::from_millis(100),
+        commit_bytes: COMMIT_BYTES_MAX,
+        time_wait: Duration::ZERO,
+        segment_bytes: 8 * 1024 * 1024,
+        segment_chunks: SEGMENT_CHUNKS,
     }
 }
 
@@ -163,7 +173,7 @@ fn cut_short(dir: &Path) {
     life.deliver(40, &[1, 2, 3, 5, 6, 8, 30, 31]);
     life.keep((4..=6).map(|n| after_change(synced, n)));
     life.maintain();
-    assert!(life.core.downsample_one_run(life.now));
+    assert!(life.core.downsample_once(1, life.now), "something is downsampled");
     life.maintain();
     life.keep((7..=8).map(|n| after_change(synced, n)));
     life.end();

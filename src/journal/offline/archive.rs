@@ -15,15 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::times::{Label, Times};
 use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::files;
+use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::sled_store::{QUARANTINE, segment_bytes};
+use crate::journal::disk::store::Record;
 use crate::journal::report::{Inventory, SegmentFacts};
 use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
 
@@ -78,10 +81,12 @@ pub enum ArchiveError {
 pub enum Place {
     /// An entry, and whether it still waits for the broker.
     Entry(Box<Entry>, bool),
-    /// An entry of a newer agent.
+    /// What a newer program wrote.
     Newer {
-        /// Its number.
-        seq: Seq,
+        /// The first number.
+        from: Seq,
+        /// The last, inclusive.
+        to: Seq,
         /// The version it is written in.
         version: u16,
     },
@@ -106,6 +111,8 @@ pub struct Archive {
     /// Under which times entries are told.
     times: Times,
     pub(in crate::journal) times_damaged: bool,
+    /// Records of newer programs.
+    pub(in crate::journal) newer: Vec<NewerRecord>,
     /// Ascending. Beside a running agent only those that are complete, and the newest one if it was asked for.
     pub(in crate::journal) folders: Vec<Folder>,
 }
@@ -119,6 +126,8 @@ pub(in crate::journal) struct Folder {
     pub(in crate::journal) sealed: bool,
     /// What it says, if it is whole.
     pub(in crate::journal) seal: Option<Seal>,
+    /// The version in which a newer program wrote it, and its epoch.
+    pub(in crate::journal) newer: Option<(u16, Epoch)>,
 }
 
 /// What a walk through one segment meets.
@@ -161,18 +170,24 @@ impl Archive {
         let view = view(dir)?;
         // The list before the cursor: what is removed between the two is settled in the cursor.
         let folders = list(dir, view)?;
-        let record = |name| files::read(&dir.join(name)).map_err(failed(&dir.join(name)));
-        let meta = record("life")?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
-        let cursor = Cursor::choose([record("cursor-a")?, record("cursor-b")?]).map(|(cursor, _)| cursor);
+        let newer = newer::records(dir);
+        let names = OwnNames::beside(&newer);
+        let record = |record| {
+            let path = dir.join(names.of(record));
+            files::read(&path).map_err(failed(&path))
+        };
+        let meta = record(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
+        let meta = meta.or(NewerRecords::of(&newer).meta);
+        let cursor = Cursor::choose([record(Record::CursorA)?, record(Record::CursorB)?]).map(|(cursor, _)| cursor);
         let mut settled = Ranges::default();
         for &(from, to) in cursor.iter().flat_map(|cursor| &cursor.settled) {
             settled.insert(from, to);
         }
-        let times = record("times")?;
+        let times = record(Record::Times)?;
         let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
         let times = times.filter(|_| !times_damaged);
         let times = Times::open(times.as_deref(), None, 1, NO_LIFE);
-        Ok(Self { dir: dir.to_owned(), view, meta, cursor, settled, times, times_damaged, folders })
+        Ok(Self { dir: dir.to_owned(), view, meta, cursor, settled, times, times_damaged, newer, folders })
     }
 
     /// Looks at a directory that the caller holds.
@@ -181,7 +196,7 @@ impl Archive {
         let (settled, view) = (Ranges::default(), View::Files);
         let (times, times_damaged) = (Times::open(None, None, 1, NO_LIFE), false);
         let dir = dir.to_owned();
-        Ok(Self { dir, view, meta: None, cursor: None, settled, times, times_damaged, folders })
+        Ok(Self { dir, view, meta: None, cursor: None, settled, times, times_damaged, newer: Vec::new(), folders })
     }
 
     /// Whose view this is: also of what was read until now, should an agent have started meanwhile.
@@ -208,13 +223,14 @@ impl Archive {
             segments.push(SegmentFacts {
                 first: Seq(first),
                 last: Seq(last),
-                epoch: folder.header(None).map(|header| header.epoch),
+                epoch: folder.newer.map(|(_, epoch)| epoch).or_else(|| Some(folder.header(None)?.epoch)),
                 bytes: segment_bytes(&folder.path),
                 points: folder.seal.as_ref().map(|seal| seal.points),
                 waiting: self.settled.missing(first, last).iter().map(|(from, to)| to - from + 1).sum(),
                 newest: seal.newest_utc.map(Utc),
                 sealed: folder.sealed,
-                damaged: folder.sealed && folder.seal.is_none(),
+                damaged: folder.sealed && folder.seal.is_none() && folder.newer.is_none(),
+                newer: folder.newer.map(|(version, _)| version),
             });
         }
         let inventory = Inventory {
@@ -242,6 +258,14 @@ impl Archive {
         for (place, folder) in self.folders.iter().enumerate() {
             let end = self.folders.get(place + 1).map_or(u64::MAX, |next| next.first - 1);
             if end < from.0 || folder.first > to.0 {
+                continue;
+            }
+            if let Some((version, _)) = folder.newer {
+                let last = self.last_of(folder)?;
+                let (from, to) = (Seq(folder.first.max(from.0)), Seq(last.min(to.0)));
+                if from <= to && take(Place::Newer { from, to, version }).is_break() {
+                    return Ok(());
+                }
                 continue;
             }
             let mut scan = match folder.scan() {
@@ -288,6 +312,10 @@ impl Archive {
         (from, to): (Seq, Seq),
         take: &mut impl FnMut(Place) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        if chunk.newer {
+            let (from, to) = (chunk.first.max(from), Seq(chunk.last()).min(to));
+            return if from <= to { take(Place::Newer { from, to, version: 2 }) } else { ControlFlow::Continue(()) };
+        }
         for (number, range) in (chunk.first.0..).zip(chunk.entries().unwrap_or_default()) {
             let seq = Seq(number);
             if seq < from || seq > to {
@@ -301,11 +329,19 @@ impl Archive {
                     }
                     take(Place::Entry(entry, !self.settled.contains(number)))?;
                 }
-                Fetched::Unknown { version } => take(Place::Newer { seq, version })?,
+                Fetched::Newer { version, .. } => take(Place::Newer { from: seq, to: seq, version })?,
                 Fetched::Skipped { .. } | Fetched::Lost { .. } => self.hole(number, number, take)?,
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// The last number in a segment; its first less one if there is none.
+    pub(in crate::journal) fn last_of(&self, folder: &Folder) -> Result<u64, ArchiveError> {
+        Ok(match &folder.seal {
+            Some(seal) => seal.last,
+            None => self.estimate(folder)?.last,
+        })
     }
 
     /// What the seal of a segment would say that has none.
@@ -358,7 +394,7 @@ pub(in crate::journal) fn walk(
             if begins_at > expected && take(Piece::Hole(expected, begins_at - 1)).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            let readable = chunk.entries().is_ok();
+            let readable = chunk.newer || chunk.entries().is_ok();
             let piece = if readable { Piece::Chunk(chunk) } else { Piece::Hole(first.0, last) };
             if take(piece).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -409,6 +445,7 @@ fn list(dir: &Path, view: View) -> Result<Vec<Folder>, ArchiveError> {
             first,
             sealed: seal.is_some(),
             seal: seal.as_deref().and_then(|bytes| Seal::read(bytes).ok()),
+            newer: newer::segment(&path),
             path,
         };
         if folder.sealed || view == View::Files {

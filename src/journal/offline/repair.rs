@@ -11,10 +11,11 @@ use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
 use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
+use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::recovery;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
-use crate::journal::disk::store::{Record, Store, StoreError};
+use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::offline::archive::{Archive, ArchiveError, Piece, View, walk};
 use crate::journal::offline::verify::{Finding, concerns};
 use crate::journal::report::Purged;
@@ -58,6 +59,8 @@ pub struct Repaired {
     pub set_aside: Vec<Seq>,
     /// Entries that are lost; a gap event tells it.
     pub entries_lost: u64,
+    /// What a newer program wrote: it was not touched.
+    pub left_alone: Vec<Finding>,
     /// Whether a life that was cut short was completed.
     pub completed: bool,
 }
@@ -87,11 +90,16 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairEr
     let report = archive.verify()?;
     let completed = report.incomplete.is_some();
     if report.findings.is_empty() && !completed {
-        return Ok(Repaired::default());
+        return Ok(Repaired { left_alone: report.left_alone, ..Repaired::default() });
     }
     let damaged =
         |folder: &&crate::journal::offline::archive::Folder| report.findings.iter().any(|f| concerns(f, &folder.path));
-    let damaged: Vec<u64> = archive.folders.iter().filter(damaged).map(|folder| folder.first).collect();
+    // To write one anew in which something is newer would be to change that.
+    let is_ours = |folder: &&crate::journal::offline::archive::Folder| {
+        !report.left_alone.iter().any(|f| concerns(f, &folder.path))
+    };
+    let damaged = archive.folders.iter().filter(damaged).filter(is_ours);
+    let damaged: Vec<u64> = damaged.map(|folder| folder.first).collect();
     drop(archive);
 
     let mut life = Maintenance::begin(dir, boot, now)?;
@@ -111,7 +119,7 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairEr
             None => repaired.set_aside.push(Seq(first)),
         }
     }
-    repaired.findings = report.findings;
+    (repaired.findings, repaired.left_alone) = (report.findings, report.left_alone);
     Ok(repaired)
 }
 
@@ -167,7 +175,8 @@ impl Maintenance {
             Err(Unusable::Locked) => return Err(RepairError::Held(dir.to_owned())),
             Err(Unusable::Store(error)) => return Err(error.into()),
         };
-        let previous = store.load(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
+        let newer = NewerRecords::of(&store.newer_records());
+        let previous = recovery::previous_meta(&mut store, &newer)?;
         let (gateway, site) = match &previous {
             Some(meta) => (meta.gateway.clone(), meta.site.clone()),
             None => {

@@ -45,6 +45,8 @@ pub struct VerifyReport {
     pub incomplete: Option<Seq>,
     /// All that is wrong.
     pub findings: Vec<Finding>,
+    /// What a newer program wrote, and this one leaves alone: nothing in it is wrong.
+    pub left_alone: Vec<Finding>,
 }
 
 impl Archive {
@@ -62,6 +64,7 @@ impl Archive {
             newer: 0,
             incomplete: None,
             findings: Vec::new(),
+            left_alone: Vec::new(),
         };
         self.verify_records(&mut report);
         let mut expected = None;
@@ -84,6 +87,9 @@ impl Archive {
     }
 
     fn verify_records(&self, report: &mut VerifyReport) {
+        for record in &self.newer {
+            report.left_alone.push(left_alone(self.dir.join(&record.name), None, record.version));
+        }
         let mut find = |name: &str, what: &str| {
             let file = self.dir.join(name);
             report.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
@@ -103,7 +109,8 @@ impl Archive {
     /// Numbers that no segment has must be settled.
     fn between(&self, begins: u64, folder: &Folder, report: &mut VerifyReport) {
         // Beside a running agent what it has settled may not be in the cursor yet.
-        if self.cursor.is_none() || self.view() == View::FilesBesideAgent {
+        // What a newer program has settled is in its own cursor.
+        if self.cursor.is_none() || !self.newer.is_empty() || self.view() == View::FilesBesideAgent {
             return;
         }
         for (from, to) in self.settled.missing(begins, folder.first.saturating_sub(1)) {
@@ -117,6 +124,12 @@ impl Archive {
     }
 
     fn verify_folder(&self, folder: &Folder, report: &mut VerifyReport) -> Result<Seal, ArchiveError> {
+        if let Some((version, _)) = folder.newer {
+            let last = self.last_of(folder)?;
+            report.newer += (last + 1).saturating_sub(folder.first);
+            report.left_alone.push(left_alone(folder.path.clone(), Some((folder.first, last)), version));
+            return Ok(Seal { last, ..Seal::open(folder.first) });
+        }
         let mut scan = folder.scan()?;
         let waiting = |from, to| self.settled.missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
         let mut findings = Vec::new();
@@ -141,12 +154,17 @@ impl Archive {
 
         let boot = marker.or(copy).map_or(BootId([0; 16]), |header| header.boot);
         let (mut content, mut complete, mut told) = (Seal::open(folder.first), true, Vec::new());
-        let (mut entries, mut newer) = (0, 0);
+        let (mut entries, mut newer, mut left) = (0, 0, Vec::new());
         let _ = walk(folder, &mut scan, |piece| {
             match piece {
                 Piece::Hole(from, to) => {
                     complete = false;
                     told.push((from, to, "a chunk is missing or its checksum is wrong"));
+                }
+                Piece::Chunk(chunk) if chunk.newer => {
+                    content.add(&chunk);
+                    newer += u64::from(chunk.count);
+                    left.push(left_alone(folder.file("db"), Some((chunk.first.0, chunk.last())), 2));
                 }
                 Piece::Chunk(chunk) => {
                     content.add(&chunk);
@@ -176,12 +194,21 @@ impl Archive {
         report.points += content.points;
         report.entries += entries;
         report.newer += newer;
+        report.left_alone.append(&mut left);
         report.findings.append(&mut findings);
         if !folder.sealed {
             report.incomplete = Some(Seq(folder.first));
         }
         Ok(folder.seal.clone().unwrap_or(content))
     }
+}
+
+/// A newer program wrote it.
+fn left_alone(file: PathBuf, range: Option<(u64, u64)>, version: u16) -> Finding {
+    let range = range.map(|(from, to)| (Seq(from), Seq(to)));
+    let waiting = range.map_or(0, |(from, to)| (to.0 + 1).saturating_sub(from.0));
+    let what = format!("newer: written in version {version}, which this program does not know; it is left alone");
+    Finding { file, range, waiting, what }
 }
 
 /// The findings that concern the segment below `path`.

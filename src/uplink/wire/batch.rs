@@ -182,7 +182,7 @@ fn event(line: Line, event: &Event) -> Line {
             line.integer("code", (*code).into());
         }
         EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
-        EventKind::JournalFailing(why) => line.text("reason", why),
+        EventKind::JournalFailing(why) | EventKind::JournalNewer(why) => line.text("reason", why),
         EventKind::JournalWorking => line.text("reason", "it writes again"),
         EventKind::BusState { bus, state, detail } => {
             line.text("bus", bus.as_str());

@@ -25,6 +25,8 @@
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
 //! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
+//! - `journal_newer` (`reason`): the journal holds what a newer program wrote, before it was rolled back; that comes when it is
+//!   installed again.
 //! - What happens to a CAN bus: `bus_state` (`bus`, `state`, `reason`), `bus_restarted` (`bus`), `frames_dropped` (`bus`, `frames`).
 //! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
 //!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.

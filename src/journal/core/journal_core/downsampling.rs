@@ -21,6 +21,7 @@ use std::time::Duration;
 use super::JournalCore;
 use crate::journal::core::job::{Job, JobState, Span};
 use crate::journal::core::medium::Failure;
+use crate::journal::core::segments::Segment;
 use crate::journal::disk::entry::Unwritable;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::store::Store;
@@ -67,8 +68,11 @@ impl<S: Store> JournalCore<S> {
 
     fn is_downsamplable(&self, place: usize) -> bool {
         let (first, last) = self.medium.span_of(place);
-        let is_open =
-            self.medium.segments().get(place).is_some_and(|segment| !segment.is_dropping() && !segment.is_left_alone());
+        let is_open = self
+            .medium
+            .segments()
+            .get(place)
+            .is_some_and(|segment| !segment.is_dropping() && !segment.is_left_alone() && segment.newer().is_none());
         let lanes = self.queue.lanes();
         is_open && !lanes.any_published_in(first, last) && !lanes.waiting_in(first, last).is_empty()
     }
@@ -76,11 +80,15 @@ impl<S: Store> JournalCore<S> {
     fn begin_job(&mut self, budget: u64) -> Option<Job> {
         let complete = self.medium.complete();
         let resolutions: Vec<Resolution> = (0..complete).map(|place| self.medium.resolution_of(place)).collect();
+        for place in 0..complete {
+            self.medium.newer_of(place);
+        }
         let oldest_of = |core: &Self, resolution: Resolution| {
             (0..complete).find(|&place| resolutions[place] == resolution && core.is_downsamplable(place))
         };
         let bytes_of = |core: &Self, resolution: Resolution| -> u64 {
-            let all = core.medium.segments().iter().enumerate().filter(|(_, segment)| !segment.is_dropping());
+            let is_ours = |segment: &Segment| !segment.is_dropping() && segment.newer().is_none();
+            let all = core.medium.segments().iter().enumerate().filter(|(_, segment)| is_ours(segment));
             all.filter(|(place, _)| resolutions.get(*place).copied().unwrap_or_default() == resolution)
                 .map(|(_, segment)| segment.bytes())
                 .sum()

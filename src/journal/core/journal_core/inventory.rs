@@ -36,6 +36,7 @@ impl<S: Store> JournalCore<S> {
         let active = self.medium.active_seal(first).cloned();
         let sealed = active.is_none();
         let seal = active.or_else(|| self.medium.seal_of(place));
+        let newer = self.medium.newer_of(place);
         let epoch = self.medium.header_of(first).map(|header| header.epoch);
         let segment = self.medium.segments().get(place)?;
         Some(SegmentFacts {
@@ -48,6 +49,7 @@ impl<S: Store> JournalCore<S> {
             newest: seal.and_then(|seal| seal.newest_utc).map(Utc),
             sealed,
             damaged: segment.is_damaged(),
+            newer,
         })
     }
 }

@@ -20,10 +20,13 @@ use crate::health::JournalFacts;
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
+#[cfg(test)]
+use crate::journal::core::job::JobState;
 use crate::journal::core::lanes::Lanes;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
 use crate::journal::core::medium::Medium;
+use crate::journal::core::newer;
 use crate::journal::core::queue::Queue;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::recovery::Start;
@@ -49,12 +52,16 @@ pub(in crate::journal) struct JournalCore<S> {
     losses: Losses,
     clock: Clock,
     upkeep: Upkeep,
+    /// Records of newer programs, by name.
+    newer_records: Vec<String>,
+    /// What newer programs left, in words, once it is told.
+    newer: Option<String>,
 }
 
 impl<S: Store> JournalCore<S> {
     /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
     pub(in crate::journal) fn new(store: Option<S>, limits: Limits, context: WriterContext, start: Start) -> Self {
-        let Start { segments, settled, published, next, ledger, times, last, untold, .. } = start;
+        let Start { segments, settled, published, next, ledger, times, last, untold, passed, newer, .. } = start;
         let mut core = Self {
             limits,
             context,
@@ -63,13 +70,33 @@ impl<S: Store> JournalCore<S> {
             losses: Losses::default(),
             clock: Clock::new(times),
             upkeep: Upkeep::default(),
+            newer_records: newer,
+            newer: None,
         };
+        for (from, to) in passed {
+            core.queue.pass_over_all(from, to);
+        }
+        core.note_newer();
         for gap in untold {
             core.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
         core.look_for_end(last);
         core.hold_for_clock(Duration::ZERO);
         core
+    }
+
+    /// Newer programs have left something, or nothing: tells it once in a life, and keeps it in words.
+    fn note_newer(&mut self) {
+        let segments = self.medium.newer_segments();
+        if segments.is_none() && self.newer_records.is_empty() {
+            return;
+        }
+        let text = newer::in_words(&self.newer_records, segments);
+        if self.newer.is_none() {
+            tracing::warn!(newer = text, "the journal holds what a newer program wrote");
+            self.losses.tell_newer(&text);
+        }
+        self.newer = Some(text);
     }
 
     /// There is no medium, and why.
@@ -168,6 +195,10 @@ impl<S: Store> JournalCore<S> {
             match self.seal_time(&mut entry) {
                 MayLeave::Yes => {}
                 MayLeave::NotNow => break,
+                MayLeave::Newer => {
+                    self.queue.pass_over(number);
+                    continue;
+                }
                 MayLeave::NotYet => {
                     self.queue.withhold(number);
                     continue;
@@ -190,9 +221,11 @@ impl<S: Store> JournalCore<S> {
                 tracing::error!(from = number, to, "entries are damaged beyond reading; they are told as a gap");
                 self.lose(number, to, epoch, None, GapReason::Corrupt);
             }
-            Fetched::Unknown { version } => {
-                tracing::warn!(seq = number, version, "an entry of a newer agent is kept and passed over");
-                self.queue.pass_over(number);
+            Fetched::Newer { to, version } => {
+                tracing::debug!(from = number, to, version, "entries of a newer program are passed over");
+                self.queue.pass_over_all(number, to);
+                self.medium.note_newer_in(number);
+                self.note_newer();
             }
         }
         None
@@ -346,6 +379,7 @@ impl<S: Store> JournalCore<S> {
         (facts.commits, facts.bytes_written) = self.medium.written();
         (facts.gaps, facts.entries_lost, facts.entries_thinned) = self.losses.counts();
         facts.trouble = self.medium.trouble().map(str::to_owned);
+        facts.newer.clone_from(&self.newer);
     }
 }
 
@@ -380,23 +414,17 @@ impl<S: Store> JournalCore<S> {
         &self.losses
     }
 
-    pub(super) fn set_free_min(&mut self, bytes: u64) {
-        self.limits.free_min = bytes;
-    }
-
     pub(in crate::journal) fn set_commit_bytes(&mut self, bytes: usize) {
         self.limits.commit_bytes = bytes;
     }
 
-    /// Downsamples one run of entries to its end; whether there was one.
-    pub(in crate::journal) fn downsample_one_run(&mut self, now: Duration) -> bool {
-        use crate::journal::core::job::JobState;
-        loop {
-            match self.downsample(1, now) {
-                JobState::Working => {}
-                JobState::Done => return true,
-                JobState::Nothing => return false,
-            }
-        }
+    /// Downsamples one run of entries; answers whether there was one.
+    pub(in crate::journal) fn downsample_once(&mut self, budget: u64, now: Duration) -> bool {
+        let states = (0..100).map(|_| self.downsample(budget, now));
+        states.into_iter().find(|state| *state != JobState::Working) == Some(JobState::Done)
+    }
+
+    pub(super) fn set_free_min(&mut self, bytes: u64) {
+        self.limits.free_min = bytes;
     }
 }

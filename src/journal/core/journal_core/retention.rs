@@ -10,6 +10,7 @@ use crate::journal::core::losses::Loss;
 use crate::journal::core::reader::Fetched;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Store, StoreError};
+use crate::journal::resolution::Resolution;
 use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
@@ -46,7 +47,10 @@ impl<S: Store> JournalCore<S> {
     /// Removes every complete segment of which nothing is needed.
     pub(super) fn remove_settled(&mut self, now: Duration) {
         let needless = (0..self.medium.complete()).filter(|&place| self.is_needless(place));
-        let goes: Vec<u64> = needless.map(|place| self.medium.segments().first_of(place)).collect();
+        let needless: Vec<usize> = needless.collect();
+        let ours = needless.into_iter().filter(|&place| self.medium.newer_of(place).is_none());
+        let ours: Vec<usize> = ours.collect();
+        let goes: Vec<u64> = ours.into_iter().map(|place| self.medium.segments().first_of(place)).collect();
         if goes.is_empty() {
             return;
         }
@@ -154,9 +158,15 @@ impl<S: Store> JournalCore<S> {
     pub(super) fn pressure(&self) -> Option<Pressure> {
         let Limits { bytes_max, free_min, segment_bytes, .. } = self.limits;
         let going = self.medium.segments().bytes_dropping();
-        let kept = self.medium.segments().bytes() - going;
-        if kept > bytes_max {
-            return Some(Pressure { budget: bytes_max, urgent: kept > bytes_max.saturating_add(segment_bytes / 2) });
+        // What a newer program wrote counts, and what is ours gives; but for two segments of it.
+        let newer = self.medium.segments().bytes_of_newer();
+        let kept = self.medium.segments().bytes() - going - newer;
+        let budget = match newer {
+            0 => bytes_max,
+            newer => bytes_max.saturating_sub(newer).max(segment_bytes.saturating_mul(2)),
+        };
+        if kept > budget {
+            return Some(Pressure { budget, urgent: kept > budget.saturating_add(segment_bytes / 2) });
         }
         let room = self.medium.room()?;
         let (free, free_min) = (room.free.saturating_add(going), free_min.min(room.total / 8));
@@ -168,6 +178,14 @@ impl<S: Store> JournalCore<S> {
     /// The complete segment that gives first when something must be dropped: the coarsest and so oldest, of which
     /// nothing is out on lease if there is such a one.
     fn first_to_drop(&mut self) -> Option<usize> {
+        let mut ranked = self.ranked_to_drop();
+        ranked.sort_unstable();
+        let first = ranked.into_iter().map(|(.., place)| place).find(|&place| !self.medium.holds_newer(place));
+        self.note_newer();
+        first
+    }
+
+    fn ranked_to_drop(&mut self) -> Vec<(bool, std::cmp::Reverse<Resolution>, usize)> {
         let mut ranked = Vec::new();
         for place in 0..self.medium.complete() {
             if self.medium.segments().get(place).is_some_and(|segment| !segment.is_dropping()) {
@@ -176,7 +194,7 @@ impl<S: Store> JournalCore<S> {
                 ranked.push((is_leased, std::cmp::Reverse(self.medium.resolution_of(place)), place));
             }
         }
-        ranked.into_iter().min().map(|(_, _, place)| place)
+        ranked
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.

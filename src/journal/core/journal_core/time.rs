@@ -21,9 +21,10 @@ impl<S: Store> JournalCore<S> {
 
     /// Labels an entry that is about to be leased, and answers whether it may leave.
     pub(super) fn seal_time(&mut self, entry: &mut Entry) -> MayLeave {
-        let is_captured = self.clock.seal(&mut entry.window);
-        if is_captured {
-            return MayLeave::Yes;
+        match self.clock.seal(&mut entry.window) {
+            Some(true) => return MayLeave::Yes,
+            None => return MayLeave::Newer,
+            Some(false) => {}
         }
         match self.save_times() {
             Ok(()) => MayLeave::Yes,

@@ -54,6 +54,28 @@ pub(super) struct Piece {
     pub(super) resolved: bool,
 }
 
+/// What can be known of the record of a newer program.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::journal) struct TimesBeside {
+    pub(super) anchor: Option<Anchor>,
+    pub(super) high: Option<i64>,
+    pub(super) newest: Option<i64>,
+    pub(super) turns: u16,
+}
+
+impl TimesBeside {
+    pub(in crate::journal) fn of(bytes: &[u8]) -> Option<Self> {
+        let v1::Times { anchor, high, newest, turns, .. } = v1::begin_of_times(bytes)?;
+        Some(Self { anchor: anchor.map(Anchor::from), high, newest, turns })
+    }
+}
+
+impl From<v1::Anchor> for Anchor {
+    fn from(v1::Anchor { boot, mono, utc }: v1::Anchor) -> Self {
+        Self { boot: BootId(boot), mono: Mono(mono), utc }
+    }
+}
+
 impl Kept {
     /// The record, with the entry that told the newest captured label.
     pub(super) fn write(&self, told_by: Option<Identity>) -> Option<Vec<u8>> {
@@ -67,7 +89,7 @@ impl Kept {
     /// Reads the record.
     pub(super) fn read(bytes: &[u8]) -> Result<(Self, Option<Identity>), Unreadable> {
         let (v1::Times { anchor, high, newest, turns, stretches, .. }, told_by) = v1::read_times(bytes)?;
-        let anchor = anchor.map(|v1::Anchor { boot, mono, utc }| Anchor { boot: BootId(boot), mono: Mono(mono), utc });
+        let anchor = anchor.map(Anchor::from);
         let stretches = stretches.into_iter().map(Stretch::from).collect();
         Ok((Self { anchor, high, newest, turns, stretches }, told_by.map(Into::into)))
     }

@@ -29,6 +29,7 @@ mod tests;
 use std::time::Duration;
 
 use self::course::{Course, MS, PLAUSIBLE_NS, Run, signed};
+pub(in crate::journal) use self::kept::TimesBeside;
 use self::kept::{Anchor, Kept, Piece, Stretch};
 use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
 
@@ -57,6 +58,8 @@ pub(in crate::journal) enum Label {
     Told(Stamp),
     /// Not decided yet; see [`Times::decide`].
     Open,
+    /// A newer program may have decided it, in a record that this one cannot read: the entry waits for that.
+    Newer,
 }
 
 /// All that must be known of the time of entries that wait, or wait to be told.
@@ -72,6 +75,8 @@ pub(in crate::journal) struct Times {
     newest: Option<(BootId, Mono)>,
     /// While captured times are at or below the highest.
     pass: Option<Pass>,
+    /// Whether a newer program keeps a record of its own.
+    is_beside_newer: bool,
     dirty: bool,
     /// What is kept has changed, in a way that the newest entries tell as well.
     moved: bool,
@@ -113,7 +118,21 @@ impl Times {
         }
         // What only a segment tells must be in the record before that segment goes.
         let moved = newest.is_some();
-        Self { kept, told_by, epoch, boot, newest: None, pass: None, dirty: false, moved }
+        Self { kept, told_by, epoch, boot, newest: None, pass: None, is_beside_newer: false, dirty: false, moved }
+    }
+
+    /// A newer program keeps a record beside: its labels are not given again, and what it may have decided is left to it.
+    pub(in crate::journal) fn set_beside(&mut self, newer: TimesBeside) {
+        let TimesBeside { anchor, high, newest, turns } = newer;
+        self.is_beside_newer = true;
+        // Unless this program has gone on since.
+        if high > self.kept.high {
+            (self.kept.high, self.kept.newest, self.kept.turns) = (high, newest, turns);
+        }
+        if anchor.is_some_and(|anchor| anchor.boot == self.boot) {
+            self.kept.anchor = anchor;
+        }
+        self.dirty = true;
     }
 
     /// The record as it is written again.
@@ -193,7 +212,9 @@ impl Times {
         // In no stretch: written by an agent that knew nothing of all this and told the captured time.
         let stretch =
             self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= end.mono);
-        let Some(stretch) = stretch else { return Label::Told(end) };
+        let Some(stretch) = stretch else {
+            return if self.is_beside_newer { Label::Newer } else { Label::Told(end) };
+        };
         let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else { return Label::Open };
         let utc = whole_ms(piece.course.at(end.mono)).saturating_add(i64::from(piece.turn) * 1_000);
         let trust = if piece.resolved { ClockTrust::Resolved } else { ClockTrust::Estimated };

@@ -37,7 +37,7 @@ fn reopened(times: &mut Times, n: u8) -> Times {
 fn told(times: &Times, n: u8, end: Stamp) -> (i64, ClockTrust) {
     match times.label(boot(n), end) {
         Label::Told(stamp) => (stamp.utc.0, stamp.trust),
-        Label::Open => panic!("not decided: {end:?}"),
+        Label::Open | Label::Newer => panic!("not decided: {end:?}"),
     }
 }
 

@@ -42,6 +42,7 @@ enum EventKind<'a> {
     UplinkTrouble { broker: &'a str, what: &'a str, remedy: &'a str },
     UplinkOnline(&'a str),
     CertificateExpires { file: &'a str, days: u16 },
+    JournalNewer(&'a str),
 }
 
 /// Something in a charging session.
@@ -199,6 +200,7 @@ impl<'a> From<&'a measure::EventKind> for EventKind<'a> {
             Domain::UplinkTrouble { broker, what, remedy } => Self::UplinkTrouble { broker, what, remedy },
             Domain::UplinkOnline(broker) => Self::UplinkOnline(broker),
             Domain::CertificateExpires { file, days } => Self::CertificateExpires { file, days: *days },
+            Domain::JournalNewer(text) => Self::JournalNewer(text),
         }
     }
 }
@@ -231,6 +233,7 @@ impl TryFrom<EventKind<'_>> for measure::EventKind {
             }
             EventKind::UplinkOnline(broker) => Self::UplinkOnline(broker.into()),
             EventKind::CertificateExpires { file, days } => Self::CertificateExpires { file: file.into(), days },
+            EventKind::JournalNewer(text) => Self::JournalNewer(text.into()),
         })
     }
 }

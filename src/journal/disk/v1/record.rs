@@ -9,6 +9,7 @@ use super::enums::Resolution;
 use super::event::Identity;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::record;
+use crate::journal::disk::store::Record;
 use crate::journal::disk::unreadable::Unreadable;
 
 const SEAL_MAGIC: [u8; 4] = *b"V2GS";
@@ -134,6 +135,37 @@ pub(in crate::journal) fn read_times(bytes: &[u8]) -> Result<(Times, Option<Iden
         0 => Err(Damage::Content.into()),
         newer => Err(Unreadable::Newer { version: newer }),
     }
+}
+
+/// The version of a record, if it is whole.
+pub(in crate::journal) fn version_of(record: Record, bytes: &[u8]) -> Option<u16> {
+    let magic = match record {
+        Record::Life => LIFE_MAGIC,
+        Record::CursorA | Record::CursorB => CURSOR_MAGIC,
+        Record::Times => TIMES_MAGIC,
+    };
+    record::any_body(magic, bytes).ok().map(|(version, _)| version)
+}
+
+/// What the life of any version begins with.
+pub(in crate::journal) fn begin_of_life(bytes: &[u8]) -> Option<Life<'_>> {
+    begin_of(LIFE_MAGIC, bytes)
+}
+
+/// What the cursor of any version begins with: its generation, and the next number.
+pub(in crate::journal) fn begin_of_cursor(bytes: &[u8]) -> Option<(u64, u64)> {
+    begin_of(CURSOR_MAGIC, bytes)
+}
+
+/// What the record of times of any version begins with; without its stretches.
+pub(in crate::journal) fn begin_of_times(bytes: &[u8]) -> Option<Times> {
+    let (_format, anchor, high, newest, turns): (u16, _, _, _, _) = begin_of(TIMES_MAGIC, bytes)?;
+    Some(Times::new(anchor, high, newest, turns))
+}
+
+fn begin_of<'a, T: Deserialize<'a>>(magic: [u8; 4], bytes: &'a [u8]) -> Option<T> {
+    let (_, body) = record::any_body(magic, bytes).ok()?;
+    postcard::take_from_bytes(body).ok().map(|(begin, _)| begin)
 }
 
 /// A record and what stands behind it; without the second half if that was not written yet.

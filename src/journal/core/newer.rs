@@ -1,0 +1,59 @@
+//! What newer programs left behind, as far as an older one can know it. Nothing of it is touched; see `disk::newer`.
+
+use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::times::TimesBeside;
+use crate::journal::disk::newer::NewerRecord;
+use crate::journal::disk::store::Record;
+use crate::journal::disk::v1::record as v1;
+
+/// What the records of newer programs say.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct NewerRecords {
+    /// Their names, each with its version.
+    pub(super) names: Vec<String>,
+    /// The newest life.
+    pub(in crate::journal) meta: Option<JournalMeta>,
+    /// No number below was left unused; 0: no cursor says.
+    pub(super) next: u64,
+    pub(super) times: Option<TimesBeside>,
+}
+
+impl NewerRecords {
+    pub(in crate::journal) fn of(records: &[NewerRecord]) -> Self {
+        let mut found = Self::default();
+        for NewerRecord { name, record, version, bytes } in records {
+            found.names.push(format!("{name} (version {version})"));
+            match record {
+                Record::Life => {
+                    let meta = JournalMeta::begin_of(bytes);
+                    if meta.as_ref().map(|meta| meta.epoch) > found.meta.as_ref().map(|meta| meta.epoch) {
+                        found.meta = meta;
+                    }
+                }
+                Record::CursorA | Record::CursorB => {
+                    let next = v1::begin_of_cursor(bytes).map_or(0, |(_, next)| next);
+                    found.next = found.next.max(next);
+                }
+                Record::Times => found.times = TimesBeside::of(bytes),
+            }
+        }
+        found
+    }
+
+    pub(in crate::journal) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+/// What is left alone, in words: these records, and segments of so many bytes from this number on.
+pub(super) fn in_words(names: &[String], segments: Option<(usize, u64, u64)>) -> String {
+    let segments = segments
+        .map(|(count, first, bytes)| format!("{count} segments with {bytes} bytes, the first of them {first:016x}"));
+    let all: Vec<String> = segments.into_iter().chain(names.iter().cloned()).collect();
+    format!(
+        "a newer program has written {}; this one leaves that alone, and entries in it wait: run the newer program again, it \
+         delivers them (`v2g-edge journal list` names the segments). They count towards journal.bytes_max and give way to \
+         nothing",
+        all.join(", ")
+    )
+}
