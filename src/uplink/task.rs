@@ -280,7 +280,7 @@ impl Driver {
 
     async fn connected(&mut self, accepted: Accepted, since: Stamp) {
         // From here on what is new is live; all else is history.
-        self.journal.go_live().await;
+        self.journal.go_live();
         let birth = &self.settings.birth;
         let bytes_max = packet_bytes_max(Some(&accepted));
         let mut documents = vec![self.state(Presence::Online, since)];
