@@ -75,7 +75,7 @@ mod task;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use disk::sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
 pub use line::{Appended, JournalHandle, Lane, Lease, Leasing};
