@@ -372,7 +372,8 @@ impl<S: Store> JournalCore<S> {
         facts.durable = durable;
         facts.waiting_entries = unacknowledged;
         facts.held_entries = self.queue.lanes().held();
-        facts.held_why = Some(self.clock.why_held(self.limits.time_wait)).filter(|_| facts.held_entries > 0);
+        // Put into words by whoever asks: this is noted after every command.
+        facts.clock_wait = (facts.held_entries > 0).then(|| self.clock.wait(self.limits.time_wait));
         facts.unsynced_entries = self.queue.next() - 1 - self.medium.durable();
         facts.bytes = self.medium.segments().bytes();
         facts.segments = self.medium.segments().len() as u64;
