@@ -231,7 +231,7 @@ impl Agent {
         self.dir.join("gateway.toml")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")
     }
 }

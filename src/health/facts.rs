@@ -18,6 +18,7 @@ pub struct StatusBoard {
     pipeline: Mutex<PipelineFacts>,
     journal: Mutex<JournalFacts>,
     uplink: Mutex<UplinkFacts>,
+    reload_refused: Mutex<Option<String>>,
 }
 
 /// A task that panicked while it wrote left numbers, not broken logic: go on with them.
@@ -64,6 +65,11 @@ impl StatusBoard {
         update(&mut open(&self.uplink));
     }
 
+    /// Notes that the configuration was not taken at a reload, and why, in one line with what to do; `None` once one was.
+    pub fn reload_refused(&self, why: Option<String>) {
+        *open(&self.reload_refused) = why;
+    }
+
     /// A consistent copy of each section.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -75,6 +81,7 @@ impl StatusBoard {
             pipeline: open(&self.pipeline).clone(),
             journal,
             uplink: open(&self.uplink).clone(),
+            reload_refused: open(&self.reload_refused).clone(),
         }
     }
 }
@@ -94,6 +101,9 @@ pub struct Status {
     pub journal: JournalFacts,
     /// Towards the broker.
     pub uplink: UplinkFacts,
+    /// Why the agent goes on with another configuration than the one in its file, and what to do; `None` if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_refused: Option<String>,
 }
 
 /// A device, as its source sees it.
