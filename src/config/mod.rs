@@ -49,7 +49,7 @@ pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Endpoint, Framing,
     GatewayPlan, InvalidAddress, InvalidUnitId, JournalPlan, LinkPlan, LogPlan, LoginPlan, Mirror, OwnTlsPlan, Parity,
-    Plan, SerialLine, SessionSource, TlsPlan, UnitId, UplinkPlan, WatchdogPlan, WhenFull,
+    Plan, PrivacyPlan, SerialLine, SessionSource, TlsPlan, UnitId, UplinkPlan, VehicleIdPolicy, WatchdogPlan, WhenFull,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -67,6 +67,7 @@ const ROOT: Form = Form {
         ("aggregate", "[aggregate]"),
         ("journal", "[journal]"),
         ("uplink", "[uplink]"),
+        ("privacy", "[privacy]"),
         ("api", "[api]"),
         ("log", "[log]"),
         ("watchdog", "[watchdog]"),
@@ -76,7 +77,7 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 16] = [
+const FORMS: [&Form; 17] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
@@ -84,6 +85,7 @@ const FORMS: [&Form; 16] = [
     &uplink::UPLINK,
     &uplink::TLS,
     &uplink::SECOND,
+    &gateway::PRIVACY,
     &gateway::API,
     &gateway::LOG,
     &gateway::WATCHDOG,
@@ -220,6 +222,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     let journal = gateway::journal(&table("journal", &gateway::JOURNAL));
     let uplink = required_table(&file, "uplink", &uplink::UPLINK, &["brokers"])
         .and_then(|section| uplink::uplink(&section, gateway.as_ref(), surroundings));
+    let privacy = gateway::privacy(&table("privacy", &gateway::PRIVACY));
     let api = gateway::api(&table("api", &gateway::API));
     let log = gateway::log(&table("log", &gateway::LOG));
     let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
@@ -246,7 +249,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
         return None;
     }
     let devices = placed.into_iter().map(|(plan, _)| plan).collect();
-    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, api, log, watchdog, buses, devices })
+    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, privacy, api, log, watchdog, buses, devices })
 }
 
 /// A table that must be there; when it is not, the answer shows it with all that it must hold.
