@@ -231,6 +231,8 @@ impl Agent {
         self.dir.join("gateway.toml")
     }
 
+    /// Where it answers `v2g-edge status`.
+    #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")
     }

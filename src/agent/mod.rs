@@ -16,6 +16,7 @@
 //!   cannot change in a running agent: they are the identity of what the journal holds.
 
 mod generation;
+mod key_file;
 mod pipeline;
 mod task;
 pub mod wiring;

@@ -35,13 +35,15 @@ struct Point {
     /// The raw bits last seen, and since when they are the same.
     held: Option<(u64, Mono)>,
     frozen: bool,
+    /// The same, in its source's judgement.
+    stuck: bool,
 }
 
 impl Normaliser {
     /// Knows these devices, by their place in the list.
     #[must_use]
     pub fn new(devices: &[DeviceSpec]) -> Self {
-        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false };
+        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false, stuck: false };
         let device = |device: &DeviceSpec| Device {
             id: device.id.clone(),
             points: device.points.iter().map(point).collect(),
@@ -97,6 +99,7 @@ impl Normaliser {
                 (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, Outcome::Missing(*why)));
             }
             Payload::Noticed(kind) => {
+                device.take_over(kind);
                 // What happens to a bus happens to no single device.
                 let device = kind.bus().is_none().then(|| device.id.clone());
                 events.push(Event { device, kind: kind.clone() });
@@ -133,6 +136,18 @@ impl Device {
         }
     }
 
+    /// A source that knows more of a point than its bits says itself that it stands still.
+    fn take_over(&mut self, kind: &EventKind) {
+        let (field, is_stuck) = match kind {
+            EventKind::PointFrozen(field) => (field, true),
+            EventKind::PointMoving(field) => (field, false),
+            _ => return,
+        };
+        for point in self.points.iter_mut().filter(|point| point.spec.field == *field) {
+            point.stuck = is_stuck;
+        }
+    }
+
     /// A point is frozen only while its neighbours move: a device on which nothing happens is at rest, not broken.
     fn notice_frozen(&mut self, now: Mono, moved: bool, events: &mut Vec<Event>) {
         for point in &mut self.points {
@@ -162,7 +177,7 @@ impl Point {
     fn read(&self, raw: Option<&Raw>) -> Outcome {
         let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
         match outcome {
-            Outcome::Good(value) if self.frozen => Outcome::Questionable(value, Questionable::Frozen),
+            Outcome::Good(value) if self.frozen || self.stuck => Outcome::Questionable(value, Questionable::Frozen),
             other => other,
         }
     }
@@ -307,6 +322,18 @@ mod tests {
         assert_eq!(events, ["device_silent"]);
         let stale = Payload::Values(vec![(PointIx(1), Err(Missing::Stale)), (PointIx(9), Err(Missing::Stale))]);
         assert_eq!(payload(6, stale), (vec![Outcome::Missing(Missing::Stale)], vec![]));
+    }
+
+    #[test]
+    fn a_point_that_its_source_calls_frozen_is_doubted_until_its_source_says_otherwise() {
+        let mut normaliser = normaliser();
+        let mut payload = |payload| read(&mut normaliser, &Sample { payload, ..sample(1, Ok([0, 0, 0])) });
+        let value = || Payload::Values(vec![(PointIx(0), Ok(Raw::Integer(72)))]);
+        let field = crate::spec::FieldName::try_from("power_flow").expect("a field");
+        assert_eq!(payload(Payload::Noticed(EventKind::PointFrozen(field.clone()))).1, ["point_frozen"]);
+        assert!(matches!(payload(value()).0[..], [Outcome::Questionable(_, Questionable::Frozen)]));
+        assert_eq!(payload(Payload::Noticed(EventKind::PointMoving(field))).1, ["point_moving"]);
+        assert!(matches!(payload(value()).0[..], [Outcome::Good(_)]));
     }
 
     #[test]
