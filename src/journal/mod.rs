@@ -72,6 +72,8 @@
 pub mod bench;
 mod core;
 mod disk;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod line;
 mod offline;
 mod open;

@@ -16,6 +16,8 @@
 //! - At most 64 KiB wait to be written here, then nothing more is taken out of the queue of orders.
 
 mod connect;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keep_alive;
 mod packet;
 mod task;
