@@ -1,8 +1,9 @@
 //! What came from a wire becomes a value with a unit, a sign and a quality. Pure.
 //!
 //! In: [`Sample`]. Out: one [`Reading`] for each point that the sample was to carry, also when nothing came
-//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device falls
-//! silent or answers again, a point is frozen or moves again.
+//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device that speaks by itself
+//! falls silent or is heard again, a point is frozen or moves again. Whether a device that is polled answers is for its source to
+//! tell: only it knows what was asked, and of which part of the device.
 //!
 //! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
@@ -25,7 +26,8 @@ pub struct Normaliser {
 struct Device {
     id: DeviceId,
     points: Vec<Point>,
-    /// `None` before the first sample.
+    is_polled: bool,
+    /// `None` before it is known.
     answering: Option<bool>,
 }
 
@@ -47,6 +49,7 @@ impl Normaliser {
         let device = |device: &DeviceSpec| Device {
             id: device.id.clone(),
             points: device.points.iter().map(point).collect(),
+            is_polled: !device.groups.is_empty(),
             answering: None,
         };
         Self { devices: devices.iter().map(device).collect() }
@@ -111,7 +114,7 @@ impl Normaliser {
         events
     }
 
-    /// Whether a device is known to answer.
+    /// Whether a device is known to answer, at least in part.
     #[must_use]
     pub fn answering(&self, device: DeviceIx) -> Option<bool> {
         self.devices.get(usize::from(device.0)).and_then(|device| device.answering)
@@ -120,6 +123,16 @@ impl Normaliser {
 
 impl Device {
     fn notice_answer(&mut self, payload: &Payload, events: &mut Vec<Event>) {
+        if self.is_polled {
+            match payload {
+                Payload::Noticed(EventKind::DeviceSilent(_)) => self.answering = Some(false),
+                Payload::Noticed(EventKind::DeviceAnswering | EventKind::DevicePartly { .. }) => {
+                    self.answering = Some(true)
+                }
+                _ => {}
+            }
+            return;
+        }
         let silent = match payload {
             // A refused block is an answer: the device is there.
             Payload::Registers { words: Err(Missing::Exception), .. } => return,
