@@ -126,6 +126,9 @@ pub struct DeviceFacts {
     /// What is wrong with it though it answers, with what to do; `None` when all is well.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// What of it gives no answer while the rest does, with what to do; `None` unless it answers in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_part: Option<String>,
     /// Round trip of the last answer, ms.
     pub reply_ms: Option<f64>,
     /// The last known power, kW, positive towards the vehicle or the site.
@@ -219,6 +222,13 @@ pub enum DeviceState {
     Answering,
     /// It does not.
     Silent(Missing),
+    /// Some of its blocks of registers do, or some of its units.
+    Partly {
+        /// So many blocks are answered.
+        answering: u16,
+        /// Of so many that are read.
+        blocks: u16,
+    },
 }
 
 /// From samples to windows.

@@ -121,6 +121,11 @@ fn of_device(id: &DeviceId, device: &DeviceFacts) -> Option<Finding> {
             let last = device.last_failure.as_deref().unwrap_or("no detail");
             Some(bad(subject(), format!("{id} is silent ({}): {last}", why.as_str())))
         }
+        (DeviceState::Partly { answering, blocks }, _) => {
+            let silent = device.silent_part.as_deref().unwrap_or("no detail");
+            let what = format!("{id} answers in part ({answering} of {blocks} blocks of registers): {silent}");
+            Some(bad(subject(), what))
+        }
         (DeviceState::Answering, Some(trouble)) => Some(watch(subject(), format!("{id} answers, but {trouble}"))),
         (DeviceState::Unknown, Some(trouble)) => Some(bad(subject(), format!("{id}: {trouble}"))),
         (_, None) => None,
@@ -218,10 +223,15 @@ mod tests {
             trouble: trouble.map(str::to_owned),
             ..DeviceFacts::default()
         };
+        let partly = DeviceFacts {
+            silent_part: Some("unit 200 gives no answer; check that it is there".to_owned()),
+            ..facts(DeviceState::Partly { answering: 3, blocks: 5 }, Some("not told beside it"))
+        };
         status.devices.extend([
             device("mute", facts(DeviceState::Silent(Missing::Timeout), Some("not told beside the silence"))),
             device("odd", facts(DeviceState::Answering, Some("late"))),
             device("unasked", facts(DeviceState::Unknown, Some("its feed cannot be opened"))),
+            device("half", partly),
         ]);
         let found = judge(&status, &[("uplink".to_owned(), 61.4)], ClockTrust::Unsynced);
         let (bad, watch) = (Severity::Bad, Severity::Watch);
@@ -233,6 +243,10 @@ mod tests {
             (bad, "bus a is bus-off: check the termination"),
             (watch, "bus b is warning: check the termination"),
             (bad, "bus b: frames were lost: 0 at our buffer, 0 times in the controller, 3 in its driver"),
+            (
+                bad,
+                "half answers in part (3 of 5 blocks of registers): unit 200 gives no answer; check that it is there",
+            ),
             (bad, "mute is silent (timeout): no detail"),
             (watch, "odd answers, but late"),
             (bad, "unasked: its feed cannot be opened"),

@@ -126,6 +126,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
     let events = vec![
         Event { device: None, kind: EventKind::Gap(gap) },
         Event { device: Some(DeviceId::try_from("a").expect("plain")), kind: EventKind::ClockStepped(-5) },
+        Event { device: None, kind: EventKind::DevicePartly { answering: 3, blocks: 5, silent: "unit 200".into() } },
     ];
     let rest = (any::<bool>(), any::<bool>(), any::<u64>(), any::<bool>());
     (prop::collection::vec(interval, 0..5), rest).prop_map(move |(intervals, (home, sited, mono, eventful))| Window {
