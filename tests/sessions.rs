@@ -253,9 +253,9 @@ fn a_recorded_pair_of_files_is_a_bus() {
 }
 
 #[test]
-fn the_sender_of_the_readme_is_a_feed() {
+fn the_sender_of_the_docs_is_a_feed() {
     let mut rig = Rig::start(&mirror_of(1));
-    let [code, _] = senders_of_the_readme();
+    let [code, _] = senders_of_the_docs();
     let socket = rig.path("mirror.sock");
     let code = code.replace("/run/v2g-edge/iso15118.sock", &socket.display().to_string());
     assert!(code.contains(&socket.display().to_string()));
@@ -264,10 +264,9 @@ fn the_sender_of_the_readme_is_a_feed() {
 }
 
 /// The one for a unix socket, and what is another for TLS.
-fn senders_of_the_readme() -> [String; 2] {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, feeds) = readme.split_once("**Mirror feed**").expect("its part");
-    let mut blocks = feeds.split("```python\n").skip(1).map(|block| block.split("```").next().expect("its end"));
+fn senders_of_the_docs() -> [String; 2] {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/mirror-feed.md")).expect("the page");
+    let mut blocks = page.split("```python\n").skip(1).map(|block| block.split("```").next().expect("its end"));
     std::array::from_fn(|_| blocks.next().expect("a sender").to_owned())
 }
 

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use hal::UnitId;
 
-use crate::config::{
-    BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Mirror, Plan, SessionSource, WhenFull,
-};
+use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan};
 use crate::journal;
 use crate::measure::{Epoch, Mono, Stamp};
-use crate::net::{Endpoint, ServerFiles};
+use crate::net::{Mirror, ServerFiles, SessionSource};
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::spec::{BusId, DeviceIx};
 use crate::uplink;
@@ -36,11 +34,7 @@ pub fn journal_settings(plan: &Plan) -> journal::Settings {
         commit_interval: journal.commit_interval,
         bytes_per_day_max: journal.bytes_per_day_max,
         time_wait: journal.time_wait,
-        when_full: match journal.when_full {
-            WhenFull::Thin => journal::WhenFull::Thin,
-            WhenFull::DropOldest => journal::WhenFull::DropOldest,
-            WhenFull::RefuseNewest => journal::WhenFull::RefuseNewest,
-        },
+        when_full: journal.when_full,
     }
 }
 
@@ -94,15 +88,6 @@ fn can_port(settings: &CanBus) -> can::Port {
 fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
     let port = |bus: &BusPlan| {
         let BusKind::Iso15118(source) = &bus.kind else { return None };
-        let feed = match source.clone() {
-            SessionSource::Mirror(Mirror::Unix(path)) => sessions::Feed::MirrorUnix(path),
-            SessionSource::Mirror(Mirror::Tcp(Endpoint { host, port })) => sessions::Feed::MirrorTcp { host, port },
-            SessionSource::Mirror(Mirror::Tls { endpoint: Endpoint { host, port }, files }) => {
-                sessions::Feed::MirrorTls { host, port, files }
-            }
-            SessionSource::Interface(interface) => sessions::Feed::Tap(interface),
-            SessionSource::Files(pairs) => sessions::Feed::Files(pairs),
-        };
         let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.address {
             DeviceAddress::Session { connector } if device.bus == bus.id => {
                 Some(sessions::Target { ix, connector, spec: device.spec.clone() })
@@ -111,7 +96,7 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
         };
         let devices: Vec<_> = (0..).map(DeviceIx).zip(&plan.devices).filter_map(target).collect();
         let window = plan.aggregate.window;
-        (!devices.is_empty()).then(|| sessions::Port { bus: bus.id.clone(), feed, devices, window })
+        (!devices.is_empty()).then(|| sessions::Port { bus: bus.id.clone(), source: source.clone(), devices, window })
     };
     plan.buses.iter().filter_map(port).collect()
 }

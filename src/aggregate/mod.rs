@@ -64,11 +64,7 @@ impl Aggregator {
     pub fn new(devices: &[DeviceSpec], length: Duration, dead_band_kw: f64, boot: BootId, start: Stamp) -> Self {
         let device = |device: &DeviceSpec| Device {
             cells: device.points.iter().map(|point| Cell::new(point.aggregation)).collect(),
-            power: (0..)
-                .map(PointIx)
-                .zip(&*device.points)
-                .find(|(_, p)| p.field.as_str() == "power_flow")
-                .map(|(ix, _)| ix),
+            power: device.points.roles().power,
             touched: false,
             vehicle: None,
             left: None,
@@ -129,13 +125,13 @@ impl Aggregator {
         let length = nanos(self.length);
         let skipped = next.min(now.mono).0.saturating_sub(end.0) / length;
         self.start = Mono(end.0 + skipped * length);
-        self.end = Mono(self.start.0 + length);
+        self.end = self.start + self.length;
         Some(window)
     }
 
     /// Closes the open window before its time: the last of this run, shorter than the others.
     pub fn finish(&mut self, now: Stamp) -> Window {
-        let end = now.mono.max(Mono(self.start.0 + 1));
+        let end = now.mono.max(self.start + Duration::from_nanos(1));
         let window = self.cut(end, now);
         self.start = end;
         window
@@ -192,7 +188,7 @@ fn offset(at: Stamp) -> i64 {
 fn first_end(start: Stamp, length: Duration) -> Mono {
     let length = nanos(length);
     let into = u64::try_from(start.utc.0.rem_euclid(signed(length))).unwrap_or(0);
-    Mono(start.mono.0 + length - into)
+    start.mono + Duration::from_nanos(length - into)
 }
 
 fn nanos(duration: Duration) -> u64 {

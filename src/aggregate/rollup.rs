@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::measure::{Direction, Mono, Outcome, Reading, SiteRollup, Value};
-use crate::spec::{DeviceKind, DeviceSpec, PointIx};
+use crate::spec::{DeviceKind, DeviceSpec, PointIx, Roles};
 
 /// What is known of every charge point, now.
 ///
@@ -93,16 +93,8 @@ impl ChargePoint {
         if device.kind != DeviceKind::Evse {
             return None;
         }
-        let place = |field: &str| {
-            (0..).map(PointIx).zip(&*device.points).find(|(_, p)| p.field.as_str() == field).map(|(ix, _)| ix)
-        };
+        let Roles { power, soc, .. } = device.points.roles();
         let poll = device.groups.iter().map(|group| group.interval).min().unwrap_or(window);
-        Some(Self {
-            power_ix: place("power_flow")?,
-            soc_ix: place("soc"),
-            hold: 2 * poll + window,
-            power: None,
-            soc: None,
-        })
+        Some(Self { power_ix: power?, soc_ix: soc, hold: 2 * poll + window, power: None, soc: None })
     }
 }

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -40,7 +38,7 @@ fn device(id: &str, kind: DeviceKind) -> DeviceSpec {
         id: id.try_into().expect("a name"),
         kind,
         profile: "test".to_owned(),
-        points: Arc::new([point("power_flow", Aggregation::Mean), point("soc", Aggregation::Last)]),
+        points: vec![point("power_flow", Aggregation::Mean), point("soc", Aggregation::Last)].into(),
         groups: vec![PollGroup { name: "fast".to_owned(), interval: 2 * WINDOW, blocks: vec![] }],
     }
 }

@@ -17,7 +17,7 @@ pub use task::{ApiServer, DoorError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::Status;
+use crate::health::{Finding, Status, judge};
 use crate::journal::{Inventory, Purged};
 use crate::measure::ClockTrust;
 use crate::spec::{GatewayId, SiteId};
@@ -78,4 +78,12 @@ pub struct Report {
     /// What every task last knew of itself.
     #[serde(flatten)]
     pub status: Status,
+}
+
+impl Report {
+    /// What a person should look at; nothing: all is well.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        judge(&self.status, &self.hung, self.clock)
+    }
 }

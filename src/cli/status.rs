@@ -10,14 +10,12 @@ use super::show::{self, Paint};
 use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
-use crate::health::{BusFacts, DeviceFacts, DeviceState, PipelineFacts, SessionFacts, UplinkState};
-use crate::measure::ClockTrust;
+use crate::health::{
+    BusFacts, DeviceFacts, DeviceState, LATE_MS_MAX, PipelineFacts, SessionFacts, Severity, UplinkState, entries,
+};
 
 /// Where an agent with a default configuration answers.
 const DEFAULT_SOCKET: &str = "/run/v2g-edge/api.sock";
-
-/// A window that is closed later than this comes too late for whoever controls by it.
-const LATE_MS_MAX: f64 = 1_000.0;
 
 /// Ids of a CAN bus in one line.
 const IDS_SHOWN: usize = 6;
@@ -59,66 +57,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         let mut stdout = io::stdout().lock();
         match (stdout.write_all(told.as_bytes()).and_then(|()| stdout.flush()), arguments.every) {
             (Ok(()), Some(interval)) => std::thread::sleep(interval),
-            (Ok(()), None) => return Ok(if troubles(&report).is_empty() { Exit::Fine } else { Exit::Wrong }),
+            (Ok(()), None) => return Ok(if report.findings().is_empty() { Exit::Fine } else { Exit::Wrong }),
             // Whoever read has seen enough.
             (Err(error), Some(_)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Fine),
             (Err(error), _) => return Err(error.into()),
         }
     }
-}
-
-/// What a person should look at now, each in one line.
-fn troubles(report: &Report) -> Vec<String> {
-    let mut found = Vec::new();
-    for (task, silence) in &report.hung {
-        found.push(format!("task {task} has shown no sign of life for {silence:.0} s"));
-    }
-    if let Some(trouble) = &report.status.journal.trouble {
-        found.push(format!("journal: {trouble}"));
-    }
-    if let Some(newer) = &report.status.journal.newer {
-        found.push(format!("journal: {newer}"));
-    }
-    if let Some(late_ms) = report.status.pipeline.late_ms.filter(|late_ms| *late_ms > LATE_MS_MAX) {
-        found
-            .push(format!("windows are closed {late_ms:.0} ms after their end: the box has too little processor time"));
-    }
-    for (id, bus) in &report.status.buses {
-        if !matches!(bus.state.as_str(), "active" | "") {
-            found.push(format!("bus {id} is {}: {}", bus.state.replace('_', "-"), bus.detail));
-        }
-        if bus.dropped + bus.overruns + bus.lost > 0 {
-            found.push(format!(
-                "bus {id}: frames were lost: {} at our buffer, {} times in the controller, {} in its driver",
-                bus.dropped, bus.overruns, bus.lost
-            ));
-        }
-    }
-    for (id, device) in &report.status.devices {
-        if let (DeviceState::Silent(why), last) = (device.state, &device.last_failure) {
-            found.push(format!("{id} is silent ({}): {}", why.as_str(), last.as_deref().unwrap_or("no detail")));
-        } else if let Some(trouble) = &device.trouble {
-            let answers = if device.state == DeviceState::Answering { " answers, but" } else { ":" };
-            found.push(format!("{id}{answers} {trouble}"));
-        }
-    }
-    let uplink = &report.status.uplink;
-    if uplink.state != UplinkState::Online {
-        let (what, remedy) = uplink
-            .trouble
-            .as_ref()
-            .map_or(("not connected yet", "wait, or check [uplink] brokers"), |t| (t.what.as_str(), t.remedy.as_str()));
-        found.push(format!("uplink: {what}; {remedy}"));
-    }
-    found.extend(uplink.warnings.iter().map(|warning| format!("uplink: {warning}")));
-    if let Some(why) = &report.status.journal.held_why {
-        found.push(format!("{} wait for the clock: {why}", entries(report.status.journal.held_entries)));
-    } else if report.clock == ClockTrust::Unsynced {
-        found.push(
-            "the wall clock was never synced in this boot: entries go out with estimated times; check NTP".to_owned(),
-        );
-    }
-    found
 }
 
 fn text(report: &Report, paint: Paint) -> String {
@@ -215,8 +159,9 @@ fn text(report: &Report, paint: Paint) -> String {
     for (id, device) in &status.devices {
         line("device", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), device_text(device, paint)));
     }
-    for trouble in troubles(report) {
-        line("look at", paint.bad(&trouble));
+    for finding in report.findings() {
+        let told = finding.to_string();
+        line("look at", if finding.severity == Severity::Bad { paint.bad(&told) } else { paint.odd(&told) });
     }
     out
 }
@@ -290,10 +235,6 @@ fn session_text(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> S
         parts.push(format!("senders not let in: {}", refused.join(", ")));
     }
     parts.join(", ")
-}
-
-fn entries(count: u64) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
 fn milliseconds(value: Option<f64>) -> String {

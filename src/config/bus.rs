@@ -10,12 +10,12 @@ use super::Surroundings;
 use super::document::{Entry, Kind, Table, Value};
 use super::fault::{Fault, Place};
 use super::gateway::absolute_path;
-use super::plan::{BusKind, BusPlan, CanBus, CanSource, Framing, Mirror, SessionSource};
+use super::plan::{BusKind, BusPlan, CanBus, CanSource, Framing};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, boolean, duration_within, integer, nearest, number, one_of, text,
 };
 use super::uplink::{file, secret};
-use crate::net::{Endpoint, OwnFiles, ServerFiles};
+use crate::net::{Endpoint, Mirror, OwnFiles, ServerFiles, SessionSource};
 
 pub(super) const BUS: Form = Form {
     table: "bus.*",

@@ -8,12 +8,12 @@ use hal::UnitId;
 use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
-use super::plan::{BusKind, BusPlan, DeviceAddress, DevicePlan, SessionSource};
+use super::plan::{BusKind, BusPlan, DeviceAddress, DevicePlan};
 use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
 use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
 use super::uplink::io_reason;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, SessionSource};
 use crate::spec::{BusId, DeviceKind, DeviceSpec};
 
 pub(super) const DEVICE: Form = Form {

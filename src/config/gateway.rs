@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Value;
-use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WatchdogPlan, WhenFull};
+use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WatchdogPlan};
 use super::section::{Form, Section, Taken, Wrong, duration_within, name, nearest, number, one_of, size_within, text};
+use crate::measure::WhenFull;
 
 pub(super) const GATEWAY: Form = Form {
     table: "gateway",

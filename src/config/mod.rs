@@ -46,7 +46,7 @@ pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, GatewayPlan,
-    JournalPlan, LogPlan, Mirror, Plan, SessionSource, UplinkPlan, WatchdogPlan, WhenFull,
+    JournalPlan, LogPlan, Plan, UplinkPlan, WatchdogPlan,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};

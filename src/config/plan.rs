@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hal::{SerialLine, UnitId};
 
-use crate::measure::Schema;
-use crate::net::{BrokerUrl, Endpoint, Link, Login, ServerFiles, TlsFiles};
+use crate::measure::{Schema, WhenFull};
+use crate::net::{BrokerUrl, Endpoint, Link, Login, SessionSource, TlsFiles};
 use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
 
 /// All that the agent does, as decided before it starts. Two equal plans do the same.
@@ -90,18 +90,6 @@ pub struct JournalPlan {
     pub when_full: WhenFull,
     /// How long after the first connection entries wait for a clock that cannot be right: 0 s to 1 h.
     pub time_wait: Duration,
-}
-
-/// What the journal gives up when it has reached a bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// Detail: the oldest windows become coarser, energy stays exact.
-    Thin,
-    /// The oldest windows.
-    DropOldest,
-    /// The newest windows.
-    RefuseNewest,
 }
 
 /// `[uplink]`.
@@ -254,33 +242,6 @@ impl fmt::Display for CanSource {
             Self::Log { path, .. } => path.display().fmt(f),
         }
     }
-}
-
-/// Where ISO 15118 sessions are seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionSource {
-    /// The charger sends a copy of its messages here.
-    Mirror(Mirror),
-    /// A network interface on which they pass.
-    Interface(String),
-    /// Recordings: the vehicle's side and the station's side of each.
-    Files(Vec<(PathBuf, PathBuf)>),
-}
-
-/// Where a charger sends a copy of its messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mirror {
-    /// A unix socket; absolute, at most 107 bytes.
-    Unix(PathBuf),
-    /// An address of this machine, on loopback.
-    Tcp(Endpoint),
-    /// An address of this machine; who shows a certificate of the authority may send.
-    Tls {
-        /// Where it listens.
-        endpoint: Endpoint,
-        /// Absolute; need not be there.
-        files: ServerFiles,
-    },
 }
 
 /// `[device.*]`, with its profile worked in.

@@ -12,7 +12,7 @@ use crate::journal::core::recovery;
 use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::sled_store::SledStore;
 use crate::journal::line::{Lane, Settlement};
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{BootId, Entry, Schema, Seq, Stamp, Window};
 
 const BOOT: BootId = BootId([7; 16]);

@@ -92,4 +92,6 @@ pub use offline::repair::{RepairError, Repaired, purge, repair};
 pub use offline::verify::{Finding, VerifyReport};
 pub use open::{CloseError, Journal, OpenError};
 pub use report::{Inventory, Progress, Purged, SegmentFacts};
-pub use settings::{Settings, WhenFull};
+pub use settings::Settings;
+// Part of [`Settings`]; the plan has the same type.
+pub use crate::measure::WhenFull;

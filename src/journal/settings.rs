@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::measure::WhenFull;
+
 /// What an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -24,16 +26,4 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
     pub time_wait: Duration,
-}
-
-/// What gives when the journal is full. Each leaves a gap entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WhenFull {
-    /// The oldest entries that were never handed out are rewritten at windows of 1 s, then 10 s, then 60 s, then
-    /// dropped. Energy counters stay exact.
-    Thin,
-    /// The oldest entries are dropped, a segment at a time.
-    DropOldest,
-    /// New windows are not kept until room was made by acknowledgements.
-    RefuseNewest,
 }

@@ -19,6 +19,7 @@ mod sample;
 mod schema;
 mod session;
 mod time;
+mod when_full;
 mod window;
 
 pub use event::{Event, EventKind, Gap, GapReason, Thinned};
@@ -28,4 +29,5 @@ pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, 
 pub use schema::{PointColumn, Schema, SeriesSpec};
 pub use session::{SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
+pub use when_full::WhenFull;
 pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window};

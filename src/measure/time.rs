@@ -1,5 +1,8 @@
 //! Time: a monotonic clock that orders and schedules, and a wall clock that labels and may lie.
 
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// One run of the kernel (`/proc/sys/kernel/random/boot_id`). Monotonic times of different boots do not compare.
@@ -11,11 +14,36 @@ pub struct BootId(pub [u8; 16]);
 pub struct Mono(pub u64);
 
 impl Mono {
+    /// After every time: never.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
-    pub fn since(self, earlier: Self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// Saturates at [`Mono::MAX`], 584 years after the boot.
+impl Add<Duration> for Mono {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(by)))
+    }
+}
+
+/// Saturates at the boot: nothing was before it.
+impl Sub<Duration> for Mono {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(by)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds since 1970-01-01 UTC. Range: 1677 to 2262, as InfluxDB's.
@@ -93,6 +121,17 @@ pub struct Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_monotonic_time_neither_wraps_nor_goes_below_the_boot() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Mono(5) + second, Mono(1_000_000_005));
+        assert_eq!(Mono(1_000_000_005) - second, Mono(5));
+        assert_eq!(
+            [Mono(5) - second, Mono(u64::MAX - 5) + second, Mono(0) + Duration::MAX],
+            [Mono(0), Mono::MAX, Mono::MAX]
+        );
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

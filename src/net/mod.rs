@@ -1,5 +1,5 @@
 //! What a person or a broker types to say where something is on a network, and who we are there: an endpoint, a
-//! broker's URL, a way out, a name with its password, the PEM files of TLS. One type and one parser for each.
+//! broker's URL, a way out, a mirror feed, a name with its password, the PEM files of TLS. One type and one parser for each.
 //!
 //! In: text. Out: values that cannot be wrong, or [`InvalidAddress`], the end of a sentence that begins with the text.
 //!
@@ -13,8 +13,10 @@ mod broker_url;
 mod credential;
 mod endpoint;
 mod link;
+mod session_source;
 
 pub use broker_url::BrokerUrl;
 pub use credential::{Login, OwnFiles, ServerFiles, TlsFiles};
 pub use endpoint::{Endpoint, InvalidAddress};
 pub use link::Link;
+pub use session_source::{Mirror, SessionSource};

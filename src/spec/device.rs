@@ -1,12 +1,12 @@
 //! A device and its place in the plan.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::name::DeviceId;
-use super::point::{PointSpec, RegisterBlock};
+use super::point::RegisterBlock;
+use super::points::Points;
 
 /// The kind of a device: the measurement of its lines on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct DeviceSpec {
     /// Its profile's name, for the catalog.
     pub profile: String,
     /// What it offers. A point's index in this list is its [`PointIx`].
-    pub points: Arc<[PointSpec]>,
+    pub points: Points,
     /// How often each group of points is read; empty for a device that speaks by itself.
     pub groups: Vec<PollGroup>,
 }

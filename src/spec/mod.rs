@@ -6,6 +6,7 @@
 mod device;
 mod name;
 mod point;
+mod points;
 mod session;
 mod signal;
 mod unit;
@@ -16,6 +17,7 @@ pub use point::{
     Aggregation, ByteOrder, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
     ScaleRegister, Scaling, SessionPoint, SunSpecPoint, SunSpecSource, ValueType, WordOrder,
 };
+pub use points::{Points, Roles};
 pub use session::SessionValue;
 pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
 pub use unit::{Conversion, Unit};

@@ -28,6 +28,10 @@ const OLD: &str = "the broker must speak MQTT 5; update it, or enable version 5"
 const OLD_ACL: &str = "the broker answers in MQTT 3.1.1, where this is what 0x87 (Not authorized) is in MQTT 5: allow this \
     gateway at the broker, and enable version 5";
 
+/// 0x87 in a CONNACK: the broker does not know us. Nothing was written yet that an ACL could forbid.
+const UNKNOWN_TO_IT: &str = "correct [uplink] username and password_file, or what the broker knows this gateway by \
+    (password, certificate, client id); then look whether its ACL lets it connect";
+
 /// Every code that a server may send in CONNACK, PUBACK or DISCONNECT.
 const REASONS: [Reason; 41] = [
     reason(0x00, "Success", FaultDomain::Nobody, WAIT),
@@ -129,6 +133,12 @@ impl Reason {
         let unknown = if code < 0x80 { FaultDomain::Nobody } else { FaultDomain::Moment };
         REASONS.into_iter().find(|r| r.code == code).unwrap_or(reason(code, "Unknown reason code", unknown, LOG))
     }
+
+    /// The same in answer to CONNECT, where a code can have another cure than in answer to a message.
+    pub(super) fn of_connack(code: u8) -> Self {
+        let reason = Self::of(code);
+        if code == 0x87 { Self { remedy: UNKNOWN_TO_IT, ..reason } } else { reason }
+    }
 }
 
 impl std::fmt::Display for Reason {
@@ -145,6 +155,15 @@ mod tests {
     fn every_code_is_listed_once_in_order_and_has_a_remedy() {
         assert!(REASONS.is_sorted_by(|a, b| a.code < b.code));
         assert!(REASONS.iter().all(|r| !r.remedy.is_empty()));
+    }
+
+    #[test]
+    fn not_authorized_is_who_we_are_at_the_connection_and_what_we_may_write_at_a_message() {
+        let (at_connect, at_message) = (Reason::of_connack(0x87).remedy, Reason::of(0x87).remedy);
+        assert!(at_connect.starts_with("correct [uplink] username and password_file"), "{at_connect}");
+        assert!(at_message.starts_with("allow this gateway to write below its topic prefix"), "{at_message}");
+        let others = (0..=255).filter(|code| *code != 0x87);
+        assert!(others.into_iter().all(|code| Reason::of_connack(code) == Reason::of(code)));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use v2g_edge::config::{BusKind, Framing, ProfileSource, WhenFull, known_keys};
+use v2g_edge::config::{BusKind, Framing, ProfileSource, known_keys};
+use v2g_edge::measure::WhenFull;
 
 use super::stage::{HEAD, MANUAL, METER, plan};
 

@@ -15,9 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::rig::{Mirror, Rig, text};
-use crate::{
-    Script, assert_two_frames_of_a_handshake, mirror_of, play_and_judge, send_by_python, senders_of_the_readme,
-};
+use crate::{Script, assert_two_frames_of_a_handshake, mirror_of, play_and_judge, send_by_python, senders_of_the_docs};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -100,11 +98,11 @@ fn a_session_over_tls_is_what_its_sender_meant() {
 }
 
 #[test]
-fn the_sender_of_the_readme_is_a_feed_over_tls_too() {
+fn the_sender_of_the_docs_is_a_feed_over_tls_too() {
     let port = hil_tests::port::free_port();
     let mut rig = Rig::start(&guarded(port, 1));
     let files = rig.authority.client("secc", Validity::Good).expect("a client");
-    let [plain, tls] = senders_of_the_readme();
+    let [plain, tls] = senders_of_the_docs();
     let (head, tail) = plain.split_once("feed = socket").expect("it opens a socket");
     let (_, tail) = tail.split_once("def mirror").expect("it mirrors");
     let shown = |path: &Path| path.display().to_string();

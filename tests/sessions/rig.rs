@@ -133,7 +133,7 @@ pub(crate) fn text<'l>(line: &'l Line, field: &str) -> &'l str {
     }
 }
 
-/// A station's side of the mirror feed: what the README shows as the ten-line sender.
+/// A station's side of the mirror feed: what docs/mirror-feed.md shows as the ten-line sender.
 pub(crate) struct Mirror(Box<dyn std::io::Write>);
 
 impl Mirror {

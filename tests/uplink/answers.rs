@@ -137,6 +137,7 @@ fn a_refused_connection_is_explained_and_mended_without_a_restart() {
     stage.wait_for_trouble("Bad User Name or Password (0x86)", "password_file");
     refuse(0x87, false);
     stage.wait_for_trouble("Not authorized (0x87)", "ACL");
+    stage.wait_for_trouble("Not authorized (0x87)", "correct [uplink] username and password_file");
     refuse(0x84, false);
     stage.wait_for_trouble("Unsupported Protocol Version (0x84)", "MQTT 5");
     refuse(5, true);

@@ -58,7 +58,7 @@ impl Pipeline {
             aggregator,
             ahead: VecDeque::new(),
             window: plan.aggregate.window,
-            powers: devices.iter().map(|device| (device.id.clone(), power(device))).collect(),
+            powers: devices.iter().map(|device| (device.id.clone(), device.points.roles().power)).collect(),
             facts: Arc::clone(&context.facts),
             stalled: false,
         }
@@ -175,10 +175,6 @@ impl Pipeline {
             }
         });
     }
-}
-
-fn power(device: &DeviceSpec) -> Option<PointIx> {
-    (0..).map(PointIx).zip(device.points.iter()).find(|(_, p)| p.field.as_str() == "power_flow").map(|(ix, _)| ix)
 }
 
 /// What this window says of a point: `None` nothing, `Some(None)` that it is not known.

@@ -281,3 +281,21 @@ async fn who_was_starved_for_seconds_closes_each_window_with_its_own_samples() {
     assert!(facts.late_max_ms >= 1_700.0 && facts.late_ms.is_some_and(|late| late < 250.0), "{facts:?}");
     assert_eq!(gateway.lease().await.iter().map(readings).collect::<Vec<_>>(), [5; 8]);
 }
+
+#[tokio::test]
+async fn what_a_source_has_shed_is_told_once_by_the_next_window() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut gateway = Gateway::new();
+    gateway.boot(dir.path(), NOON);
+    gateway.sync();
+    gateway.context.facts.pipeline(|facts| facts.samples_shed += 5_597);
+    gateway.run(2).await;
+    gateway.context.facts.pipeline(|facts| facts.samples_shed += 3);
+    gateway.run(1).await;
+    let shed = |lease: &Lease| {
+        let of_event = |event: &Event| if let EventKind::SamplesShed(count) = event.kind { count } else { 0 };
+        lease.entry().window.events.iter().map(of_event).sum::<u64>()
+    };
+    assert_eq!(gateway.lease().await.iter().map(shed).collect::<Vec<_>>(), [5_597, 0, 3]);
+    assert_eq!(gateway.context.facts.status().pipeline.samples_shed_told, 5_600);
+}

@@ -276,7 +276,7 @@ impl<'a> View<'a> {
         let period = if is_log { recorded.unwrap_or_default() } else { listened };
         let counters: Option<Counters> = bus.counters().filter(|_| counted.is_some());
         let speeds = Speeds { bitrate: self.arguments.bitrate, data_bitrate: None };
-        let rates = self.load.cut(Mono(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX)), speeds, None);
+        let rates = self.load.cut(Mono(0) + period, speeds, None);
         let lost = counters.zip(counted.take()).map_or(0, |(after, before)| after.lost.saturating_sub(before.lost));
         if !self.arguments.frames {
             if self.arguments.json { self.tell_json(&rates, period, lost)? } else { self.tell(&rates, period, lost)? }

@@ -11,14 +11,13 @@ mod iso15118;
 mod modbus;
 pub(in crate::config) mod sunspec;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::dbc::Dbc;
 use super::fault::Collector;
 use super::section::nearest;
 use crate::spec::{
-    Aggregation, Conversion, DeviceKind, Origin, PointSpec, PollGroup, RegisterBlock, Scaling, Unit, ValueType,
+    Aggregation, Conversion, DeviceKind, Origin, PointSpec, Points, PollGroup, RegisterBlock, Scaling, Unit, ValueType,
 };
 use can::{DbcDefaults, SignalDraft};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
@@ -43,7 +42,7 @@ pub(super) struct Profile {
     /// What its register list calls the first register on the wire.
     pub address_base: Option<u32>,
     /// Of the first connector, if there are several.
-    points: Arc<[PointSpec]>,
+    points: Points,
     /// The points that are the same at every connector.
     of_station: Vec<bool>,
     groups: Vec<Group>,
@@ -69,10 +68,10 @@ struct Group {
 
 impl Profile {
     /// What a device at this connector (from 1) offers.
-    pub(super) fn points(&self, connector: u16) -> Arc<[PointSpec]> {
+    pub(super) fn points(&self, connector: u16) -> Points {
         let shift = self.shift(connector);
         if shift == 0 {
-            return Arc::clone(&self.points);
+            return self.points.clone();
         }
         let shifted = |(point, of_station): (&PointSpec, &bool)| {
             let mut point = point.clone();
@@ -108,7 +107,7 @@ impl Profile {
     }
 
     /// The points of the device of this number on a CAN bus.
-    pub(super) fn points_of(&self, number: Option<u32>) -> Arc<[PointSpec]> {
+    pub(super) fn points_of(&self, number: Option<u32>) -> Points {
         let (Medium::Can(Some(node)), Some(number)) = (self.medium, number) else { return self.points.clone() };
         let numbered = |point: &PointSpec| {
             let mut point = point.clone();

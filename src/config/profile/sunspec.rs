@@ -9,13 +9,13 @@
 //! are not collected.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::Pace;
 use super::{Group, Medium, Profile};
 use crate::spec::{
-    Aggregation, DeviceKind, FieldName, Origin, PointSpec, Scaling, SunSpecPoint, SunSpecSource, Unit, ValueType,
+    Aggregation, DeviceKind, FieldName, Origin, PointSpec, Points, Scaling, SunSpecPoint, SunSpecSource, Unit,
+    ValueType,
 };
 
 /// The names of these profiles, with the kind of device.
@@ -88,7 +88,7 @@ const ROWS: [Row; 50] = [
 /// The profile of this name, if it is one of these.
 pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
     let (_, kind) = NAMES.into_iter().find(|(known, _)| *known == name)?;
-    let points: Arc<[PointSpec]> = ROWS.iter().filter_map(|row| point(row, kind)).collect();
+    let points: Points = ROWS.iter().filter_map(|row| point(row, kind)).collect();
     let group = |name: &str, pace| Group { name: name.to_owned(), pace, of_station: false, blocks: Vec::new() };
     Some(Profile {
         kind,

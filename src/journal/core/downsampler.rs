@@ -18,7 +18,7 @@ use crate::measure::{
     Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
 };
-use crate::spec::{Aggregation, DeviceIx, PointIx, VehicleId};
+use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, VehicleId};
 
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
@@ -136,15 +136,15 @@ impl Joint {
 
     fn window(self, schema: &Schema) -> Window {
         let Self { first, end, series, site, events } = self;
-        let begin = first.end.mono.0.saturating_sub(u64::try_from(first.length.as_nanos()).unwrap_or(u64::MAX));
+        let begin = first.end.mono - first.length;
         let interval = |((device, vehicle), series): ((DeviceIx, Option<VehicleId>), Series)| {
             let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
             let aggregation =
                 |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Aggregation::Last, |column| column.aggregation);
-            let power_ix = columns.iter().position(|column| column.field.as_str() == "power_flow");
+            let power_ix = Roles::of(columns.iter().map(|column| &column.field)).power;
             let points: Vec<PointInterval> =
                 series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, aggregation(ix))).collect();
-            let power = points.iter().find(|p| power_ix == Some(usize::from(p.point.0))).and_then(|p| match p.value {
+            let power = points.iter().find(|p| power_ix == Some(p.point)).and_then(|p| match p.value {
                 IntervalValue::Float(statistic) => Some(statistic.value),
                 _ => None,
             });
@@ -153,7 +153,7 @@ impl Joint {
         Window {
             boot: first.boot,
             end,
-            length: Duration::from_nanos(end.mono.0.saturating_sub(begin)),
+            length: end.mono.since(begin),
             intervals: series.into_iter().map(interval).collect(),
             site: site.and_then(Site::rollup),
             events,

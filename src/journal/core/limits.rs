@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::journal::settings::{Settings, WhenFull};
+use crate::journal::settings::Settings;
+use crate::measure::WhenFull;
 
 /// [`Limits::commit_bytes`] of an agent: what is written in 100 ms or so by slow flash.
 pub(in crate::journal) const COMMIT_BYTES_MAX: usize = 1024 * 1024;

@@ -10,8 +10,8 @@ use crate::journal::core::ranges::Ranges;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
-use crate::journal::settings::WhenFull;
 use crate::journal::testing::{depot_schema, depot_window, empty_window, stamp};
+use crate::measure::WhenFull;
 use crate::measure::{BootId, Entry, EventKind, GapReason};
 
 const BOOT: BootId = BootId([7; 16]);

@@ -18,8 +18,8 @@ use crate::journal::disk::cursor::Cursor;
 use crate::journal::line::Lane;
 use crate::journal::offline::archive::{Archive, Place};
 use crate::journal::offline::repair::{purge, repair};
-use crate::journal::settings::WhenFull;
-use crate::measure::{ClockTrust, Entry, EventKind, Seq};
+
+use crate::measure::{ClockTrust, Entry, EventKind, Seq, WhenFull};
 
 const RECORDS: [&str; 4] = ["life", "times", "cursor-a", "cursor-b"];
 

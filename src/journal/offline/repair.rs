@@ -19,7 +19,7 @@ use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::offline::archive::{Archive, ArchiveError, Piece, View, walk};
 use crate::journal::offline::verify::{Finding, concerns};
 use crate::journal::report::Purged;
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{BootId, Schema, Seq, Stamp, Window};
 
 /// Each window tells some hundreds of losses: bounds what a journal in shreds can make of this.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hal::Clock;
 use hal::can::{BusState, CanLog, CanSocket, Counters, FrameBus, Heard, LogPace, Received};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::load::Load;
@@ -14,6 +13,7 @@ use super::tracker::Tracker;
 use super::{Bus, Port, filters};
 use crate::health::{BusFacts, DeviceFacts, DeviceState, Heartbeat, StatusBoard};
 use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
+use crate::source::outbox::Outbox;
 use crate::spec::DeviceIx;
 
 /// How often is looked for what has gone stale.
@@ -35,13 +35,14 @@ pub async fn run<C: Clock>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut frames_in = FrameSource::of(&bus);
+    let mut outbox = Outbox::new(samples, Arc::clone(&facts));
     let mut driver = Driver::new(&bus, Arc::clone(&facts), clock.now().into());
     let mut heard = Vec::new();
     loop {
         tokio::select! {
             () = frames_in.hear(&mut heard) => {}
             () = tokio::time::sleep(TICK) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         }
         let now: Stamp = clock.now().into();
         heartbeat.beat(now.mono);
@@ -52,18 +53,19 @@ pub async fn run<C: Clock>(
             let counters = frames_in.counters();
             driver.tick(now, counters);
         }
+        outbox.flush();
         for sample in driver.outbox.drain(..) {
+            outbox.push(sample);
             // A recording that is played as fast as possible waits for the pipeline; a bus never does.
             if frames_in.can_wait() {
                 tokio::select! {
-                    sent = samples.send(sample) => if sent.is_err() { return },
-                    _ = stop.wait_for(|stop| *stop) => return,
+                    goes_on = outbox.drain() => if !goes_on { return },
+                    _ = stop.wait_for(|stop| *stop) => break,
                 }
-            } else if let Err(TrySendError::Full(_)) = samples.try_send(sample) {
-                facts.pipeline(|facts| facts.samples_shed += 1);
             }
         }
     }
+    outbox.close().await;
 }
 
 /// The bus of a port, by its kind.
@@ -132,7 +134,7 @@ struct Play {
 impl Play {
     /// The recording's time on our own clock: after its last frame it goes on with ours.
     fn at(&self, now: Mono) -> Mono {
-        later(self.due, now.since(self.played))
+        self.due + now.since(self.played)
     }
 }
 
@@ -153,7 +155,7 @@ impl<'b> Driver<'b> {
             outbox: Vec::new(),
             state: BusState::Absent,
             next_tick: now.mono,
-            next_tell: later(now.mono, TELL),
+            next_tell: now.mono + TELL,
             frames: vec![0; bus.devices.len()],
             untold: 0,
             play: None,
@@ -218,7 +220,7 @@ impl<'b> Driver<'b> {
         let age = received.utc_ns.map(|utc| now.utc.0.saturating_sub(utc)).filter(|age| (0..AGE_NS_MAX).contains(age));
         let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0);
         let mut at = now;
-        at.mono = Mono(now.mono.0.saturating_sub(age));
+        at.mono = now.mono - Duration::from_nanos(age);
         at.utc.0 = now.utc.0.saturating_sub_unsigned(age);
         at
     }
@@ -230,7 +232,7 @@ impl<'b> Driver<'b> {
         let new = Play { first_ns: utc, began: now.mono, due: now.mono, played: now.mono };
         let play = self.play.get_or_insert(new);
         let into = u64::try_from(utc.saturating_sub(play.first_ns)).unwrap_or(0);
-        play.due = play.due.max(Mono(play.began.0.saturating_add(into)));
+        play.due = play.due.max(play.began + Duration::from_nanos(into));
         play.played = now.mono;
         Some(play.due)
     }
@@ -281,14 +283,14 @@ impl<'b> Driver<'b> {
             self.sweep(at, now);
         }
         if now.mono >= self.next_tell {
-            self.next_tell = later(now.mono, TELL);
+            self.next_tell = now.mono + TELL;
             self.tell(now, counters);
         }
     }
 
     /// Says what is missing.
     fn sweep(&mut self, at: Mono, now: Stamp) {
-        self.next_tick = later(at, TICK);
+        self.next_tick = at + TICK;
         let silence = if self.state == BusState::BusOff { Missing::BusOff } else { Missing::Timeout };
         let Self { tracker, outbox, .. } = self;
         tracker.handle_tick(at, silence, |device, payload| outbox.push(Sample { device, at: now, payload }));
@@ -327,8 +329,4 @@ impl<'b> Driver<'b> {
             self.notice(kind, now);
         }
     }
-}
-
-fn later(from: Mono, by: Duration) -> Mono {
-    Mono(from.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }

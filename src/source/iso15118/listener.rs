@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -16,7 +15,7 @@ use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::net::ServerFiles;
+use crate::net::Mirror;
 use crate::tls::{Acceptor, Days, Look, Refusal, Server, TlsError, days};
 
 /// As many as there are feeds: all stations of a bus come back at once after an outage.
@@ -29,14 +28,6 @@ const KEEP_ALIVE_PROBES: u32 = 3;
 /// What a feed is read from.
 pub(super) type Stream = Box<dyn AsyncRead + Send + Unpin>;
 
-/// Where feeds come in.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FeedAddress<'a> {
-    Unix(&'a Path),
-    Tcp(&'a str, u16),
-    Tls(&'a str, u16, &'a ServerFiles),
-}
-
 /// It cannot be listened on; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Closed {
@@ -44,45 +35,6 @@ pub(super) enum Closed {
     Socket { name: String, source: io::Error },
     #[error("{name} is not listened on: {source}")]
     Files { name: String, source: TlsError },
-}
-
-impl FeedAddress<'_> {
-    pub(super) async fn open(self) -> Result<FeedListener, Closed> {
-        let server = match self {
-            Self::Tls(_, _, files) => {
-                Some(Server::open(files.clone()).map_err(|source| Closed::Files { name: self.name(), source })?)
-            }
-            Self::Unix(_) | Self::Tcp(..) => None,
-        };
-        let socket = self.bind().await.map_err(|source| Closed::Socket { name: self.name(), source })?;
-        Ok(FeedListener { socket, server })
-    }
-
-    async fn bind(self) -> io::Result<Socket> {
-        match self {
-            Self::Unix(path) => {
-                use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-                // What an agent before this one has left. Only a socket is ever removed.
-                if fs::symlink_metadata(path).is_ok_and(|left| left.file_type().is_socket()) {
-                    fs::remove_file(path)?;
-                }
-                if let Some(directory) = path.parent() {
-                    fs::create_dir_all(directory)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-                Ok(Socket::Unix(listener))
-            }
-            Self::Tcp(host, port) | Self::Tls(host, port, _) => Ok(Socket::Tcp(TcpListener::bind((host, port)).await?)),
-        }
-    }
-
-    pub(super) fn name(&self) -> String {
-        match self {
-            Self::Unix(path) => path.display().to_string(),
-            Self::Tcp(host, port) | Self::Tls(host, port, _) => format!("{host} port {port}"),
-        }
-    }
 }
 
 /// An address that is listened on.
@@ -99,6 +51,35 @@ enum Socket {
     Tcp(TcpListener),
 }
 
+/// For people.
+pub(super) fn name(address: &Mirror) -> String {
+    match address {
+        Mirror::Unix(path) => path.display().to_string(),
+        Mirror::Tcp(endpoint) | Mirror::Tls { endpoint, .. } => format!("{} port {}", endpoint.host, endpoint.port),
+    }
+}
+
+async fn bind(address: &Mirror) -> io::Result<Socket> {
+    match address {
+        Mirror::Unix(path) => {
+            use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+            // What an agent before this one has left. Only a socket is ever removed.
+            if fs::symlink_metadata(path).is_ok_and(|left| left.file_type().is_socket()) {
+                fs::remove_file(path)?;
+            }
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
+            let listener = UnixListener::bind(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            Ok(Socket::Unix(listener))
+        }
+        Mirror::Tcp(endpoint) | Mirror::Tls { endpoint, .. } => {
+            Ok(Socket::Tcp(TcpListener::bind((endpoint.host.as_str(), endpoint.port)).await?))
+        }
+    }
+}
+
 /// Who has connected.
 pub(super) enum Caller {
     Feed(Stream),
@@ -106,6 +87,17 @@ pub(super) enum Caller {
 }
 
 impl FeedListener {
+    pub(super) async fn open(address: &Mirror) -> Result<Self, Closed> {
+        let server = match address {
+            Mirror::Tls { files, .. } => {
+                Some(Server::open(files.clone()).map_err(|source| Closed::Files { name: name(address), source })?)
+            }
+            Mirror::Unix(_) | Mirror::Tcp(_) => None,
+        };
+        let socket = bind(address).await.map_err(|source| Closed::Socket { name: name(address), source })?;
+        Ok(Self { socket, server })
+    }
+
     /// Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<Caller> {
         let (tcp, peer) = match &self.socket {

@@ -56,10 +56,9 @@ pub use tap::Tap;
 pub use task::run;
 pub use tracker::{Tracker, TrackerOutput};
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::net::ServerFiles;
+use crate::net::SessionSource;
 use crate::spec::{BusId, DeviceIx, DeviceSpec};
 
 /// One bus with the devices whose sessions are heard on it.
@@ -67,39 +66,12 @@ use crate::spec::{BusId, DeviceIx, DeviceSpec};
 pub struct Port {
     /// Its name, for people.
     pub bus: BusId,
-    /// Where the sessions are heard.
-    pub feed: Feed,
-    /// At least one; exactly one on a tap and on files.
+    /// Where the sessions are seen.
+    pub source: SessionSource,
+    /// At least one; exactly one on an interface and on files.
     pub devices: Vec<Target>,
     /// The aggregation window: a recording is replayed at one exchange for each.
     pub window: Duration,
-}
-
-/// Where sessions are heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Feed {
-    /// A unix socket on which stations send records.
-    MirrorUnix(PathBuf),
-    /// A TCP port on which they do, on loopback.
-    MirrorTcp {
-        /// The address to listen on.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-    /// A TCP port on which those of them do who show a certificate.
-    MirrorTls {
-        /// The address to listen on.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// Read anew when they change.
-        files: ServerFiles,
-    },
-    /// A network interface on which they pass.
-    Tap(String),
-    /// Recordings: the vehicle's side and the station's side of each.
-    Files(Vec<(PathBuf, PathBuf)>),
 }
 
 /// One charge point.
@@ -107,7 +79,7 @@ pub enum Feed {
 pub struct Target {
     /// Its place in the plan.
     pub ix: DeviceIx,
-    /// As the charger counts its connectors; of no meaning on a tap and on files.
+    /// As the charger counts its connectors; of no meaning on an interface and on files.
     pub connector: u16,
     /// What is told of it.
     pub spec: DeviceSpec,

@@ -14,16 +14,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::Port;
 use super::adapter::SessionAdapter;
 use super::decode::Unreadable;
 use super::frames::{Frames, Piece};
-use super::listener::{Caller, FeedAddress, FeedListener, Handshakes, Stream, is_of_one_caller};
+use super::listener::{self, Caller, FeedListener, Handshakes, Stream, is_of_one_caller};
 use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
-use super::{Feed, Port};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
 use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::net::{Mirror, SessionSource};
+use crate::source::outbox::Outbox;
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
 
@@ -56,14 +58,10 @@ pub async fn run<C: Clock>(
     let mut driver = Driver::new(&port, samples, facts, heartbeat);
     let now = || -> Stamp { clock.now().into() };
     let heard = async {
-        match &port.feed {
-            Feed::MirrorUnix(path) => mirror(FeedAddress::Unix(path), &mut driver, &now).await,
-            Feed::MirrorTcp { host, port } => mirror(FeedAddress::Tcp(host, *port), &mut driver, &now).await,
-            Feed::MirrorTls { host, port, files } => {
-                mirror(FeedAddress::Tls(host, *port, files), &mut driver, &now).await
-            }
-            Feed::Tap(interface) => tap(interface, &mut driver, &now).await,
-            Feed::Files(pairs) => replay(pairs, port.window, &mut driver, &now).await,
+        match &port.source {
+            SessionSource::Mirror(address) => mirror(address, &mut driver, &now).await,
+            SessionSource::Interface(interface) => tap(interface, &mut driver, &now).await,
+            SessionSource::Files(pairs) => replay(pairs, port.window, &mut driver, &now).await,
         }
     };
     tokio::select! {
@@ -72,13 +70,14 @@ pub async fn run<C: Clock>(
     }
     let at = now();
     driver.all(|adapter| adapter.hear(at, |tracker| tracker.handle_stop(at.mono)));
+    driver.outbox.close().await;
 }
 
 /// The adapters of a bus, and where they tell.
 struct Driver {
     bus: BusId,
     adapters: Vec<SessionAdapter>,
-    samples: mpsc::Sender<Sample>,
+    outbox: Outbox,
     facts: Arc<StatusBoard>,
     heartbeat: Heartbeat,
     /// What was told of each adapter last.
@@ -109,7 +108,7 @@ impl Driver {
         Self {
             bus: port.bus.clone(),
             adapters,
-            samples,
+            outbox: Outbox::new(samples, Arc::clone(&facts)),
             facts,
             heartbeat,
             told,
@@ -137,12 +136,8 @@ impl Driver {
     /// Never waits: a wire must not feel what is behind it.
     fn tell(&mut self, index: usize) {
         let adapter = &mut self.adapters[index];
-        let mut shed = 0;
         for sample in adapter.drain() {
-            shed += u64::from(self.samples.try_send(sample).is_err());
-        }
-        if shed > 0 {
-            self.facts.pipeline(|facts| facts.samples_shed += shed);
+            self.outbox.push(sample);
         }
         let told = &mut self.told[index];
         if adapter.news(told) {
@@ -166,6 +161,7 @@ impl Driver {
 
     fn tick(&mut self, at: Stamp) {
         self.heartbeat.beat(at.mono);
+        self.outbox.flush();
         self.tell_refusals(at);
         self.all(|adapter| adapter.hear(at, |tracker| tracker.poll(at.mono)));
     }
@@ -265,13 +261,13 @@ struct OpenFeed {
     adapters: Vec<usize>,
 }
 
-async fn mirror(address: FeedAddress<'_>, driver: &mut Driver, now: &impl Fn() -> Stamp) {
+async fn mirror(address: &Mirror, driver: &mut Driver, now: &impl Fn() -> Stamp) {
     loop {
-        match address.open().await {
+        match FeedListener::open(address).await {
             Ok(mut listener) => {
                 driver.bus_trouble(None);
                 let error = serve(&mut listener, driver, now).await;
-                driver.bus_trouble(Some(format!("{}: {error}", address.name())));
+                driver.bus_trouble(Some(format!("{}: {error}", listener::name(address))));
             }
             Err(closed) => driver.bus_trouble(Some(closed.to_string())),
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::measure::{Mono, Raw, SessionEvent};
+use crate::measure::{Mono, Payload, Raw, SessionEvent};
+use crate::spec::{PointIx, SessionValue};
 use truth::Expected;
 
 #[path = "../../../tests/sessions/truth.rs"]
@@ -534,5 +535,95 @@ fn mutated_streams_neither_panic_nor_grow() {
         frames.finish(|_| {});
         tracker.handle_close(Mono(0));
         tracker.drain().count();
+    }
+}
+
+/// A record of a mirror feed for connector 1.
+fn record(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    let (time, length) = (1_764_000_000_000_000_u64, u32::try_from(bytes.len()).expect("short"));
+    [&[1, kind, 0, 1][..], &time.to_be_bytes(), &length.to_be_bytes(), bytes].concat()
+}
+
+/// A V2GTP frame.
+fn v2gtp((payload_type, payload): &(u16, Vec<u8>)) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short");
+    [&[0x01, 0xfe][..], &payload_type.to_be_bytes(), &length.to_be_bytes(), payload].concat()
+}
+
+/// A session of 10,000 messages in its loop, as a mirror sends it.
+fn long_session() -> Vec<u8> {
+    let all = frames("iso2-dc-eim");
+    let middle = all.len() / 4 * 2;
+    let turns = all[..middle].iter().chain(all[middle..middle + 2].iter().cycle().take(10_000)).chain(&all[middle..]);
+    let mut feed = record(0, b"");
+    for (turn, frame) in turns.enumerate() {
+        feed.extend(record(if turn % 2 == 0 { 1 } else { 2 }, &v2gtp(frame)));
+    }
+    feed.extend(record(3, b""));
+    feed
+}
+
+#[tokio::test]
+async fn a_burst_sheds_values_and_neither_the_end_nor_the_final_state() {
+    use tokio::io::AsyncWriteExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("feed.sock");
+    let spec = DeviceSpec {
+        id: "evse-1".try_into().expect("a name"),
+        kind: crate::spec::DeviceKind::Evse,
+        profile: "iso15118".to_owned(),
+        points: [SessionValue::State, SessionValue::Soc, SessionValue::PowerFlow].map(point).into_iter().collect(),
+        groups: vec![],
+    };
+    let port = Port {
+        bus: "mirror".try_into().expect("a name"),
+        source: SessionSource::Mirror(crate::net::Mirror::Unix(path.clone())),
+        devices: vec![Target { ix: DeviceIx(0), connector: 1, spec }],
+        window: Duration::from_millis(250),
+    };
+    let facts = std::sync::Arc::new(crate::health::StatusBoard::default());
+    let heartbeat = crate::health::Heartbeats::default().watch("source", Duration::from_secs(9), Mono(0));
+    // Nobody takes a sample before the burst is over.
+    let (samples, mut queue) = tokio::sync::mpsc::channel(64);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let clock = std::sync::Arc::new(hal::LinuxClock::new());
+    let source = tokio::spawn(run(port, clock, samples, std::sync::Arc::clone(&facts), heartbeat, stopped));
+    let mut stream = loop {
+        match tokio::net::UnixStream::connect(&path).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    stream.write_all(&long_session()).await.expect("it is read however full the queue is");
+    while facts.status().devices.values().all(|device| device.answers < 10_000) {
+        tokio::task::yield_now().await;
+    }
+    let (mut told, mut state) = (Vec::new(), None);
+    while !told.contains(&"session_ended") {
+        match queue.recv().await.expect("the source runs").payload {
+            Payload::Noticed(event) => told.push(event.name()),
+            Payload::Values(values) => {
+                let newest = values.into_iter().find(|(point, _)| *point == PointIx(0));
+                state = newest.map(|(_, state)| state).or(state);
+            }
+            _ => {}
+        }
+    }
+    assert!(told.contains(&"feed_connected") && told.contains(&"session_started"), "{told:?}");
+    assert_eq!(state, Some(Ok(Raw::Text("terminated".into()))));
+    assert!(facts.status().pipeline.samples_shed > 1_000);
+    source.abort();
+}
+
+fn point(value: SessionValue) -> crate::spec::PointSpec {
+    crate::spec::PointSpec {
+        field: value.name().try_into().expect("a field"),
+        unit: value.unit(),
+        value_type: value.value_type(),
+        aggregation: value.fold(),
+        valid: None,
+        frozen_after: None,
+        scaling: crate::spec::Scaling::default(),
+        origin: crate::spec::Origin::Session(crate::spec::SessionPoint { value }),
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
 
+mod telling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,7 @@ use super::energy::Energy;
 use super::measured::{LOWER_OF_BOTH, Measured, phase_of};
 use super::message::{Act, Datum, Heard, Stop};
 use super::trouble::{News, Trouble};
-use crate::health::SessionFacts;
-use crate::measure::{self, Missing, Mono, Raw, SessionEvent};
+use crate::measure::{Missing, Mono, Raw, SessionEvent};
 use crate::spec::{SessionValue as V, VehicleId};
 
 /// V2G_SECC_Sequence_Timeout (ISO 15118-2, table 109; -20, table 215): whoever is silent for so long has gone.
@@ -232,32 +233,6 @@ impl Tracker {
     /// Frames that could not be read since the start, by reason.
     pub fn unreadable(&self) -> impl Iterator<Item = (Unreadable, u64)> + '_ {
         self.trouble.counts()
-    }
-
-    /// What `status` shows.
-    pub fn facts(&self, facts: &mut SessionFacts) {
-        let protocol = match self.agreed {
-            Agreed::On(protocol) => Some(protocol.as_str().to_owned()),
-            Agreed::Unheard | Agreed::Foreign => None,
-        };
-        facts.state = if self.state.is_empty() { "unknown".to_owned() } else { self.state.to_owned() };
-        facts.protocol = protocol;
-        facts.namespace = self.namespace.as_deref().map(str::to_owned);
-        facts.vehicle = self.vehicle.clone();
-        facts.sessions = self.sessions;
-        facts.messages = self.messages;
-        facts.readable = !self.trouble.is_now();
-        facts.last_end.clone_from(&self.last_end);
-        let session = self.session.as_ref();
-        facts.evse_id = session.map(|s| s.evse_id.to_string()).filter(|id| !id.is_empty());
-        let number = |value: V| session.and(self.known[value.index()]).map(|known| known.number);
-        facts.soc = number(V::Soc);
-        facts.voltage = number(V::Voltage);
-        facts.current = number(V::Current);
-        let energy = session.map(|s| &s.energy).filter(|energy| energy.is_known());
-        facts.energy_import_kwh = energy.map(Energy::import_kwh);
-        facts.energy_export_kwh = energy.map(Energy::export_kwh);
-        facts.energy_source = energy.map(|energy| energy.source().to_owned());
     }
 
     fn handshake(&mut self, heard: &mut Heard, now: Mono) {
@@ -596,46 +571,6 @@ impl Tracker {
         self.state = state;
         self.tell_word(V::State, state, now);
         self.flush();
-    }
-
-    fn flush(&mut self) {
-        if !self.values.is_empty() {
-            self.told.push(TrackerOutput::Values(std::mem::take(&mut self.values)));
-        }
-    }
-
-    fn tell_number(&mut self, value: V, number: f64, now: Mono) {
-        self.tell(value, number.to_bits(), number, now, || Raw::Float(number));
-    }
-
-    fn tell_word(&mut self, value: V, word: &'static str, now: Mono) -> bool {
-        self.tell(value, measure::fingerprint(word.bytes()), 0.0, now, || Raw::Text(word.into()))
-    }
-
-    fn tell_raw(&mut self, value: V, raw: Raw, now: Mono) {
-        let fingerprint = match &raw {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fingerprint, not a number")]
-            Raw::Integer(integer) => *integer as u64,
-            Raw::Float(float) => float.to_bits(),
-            Raw::Text(text) => measure::fingerprint(text.bytes()),
-        };
-        self.tell(value, fingerprint, 0.0, now, || raw);
-    }
-
-    /// Puts a value among those to be told, unless it is told on change and has not; answers whether it has changed.
-    fn tell(&mut self, value: V, fingerprint: u64, number: f64, now: Mono, raw: impl FnOnce() -> Raw) -> bool {
-        let known = &mut self.known[value.index()];
-        let changed = known.is_none_or(|known| known.fingerprint != fingerprint);
-        let is_due = known.is_none_or(|known| now.since(known.at) >= REPEAT);
-        if changed || is_due || !value.is_told_on_change() {
-            *known = Some(Known { fingerprint, number, at: now });
-            // Twice in one message: the last word counts.
-            match self.values.iter_mut().find(|(told, _)| *told == value) {
-                Some(told) => told.1 = Ok(raw()),
-                None => self.values.push((value, Ok(raw()))),
-            }
-        }
-        changed
     }
 }
 

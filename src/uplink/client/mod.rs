@@ -97,12 +97,11 @@ impl Loss {
         Self { what: what.into(), remedy: remedy.into(), code: None, server: None }
     }
 
-    /// The broker's answer to our CONNECT, or its DISCONNECT.
-    fn told(what: &str, code: u8, why: Option<&str>, server: Option<String>) -> Self {
-        let reason = Reason::of(code);
+    /// What the broker has told: in a CONNACK or in a DISCONNECT.
+    fn told(what: &str, reason: Reason, why: Option<&str>, server: Option<String>) -> Self {
         let named = server.as_deref().map_or_else(String::new, |server| format!(", it names {}", words(server)));
         let what = format!("{what}: {reason}{}{named}", quoted(why));
-        Self { what, remedy: reason.remedy.to_owned(), code: Some(code), server }
+        Self { what, remedy: reason.remedy.to_owned(), code: Some(reason.code), server }
     }
 }
 

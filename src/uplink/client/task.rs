@@ -216,8 +216,7 @@ fn introduce(call: &Call, out: &mut BytesMut) -> Result<(), Loss> {
 /// What the broker grants; or why we cannot work with it.
 fn accepted(answer: Answer, keep_alive: &KeepAlive) -> Result<Accepted, Loss> {
     if answer.code != 0 {
-        let what = "the broker refuses the connection";
-        return Err(Loss::told(what, answer.code, answer.why.as_deref(), answer.server));
+        return Err(refused(answer));
     }
     if answer.qos_max == Some(0) {
         let reason = Reason::of(0x9b);
@@ -245,8 +244,7 @@ async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -
             match packet::next(&mut buffer, INCOMING_BYTES_MAX) {
                 Ok(Some(Incoming::Disconnect { code, why, server })) => return Some(disconnected(code, why, server)),
                 Ok(Some(Incoming::ConnAck(answer))) if answer.code != 0 => {
-                    let what = "the broker refuses the connection";
-                    return Some(Loss::told(what, answer.code, answer.why.as_deref(), answer.server));
+                    return Some(refused(answer));
                 }
                 Ok(Some(_)) => continue,
                 Err(_) => return None,
@@ -262,8 +260,13 @@ async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -
     heard.await.ok().flatten().unwrap_or_else(|| io_loss(error))
 }
 
+fn refused(answer: Answer) -> Loss {
+    let reason = Reason::of_connack(answer.code);
+    Loss::told("the broker refuses the connection", reason, answer.why.as_deref(), answer.server)
+}
+
 fn disconnected(code: u8, why: Option<String>, server: Option<String>) -> Loss {
-    Loss::told("the broker ended the session", code, why.as_deref(), server)
+    Loss::told("the broker ended the session", Reason::of(code), why.as_deref(), server)
 }
 
 fn cut(what: &str) -> Loss {

@@ -20,8 +20,6 @@ use crate::health::JournalFacts;
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
-#[cfg(test)]
-use crate::journal::core::job::JobState;
 use crate::journal::core::lanes::Lanes;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
@@ -35,7 +33,7 @@ use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::store::{Durably, Record, Store, StoreError};
 use crate::journal::line::{Lane, Settlement};
 use crate::journal::report::Progress;
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp, Window};
 
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
@@ -414,17 +412,23 @@ impl<S: Store> JournalCore<S> {
         &self.losses
     }
 
+    pub(super) fn set_free_min(&mut self, bytes: u64) {
+        self.limits.free_min = bytes;
+    }
+
     pub(in crate::journal) fn set_commit_bytes(&mut self, bytes: usize) {
         self.limits.commit_bytes = bytes;
     }
 
-    /// Downsamples one run of entries; answers whether there was one.
-    pub(in crate::journal) fn downsample_once(&mut self, budget: u64, now: Duration) -> bool {
-        let states = (0..100).map(|_| self.downsample(budget, now));
-        states.into_iter().find(|state| *state != JobState::Working) == Some(JobState::Done)
-    }
-
-    pub(super) fn set_free_min(&mut self, bytes: u64) {
-        self.limits.free_min = bytes;
+    /// Downsamples one run of entries to its end; whether there was one.
+    pub(in crate::journal) fn downsample_one_run(&mut self, now: Duration) -> bool {
+        use crate::journal::core::job::JobState;
+        loop {
+            match self.downsample(1, now) {
+                JobState::Working => {}
+                JobState::Done => return true,
+                JobState::Nothing => return false,
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::journal::core::reader::Fetched;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::journal::resolution::Resolution;
-use crate::journal::settings::WhenFull;
+use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
 /// A bound is reached.

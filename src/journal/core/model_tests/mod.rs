@@ -18,8 +18,8 @@ use crate::journal::disk::entry::Encoded;
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::disk::store::Store;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
-use crate::journal::settings::WhenFull;
 use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window};
+use crate::measure::WhenFull;
 use crate::measure::{
     BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
 };

@@ -37,7 +37,7 @@ use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc}
 /// after all can no longer help.
 const HORIZON: Duration = Duration::from_secs(300);
 /// Windows of a boot end at least so far apart: a label is a whole millisecond, also at twice the pace.
-const APART_NS: u64 = 2_000_000;
+const APART: Duration = Duration::from_millis(2);
 /// Turns are microseconds within a millisecond; 0 is for what needs none.
 const TURNS: u16 = 999;
 /// Times that are set by hand in one unsynced boot; beyond, its estimates keep the last.
@@ -89,7 +89,7 @@ struct Pass {
     last: i64,
 }
 
-const EVER: Mono = Mono(u64::MAX);
+const EVER: Mono = Mono::MAX;
 
 impl Times {
     /// Continues what a start has found: the record, if it is whole, the newest captured label in the newest segment with
@@ -174,11 +174,11 @@ impl Times {
     pub(super) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
         if let Some((newest_boot, newest)) = self.newest
             && newest_boot == boot
-            && end.mono.0 < newest.0.saturating_add(APART_NS)
+            && end.mono < newest + APART
         {
-            let later = newest.0.saturating_add(APART_NS);
-            end.utc = Utc(end.utc.0.saturating_add(signed(later - end.mono.0)));
-            end.mono = Mono(later);
+            let later = newest + APART;
+            end.utc = Utc(end.utc.0.saturating_add(signed(later.0 - end.mono.0)));
+            end.mono = later;
         }
         self.newest = Some((boot, end.mono));
         self.moved = true;
@@ -347,7 +347,7 @@ impl Times {
 
     /// Carries the estimate of a stretch of this boot on to a little behind `mono`.
     fn estimate(&mut self, at: usize, mono: Mono) {
-        let to = Mono(mono.0.saturating_add(u64::try_from(HORIZON.as_nanos()).unwrap_or(u64::MAX)));
+        let to = mono + HORIZON;
         let Stretch { first, wall, ref pieces, .. } = self.kept.stretches[at];
         let run = match pieces.last() {
             Some(piece) if piece.to >= mono => return,
@@ -357,7 +357,7 @@ impl Times {
                     && self.kept.stretches[at].shows_plausible_time()
                     && pieces.len() < PIECES_MAX =>
             {
-                let first = Mono(piece.to.0.saturating_add(1));
+                let first = piece.to + Duration::from_nanos(1);
                 Some(Run { first, last: first, wall, after: Some(piece.course.at(piece.to)), before: None })
             }
             Some(_) => None,
