@@ -155,6 +155,30 @@ impl Place {
         fs::write(&path, bytes).expect("written");
     }
 
+    /// The header of this segment gets a flag that no program of today knows.
+    fn mark_as_newer(&self, segment: &str) {
+        let path = self.journal().join(segment).join("ready");
+        let mut bytes = fs::read(&path).expect("a marker");
+        let mut at = 0;
+        while at < bytes.len() {
+            let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("four bytes"));
+            let frame = &mut bytes[at..at + 56 + usize::try_from(length).expect("short")];
+            frame[53] |= 4;
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..]);
+            frame[8..12].copy_from_slice(&crc.to_le_bytes());
+            at += frame.len();
+        }
+        fs::write(path, bytes).expect("written");
+    }
+
+    /// What `status` says.
+    fn status(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_v2g-edge"));
+        let socket = self.dir.path().join("api.sock");
+        let output = command.arg("status").arg("--socket").arg(socket).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     fn segments(&self) -> Vec<String> {
         let names = fs::read_dir(self.journal()).expect("a journal");
         let names = names.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
@@ -305,6 +329,66 @@ fn damage_is_named_with_file_and_range_and_repaired_with_a_gap() {
     let mut kept = before.lines().filter(|line| line.starts_with("gateway,") && !lost(line));
     assert!(kept.all(|line| there.contains(line)));
     assert_eq!(place.ask(&["repair"]).out.lines().last(), Some("nothing is damaged; nothing was changed"));
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_named_by_every_command_and_left_alone() {
+    let place = Place::new();
+    place.fill(3_000, now_ns() - 40 * DAY_NS);
+    place.fill(10, now_ns() - 10_000_000_000);
+    let segment = place.segments()[1].clone();
+    place.mark_as_newer(&segment);
+    let (path, before) = (place.journal().join(&segment), place.files());
+    let there = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+        files
+            .iter()
+            .filter(|(file, _)| file.starts_with(&path))
+            .map(|(f, b)| (f.clone(), b.clone()))
+            .collect::<Vec<_>>()
+    };
+
+    let list = place.ask(&["list", "--json"]).json();
+    let newer: Vec<_> = list["segments"].as_array().expect("a list").iter().map(|s| s["newer"].as_u64()).collect();
+    assert_eq!((newer[0], newer[1], newer.len()), (None, Some(2), place.segments().len()));
+    assert!(place.ask(&["list"]).out.contains("newer: version 2, left alone"));
+
+    let verify = place.ask(&["verify", "--json"]);
+    let told = verify.json();
+    let left = &told["left_alone"][0];
+    assert_eq!(
+        (verify.code, told["ok"].as_bool(), told["findings"].as_array().map(Vec::len)),
+        (0, Some(true), Some(0))
+    );
+    assert!(left["file"].as_str().is_some_and(|file| file.ends_with(&segment)), "{left}");
+    let (from, to) = (left["range"][0].as_u64().expect("a number"), left["range"][1].as_u64().expect("a number"));
+    assert_eq!(told["newer"].as_u64(), Some(to - from + 1));
+    assert!(place.ask(&["verify"]).out.contains("newer: written in version 2"));
+
+    let export = place.ask(&["export", "--format", "json"]);
+    let line = format!("{{\"newer\":{from},\"to\":{to},\"version\":2}}");
+    assert!(export.code == 0 && export.out.lines().any(|told| told == line), "{} {line}", export.err);
+    let repair = place.ask(&["repair"]);
+    assert!(repair.code == 0 && repair.out.contains("newer: written in version 2"), "{}", repair.out);
+    assert!(repair.out.ends_with("nothing is damaged; nothing was changed\n"), "{}", repair.out);
+    assert_eq!(place.files(), before, "nothing of all that changes a byte");
+
+    let forgot = place.ask(&["forget", "--older-than", "30d", "--json"]).json();
+    assert_eq!(
+        (forgot["newer"].as_u64(), forgot["entries"].as_u64()),
+        (Some(1), Some(3_000 - (to - from + 1))),
+        "{forgot}"
+    );
+    assert_eq!(there(&place.files()), there(&before));
+    let mut agent = place.start();
+    place.ask_until(&["stats"], |said| said.out.contains("as the running agent says"));
+    let told = wait_for(Duration::from_secs(20), "status", || {
+        let status = place.status();
+        if status.contains("a newer program has written 1 segments") { Ok(()) } else { Err(status) }
+    });
+    told.unwrap_or_else(|error| panic!("{error}"));
+    agent.0.kill().expect("killed");
+    agent.0.wait().expect("it ends");
+    assert_eq!(there(&place.files()), there(&before));
 }
 
 #[test]

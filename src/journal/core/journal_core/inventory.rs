@@ -11,6 +11,8 @@ impl<S: Store> JournalCore<S> {
     pub(in crate::journal) fn inventory(&mut self) -> Inventory {
         let count = self.medium.segments().len();
         let segments: Vec<SegmentFacts> = (0..count).filter_map(|place| self.facts_of(place)).collect();
+        // Each was asked what wrote it.
+        self.note_newer();
         let oldest = segments.first().filter(|s| s.last >= s.first).map(|s| s.first.0);
         let oldest = oldest.and_then(|number| match self.fetch(number) {
             Fetched::Entry(entry) if entry.window.end.trust != ClockTrust::Unsynced => Some(entry.window.end.utc),

@@ -20,8 +20,6 @@ use crate::health::JournalFacts;
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
-#[cfg(test)]
-use crate::journal::core::job::JobState;
 use crate::journal::core::lanes::Lanes;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
@@ -419,10 +417,16 @@ impl<S: Store> JournalCore<S> {
         self.limits.commit_bytes = bytes;
     }
 
-    /// Downsamples one run of entries; answers whether there was one.
-    pub(in crate::journal) fn downsample_once(&mut self, budget: u64, now: Duration) -> bool {
-        let states = (0..100).map(|_| self.downsample(budget, now));
-        states.into_iter().find(|state| *state != JobState::Working) == Some(JobState::Done)
+    /// Downsamples one run of entries to its end; whether there was one.
+    pub(in crate::journal) fn downsample_one_run(&mut self, now: Duration) -> bool {
+        use crate::journal::core::job::JobState;
+        loop {
+            match self.downsample(1, now) {
+                JobState::Working => {}
+                JobState::Done => return true,
+                JobState::Nothing => return false,
+            }
+        }
     }
 
     pub(super) fn set_free_min(&mut self, bytes: u64) {
