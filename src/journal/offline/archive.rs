@@ -23,10 +23,10 @@ use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::files;
 use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
+use crate::journal::disk::record::Record;
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::sled_store::{QUARANTINE, segment_bytes};
-use crate::journal::disk::store::Record;
 use crate::journal::report::{Inventory, SegmentFacts};
 use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
 
