@@ -17,6 +17,8 @@ use hil_tests::wait::{let_pass, unix_ns};
 const LONG_SILENCE: Duration = Duration::from_secs(8);
 /// Longer than the keep-alive of 5 s with all that belongs to it.
 const LONG_OUTAGE: Duration = Duration::from_secs(15);
+/// Longer than the agent lets its uplink be silent (60 s).
+const LONG_HANG: Duration = Duration::from_secs(75);
 
 /// `HIL_LONG=1`: hours instead of minutes.
 fn long() -> bool {
@@ -238,6 +240,26 @@ fn disk_troubles() -> Result<(), RigError> {
         println!("{}: survived", fault.name());
     }
     judged(&mut rig)?;
+    Ok(())
+}
+
+/// A single flush takes longer than any part of the agent may be silent, and the journal's thread waits for it: nobody is
+/// taken for dead, and what can be sent from memory or again afterwards is.
+#[test]
+fn disk_hangs() -> Result<(), RigError> {
+    let mut rig = Rig::start(Options { watchdog: Some("6s"), ..Options::default() })?;
+    rig.wait_until_live()?;
+    let hang = Fault::SlowDisk(LONG_HANG);
+    rig.inject(hang)?;
+    let_pass(LONG_HANG + LONG_SILENCE);
+    assert_eq!(rig.watchdog_fired(), 0, "an agent whose disk hangs is left alone");
+    rig.heal(hang)?;
+    // What was asked of the disk before takes its time all the same.
+    let_pass(LONG_HANG);
+    rig.wait_until_live()?;
+    assert_eq!(rig.watchdog_fired(), 0, "and so it is when the disk is back");
+    let judgement = judged(&mut rig)?;
+    assert_eq!(judgement.tally(GATEWAY).epochs, 1, "nobody has started it anew: {judgement}");
     Ok(())
 }
 

@@ -379,7 +379,7 @@ mod tests {
         for question in &mut questions {
             assert!(is_pending(question).await, "it waits for its answer");
         }
-        for _ in 0..COMMANDS_MAX {
+        for _ in 0..QUESTIONS_MAX {
             assert!(!is_pending(&mut Box::pin(handle.inventory())).await, "one too many is told so at once");
             assert!(!is_pending(&mut Box::pin(handle.purge(Duration::ZERO))).await);
         }

@@ -9,7 +9,7 @@ use crate::spec::{GatewayId, SiteId};
 /// 2020-01-01 UTC, in seconds since 1970.
 const ORIGIN_S: i64 = 1_577_836_800;
 /// 2026-01-01 UTC, in seconds since 1970: this agent did not exist before, so a clock that says so is wrong.
-pub(in crate::journal) const PLAUSIBLE_S: i64 = 1_767_225_600;
+pub(super) const PLAUSIBLE_S: i64 = 1_767_225_600;
 /// Lives without a clock and without a past begin here: above what seconds will reach, below 2^53 so that JSON keeps it.
 const BLIND: u64 = 1 << 52;
 
@@ -53,7 +53,7 @@ impl TryFrom<v1::Life<'_>> for JournalMeta {
 /// The epoch of a life that begins at `now`: above every epoch that is still known here (`newest`), and, because the
 /// medium may have been reset or restored from a backup, not below the seconds since 2020. Without a past and without a
 /// clock it is [`blind`].
-pub(in crate::journal) fn begin(newest: Option<Epoch>, now: Stamp, boot: BootId) -> Epoch {
+pub(super) fn begin(newest: Option<Epoch>, now: Stamp, boot: BootId) -> Epoch {
     let clock_s = now.utc.0.div_euclid(1_000_000_000);
     let since_origin = u64::try_from(clock_s - ORIGIN_S).ok().filter(|_| clock_s >= PLAUSIBLE_S);
     match (newest, since_origin) {
@@ -65,7 +65,7 @@ pub(in crate::journal) fn begin(newest: Option<Epoch>, now: Stamp, boot: BootId)
 
 /// An epoch without a past: drawn from the boot id, which the kernel makes at random, and from the time within the boot,
 /// so that two lives in one boot differ.
-pub(in crate::journal) fn blind(now: Stamp, boot: BootId) -> Epoch {
+pub(super) fn blind(now: Stamp, boot: BootId) -> Epoch {
     let mut random = [0; 8];
     random.copy_from_slice(&boot.0[..8]);
     Epoch(BLIND | ((u64::from_le_bytes(random) ^ now.mono.0) & (BLIND - 1)))

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::journal::disk::cursor::Cursor;
-use crate::journal::disk::store::{Durably, Record};
+use crate::journal::disk::record::Record;
+use crate::journal::disk::store::Durably;
 
 /// What is settled is written at least this often: what a kill may repeat.
 const CURSOR_SAVE: Duration = Duration::from_secs(1);

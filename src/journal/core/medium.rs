@@ -12,8 +12,9 @@ use crate::journal::core::ranges::Ranges;
 use crate::journal::core::reader::{Fetched, Looked, Reader};
 use crate::journal::core::segments::{Segment, Segments};
 use crate::journal::disk::chunk::Chunk;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::{Header, Seal};
-use crate::journal::disk::store::{Durably, Record, Room, Store, StoreError};
+use crate::journal::disk::store::{Durably, Room, Store, StoreError};
 use crate::journal::resolution::Resolution;
 use crate::measure::{Epoch, Seq};
 

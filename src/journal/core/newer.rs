@@ -3,7 +3,7 @@
 use crate::journal::core::epoch::JournalMeta;
 use crate::journal::core::times::TimesBeside;
 use crate::journal::disk::newer::NewerRecord;
-use crate::journal::disk::store::Record;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::v1::record as v1;
 
 /// What the records of newer programs say.

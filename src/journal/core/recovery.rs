@@ -11,8 +11,9 @@ use crate::journal::core::times::Times;
 use crate::journal::disk::chunk::{self, Chunk, Kind};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::entry;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::Seal;
-use crate::journal::disk::store::{Durably, Found, Record, Store, StoreError};
+use crate::journal::disk::store::{Durably, Found, Store, StoreError};
 use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 

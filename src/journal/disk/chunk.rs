@@ -41,6 +41,7 @@ pub(in crate::journal) const BODY_BYTES_MAX: usize = 56 * 1024;
 pub(in crate::journal) const PARTS_MAX: usize = 9;
 /// The longest encoded entry, with its length before it: 504 KiB, some 100,000 points.
 pub(in crate::journal) const ENTRY_BYTES_MAX: usize = BODY_BYTES_MAX * PARTS_MAX - 4;
+const _: () = assert!(BODY_BYTES_MAX * PARTS_MAX == compress::RAW_BYTES_MAX, "a body that fits can be compressed");
 
 /// An entry tells of a loss.
 const FLAG_TELLS_LOSS: u8 = 1;
@@ -192,7 +193,7 @@ impl Chunk {
         }
         let mut whole = whole.ok_or(Damage::Torn)?;
         if !whole.newer && flags & FLAG_COMPRESSED != 0 {
-            whole.body = compress::decompress(&whole.body)?;
+            whole.body = compress::decompress(&whole.body).map_err(|_| Damage::Content)?;
         }
         Ok(whole)
     }

@@ -8,10 +8,8 @@
 
 use std::cell::RefCell;
 
-use crate::journal::disk::chunk::{BODY_BYTES_MAX, Damage, PARTS_MAX};
-
-/// What fits into a chunk uncompressed, and so what a lying header can make us allocate: 504 KiB.
-const RAW_BYTES_MAX: usize = BODY_BYTES_MAX * PARTS_MAX;
+/// What fits into a chunk uncompressed, and so what a lying header can make us allocate.
+pub(super) const RAW_BYTES_MAX: usize = 504 * 1024;
 /// The fastest of the plain ones: in a burst it is half of the journal's work already. Of 24 KB of a typical depot it
 /// leaves 1.86 bytes a point, level 9 1.69.
 const LEVEL: i32 = 1;
@@ -27,6 +25,10 @@ thread_local! {
     /// The tables of the one thread that writes, some 200 KiB: making them anew costs as much as a small chunk.
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
 }
+
+/// It is not what was compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotCompressed;
 
 /// The compressed form, if it is shorter.
 pub(in crate::journal) fn compress(body: &[u8]) -> Option<Vec<u8>> {
@@ -50,17 +52,17 @@ pub(in crate::journal) fn compress(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The body as it was.
-pub(in crate::journal) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, Damage> {
-    let (length, frame) = compressed.split_first_chunk::<LENGTH_BYTES>().ok_or(Damage::Content)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Content)?;
+pub(super) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, NotCompressed> {
+    let (length, frame) = compressed.split_first_chunk::<LENGTH_BYTES>().ok_or(NotCompressed)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| NotCompressed)?;
     if length > RAW_BYTES_MAX {
-        return Err(Damage::Content);
+        return Err(NotCompressed);
     }
     let mut body = vec![0; length];
     // Never writes more than there is room for.
     match zstd::bulk::decompress_to_buffer(frame, &mut body) {
         Ok(written) if written == length => Ok(body),
-        _ => Err(Damage::Content),
+        _ => Err(NotCompressed),
     }
 }
 
@@ -76,7 +78,7 @@ mod tests {
         for lie in [0, 999, 1001, 504 * 1024, 504 * 1024 + 1, u32::MAX] {
             let mut lying = compressed.clone();
             lying[..4].copy_from_slice(&lie.to_le_bytes());
-            assert_eq!(decompress(&lying), Err(Damage::Content), "{lie}");
+            assert_eq!(decompress(&lying), Err(NotCompressed), "{lie}");
         }
         assert_eq!(decompress(&compressed).as_deref(), Ok(&[7; 1000][..]));
     }

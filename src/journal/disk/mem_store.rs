@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::journal::disk::chunk::{self, Chunk};
+use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::{Header, Seal};
-use crate::journal::disk::store::{Durably, Found, Record, Room, Store, StoreError};
+use crate::journal::disk::store::{Durably, Found, Room, Store, StoreError};
 use crate::measure::Seq;
 
 /// Whole chunks that were put, and whether they are durable.

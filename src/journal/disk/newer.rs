@@ -21,9 +21,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::journal::disk::record::Record;
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::Header;
-use crate::journal::disk::store::Record;
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::v1::record as v1;
 use crate::journal::disk::{chunk, files};

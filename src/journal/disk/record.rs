@@ -20,6 +20,19 @@ use crate::journal::disk::unreadable::Unreadable;
 const HEAD_BYTES: usize = 12;
 const VERSION: u16 = 1;
 
+/// The records beside the segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::journal) enum Record {
+    /// See `epoch`.
+    Life,
+    /// See `cursor`.
+    CursorA,
+    /// See `cursor`.
+    CursorB,
+    /// See `times`.
+    Times,
+}
+
 /// Writes a record of version 1; `None`: it is too long.
 pub(in crate::journal) fn frame(magic: [u8; 4], body: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(body.len()).ok().filter(|length| *length < 1 << 24)?;

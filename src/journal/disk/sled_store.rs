@@ -14,10 +14,11 @@ use std::time::Duration;
 use crate::journal::disk::chunk::{self, Chunk, Damage};
 use crate::journal::disk::files;
 use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
+use crate::journal::disk::record::Record;
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::sled_segment::{Laying, Writing};
-use crate::journal::disk::store::{Durably, Found, Record, Room, Store, StoreError};
+use crate::journal::disk::store::{Durably, Found, Room, Store, StoreError};
 use crate::measure::{Epoch, Seq};
 
 /// Damaged segments that are kept for a person to look at: the newest.

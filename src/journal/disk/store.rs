@@ -18,6 +18,7 @@
 
 use crate::journal::disk::chunk::Chunk;
 use crate::journal::disk::newer::NewerRecord;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::measure::{Epoch, Seq};
 
@@ -104,19 +105,6 @@ pub(in crate::journal) struct Room {
     pub(in crate::journal) free: u64,
     /// The whole file system.
     pub(in crate::journal) total: u64,
-}
-
-/// The records beside the segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::journal) enum Record {
-    /// See `epoch`.
-    Life,
-    /// See `cursor`.
-    CursorA,
-    /// See `cursor`.
-    CursorB,
-    /// See `times`.
-    Times,
 }
 
 /// Whether a record must survive a power cut from here on.

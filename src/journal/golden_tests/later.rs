@@ -115,7 +115,7 @@ fn entries() -> Vec<(Vec<u8>, measure::BootId)> {
     for name in ["cut-short.tree", "ended-in-order.tree"] {
         let (_dir, journal) = golden(name);
         let archive = Archive::open(&journal).expect("a journal");
-        for folder in &archive.folders {
+        for folder in archive.folders() {
             let mut scan = folder.scan().expect("it can be read");
             let header: Header = folder.header(Some(&mut scan)).expect("a header");
             let mut take = |chunk: Chunk| {

@@ -200,7 +200,7 @@ fn ended_in_order(dir: &Path) {
 /// Changes a byte in the chunk that has this number.
 fn damage(dir: &Path, seq: Seq) {
     let archive = Archive::open(dir).expect("a journal");
-    let folder = archive.folders.iter().rfind(|folder| folder.first <= seq.0).expect("a segment");
+    let folder = archive.folders().iter().rfind(|folder| folder.first <= seq.0).expect("a segment");
     let path = folder.path.join("db");
     let frames = folder.scan().expect("a scan").at_or_before(seq.0).expect("it can be read").expect("a chunk");
     let mut bytes = fs::read(&path).expect("a database");

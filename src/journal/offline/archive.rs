@@ -23,10 +23,10 @@ use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::files;
 use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
+use crate::journal::disk::record::Record;
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::sled_store::{QUARANTINE, segment_bytes};
-use crate::journal::disk::store::Record;
 use crate::journal::report::{Inventory, SegmentFacts};
 use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
 
@@ -102,19 +102,19 @@ pub enum Place {
 /// A journal that is only read.
 #[derive(Debug)]
 pub struct Archive {
-    pub(in crate::journal) dir: PathBuf,
+    dir: PathBuf,
     /// When it was opened.
     view: View,
-    pub(in crate::journal) meta: Option<JournalMeta>,
-    pub(in crate::journal) cursor: Option<Cursor>,
-    pub(in crate::journal) settled: Ranges,
+    meta: Option<JournalMeta>,
+    cursor: Option<Cursor>,
+    settled: Ranges,
     /// Under which times entries are told.
     times: Times,
-    pub(in crate::journal) times_damaged: bool,
+    times_damaged: bool,
     /// Records of newer programs.
-    pub(in crate::journal) newer: Vec<NewerRecord>,
+    newer: Vec<NewerRecord>,
     /// Ascending. Beside a running agent only those that are complete, and the newest one if it was asked for.
-    pub(in crate::journal) folders: Vec<Folder>,
+    folders: Vec<Folder>,
 }
 
 /// A segment as a directory.
@@ -191,7 +191,7 @@ impl Archive {
     }
 
     /// Looks at a directory that the caller holds.
-    pub(in crate::journal) fn look(dir: &Path) -> Result<Self, ArchiveError> {
+    pub(super) fn look(dir: &Path) -> Result<Self, ArchiveError> {
         let folders = list(dir, View::Files)?;
         let (settled, view) = (Ranges::default(), View::Files);
         let (times, times_damaged) = (Times::open(None, None, 1, NO_LIFE), false);
@@ -292,8 +292,43 @@ impl Archive {
         Ok(())
     }
 
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The segments, ascending; beside a running agent only those that are complete.
+    pub(in crate::journal) fn folders(&self) -> &[Folder] {
+        &self.folders
+    }
+
+    /// Whether the record of the last life could be read.
+    pub(super) fn has_meta(&self) -> bool {
+        self.meta.is_some()
+    }
+
+    /// Whether a whole cursor says what is settled.
+    pub(super) fn has_cursor(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// What the cursor says is settled.
+    pub(super) fn settled(&self) -> &Ranges {
+        &self.settled
+    }
+
+    /// Whether there is a record of times, and it is damaged.
+    pub(super) fn has_damaged_times(&self) -> bool {
+        self.times_damaged
+    }
+
+    /// The records that a newer program wrote.
+    pub(super) fn newer(&self) -> &[NewerRecord] {
+        &self.newer
+    }
+
     /// Whether a running agent has removed it meanwhile.
-    pub(in crate::journal) fn gone(&self, folder: &Folder) -> bool {
+    pub(super) fn gone(&self, folder: &Folder) -> bool {
         self.view() == View::FilesBesideAgent && !folder.path.exists()
     }
 
@@ -337,7 +372,7 @@ impl Archive {
     }
 
     /// The last number in a segment; its first less one if there is none.
-    pub(in crate::journal) fn last_of(&self, folder: &Folder) -> Result<u64, ArchiveError> {
+    pub(super) fn last_of(&self, folder: &Folder) -> Result<u64, ArchiveError> {
         Ok(match &folder.seal {
             Some(seal) => seal.last,
             None => self.estimate(folder)?.last,

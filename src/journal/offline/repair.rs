@@ -98,7 +98,7 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairEr
     let is_ours = |folder: &&crate::journal::offline::archive::Folder| {
         !report.left_alone.iter().any(|f| concerns(f, &folder.path))
     };
-    let damaged = archive.folders.iter().filter(damaged).filter(is_ours);
+    let damaged = archive.folders().iter().filter(damaged).filter(is_ours);
     let damaged: Vec<u64> = damaged.map(|folder| folder.first).collect();
     drop(archive);
 
@@ -126,7 +126,7 @@ pub fn repair(dir: &Path, boot: BootId, now: Stamp) -> Result<Repaired, RepairEr
 /// Writes what is intact of a segment anew. `None`: it is gone already; `Some(false)`: nothing in it is intact.
 fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>, RepairError> {
     let archive = Archive::look(dir)?;
-    let Some(folder) = archive.folders.iter().find(|folder| folder.first == first) else { return Ok(None) };
+    let Some(folder) = archive.folders().iter().find(|folder| folder.first == first) else { return Ok(None) };
     let mut scan = folder.scan()?;
     let Some(header) = folder.header(Some(&mut scan)) else {
         store.quarantine(Seq(first))?;

@@ -68,7 +68,7 @@ impl Archive {
         };
         self.verify_records(&mut report);
         let mut expected = None;
-        for folder in &self.folders {
+        for folder in self.folders() {
             let found = match self.verify_folder(folder, &mut report) {
                 Err(_) if self.gone(folder) => {
                     // Delivered: what is before the next one is none of ours.
@@ -78,7 +78,7 @@ impl Archive {
                 found => found?,
             };
             report.segments += 1;
-            let begins = expected.unwrap_or_else(|| if self.cursor.is_some() { 1 } else { folder.first });
+            let begins = expected.unwrap_or_else(|| if self.has_cursor() { 1 } else { folder.first });
             self.between(begins, folder, &mut report);
             expected = Some(found.last + 1);
         }
@@ -87,21 +87,21 @@ impl Archive {
     }
 
     fn verify_records(&self, report: &mut VerifyReport) {
-        for record in &self.newer {
-            report.left_alone.push(left_alone(self.dir.join(&record.name), None, record.version));
+        for record in self.newer() {
+            report.left_alone.push(left_alone(self.dir().join(&record.name), None, record.version));
         }
         let mut find = |name: &str, what: &str| {
-            let file = self.dir.join(name);
+            let file = self.dir().join(name);
             report.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
         };
-        if self.meta.is_none() && self.dir.join("life").exists() {
+        if !self.has_meta() && self.dir().join("life").exists() {
             find("life", "the record of the last life is damaged");
         }
-        if self.times_damaged {
+        if self.has_damaged_times() {
             find("times", "the record of times is damaged: entries of boots without a clock are told as captured");
         }
-        let slots = ["cursor-a", "cursor-b"].map(|name| self.dir.join(name).exists());
-        if self.cursor.is_none() && slots.contains(&true) {
+        let slots = ["cursor-a", "cursor-b"].map(|name| self.dir().join(name).exists());
+        if !self.has_cursor() && slots.contains(&true) {
             find("cursor-a", "neither cursor-a nor cursor-b is whole: what was acknowledged will be sent once more");
         }
     }
@@ -110,12 +110,12 @@ impl Archive {
     fn between(&self, begins: u64, folder: &Folder, report: &mut VerifyReport) {
         // Beside a running agent what it has settled may not be in the cursor yet.
         // What a newer program has settled is in its own cursor.
-        if self.cursor.is_none() || !self.newer.is_empty() || self.view() == View::FilesBesideAgent {
+        if !self.has_cursor() || !self.newer().is_empty() || self.view() == View::FilesBesideAgent {
             return;
         }
-        for (from, to) in self.settled.missing(begins, folder.first.saturating_sub(1)) {
+        for (from, to) in self.settled().missing(begins, folder.first.saturating_sub(1)) {
             report.findings.push(Finding {
-                file: self.dir.clone(),
+                file: self.dir().to_owned(),
                 range: Some((Seq(from), Seq(to))),
                 waiting: to - from + 1,
                 what: "no segment has these numbers, and they are neither acknowledged nor told as lost".to_owned(),
@@ -131,7 +131,7 @@ impl Archive {
             return Ok(Seal { last, ..Seal::open(folder.first) });
         }
         let mut scan = folder.scan()?;
-        let waiting = |from, to| self.settled.missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
+        let waiting = |from, to| self.settled().missing(from, to).iter().map(|(a, b)| b - a + 1).sum();
         let mut findings = Vec::new();
         let mut find = |name: &str, range: Option<(u64, u64)>, what: &str| {
             let waiting = range.map_or(0, |(from, to)| waiting(from, to));
@@ -212,6 +212,6 @@ fn left_alone(file: PathBuf, range: Option<(u64, u64)>, version: u16) -> Finding
 }
 
 /// The findings that concern the segment below `path`.
-pub(in crate::journal) fn concerns(finding: &Finding, path: &Path) -> bool {
+pub(super) fn concerns(finding: &Finding, path: &Path) -> bool {
     finding.file.starts_with(path)
 }

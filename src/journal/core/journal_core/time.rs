@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::JournalCore;
 use crate::journal::core::clock::MayLeave;
 use crate::journal::core::reader::Fetched;
-use crate::journal::disk::store::{Record, Store, StoreError};
+use crate::journal::disk::record::Record;
+use crate::journal::disk::store::{Store, StoreError};
 use crate::measure::Entry;
 
 impl<S: Store> JournalCore<S> {

@@ -9,7 +9,7 @@ use super::enums::Resolution;
 use super::event::Identity;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::record;
-use crate::journal::disk::store::Record;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::unreadable::Unreadable;
 
 const SEAL_MAGIC: [u8; 4] = *b"V2GS";
