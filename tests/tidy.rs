@@ -91,14 +91,6 @@ const SRC: Tree = Tree {
             "one grammar: a section reads its parts, and a part reads durations, names and files as all sections do",
         ),
         (
-            &["journal/disk/chunk.rs", "journal/disk/compress.rs"],
-            "a body that does not inflate is one more way in which a chunk is damaged",
-        ),
-        (
-            &["journal/disk/entry.rs", "journal/disk/v1/entry.rs"],
-            "the version byte and what follows it: each says what cannot be written",
-        ),
-        (
             &["measure/event.rs", "measure/sample.rs"],
             "a sample may be an event, and an event may say why a value is missing",
         ),

@@ -254,7 +254,7 @@ mod tests {
             (watch, "the wall clock was never synced in this boot: entries go out with estimated times; check NTP"),
         ];
         assert_eq!(lines(&found), expected.map(|(severity, line)| (severity, line.to_owned())));
-        assert_eq!(found[7].subject, Subject::Device("mute".try_into().expect("a name")));
+        assert_eq!(found[8].subject, Subject::Device("mute".try_into().expect("a name")));
     }
 
     #[test]
