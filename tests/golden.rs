@@ -137,6 +137,7 @@ fn event(event: &Event) -> String {
         EventKind::UplinkTrouble { broker, what, remedy } => format!("{broker:?} {what:?} {remedy:?}"),
         EventKind::UplinkOnline(broker) => format!("{broker:?}"),
         EventKind::CertificateExpires { file, days } => format!("{file:?} {days}"),
+        EventKind::DevicePartly { answering, blocks, silent } => format!("{answering} of {blocks}, not {silent:?}"),
         EventKind::Session(told) => {
             told.facts().iter().map(|(key, value)| format!("{key}={}", fact(value))).collect::<Vec<_>>().join(" ")
         }
@@ -297,6 +298,7 @@ fn kind(kind: &EventKind) -> u8 {
         EventKind::CertificateExpires { .. } => 34,
         // Written by no program of 0.1.0.
         EventKind::JournalNewer(_) => 35,
+        EventKind::DevicePartly { .. } => 36,
         EventKind::Session(told) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,

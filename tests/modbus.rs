@@ -7,6 +7,8 @@
 mod learn;
 #[path = "modbus/line.rs"]
 mod line;
+#[path = "modbus/parts.rs"]
+mod parts;
 #[path = "modbus/peer.rs"]
 mod peer;
 #[path = "modbus/probe.rs"]

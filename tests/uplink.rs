@@ -18,6 +18,8 @@ mod outages;
 #[cfg(feature = "rabbitmq")]
 #[path = "uplink/rabbitmq.rs"]
 mod rabbitmq;
+#[path = "uplink/reload.rs"]
+mod reload;
 #[path = "uplink/routes.rs"]
 mod routes;
 #[path = "uplink/stage.rs"]

@@ -33,5 +33,5 @@ pub use packet_tap::PacketTap;
 pub use process::{keep_real_time_to_this_thread, rss_bytes, terminate};
 pub use register_bus::{BusError, InvalidUnitId, LateReply, ReadRequest, RegisterBus, Table, UnitId, exception_name};
 pub use rtu::{Parity, RtuBus, SerialLine, StopBits};
-pub use tcp::TcpBus;
+pub use tcp::{Ahead, TcpBus};
 pub use watchdog::{KernelWatchdog, Systemd, Watchdog};

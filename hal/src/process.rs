@@ -33,13 +33,21 @@ pub fn keep_real_time_to_this_thread() -> std::io::Result<bool> {
     if !matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR) {
         return if policy < 0 { Err(std::io::Error::last_os_error()) } else { Ok(false) };
     }
-    let mut parameters = libc::sched_param { sched_priority: 0 };
+    let mut parameters = with_priority(0);
     // SAFETY: `parameters` is a valid sched_param that outlives both calls; 0 is this thread.
     let done = unsafe {
         libc::sched_getparam(0, &raw mut parameters) == 0
             && libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const parameters) == 0
     };
     if done { Ok(true) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// musl's has fields that glibc's has not.
+fn with_priority(sched_priority: libc::c_int) -> libc::sched_param {
+    // SAFETY: plain numbers, of which all zero is a value, in either C library.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = sched_priority;
+    parameters
 }
 
 #[cfg(test)]
@@ -54,7 +62,7 @@ mod tests {
     #[test]
     fn a_real_time_thread_makes_normal_threads_and_stays_what_it_is() {
         std::thread::spawn(|| {
-            let parameters = libc::sched_param { sched_priority: 1 };
+            let parameters = with_priority(1);
             // SAFETY: `parameters` is a valid sched_param that outlives the call; 0 is this thread.
             let is_allowed = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } == 0;
             assert_eq!(keep_real_time_to_this_thread().expect("allowed"), is_allowed);

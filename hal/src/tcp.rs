@@ -28,6 +28,7 @@ pub struct TcpBus {
     deadline: Duration,
     /// The longest that a unit may take: until then a gateway may be waiting for it.
     limit: Duration,
+    ahead: Ahead,
     connection: Option<Connection>,
     transaction: u16,
     /// Requests that were not answered in time.
@@ -35,9 +36,22 @@ pub struct TcpBus {
     late: Vec<LateReply>,
 }
 
+/// Of which requests that were given up a server may have to be done with before it comes to the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ahead {
+    /// Of none: what is asked next is not worth the wait.
+    None,
+    /// Of those to other units: a gateway that asks one after the other.
+    OtherUnits,
+    /// Of all.
+    #[default]
+    All,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Unanswered {
     transaction: u16,
+    unit: UnitId,
     asked: Instant,
     /// Until then a gateway that serves one unit after the other may be busy with it.
     until: Instant,
@@ -59,6 +73,7 @@ impl TcpBus {
             port,
             deadline,
             limit: deadline,
+            ahead: Ahead::All,
             connection: None,
             transaction: 0,
             unanswered: Vec::new(),
@@ -67,10 +82,16 @@ impl TcpBus {
     }
 
     /// Of the reads that follow: they are given up after `deadline`, but units behind a gateway may take up to `limit`; a
-    /// request that follows one that was given up waits for that one's time, too. Units behind one gateway may differ.
+    /// request that follows one that was given up waits for that one's time, too ([`TcpBus::set_ahead`]). Units behind one gateway
+    /// may differ.
     pub fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
         self.deadline = deadline;
         self.limit = limit.max(deadline);
+    }
+
+    /// Of the reads that follow: which of the requests that were given up before them are waited for.
+    pub fn set_ahead(&mut self, ahead: Ahead) {
+        self.ahead = ahead;
     }
 
     /// Replies to earlier requests that came while another was waited for, since the last time. None of them was taken
@@ -110,7 +131,12 @@ impl TcpBus {
             return (None, gone(source));
         }
         let asked_at = Instant::now();
-        let busy_until = self.unanswered.iter().map(|earlier| earlier.until).max().unwrap_or(asked_at);
+        let is_ahead = |earlier: &&Unanswered| match self.ahead {
+            Ahead::None => false,
+            Ahead::OtherUnits => earlier.unit != unit,
+            Ahead::All => true,
+        };
+        let busy_until = self.unanswered.iter().filter(is_ahead).map(|earlier| earlier.until).max().unwrap_or(asked_at);
         let deadline = busy_until.max(asked_at) + self.deadline;
         loop {
             let (head, transaction) = tcp_head(&connection.rx_buf);
@@ -124,6 +150,8 @@ impl TcpBus {
                     connection.rx_buf.drain(..length);
                     connection.silences = 0;
                     if transaction == asked {
+                        // Who answers this is not busy with what came before it.
+                        self.unanswered.iter_mut().for_each(|earlier| earlier.until = asked_at);
                         let answer = judged(unit, request, reply);
                         let is_good = matches!(answer, Ok(_) | Err(BusError::Exception { .. }));
                         return (is_good.then_some(connection), answer);
@@ -147,7 +175,7 @@ impl TcpBus {
                         Err(_) => {
                             connection.silences += 1;
                             let until = asked_at + self.limit;
-                            self.unanswered.push(Unanswered { transaction: asked, asked: asked_at, until });
+                            self.unanswered.push(Unanswered { transaction: asked, unit, asked: asked_at, until });
                             let surplus = self.unanswered.len().saturating_sub(LATE_MAX);
                             self.unanswered.drain(..surplus);
                             let kept = (connection.silences < SILENCES_MAX).then_some(connection);
@@ -289,6 +317,31 @@ mod tests {
         assert_eq!(bus.read(unit(2), request(0, 1)).await.expect("read"), [0x1234]);
         assert_eq!(bus.take_late(), [], "it was the gateway's word");
         gateway.await.expect("the gateway");
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_is_waited_for_only_where_it_may_be_in_the_way() {
+        let (server, mut bus) = served().await;
+        server.put(unit(2), RegisterImage::default());
+        [unit(UNIT), unit(2)].into_iter().for_each(|unit| server.behave(unit, Behaviour::Silent));
+        let limit = 20 * DEADLINE;
+        bus.set_deadline(DEADLINE / 4, limit);
+        assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
+        for (ahead, id) in [(Ahead::None, 2), (Ahead::OtherUnits, UNIT)] {
+            let asked = Instant::now();
+            bus.set_ahead(ahead);
+            assert!(matches!(bus.read(unit(id), request(52, 2)).await, Err(BusError::Timeout { .. })));
+            assert!(asked.elapsed() < limit / 4, "{ahead:?}: {:?}", asked.elapsed());
+            // One that answers is not busy with those before it.
+            server.behave(unit(UNIT), Behaviour::Prompt);
+            bus.set_ahead(Ahead::All);
+            bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+            let asked = Instant::now();
+            assert!(matches!(bus.read(unit(2), request(52, 2)).await, Err(BusError::Timeout { .. })));
+            assert!(asked.elapsed() < limit / 4, "after an answer: {:?}", asked.elapsed());
+            bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+            server.behave(unit(UNIT), Behaviour::Silent);
+        }
     }
 
     #[tokio::test]

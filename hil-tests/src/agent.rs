@@ -231,7 +231,9 @@ impl Agent {
         self.dir.join("gateway.toml")
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where it answers `v2g-edge status`.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")
     }
 }

@@ -12,10 +12,11 @@
 //!   READY once its tasks run.
 //! - A task that panics ends its generation, not the process; more than [`FAULTS_MAX`] such ends within
 //!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
-//! - A reload that does not pass `check` changes nothing. The gateway's id, its site and the state directory
+//! - A reload that does not pass `check` changes nothing; the log, `status` and systemd say so. The gateway's id, its site and the state directory
 //!   cannot change in a running agent: they are the identity of what the journal holds.
 
 mod generation;
+mod key_file;
 mod pipeline;
 mod task;
 pub mod wiring;
@@ -66,19 +67,34 @@ pub enum AgentError {
     },
 }
 
-/// The configuration, or the reason why a running agent goes on with the one it has.
-fn reloaded(current: &Plan, path: &Path) -> Result<Plan, String> {
-    let next = crate::config::load(path).map_err(|faults| faults.to_string())?;
+/// Why a running agent goes on with the configuration that it has.
+struct ReloadRefused {
+    /// All that is wrong, over many lines.
+    all: String,
+    /// The first of it and what to do, in one.
+    line: String,
+}
+
+/// The configuration, or why a running agent does not take it.
+fn reloaded(current: &Plan, path: &Path) -> Result<Plan, ReloadRefused> {
+    let next = crate::config::load(path).map_err(|faults| {
+        let all = faults.to_string();
+        let first = all.lines().next().unwrap_or_default();
+        ReloadRefused { line: format!("{first}; v2g-edge check shows all mistakes: mend them and reload again"), all }
+    })?;
     let fixed = [
         ("gateway.id", current.gateway.id == next.gateway.id),
         ("gateway.site", current.gateway.site == next.gateway.site),
         ("gateway.state_dir", current.gateway.state_dir == next.gateway.state_dir),
     ];
     match fixed.into_iter().find(|(_, same)| !same) {
-        Some((key, _)) => Err(format!(
-            "{key} cannot change while the agent runs: it is the identity of what the journal holds; \
-             let the backlog drain, then restart the agent"
-        )),
+        Some((key, _)) => {
+            let line = format!(
+                "{key} cannot change while the agent runs: it is the identity of what the journal holds; \
+                 let the backlog drain, then restart the agent"
+            );
+            Err(ReloadRefused { all: line.clone(), line })
+        }
         None => Ok(next),
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::generation::{FailedTask, Generation, ProcessContext};
-use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, reloaded};
+use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, ReloadRefused, reloaded};
 use crate::api::{ApiServer, Report};
 use crate::config::{self, Plan, WatchdogPlan};
 use crate::health::{Heartbeats, StatusBoard, init_log};
@@ -76,7 +76,7 @@ async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentE
         let api = open_api(&plan, &context, generation.journal(), api_stopped);
         systemd.ready();
         let end = tokio::select! {
-            end = until_ended(&mut generation, &mut signals, &systemd, &plan, options) => end,
+            end = until_ended(&mut generation, &mut signals, &systemd, &plan, options, &context.facts) => end,
             () = feed(&systemd, kernel.as_ref(), &context) => unreachable!("feeding the watchdogs never ends"),
         };
         // Ending takes seconds, in which nobody feeds.
@@ -104,6 +104,8 @@ async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentE
                     disarm(kernel);
                     kernel = arm(&next.watchdog);
                 }
+                context.facts.reload_refused(None);
+                systemd.status("");
                 plan = *next;
             }
             End::Fault(failed) => {
@@ -129,6 +131,7 @@ async fn until_ended(
     systemd: &Systemd,
     plan: &Plan,
     options: &Options,
+    facts: &StatusBoard,
 ) -> End {
     loop {
         tokio::select! {
@@ -140,7 +143,11 @@ async fn until_ended(
                 systemd.reloading();
                 match reloaded(plan, &options.config) {
                     Ok(next) => return End::Reload(Box::new(next)),
-                    Err(why) => tracing::warn!("reload refused, the agent goes on as it was: {why}"),
+                    Err(ReloadRefused { all, line }) => {
+                        tracing::warn!("reload refused, the agent goes on as it was: {all}");
+                        systemd.status(&format!("reload refused, the agent goes on as it was: {line}"));
+                        facts.reload_refused(Some(line));
+                    }
                 }
                 systemd.ready();
             }

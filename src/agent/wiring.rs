@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hal::UnitId;
 
-use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan};
+use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan, VehicleIdPolicy};
 use crate::journal;
 use crate::measure::{Epoch, Mono, Stamp};
 use crate::net::{Mirror, ServerFiles, SessionSource};
@@ -50,7 +50,7 @@ pub fn feed_files(plan: &Plan) -> impl Iterator<Item = (&BusId, &ServerFiles)> {
 pub(super) fn sources(plan: &Plan, window_end: Mono) -> Vec<Source> {
     let modbus = modbus_ports(plan, window_end).into_iter().map(Source::Modbus);
     let can = plan.buses.iter().filter_map(|bus| can_bus(plan, bus)).map(Source::Can);
-    let sessions = session_ports(plan).into_iter().map(Source::Sessions);
+    let sessions = session_ports(plan, &vehicle_ids(plan)).into_iter().map(Source::Sessions);
     modbus.chain(can).chain(sessions).collect()
 }
 
@@ -84,8 +84,25 @@ fn can_port(settings: &CanBus) -> can::Port {
     }
 }
 
+/// What the plan says of vehicles' ids. The key of the hash is the gateway's own, made at its first use; if it can be neither read nor
+/// kept, one of this life is used: then a vehicle's hash changes at the next start, and its id is still not told.
+fn vehicle_ids(plan: &Plan) -> sessions::VehicleIds {
+    match plan.privacy.vehicle_id {
+        VehicleIdPolicy::Send => sessions::VehicleIds::Send,
+        VehicleIdPolicy::Omit => sessions::VehicleIds::Omit,
+        VehicleIdPolicy::Hash => {
+            let path = plan.gateway.state_dir.join("vehicle-key");
+            let (key, kept) = super::key_file::read_or_make(&path);
+            if let Err(error) = kept {
+                tracing::warn!(%error, path = %path.display(), "vehicles' hashes are of this start only: their key cannot be kept");
+            }
+            sessions::VehicleIds::Hash(key)
+        }
+    }
+}
+
 /// One for each bus that has a device.
-fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
+fn session_ports(plan: &Plan, vehicle_ids: &sessions::VehicleIds) -> Vec<sessions::Port> {
     let port = |bus: &BusPlan| {
         let BusKind::Iso15118(source) = &bus.kind else { return None };
         let target = |(ix, device): (DeviceIx, &DevicePlan)| match device.address {
@@ -96,7 +113,13 @@ fn session_ports(plan: &Plan) -> Vec<sessions::Port> {
         };
         let devices: Vec<_> = (0..).map(DeviceIx).zip(&plan.devices).filter_map(target).collect();
         let window = plan.aggregate.window;
-        (!devices.is_empty()).then(|| sessions::Port { bus: bus.id.clone(), source: source.clone(), devices, window })
+        (!devices.is_empty()).then(|| sessions::Port {
+            bus: bus.id.clone(),
+            source: source.clone(),
+            devices,
+            window,
+            vehicle_ids: vehicle_ids.clone(),
+        })
     };
     plan.buses.iter().filter_map(port).collect()
 }

@@ -2,7 +2,7 @@
 //! that it takes away again; the running agent is not disturbed.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -107,14 +107,31 @@ fn journal(plan: &Plan) -> Check {
     let what = format!("journal below {}", state.display());
     match writable(state) {
         Ok(()) => Check::new(what, CheckResult::Good, "can be written"),
-        Err(error) => {
-            let cure = "make the directory, and give it to the agent's user (StateDirectory= under systemd)";
-            Check::new(what, CheckResult::Bad, format!("{error}; {cure}"))
-        }
+        Err(error) => Check::new(what, CheckResult::Bad, format!("{error}; {}", cure_of(&error))),
     }
 }
 
-fn writable(dir: &Path) -> std::io::Result<()> {
+/// What to do about a directory in which no file can be made.
+fn cure_of(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "make the directory, and give it to the agent's user (StateDirectory= under systemd)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "give the directory to the agent's user (StateDirectory= under systemd), and ask as that user"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on that file system: until then the newest readings are in memory only"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount the file system for writing; if it was, its disk may be failing: look into the kernel's log (dmesg)"
+        }
+        io::ErrorKind::NotADirectory => "correct [gateway] state_dir: a part of that path is a file",
+        _ => "look into the kernel's log (dmesg): the disk may be failing",
+    }
+}
+
+fn writable(dir: &Path) -> io::Result<()> {
     let probe = dir.join(format!(".doctor-{}", std::process::id()));
     let written = fs::File::create_new(&probe).and_then(|mut file| {
         file.write_all(b"v2g-edge doctor")?;
@@ -202,5 +219,21 @@ mod tests {
         writable(dir.path()).expect("it can be written");
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 0);
         assert!(writable(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_keeps_a_file_from_being_made_has_its_own_cure() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let none = writable(&dir.path().join("none")).expect_err("it is not there");
+        assert!(cure_of(&none).starts_with("make the directory"), "{none}");
+        fs::write(dir.path().join("file"), "").expect("ours");
+        let file = writable(&dir.path().join("file")).expect_err("it is a file");
+        assert!(cure_of(&file).starts_with("correct [gateway] state_dir"), "{file}");
+        let of = |errno: i32| cure_of(&io::Error::from_raw_os_error(errno));
+        let [eacces, enospc, erofs, edquot, eio] = [13, 28, 30, 122, 5];
+        assert!(of(eacces).starts_with("give the directory"));
+        assert!([enospc, edquot].into_iter().all(|errno| of(errno).starts_with("make room")));
+        assert!(of(erofs).starts_with("mount"));
+        assert!(of(eio).contains("dmesg"));
     }
 }

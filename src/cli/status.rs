@@ -187,6 +187,7 @@ fn bus_text(bus: &BusFacts, paint: Paint) -> String {
 fn device_text(device: &DeviceFacts, paint: Paint) -> String {
     let state = match device.state {
         DeviceState::Answering => paint.good("answering"),
+        DeviceState::Partly { answering, blocks } => paint.odd(&format!("partly ({answering} of {blocks} blocks)")),
         DeviceState::Silent(why) => paint.bad(&format!("silent ({})", why.as_str())),
         DeviceState::Unknown => paint.dim("not asked yet"),
     };

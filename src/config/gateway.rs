@@ -1,11 +1,14 @@
-//! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[api]`, `[log]`, `[watchdog]`.
+//! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[privacy]`, `[api]`, `[log]`,
+//! `[watchdog]`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Value;
-use super::plan::{AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, WatchdogPlan};
+use super::plan::{
+    AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, PrivacyPlan, VehicleIdPolicy, WatchdogPlan,
+};
 use super::section::{Form, Section, Taken, Wrong, duration_within, name, nearest, number, one_of, size_within, text};
 use crate::measure::WhenFull;
 
@@ -27,6 +30,7 @@ pub(super) const JOURNAL: Form = Form {
         ("time_wait", "\"5m\""),
     ],
 };
+pub(super) const PRIVACY: Form = Form { table: "privacy", keys: &[("vehicle_id", "\"hash\"")] };
 pub(super) const API: Form = Form { table: "api", keys: &[("socket", "\"/run/v2g-edge/api.sock\"")] };
 pub(super) const LOG: Form = Form { table: "log", keys: &[("filter", "\"info\"")] };
 pub(super) const WATCHDOG: Form =
@@ -78,6 +82,11 @@ pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
         when_full: section.optional("when_full", one_of(&when_full)).unwrap_or(WhenFull::Thin),
         time_wait: section.optional("time_wait", duration_within(TIME_WAIT)).unwrap_or(Duration::from_secs(300)),
     }
+}
+
+pub(super) fn privacy(section: &Section<'_>) -> PrivacyPlan {
+    let policies = [("send", VehicleIdPolicy::Send), ("hash", VehicleIdPolicy::Hash), ("omit", VehicleIdPolicy::Omit)];
+    PrivacyPlan { vehicle_id: section.optional("vehicle_id", one_of(&policies)).unwrap_or_default() }
 }
 
 pub(super) fn api(section: &Section<'_>) -> ApiPlan {

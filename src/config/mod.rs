@@ -46,7 +46,7 @@ pub use dbc_files::built_in_dbc;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, GatewayPlan,
-    JournalPlan, LogPlan, Plan, UplinkPlan, WatchdogPlan,
+    JournalPlan, LogPlan, Plan, PrivacyPlan, UplinkPlan, VehicleIdPolicy, WatchdogPlan,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -64,6 +64,7 @@ const ROOT: Form = Form {
         ("aggregate", "[aggregate]"),
         ("journal", "[journal]"),
         ("uplink", "[uplink]"),
+        ("privacy", "[privacy]"),
         ("api", "[api]"),
         ("log", "[log]"),
         ("watchdog", "[watchdog]"),
@@ -73,7 +74,7 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 16] = [
+const FORMS: [&Form; 17] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
@@ -81,6 +82,7 @@ const FORMS: [&Form; 16] = [
     &uplink::UPLINK,
     &uplink::TLS,
     &uplink::SECOND,
+    &gateway::PRIVACY,
     &gateway::API,
     &gateway::LOG,
     &gateway::WATCHDOG,
@@ -217,6 +219,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     let journal = gateway::journal(&table("journal", &gateway::JOURNAL));
     let uplink = required_table(&file, "uplink", &uplink::UPLINK, &["brokers"])
         .and_then(|section| uplink::uplink(&section, gateway.as_ref(), surroundings));
+    let privacy = gateway::privacy(&table("privacy", &gateway::PRIVACY));
     let api = gateway::api(&table("api", &gateway::API));
     let log = gateway::log(&table("log", &gateway::LOG));
     let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
@@ -243,7 +246,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
         return None;
     }
     let devices = placed.into_iter().map(|(plan, _)| plan).collect();
-    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, api, log, watchdog, buses, devices })
+    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, privacy, api, log, watchdog, buses, devices })
 }
 
 /// A table that must be there; when it is not, the answer shows it with all that it must hold.

@@ -21,6 +21,8 @@ pub struct Plan {
     pub journal: JournalPlan,
     /// Towards the broker.
     pub uplink: UplinkPlan,
+    /// What is told of people.
+    pub privacy: PrivacyPlan,
     /// The local socket.
     pub api: ApiPlan,
     /// The log.
@@ -126,6 +128,25 @@ pub struct UplinkPlan {
 pub struct ApiPlan {
     /// Absolute; at most 107 bytes (`sun_path` less its end).
     pub socket: PathBuf,
+}
+
+/// `[privacy]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrivacyPlan {
+    /// What is told of a vehicle's id, wherever it would be told.
+    pub vehicle_id: VehicleIdPolicy,
+}
+
+/// What is told of a vehicle's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VehicleIdPolicy {
+    /// The id.
+    #[default]
+    Send,
+    /// A hash of it: the same for the same vehicle at this gateway.
+    Hash,
+    /// Nothing.
+    Omit,
 }
 
 /// `[log]`.

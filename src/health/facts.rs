@@ -1,11 +1,13 @@
 //! The board of facts and the snapshot that is made of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{ClockTrust, Epoch, Missing, Seq};
+use crate::measure::{ClockTrust, Epoch, Missing, Seq, Utc};
 use crate::spec::{BusId, DeviceId, DeviceKind, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
@@ -16,6 +18,7 @@ pub struct StatusBoard {
     pipeline: Mutex<PipelineFacts>,
     journal: Mutex<JournalFacts>,
     uplink: Mutex<UplinkFacts>,
+    reload_refused: Mutex<Option<String>>,
 }
 
 /// A task that panicked while it wrote left numbers, not broken logic: go on with them.
@@ -62,15 +65,23 @@ impl StatusBoard {
         update(&mut open(&self.uplink));
     }
 
+    /// Notes that the configuration was not taken at a reload, and why, in one line with what to do; `None` once one was.
+    pub fn reload_refused(&self, why: Option<String>) {
+        *open(&self.reload_refused) = why;
+    }
+
     /// A consistent copy of each section.
     #[must_use]
     pub fn status(&self) -> Status {
+        let mut journal = open(&self.journal).clone();
+        journal.held_why = journal.clock_wait.take().map(|wait| wait.to_string());
         Status {
             devices: open(&self.devices).clone(),
             buses: open(&self.buses).clone(),
             pipeline: open(&self.pipeline).clone(),
-            journal: open(&self.journal).clone(),
+            journal,
             uplink: open(&self.uplink).clone(),
+            reload_refused: open(&self.reload_refused).clone(),
         }
     }
 }
@@ -90,6 +101,9 @@ pub struct Status {
     pub journal: JournalFacts,
     /// Towards the broker.
     pub uplink: UplinkFacts,
+    /// Why the agent goes on with another configuration than the one in its file, and what to do; `None` if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_refused: Option<String>,
 }
 
 /// A device, as its source sees it.
@@ -112,6 +126,9 @@ pub struct DeviceFacts {
     /// What is wrong with it though it answers, with what to do; `None` when all is well.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// What of it gives no answer while the rest does, with what to do; `None` unless it answers in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_part: Option<String>,
     /// Round trip of the last answer, ms.
     pub reply_ms: Option<f64>,
     /// The last known power, kW, positive towards the vehicle or the site.
@@ -205,6 +222,13 @@ pub enum DeviceState {
     Answering,
     /// It does not.
     Silent(Missing),
+    /// Some of its blocks of registers do, or some of its units.
+    Partly {
+        /// So many blocks are answered.
+        answering: u16,
+        /// Of so many that are read.
+        blocks: u16,
+    },
 }
 
 /// From samples to windows.
@@ -244,8 +268,11 @@ pub struct JournalFacts {
     pub waiting_entries: u64,
     /// Of those, entries that are not sent yet because their time is not known.
     pub held_entries: u64,
-    /// Why not, and what to do; `None` if there are none.
+    /// Why not, and what to do; `None` if there are none. Put into words when a status is asked for, of `clock_wait`.
     pub held_why: Option<String>,
+    /// What they wait for; `None` if there are none.
+    #[serde(skip)]
+    pub clock_wait: Option<ClockWait>,
     /// Entries that are appended and not durable yet.
     pub unsynced_entries: u64,
     /// Bytes of all segments on disk.
@@ -285,6 +312,28 @@ pub struct JournalFacts {
     /// What a newer program wrote and this one leaves alone, and what to do; `None`: nothing.
     #[serde(default)]
     pub newer: Option<String>,
+}
+
+/// Entries wait for the wall clock of this boot to be synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockWait {
+    /// What it shows; `None`: no window has ended yet.
+    pub shows: Option<Utc>,
+    /// How long after the first connection they are sent all the same.
+    pub time_wait: Duration,
+}
+
+impl fmt::Display for ClockWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shows = self.shows.map_or_else(|| "nothing yet".to_owned(), Utc::rfc3339);
+        write!(
+            f,
+            "their time is not known: the wall clock was not synced in this boot and shows {shows}; they are sent when \
+             it is, or with estimated times {} s after the first connection (journal.time_wait). Check NTP and the way \
+             to its server (timedatectl, chronyc sources)",
+            self.time_wait.as_secs()
+        )
+    }
 }
 
 /// Towards the broker.

@@ -53,6 +53,8 @@ pub enum Subject {
     Uplink,
     /// The wall clock.
     Clock,
+    /// The file that the agent was told to read.
+    Configuration,
 }
 
 impl fmt::Display for Finding {
@@ -70,6 +72,10 @@ pub fn judge(status: &Status, hung: &[(String, f64)], clock: ClockTrust) -> Vec<
     for (task, silence) in hung {
         let what = format!("task {task} has shown no sign of life for {silence:.0} s");
         found.push(bad(Subject::Task(task.clone()), what));
+    }
+    if let Some(why) = &status.reload_refused {
+        let what = format!("reload refused, the agent goes on as it was: {why}");
+        found.push(watch(Subject::Configuration, what));
     }
     if let Some(trouble) = &status.journal.trouble {
         found.push(bad(Subject::Journal, format!("journal: {trouble}")));
@@ -114,6 +120,11 @@ fn of_device(id: &DeviceId, device: &DeviceFacts) -> Option<Finding> {
         (DeviceState::Silent(why), _) => {
             let last = device.last_failure.as_deref().unwrap_or("no detail");
             Some(bad(subject(), format!("{id} is silent ({}): {last}", why.as_str())))
+        }
+        (DeviceState::Partly { answering, blocks }, _) => {
+            let silent = device.silent_part.as_deref().unwrap_or("no detail");
+            let what = format!("{id} answers in part ({answering} of {blocks} blocks of registers): {silent}");
+            Some(bad(subject(), what))
         }
         (DeviceState::Answering, Some(trouble)) => Some(watch(subject(), format!("{id} answers, but {trouble}"))),
         (DeviceState::Unknown, Some(trouble)) => Some(bad(subject(), format!("{id}: {trouble}"))),
@@ -196,7 +207,7 @@ mod tests {
 
     #[test]
     fn each_trouble_is_one_line_that_names_its_subject_and_the_worse_ones_are_told_apart() {
-        let mut status = Status::default();
+        let mut status = Status { reload_refused: Some("gateway.toml:3: x".to_owned()), ..Status::default() };
         status.journal.trouble = Some("the disk is full; make room".to_owned());
         status.pipeline.late_ms = Some(2_345.6);
         let bus = |state: &str, lost| BusFacts {
@@ -212,20 +223,30 @@ mod tests {
             trouble: trouble.map(str::to_owned),
             ..DeviceFacts::default()
         };
+        let partly = DeviceFacts {
+            silent_part: Some("unit 200 gives no answer; check that it is there".to_owned()),
+            ..facts(DeviceState::Partly { answering: 3, blocks: 5 }, Some("not told beside it"))
+        };
         status.devices.extend([
             device("mute", facts(DeviceState::Silent(Missing::Timeout), Some("not told beside the silence"))),
             device("odd", facts(DeviceState::Answering, Some("late"))),
             device("unasked", facts(DeviceState::Unknown, Some("its feed cannot be opened"))),
+            device("half", partly),
         ]);
         let found = judge(&status, &[("uplink".to_owned(), 61.4)], ClockTrust::Unsynced);
         let (bad, watch) = (Severity::Bad, Severity::Watch);
         let expected = [
             (bad, "task uplink has shown no sign of life for 61 s"),
+            (watch, "reload refused, the agent goes on as it was: gateway.toml:3: x"),
             (bad, "journal: the disk is full; make room"),
             (watch, "windows are closed 2346 ms after their end: the box has too little processor time"),
             (bad, "bus a is bus-off: check the termination"),
             (watch, "bus b is warning: check the termination"),
             (bad, "bus b: frames were lost: 0 at our buffer, 0 times in the controller, 3 in its driver"),
+            (
+                bad,
+                "half answers in part (3 of 5 blocks of registers): unit 200 gives no answer; check that it is there",
+            ),
             (bad, "mute is silent (timeout): no detail"),
             (watch, "odd answers, but late"),
             (bad, "unasked: its feed cannot be opened"),
@@ -233,7 +254,7 @@ mod tests {
             (watch, "the wall clock was never synced in this boot: entries go out with estimated times; check NTP"),
         ];
         assert_eq!(lines(&found), expected.map(|(severity, line)| (severity, line.to_owned())));
-        assert_eq!(found[6].subject, Subject::Device("mute".try_into().expect("a name")));
+        assert_eq!(found[7].subject, Subject::Device("mute".try_into().expect("a name")));
     }
 
     #[test]

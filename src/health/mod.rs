@@ -10,7 +10,7 @@ mod judge;
 mod log;
 
 pub use facts::{
-    BrokerLimits, BrokerTrouble, BusFacts, DeviceFacts, DeviceState, JournalFacts, LaneFacts, PipelineFacts,
+    BrokerLimits, BrokerTrouble, BusFacts, ClockWait, DeviceFacts, DeviceState, JournalFacts, LaneFacts, PipelineFacts,
     SessionFacts, Status, StatusBoard, UplinkFacts, UplinkState,
 };
 pub use heartbeat::{Heartbeat, Heartbeats, TaskName};

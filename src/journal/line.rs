@@ -1,9 +1,15 @@
 //! The line between the journal's thread and everybody else: how they append, lease and settle without ever waiting for
 //! a disk. It knows what is said on it, and neither who answers nor how.
+//!
+//! Each kind of command has room of its own in the queue, counted from when it is sent until it arrives: whoever finds
+//! none is told so, and takes nobody else's. What becomes of a lease does not go through the queue: its place is there
+//! from when the lease is handed out, so that it can always be told.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SendError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -13,8 +19,19 @@ use crate::measure::{Entry, Gap, Identity, Seq, Window};
 
 /// Windows on their way to the thread: 16 s of 250 ms, far beyond any sync that ends well.
 const WINDOWS_MAX: usize = 64;
-/// Questions on their way: each caller asks one at a time.
-const REQUESTS_MAX: usize = 16;
+/// Requests of the agent's own tasks on their way: the uplink has one lease open at a time, and the end of the agent asks
+/// for a commit.
+const REQUESTS_MAX: usize = 4;
+/// What people ask or order, on its way: as much as the local API answers at once.
+const QUESTIONS_MAX: usize = 8;
+/// Connections that are told, on their way: one that is told stands for all that were made meanwhile.
+const CONNECTIONS_MAX: usize = 1;
+/// Wake-ups on their way: one makes the thread look at all that was settled.
+const WAKES_MAX: usize = 1;
+/// The owner's last words: the end, and that it was dropped.
+const ENDS_MAX: usize = 2;
+/// Room for all of them together.
+const COMMANDS_MAX: usize = WINDOWS_MAX + REQUESTS_MAX + QUESTIONS_MAX + CONNECTIONS_MAX + WAKES_MAX + ENDS_MAX;
 /// The most leases that are out at once, and so the most settlements that can be on their way. Above the receive maximum
 /// that brokers grant (mosquitto 20, EMQX 32, HiveMQ 10 by default; more helps only on very long lines).
 pub(in crate::journal) const LEASES_MAX: usize = 256;
@@ -61,13 +78,14 @@ pub(in crate::journal) enum Settlement {
 #[derive(Debug)]
 pub(super) enum Command {
     Append(Box<Window>),
-    Settle(Settlement),
+    /// Something was settled: see [`Inbox::settlements`].
+    Wake,
     Lease {
         lane: Lane,
         entries_max: usize,
         reply: oneshot::Sender<Vec<Lease>>,
     },
-    GoLive(oneshot::Sender<()>),
+    GoLive,
     Commit(oneshot::Sender<()>),
     Inventory(oneshot::Sender<Inventory>),
     Purge {
@@ -79,54 +97,116 @@ pub(super) enum Command {
     Abandon,
 }
 
-/// The way to the thread. It has room for every settlement that can be on its way, so that giving one never fails.
+/// Room for something on its way. It is given back when that arrives, or is not sent after all.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn claim(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let claimed = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
+        claimed.ok().map(|_| Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A command on its way, with its room.
+type Sent = (Command, Option<Slot>);
+
+/// What became of leases, until the thread looks. At most [`LEASES_MAX`]: a lease counts as out until then.
+type Settlements = Arc<Mutex<Vec<Settlement>>>;
+
+/// The way to the thread.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    commands: SyncSender<Command>,
-    /// Windows on their way.
+    commands: SyncSender<Sent>,
+    settlements: Settlements,
     windows: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    questions: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    wakes: Arc<AtomicUsize>,
+}
+
+/// The thread's end of the line.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    commands: Receiver<Sent>,
+    settlements: Settlements,
+}
+
+impl Inbox {
+    /// The next command. Waits for one no longer than this.
+    pub(super) fn next(&self, within: Duration) -> Result<Command, RecvTimeoutError> {
+        // Its room is given back before it is carried out: what comes meanwhile waits in its place.
+        self.commands.recv_timeout(within).map(|(command, _)| command)
+    }
+
+    /// What became of leases since the last look, in the order in which it was told. To be asked after each command: what was
+    /// settled before a command was sent is settled before it is carried out.
+    pub(super) fn settlements(&self) -> Vec<Settlement> {
+        std::mem::take(&mut *self.settlements.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Line {
     /// A line, and its other end.
-    pub(super) fn new() -> (Self, Receiver<Command>) {
-        let (commands, received) = sync_channel(WINDOWS_MAX + LEASES_MAX + REQUESTS_MAX);
-        (Self { commands, windows: Arc::default() }, received)
+    pub(super) fn new() -> (Self, Inbox) {
+        let (sender, commands) = sync_channel(COMMANDS_MAX);
+        let settlements = Settlements::default();
+        let inbox = Inbox { commands, settlements: Arc::clone(&settlements) };
+        let line = Self {
+            commands: sender,
+            settlements,
+            windows: Arc::default(),
+            requests: Arc::default(),
+            questions: Arc::default(),
+            connections: Arc::default(),
+            wakes: Arc::default(),
+        };
+        (line, inbox)
     }
 
-    /// Waits until there is room: for the end, and not from a task.
-    pub(super) fn send(&self, command: Command) -> Result<(), SendError<Command>> {
-        self.commands.send(command)
-    }
-
-    /// A window has arrived.
-    pub(super) fn window_taken(&self) {
-        self.windows.fetch_sub(1, Ordering::Relaxed);
+    /// The last words. Waits until there is room; not for a task.
+    pub(super) fn end(&self, command: Command) -> Result<(), Command> {
+        self.commands.send((command, None)).map_err(|SendError((command, _))| command)
     }
 
     fn append(&self, window: Window) -> Appended {
-        if self.windows.fetch_add(1, Ordering::Relaxed) >= WINDOWS_MAX {
-            self.window_taken();
-            return Appended::Stalled(window);
-        }
-        match self.commands.try_send(Command::Append(Box::new(window))) {
+        let Some(slot) = Slot::claim(&self.windows, WINDOWS_MAX) else { return Appended::Stalled(window) };
+        match self.commands.try_send((Command::Append(Box::new(window)), Some(slot))) {
             Ok(()) => Appended::Queued,
-            Err(TrySendError::Full(Command::Append(window))) => {
-                self.window_taken();
-                Appended::Stalled(*window)
-            }
+            Err(TrySendError::Full((Command::Append(window), _))) => Appended::Stalled(*window),
             Err(_) => Appended::Closed,
         }
     }
 
-    /// There is room for every lease's settlement; if the thread has ended, the next start has the entry again.
+    /// Tells what became of a lease. If the thread has ended, the next start has the entry again.
     fn settle(&self, settlement: Settlement) {
-        let _ = self.commands.try_send(Command::Settle(settlement));
+        self.settlements.lock().unwrap_or_else(PoisonError::into_inner).push(settlement);
+        self.send(Command::Wake, &self.wakes, WAKES_MAX);
     }
 
-    /// Drops the question if there is no room; whoever asked sees its answer's sender dropped.
+    /// A request of the agent's own.
+    fn request(&self, command: Command) {
+        self.send(command, &self.requests, REQUESTS_MAX);
+    }
+
+    /// What a person asks or orders.
     fn ask(&self, command: Command) {
-        let _ = self.commands.try_send(command);
+        self.send(command, &self.questions, QUESTIONS_MAX);
+    }
+
+    /// Drops the command if there is no room for it; whoever asked sees its answer's sender dropped.
+    fn send(&self, command: Command, taken: &Arc<AtomicUsize>, max: usize) {
+        if let Some(slot) = Slot::claim(taken, max) {
+            // There is room for what has a slot: it fails only if the thread has ended.
+            let _ = self.commands.try_send((command, Some(slot)));
+        }
     }
 }
 
@@ -151,29 +231,28 @@ impl JournalHandle {
         self.line.append(window)
     }
 
-    /// Leases up to `entries_max` entries of a lane, in order; none if none waits, or if the journal is busy with its
-    /// disk or has ended. Cancel-safe: a call that is dropped gives its leases back.
-    pub async fn lease(&self, lane: Lane, entries_max: usize) -> Vec<Lease> {
+    /// Leases up to `entries_max` entries of a lane, in order; none if none waits, or if the journal has no room for the
+    /// request or has ended. While its disk hangs, so does the answer: wait for it beside other things.
+    pub fn lease(&self, lane: Lane, entries_max: usize) -> Leasing {
         let (reply, leased) = oneshot::channel();
-        self.line.ask(Command::Lease { lane, entries_max, reply });
-        leased.await.unwrap_or_default()
+        self.line.request(Command::Lease { lane, entries_max, reply });
+        Leasing { leased }
     }
 
-    /// A (re)connection was made: what is kept from here on is live, all before is history. Cancel-safe.
-    pub async fn go_live(&self) {
-        let (reply, done) = oneshot::channel();
-        self.line.ask(Command::GoLive(reply));
-        let _ = done.await;
+    /// A (re)connection was made: what is kept from here on is live, all before is history. Never waits. Takes place
+    /// before any lease that is asked for later.
+    pub fn go_live(&self) {
+        self.line.send(Command::GoLive, &self.line.connections, CONNECTIONS_MAX);
     }
 
     /// Makes all that was appended before durable, and waits until it is, or has failed. Cancel-safe.
     pub async fn commit(&self) {
         let (reply, done) = oneshot::channel();
-        self.line.ask(Command::Commit(reply));
+        self.line.request(Command::Commit(reply));
         let _ = done.await;
     }
 
-    /// What is there, segment by segment; `None` if the journal is too busy to say or has ended. Reads two small files
+    /// What is there, segment by segment; `None` if too many ask already, or if the journal has ended. Reads two small files
     /// for each segment: some milliseconds. Cancel-safe.
     pub async fn inventory(&self) -> Option<Inventory> {
         let (reply, told) = oneshot::channel();
@@ -182,8 +261,8 @@ impl JournalHandle {
     }
 
     /// Gives up every complete segment of which all is older than this. The next window tells it as a gap; when that is
-    /// durable it takes place. `None` if the journal is too busy or has ended: then nothing is given up. Cancel-safe in
-    /// that what was ordered takes place, whoever listens.
+    /// durable it takes place. `None` if too many ask already, or if the journal has ended: then nothing is given up.
+    /// Cancel-safe in that what was ordered takes place, whoever listens.
     pub async fn purge(&self, older_than: Duration) -> Option<Purged> {
         let (reply, done) = oneshot::channel();
         self.line.ask(Command::Purge { older_than, reply });
@@ -194,6 +273,21 @@ impl JournalHandle {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+}
+
+/// Leases that were asked for: a future that can be waited for again and again. Dropped, they go back.
+#[derive(Debug)]
+#[must_use = "dropped, what is leased goes back at once"]
+pub struct Leasing {
+    leased: oneshot::Receiver<Vec<Lease>>,
+}
+
+impl Future for Leasing {
+    type Output = Vec<Lease>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Vec<Lease>> {
+        Pin::new(&mut self.leased).poll(context).map(Result::unwrap_or_default)
     }
 }
 
@@ -251,5 +345,86 @@ impl Drop for Lease {
         if !self.settled {
             self.settle(Settlement::GivenBack(self.seq()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::journal::testing::{depot_schema, empty_window};
+    use crate::measure::Epoch;
+
+    /// A journal whose thread hangs, as it does with its disk.
+    fn hanging() -> (JournalHandle, Inbox) {
+        let (line, inbox) = Line::new();
+        (JournalHandle::new(line, watch::channel(Progress::default()).1), inbox)
+    }
+
+    fn lease(handle: &JournalHandle, seq: u64) -> Lease {
+        let identity = Identity { epoch: Epoch(1), seq: Seq(seq) };
+        let entry = Entry { identity, schema: Arc::new(depot_schema("gw-01", 0, 0)), window: empty_window(seq) };
+        Lease::new(Arc::new(entry), Lane::History, handle.line().clone())
+    }
+
+    fn arrived(inbox: &Inbox) -> Vec<Command> {
+        std::iter::from_fn(|| inbox.next(Duration::ZERO).ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn who_asks_a_hanging_journal_too_often_is_told_so_and_takes_nobody_elses_room() {
+        let (handle, inbox) = hanging();
+        let mut questions: Vec<_> = (0..QUESTIONS_MAX).map(|_| Box::pin(handle.inventory())).collect();
+        for question in &mut questions {
+            assert!(is_pending(question).await, "it waits for its answer");
+        }
+        for _ in 0..COMMANDS_MAX {
+            assert!(!is_pending(&mut Box::pin(handle.inventory())).await, "one too many is told so at once");
+            assert!(!is_pending(&mut Box::pin(handle.purge(Duration::ZERO))).await);
+        }
+        // All others have their room.
+        handle.go_live();
+        let mut leasing = handle.lease(Lane::Live, 1);
+        assert!(is_pending(&mut Pin::new(&mut leasing)).await);
+        for n in 0..WINDOWS_MAX as u64 {
+            assert!(matches!(handle.append(empty_window(n)), Appended::Queued));
+        }
+        assert!(matches!(handle.append(empty_window(0)), Appended::Stalled(_)));
+        assert_eq!(arrived(&inbox).len(), QUESTIONS_MAX + 1 + 1 + WINDOWS_MAX);
+        assert!(matches!(handle.append(empty_window(0)), Appended::Queued), "there is room again");
+        assert!(is_pending(&mut Box::pin(handle.inventory())).await);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_every_lease_is_told_though_the_queue_is_full() {
+        let (handle, inbox) = hanging();
+        let leases: Vec<Lease> = (1..=LEASES_MAX as u64).map(|seq| lease(&handle, seq)).collect();
+        while matches!(handle.append(empty_window(0)), Appended::Queued) {}
+        let mut asked: Vec<_> = (0..COMMANDS_MAX).map(|_| Box::pin(handle.commit())).collect();
+        for commit in &mut asked {
+            let _ = is_pending(commit).await;
+        }
+        for (n, lease) in leases.into_iter().enumerate() {
+            match n % 3 {
+                0 => lease.acknowledge(),
+                1 => lease.refuse(0x99),
+                _ => drop(lease),
+            }
+        }
+        let wakes = arrived(&inbox).iter().filter(|command| matches!(command, Command::Wake)).count();
+        let told = inbox.settlements();
+        assert_eq!((wakes, told.len()), (1, LEASES_MAX));
+        assert!(matches!(
+            told[..3],
+            [Settlement::Acknowledged(_), Settlement::Refused { .. }, Settlement::GivenBack(_)]
+        ));
+        // The next one wakes it again.
+        lease(&handle, 1).acknowledge();
+        assert_eq!((arrived(&inbox).len(), inbox.settlements().len()), (1, 1));
+    }
+
+    async fn is_pending<F: Future>(future: &mut Pin<impl std::ops::DerefMut<Target = F>>) -> bool {
+        std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
     }
 }

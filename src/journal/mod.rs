@@ -26,7 +26,7 @@
 //!   segments something was handed out is durable before it is, so that nothing goes out under two numbers.
 //! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; `free_min` of the file system left free, as
 //!   long as the journal has more than two segments; 4 MiB of entries in memory while the disk fails, and 1 MiB while
-//!   downsampling; 64 windows, 256 leases and 16 requests in the queues. Start-up and memory do not grow with the backlog.
+//!   downsampling; 64 windows, 256 leases, 4 requests of the agent and 8 of people in the queues. Start-up and memory do not grow with the backlog.
 //! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
 //!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
 //!   in the next window say so. What such an entry tells or is may be undone by a restart: it then comes again, or may
@@ -72,6 +72,8 @@
 pub mod bench;
 mod core;
 mod disk;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod line;
 mod offline;
 mod open;
@@ -83,10 +85,10 @@ mod task;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use disk::sled_segment::{BUFFER_ALIGN, BUFFER_BYTES};
-pub use line::{Appended, JournalHandle, Lane, Lease};
+pub use line::{Appended, JournalHandle, Lane, Lease, Leasing};
 pub use offline::archive::{Archive, ArchiveError, Place, View};
 pub use offline::repair::{RepairError, Repaired, purge, repair};
 pub use offline::verify::{Finding, VerifyReport};

@@ -105,13 +105,13 @@ impl Journal {
             core.without_medium(format!("entries wait in memory only: {text}"));
         }
 
-        let (line, commands) = Line::new();
+        let (line, inbox) = Line::new();
         let (tell, progress) = watch::channel(core.progress());
         let handle = JournalHandle::new(line.clone(), progress);
         let wear = Wear::new(settings.bytes_per_day_max, settings.commit_interval);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || task::run(core, meta, (wear, settings.dir), &commands, &line, &tell, &facts))
+            .spawn(move || task::run(core, meta, (wear, settings.dir), &inbox, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
         Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
     }
@@ -142,7 +142,7 @@ impl Journal {
         let (reply, closed) = oneshot::channel();
         let line = self.handle.line().clone();
         // The queue may be full of windows; the thread makes room.
-        let sent = tokio::task::spawn_blocking(move || line.send(Command::Close(reply))).await;
+        let sent = tokio::task::spawn_blocking(move || line.end(Command::Close(reply))).await;
         if !matches!(sent, Ok(Ok(()))) {
             return Err(CloseError::Ended);
         }
@@ -158,7 +158,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            let _ = self.handle.line().send(Command::Abandon);
+            let _ = self.handle.line().end(Command::Abandon);
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
 //! The thread that owns the medium: gives it commands and the time.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::wear::{Counts, Rates, Wear};
 use crate::journal::disk::files;
 use crate::journal::disk::store::Store;
-use crate::journal::line::{Command, Lease, Line};
+use crate::journal::line::{Command, Inbox, Lease, Line};
 use crate::journal::report::{Inventory, Progress};
 use crate::measure::{BootId, Stamp};
 
@@ -25,7 +25,7 @@ pub(super) fn run<S: Store>(
     core: JournalCore<S>,
     meta: JournalMeta,
     (wear, dir): (Wear, PathBuf),
-    commands: &Receiver<Command>,
+    inbox: &Inbox,
     line: &Line,
     tell: &watch::Sender<Progress>,
     facts: &StatusBoard,
@@ -34,7 +34,11 @@ pub(super) fn run<S: Store>(
     loop {
         let now = driver.start.elapsed();
         let due = driver.core.commit_at().map_or(MAINTAIN, |at| at.saturating_sub(now));
-        match commands.recv_timeout(due.min(MAINTAIN)) {
+        let received = inbox.next(due.min(MAINTAIN));
+        for settlement in inbox.settlements() {
+            driver.core.settle(settlement);
+        }
+        match received {
             Ok(Command::Close(reply)) => {
                 let closed = driver.close();
                 driver.note(facts);
@@ -73,21 +77,16 @@ impl<S: Store> Driver<'_, S> {
     fn take(&mut self, command: Command) {
         match command {
             Command::Append(window) => {
-                self.line.window_taken();
                 self.end = Some((window.boot, window.end));
                 self.core.append(*window, self.start.elapsed());
             }
-            Command::Settle(settlement) => self.core.settle(settlement),
             Command::Lease { lane, entries_max, reply } => {
                 let lease = |entry| Lease::new(entry, lane, self.line.clone());
                 let leases = self.core.lease(lane, entries_max).into_iter().map(lease).collect();
                 // Nobody waits for it any more: dropped, the leases go back.
                 let _ = reply.send(leases);
             }
-            Command::GoLive(reply) => {
-                self.core.go_live();
-                let _ = reply.send(());
-            }
+            Command::GoLive => self.core.go_live(),
             Command::Commit(reply) => {
                 self.commit(JournalCore::commit);
                 let _ = reply.send(());
@@ -106,7 +105,7 @@ impl<S: Store> Driver<'_, S> {
                 // Counted from the newest entry: that is now, unless the clock cannot be believed.
                 let _ = reply.send(self.core.purge(older_than, None));
             }
-            Command::Close(_) | Command::Abandon => {}
+            Command::Wake | Command::Close(_) | Command::Abandon => {}
         }
     }
 

@@ -1,12 +1,17 @@
 //! Depots and windows for tests.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::sync::watch;
 
+use crate::journal::line::{Command, Inbox, JournalHandle, Lease, Line};
+use crate::journal::report::Progress;
 use crate::measure::{
-    BootId, ClockTrust, Direction, Epoch, Event, EventKind, Gap, GapReason, Interval, IntervalValue, Missing, Mono,
-    PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic, Utc, Window,
+    BootId, ClockTrust, Direction, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
+    Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic,
+    Utc, Window,
 };
 use crate::spec::{
     Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SiteId, Unit, ValueType, VehicleId,
@@ -121,6 +126,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
     let events = vec![
         Event { device: None, kind: EventKind::Gap(gap) },
         Event { device: Some(DeviceId::try_from("a").expect("plain")), kind: EventKind::ClockStepped(-5) },
+        Event { device: None, kind: EventKind::DevicePartly { answering: 3, blocks: 5, silent: "unit 200".into() } },
     ];
     let rest = (any::<bool>(), any::<bool>(), any::<u64>(), any::<bool>());
     (prop::collection::vec(interval, 0..5), rest).prop_map(move |(intervals, (home, sited, mono, eventful))| Window {
@@ -131,4 +137,52 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         site: sited.then(|| site.clone()),
         events: if eventful { events.clone() } else { Vec::new() },
     })
+}
+
+/// A journal whose thread hangs in the midst of what it was asked, as it does with its disk.
+#[derive(Debug)]
+pub(crate) struct HangingJournal {
+    line: Line,
+    inbox: Mutex<Inbox>,
+    progress: watch::Sender<Progress>,
+}
+
+impl HangingJournal {
+    /// One that says that so many entries of history wait.
+    pub(crate) fn with_history(history_waiting: u64) -> Self {
+        let (line, inbox) = Line::new();
+        let (progress, _) = watch::channel(Progress { history_waiting, ..Progress::default() });
+        Self { line, inbox: Mutex::new(inbox), progress }
+    }
+
+    pub(crate) fn handle(&self) -> JournalHandle {
+        JournalHandle::new(self.line.clone(), self.progress.subscribe())
+    }
+
+    /// Waits, with the whole thread, until a lease is asked for. Answered by what it gives back, with one entry.
+    pub(crate) fn lease_asked(&self) -> impl FnOnce() + Send + use<> {
+        loop {
+            match self.inbox.lock().expect("one test").next(Duration::from_secs(30)).expect("nobody asks for a lease") {
+                Command::Lease { lane, reply, .. } => {
+                    let identity = Identity { epoch: Epoch(1), seq: Seq(1) };
+                    let schema = Arc::new(depot_schema("gw-01", 1, 1));
+                    let entry = Entry { identity, schema, window: depot_window(1, 1, 1) };
+                    let lease = Lease::new(Arc::new(entry), lane, self.line.clone());
+                    return move || reply.send(vec![lease]).expect("somebody waits for it");
+                }
+                _ => continue,
+            }
+        }
+    }
+
+    /// Waits, with the whole thread, until something is settled.
+    pub(crate) fn settled(&self) -> usize {
+        loop {
+            let settled = self.inbox.lock().expect("one test").settlements();
+            if !settled.is_empty() {
+                return settled.len();
+            }
+            self.inbox.lock().expect("one test").next(Duration::from_secs(30)).expect("nothing is settled");
+        }
+    }
 }

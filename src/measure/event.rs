@@ -98,6 +98,15 @@ pub enum EventKind {
     },
     /// The journal holds what a newer program wrote: it is left alone. What, and what to do.
     JournalNewer(Arc<str>),
+    /// A device answers for some of what is read of it, and not for the rest.
+    DevicePartly {
+        /// So many blocks of registers are answered.
+        answering: u16,
+        /// Of so many that are read.
+        blocks: u16,
+        /// Those that are not.
+        silent: Arc<str>,
+    },
 }
 
 impl EventKind {
@@ -125,6 +134,7 @@ impl EventKind {
             Self::UplinkOnline(_) => "uplink_online",
             Self::CertificateExpires { .. } => "certificate_expires",
             Self::JournalNewer(_) => "journal_newer",
+            Self::DevicePartly { .. } => "device_partly",
         }
     }
 

@@ -1,19 +1,20 @@
 //! What came from a wire becomes a value with a unit, a sign and a quality. Pure.
 //!
 //! In: [`Sample`]. Out: one [`Reading`] for each point that the sample was to carry, also when nothing came
-//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device falls
-//! silent or answers again, a point is frozen or moves again.
+//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device that speaks by itself
+//! falls silent or is heard again, a point is frozen or moves again. Whether a device that is polled answers is for its source to
+//! tell: only it knows what was asked, and of which part of the device.
 //!
 //! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
+mod layout;
 mod registers;
 mod scaling;
 
-use std::ops::Range;
-
 use crate::measure::{self, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample};
-use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec, RegisterBlock, RegisterPoint};
+use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec};
+use layout::Layouts;
 
 /// The state of the room: what is remembered of each device.
 #[derive(Debug)]
@@ -25,7 +26,9 @@ pub struct Normaliser {
 struct Device {
     id: DeviceId,
     points: Vec<Point>,
-    /// `None` before the first sample.
+    layouts: Layouts,
+    is_polled: bool,
+    /// `None` before it is known.
     answering: Option<bool>,
 }
 
@@ -35,16 +38,20 @@ struct Point {
     /// The raw bits last seen, and since when they are the same.
     held: Option<(u64, Mono)>,
     frozen: bool,
+    /// The same, in its source's judgement.
+    stuck: bool,
 }
 
 impl Normaliser {
     /// Knows these devices, by their place in the list.
     #[must_use]
     pub fn new(devices: &[DeviceSpec]) -> Self {
-        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false };
+        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false, stuck: false };
         let device = |device: &DeviceSpec| Device {
             id: device.id.clone(),
             points: device.points.iter().map(point).collect(),
+            layouts: Layouts::new(device),
+            is_polled: !device.groups.is_empty(),
             answering: None,
         };
         Self { devices: devices.iter().map(device).collect() }
@@ -61,23 +68,23 @@ impl Normaliser {
             |point, outcome| out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome });
         match &sample.payload {
             Payload::Registers { block, words } => {
-                for (ix, point) in (0..).zip(&mut device.points) {
-                    let Some((register, extent)) = point.place_in(block) else { continue };
+                for (ix, place) in device.layouts.of(block) {
+                    let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
                     let outcome = match words {
                         Err(why) => Outcome::Missing(*why),
-                        Ok(words) => match words.get(extent) {
-                            None => continue,
-                            Some(words) => {
-                                let raw = registers::raw(register, words);
-                                let of_words =
-                                    || measure::fingerprint(words.iter().flat_map(|word| word.to_be_bytes()));
-                                let fingerprint = raw.as_ref().map_or_else(of_words, scaling::fingerprint_of);
-                                moved |= point.hold(fingerprint, sample.at.mono);
-                                point.read(raw.as_ref())
-                            }
-                        },
+                        Ok(words) => {
+                            let (Some(register), Some(own)) = (point.spec.register(), words.get(place.whole.clone()))
+                            else {
+                                continue;
+                            };
+                            let raw = registers::raw(register, place, words);
+                            let of_words = || measure::fingerprint(own.iter().flat_map(|word| word.to_be_bytes()));
+                            let fingerprint = raw.as_ref().map_or_else(of_words, scaling::fingerprint_of);
+                            moved |= point.hold(fingerprint, sample.at.mono);
+                            point.read(raw.as_ref())
+                        }
                     };
-                    tell(ix, outcome);
+                    tell(*ix, outcome);
                 }
             }
             Payload::Values(values) => {
@@ -97,6 +104,7 @@ impl Normaliser {
                 (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, Outcome::Missing(*why)));
             }
             Payload::Noticed(kind) => {
+                device.take_over(kind);
                 // What happens to a bus happens to no single device.
                 let device = kind.bus().is_none().then(|| device.id.clone());
                 events.push(Event { device, kind: kind.clone() });
@@ -108,7 +116,7 @@ impl Normaliser {
         events
     }
 
-    /// Whether a device is known to answer.
+    /// Whether a device is known to answer, at least in part.
     #[must_use]
     pub fn answering(&self, device: DeviceIx) -> Option<bool> {
         self.devices.get(usize::from(device.0)).and_then(|device| device.answering)
@@ -117,6 +125,16 @@ impl Normaliser {
 
 impl Device {
     fn notice_answer(&mut self, payload: &Payload, events: &mut Vec<Event>) {
+        if self.is_polled {
+            match payload {
+                Payload::Noticed(EventKind::DeviceSilent(_)) => self.answering = Some(false),
+                Payload::Noticed(EventKind::DeviceAnswering | EventKind::DevicePartly { .. }) => {
+                    self.answering = Some(true)
+                }
+                _ => {}
+            }
+            return;
+        }
         let silent = match payload {
             // A refused block is an answer: the device is there.
             Payload::Registers { words: Err(Missing::Exception), .. } => return,
@@ -130,6 +148,18 @@ impl Device {
             self.answering = Some(silent.is_none());
             let kind = silent.map_or(EventKind::DeviceAnswering, EventKind::DeviceSilent);
             events.push(Event { device: Some(self.id.clone()), kind });
+        }
+    }
+
+    /// A source that knows more of a point than its bits says itself that it stands still.
+    fn take_over(&mut self, kind: &EventKind) {
+        let (field, is_stuck) = match kind {
+            EventKind::PointFrozen(field) => (field, true),
+            EventKind::PointMoving(field) => (field, false),
+            _ => return,
+        };
+        for point in self.points.iter_mut().filter(|point| point.spec.field == *field) {
+            point.stuck = is_stuck;
         }
     }
 
@@ -150,19 +180,11 @@ impl Device {
 }
 
 impl Point {
-    /// The point's register and where it lies in the block, if all of it does, with its scale register.
-    fn place_in(&self, block: &RegisterBlock) -> Option<(&RegisterPoint, Range<usize>)> {
-        let register = self.spec.register()?;
-        let extent = register.extent();
-        let first = usize::from(extent.start.checked_sub(block.start)?);
-        block.covers(&extent).then_some((register, first..first + usize::from(extent.count)))
-    }
-
     /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
     fn read(&self, raw: Option<&Raw>) -> Outcome {
         let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
         match outcome {
-            Outcome::Good(value) if self.frozen => Outcome::Questionable(value, Questionable::Frozen),
+            Outcome::Good(value) if self.frozen || self.stuck => Outcome::Questionable(value, Questionable::Frozen),
             other => other,
         }
     }
@@ -186,8 +208,8 @@ mod tests {
     use super::*;
     use crate::measure::{ClockTrust, Missing, Stamp, Utc, Value};
     use crate::spec::{
-        Aggregation, ByteOrder, Conversion, DeviceKind, Origin, RawKind, RegisterPoint, RegisterTable, Scaling, Unit,
-        ValueType, WordOrder,
+        Aggregation, ByteOrder, Conversion, DeviceKind, Origin, RawKind, RegisterBlock, RegisterPoint, RegisterTable,
+        Scaling, Unit, ValueType, WordOrder,
     };
 
     fn point(field: &str, address: u16, frozen_after: Option<Duration>) -> PointSpec {
@@ -307,6 +329,18 @@ mod tests {
         assert_eq!(events, ["device_silent"]);
         let stale = Payload::Values(vec![(PointIx(1), Err(Missing::Stale)), (PointIx(9), Err(Missing::Stale))]);
         assert_eq!(payload(6, stale), (vec![Outcome::Missing(Missing::Stale)], vec![]));
+    }
+
+    #[test]
+    fn a_point_that_its_source_calls_frozen_is_doubted_until_its_source_says_otherwise() {
+        let mut normaliser = normaliser();
+        let mut payload = |payload| read(&mut normaliser, &Sample { payload, ..sample(1, Ok([0, 0, 0])) });
+        let value = || Payload::Values(vec![(PointIx(0), Ok(Raw::Integer(72)))]);
+        let field = crate::spec::FieldName::try_from("power_flow").expect("a field");
+        assert_eq!(payload(Payload::Noticed(EventKind::PointFrozen(field.clone()))).1, ["point_frozen"]);
+        assert!(matches!(payload(value()).0[..], [Outcome::Questionable(_, Questionable::Frozen)]));
+        assert_eq!(payload(Payload::Noticed(EventKind::PointMoving(field))).1, ["point_moving"]);
+        assert!(matches!(payload(value()).0[..], [Outcome::Good(_)]));
     }
 
     #[test]

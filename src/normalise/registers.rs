@@ -1,30 +1,19 @@
 //! Registers become raw values. Every function here is total: no words make it panic.
-//!
-//! `words` are those of [`RegisterPoint::extent`]: the value's own and, if it has one, those of its scale register.
 
 use std::fmt::Write;
-use std::ops::Range;
 
+use super::layout::Place;
 use crate::measure::Raw;
 use crate::spec::{ByteOrder, RawKind, RegisterPoint, ScaleKind, ScaleRegister, WordOrder};
 
-/// What the words of a point say; `None` if the device says "not available", or nothing that its type can be.
-pub(super) fn raw(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
-    let extent = register.extent();
-    let own = words.get(span(extent.start, register.address, register.width()))?;
-    let raw = decoded(register, own)?;
-    match &register.scale {
-        None => Some(raw),
-        Some(scale) => {
-            let words = words.get(span(extent.start, scale.address, scale.raw.width()))?;
-            scaled(&raw, scale.kind, &factor(register, scale, words)?)
-        }
+/// What the words of a block say of a point that has this place in it; `None` if the device says "not available", or nothing
+/// that its type can be.
+pub(super) fn raw(register: &RegisterPoint, place: &Place, words: &[u16]) -> Option<Raw> {
+    let raw = decoded(register, words.get(place.own.clone())?)?;
+    match (&register.scale, &place.scale) {
+        (Some(scale), Some(at)) => scaled(&raw, scale.kind, &factor(register, scale, words.get(at.clone())?)?),
+        _ => Some(raw),
     }
-}
-
-fn span(start: u16, address: u16, width: u16) -> Range<usize> {
-    let at = usize::from(address.saturating_sub(start));
-    at..at + usize::from(width)
 }
 
 fn decoded(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
@@ -191,6 +180,11 @@ mod tests {
     use crate::measure::{Missing, Outcome, Value};
     use crate::normalise::scaling;
     use crate::spec::{Aggregation, Origin, PointSpec, RegisterTable, Scaling, Unit, ValueType};
+
+    /// What a block that is just the point says of it.
+    fn raw(register: &RegisterPoint, words: &[u16]) -> Option<Raw> {
+        super::raw(register, &Place::of(register, &register.extent())?, words)
+    }
 
     /// The whole way of a point's words.
     fn outcome(spec: &PointSpec, words: &[u16]) -> Outcome {

@@ -74,6 +74,12 @@ pub enum TlsError {
     },
 }
 
+/// The SHA-256 digest of bytes, by the code that TLS uses.
+pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    suite.expect("it is a suite of TLS 1.3").common.hash_provider.hash(bytes).as_ref().to_vec()
+}
+
 /// The TLS error inside, however deep: rustls errors travel inside of I/O errors.
 pub(crate) fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);

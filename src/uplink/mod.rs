@@ -35,6 +35,8 @@ mod tls;
 mod watch;
 pub mod wire;
 
+#[cfg(feature = "fuzz")]
+pub use client::fuzz;
 pub use probe_broker::{Granted, Refused, probe_broker};
 pub use settings::{Birth, Settings};
 pub use task::{Surroundings, run};

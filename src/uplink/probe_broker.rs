@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::{ConnectOptions, Connection, ConnectionEvent};
+use super::client::{ConnectOptions, Connection, ConnectionEvent, Loss, takes_3_1_1};
+use super::reason::OLD;
 use crate::net::{BrokerUrl, Link, Login, TlsFiles};
 
 /// Short; the connection lasts for one CONNACK.
@@ -52,7 +53,7 @@ pub async fn probe_broker(
         will_retained: false,
         session_kept: None,
     };
-    let refused = |loss: super::client::Loss| Refused { what: loss.what, remedy: loss.remedy };
+    let refused = |loss: Loss| Refused { what: loss.what, remedy: loss.remedy };
     let mut connection = Connection::open(&options).map_err(refused)?;
     let granted = loop {
         match connection.happened().await {
@@ -62,6 +63,13 @@ pub async fn probe_broker(
                     packet_bytes_max: accepted.packet_bytes_max,
                     retains: accepted.retains,
                 };
+            }
+            // Many brokers of the version before hang up on what they do not know.
+            ConnectionEvent::Lost(loss) if loss.code.is_none() && takes_3_1_1(&options).await => {
+                return Err(Refused {
+                    what: format!("{}; it takes a CONNECT of MQTT 3.1.1: it speaks that version only", loss.what),
+                    remedy: OLD.to_owned(),
+                });
             }
             ConnectionEvent::Lost(loss) => return Err(refused(loss)),
             ConnectionEvent::Answered(..) | ConnectionEvent::Message(_) | ConnectionEvent::Heard => {}

@@ -24,7 +24,8 @@ pub(super) struct Reason {
 
 const WAIT: &str = "nothing; the gateway tries again by itself";
 const LOG: &str = "look into the broker's log";
-const OLD: &str = "the broker must speak MQTT 5; update it, or enable version 5";
+/// To a broker of MQTT 3.1.1.
+pub(super) const OLD: &str = "the broker must speak MQTT 5; update it, or enable version 5";
 const OLD_ACL: &str = "the broker answers in MQTT 3.1.1, where this is what 0x87 (Not authorized) is in MQTT 5: allow this \
     gateway at the broker, and enable version 5";
 

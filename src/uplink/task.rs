@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::watch::ToldTroubles;
 use super::wire::{Batch, Presence, catalog, split, state};
 use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
-use crate::journal::{JournalHandle, Lane, Lease, Progress};
+use crate::journal::{JournalHandle, Lane, Lease, Leasing, Progress};
 use crate::measure::{EventKind, Stamp};
 use crate::net::TlsFiles;
 use crate::tls::{self, Certificates, Fingerprint};
@@ -28,6 +28,9 @@ const BEAT: Duration = Duration::from_secs(5);
 const DISCONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// Entries leased in one go: keeps the loop responsive.
 const LEASE_AT_ONCE: usize = 32;
+/// So long the journal is waited for with nothing else done: a sync of slow flash. Beyond, its disk hangs, and its answer
+/// is waited for beside everything else.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Between two looks at the files of TLS.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -89,8 +92,9 @@ pub async fn run(
             Next::Wait(until) => until.min(start.elapsed() + BEAT),
         };
         tokio::select! {
-            happened = happened(&mut driver.connection) => driver.take(happened, clock()).await,
+            happened = happened(&mut driver.connection) => driver.take(happened, clock()),
             found = found(&mut driver.probing) => driver.probed(found),
+            leases = leased(&mut driver.leasing) => driver.leased(leases),
             changed = progress.changed() => if changed.is_err() {
                 // The journal has ended: there is nothing more to deliver.
                 driver.end(clock()).await;
@@ -114,6 +118,14 @@ async fn happened(connection: &mut Option<Connection>) -> ConnectionEvent {
 async fn found(probing: &mut Option<JoinHandle<Result<(), Loss>>>) -> bool {
     match probing {
         Some(probing) => matches!(probing.await, Ok(Ok(()))),
+        None => match std::future::pending::<Infallible>().await {},
+    }
+}
+
+/// What a journal that hangs has leased after all; nothing ever if nothing was asked for.
+async fn leased(leasing: &mut Option<(Lane, Leasing)>) -> Vec<Lease> {
+    match leasing {
+        Some((_, leasing)) => leasing.await,
         None => match std::future::pending::<Infallible>().await {},
     }
 }
@@ -153,6 +165,8 @@ struct Driver {
     outbox: VecDeque<Waiting>,
     route: Option<Route>,
     probing: Option<JoinHandle<Result<(), Loss>>>,
+    /// Asked of a journal that hangs; nothing more is asked before it answers.
+    leasing: Option<(Lane, Leasing)>,
     /// A broker that does not retain refused our will for it.
     will_retained: bool,
     files: Fingerprint,
@@ -189,6 +203,7 @@ impl Driver {
             outbox: VecDeque::new(),
             route: None,
             probing: None,
+            leasing: None,
             will_retained: true,
             files,
             looked: None,
@@ -262,10 +277,10 @@ impl Driver {
         }
     }
 
-    async fn take(&mut self, happened: ConnectionEvent, stamp: Stamp) {
+    fn take(&mut self, happened: ConnectionEvent, stamp: Stamp) {
         let now = self.now();
         match happened {
-            ConnectionEvent::Connected(accepted) => self.connected(*accepted, stamp).await,
+            ConnectionEvent::Connected(accepted) => self.connected(*accepted, stamp),
             ConnectionEvent::Answered(id, code, why) => {
                 let settled = self.session.answered(id, code, now);
                 self.settle(settled, why.as_deref());
@@ -278,9 +293,9 @@ impl Driver {
         self.facts.uplink(|facts| (facts.in_flight, facts.history_bytes_left_today) = (in_flight, left));
     }
 
-    async fn connected(&mut self, accepted: Accepted, since: Stamp) {
+    fn connected(&mut self, accepted: Accepted, since: Stamp) {
         // From here on what is new is live; all else is history.
-        self.journal.go_live().await;
+        self.journal.go_live();
         let birth = &self.settings.birth;
         let bytes_max = packet_bytes_max(Some(&accepted));
         let mut documents = vec![self.state(Presence::Online, since)];
@@ -327,13 +342,20 @@ impl Driver {
     async fn fill(&mut self, progress: Progress) -> bool {
         self.empty_outbox();
         let mut live_waits = progress.live_waiting > 0;
+        if self.leasing.is_some() {
+            return live_waits;
+        }
         for (lane, waiting) in [(Lane::Live, progress.live_waiting), (Lane::History, progress.history_waiting)] {
             if waiting == 0 {
                 continue;
             }
             let mut room = self.session.room(lane, live_waits, self.now());
             while room > 0 && self.outbox.is_empty() {
-                let leases = self.journal.lease(lane, room.min(LEASE_AT_ONCE)).await;
+                let mut leasing = self.journal.lease(lane, room.min(LEASE_AT_ONCE));
+                let Ok(leases) = timeout(PATIENCE, &mut leasing).await else {
+                    self.leasing = Some((lane, leasing));
+                    return live_waits;
+                };
                 if leases.is_empty() {
                     if lane == Lane::Live {
                         live_waits = false;
@@ -347,6 +369,17 @@ impl Driver {
             }
         }
         live_waits
+    }
+
+    /// Sends what a journal that had hung has leased. Meanwhile there may have been an end of the connection, or another
+    /// one: what there is no room for now goes back.
+    fn leased(&mut self, leases: Vec<Lease>) {
+        let Some((lane, _)) = self.leasing.take() else { return };
+        for lease in leases {
+            if self.session.room(lane, lane == Lane::Live, self.now()) > 0 {
+                self.send(lease, lane);
+            }
+        }
     }
 
     /// Sends what waits, as far as the broker takes it now. A queue that is full here is a connection that has just
@@ -610,3 +643,7 @@ pub(super) fn chance() -> f64 {
     let chance = bits as f64 / (1_u64 << 53) as f64;
     chance
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

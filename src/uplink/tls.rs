@@ -31,6 +31,9 @@ fn remedy(error: &rustls::Error) -> &'static str {
             "the broker refuses this gateway's certificate: look into the broker's log"
         }
         Error::AlertReceived(Alert::ProtocolVersion) => "the broker must offer TLS 1.3",
+        Error::InvalidMessage(_) => {
+            "check that the port speaks TLS: for one that does not, write mqtt:// (ws://) in [uplink] brokers"
+        }
         _ => "look into the broker's log, and check that the port speaks TLS",
     }
 }

@@ -1,5 +1,8 @@
 //! `v2g-edge doctor` finds what is wrong, and leaves the running agent alone.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+
 use hil_tests::broker::{Broker, Options};
 use hil_tests::certs::Validity;
 use hil_tests::scripted::{Script, ScriptedBroker};
@@ -57,4 +60,56 @@ fn an_expired_certificate_a_dead_broker_and_one_that_refuses_are_each_named() {
         let (verdict, text) = found(&report, what);
         assert!(verdict == "bad" && text.contains(part), "{what}: {verdict}, {text}");
     }
+}
+
+#[test]
+fn tls_on_a_plain_port_and_the_other_way_round_are_told_with_the_right_scheme() {
+    let mut stage = Stage::set();
+    let server = stage.authority.server(Validity::Good).expect("a server certificate");
+    let broker = Broker::start(&stage.dir.path().join("broker"), &server, Options::default()).expect("a broker");
+    let to_plain = format!("mqtts://127.0.0.1:{}", broker.plain_port());
+    let to_tls = format!("mqtt://127.0.0.1:{}", broker.tls_port());
+    stage.setup.brokers = vec![to_plain.clone(), to_tls.clone()];
+    stage.agent.configure(&stage.setup).expect("the file is ours");
+    let (code, report) = doctor(&stage);
+    assert_eq!(code, Some(1), "{report}");
+    for (what, part) in
+        [(&to_plain, "write mqtt:// in [uplink] brokers"), (&to_tls, "write mqtts:// in [uplink] brokers")]
+    {
+        let (verdict, text) = found(&report, what);
+        assert!(verdict == "bad" && text.contains(part), "{what}: {verdict}, {text}");
+    }
+}
+
+/// A broker that takes CONNECT of this protocol level only and hangs up on all others, for as long as the test runs.
+fn broker_of(level: Option<u8>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("ours").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            // Fixed header with one byte of length, "MQTT" behind its length, the level.
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).is_ok() && head[4..8] == *b"MQTT" && Some(head[8]) == level {
+                let _ = stream.write_all(&[0x20, 2, 0, 0]);
+                // Until the client has read it and goes.
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_broker_that_speaks_3_1_1_only_is_told_apart_from_one_that_hangs_up_on_everybody() {
+    let mut stage = Stage::set();
+    let [old, mute] = [Some(4), None].map(|level| format!("mqtt://127.0.0.1:{}", broker_of(level)));
+    stage.setup.brokers = vec![old.clone(), mute.clone()];
+    stage.agent.configure(&stage.setup).expect("the file is ours");
+    let (code, report) = doctor(&stage);
+    assert_eq!(code, Some(1), "{report}");
+    let (verdict, text) = found(&report, &old);
+    assert!(verdict == "bad" && text.contains("it speaks that version only; the broker must speak MQTT 5"), "{text}");
+    let (verdict, text) = found(&report, &mute);
+    assert!(verdict == "bad" && text.contains("closed the connection") && !text.contains("3.1.1"), "{text}");
 }

@@ -33,6 +33,8 @@ pub enum Manner {
     Prompt,
     /// It does not answer.
     Dead,
+    /// It does not answer what begins at this register.
+    DeadAt(u16),
     /// It answers so much later.
     Late(Duration),
     /// One in so many of its answers has a flipped bit.
@@ -164,7 +166,7 @@ impl Slaves {
         let on_wire = self.line.characters(u32::try_from(request.len() + frame.len()).unwrap_or(u32::MAX));
         let ends = came + on_wire + self.line.silence();
         match manner {
-            Manner::Dead => {}
+            Manner::Dead | Manner::DeadAt(_) => {}
             Manner::Late(by) => self.late.push((ends + by, frame)),
             Manner::Prompt | Manner::Noisy(_) => {
                 if let Manner::Noisy(every) = manner {
@@ -208,7 +210,11 @@ impl Slaves {
             None => vec![said[0], said[1] | 0x80, 1],
         };
         frame.extend(crc16(&frame).to_le_bytes());
-        if manner != Manner::Dead {
+        let manner = match manner {
+            Manner::DeadAt(register) if register != start => Manner::Prompt,
+            manner => manner,
+        };
+        if !matches!(manner, Manner::Dead | Manner::DeadAt(_)) {
             *shared.answered.entry(said[0]).or_default() += 1;
         }
         Some((frame, manner))

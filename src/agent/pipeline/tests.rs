@@ -110,7 +110,7 @@ impl Gateway {
 
     async fn lease(&self) -> Vec<Lease> {
         let handle = self.generation.as_ref().expect("it has booted").0.handle();
-        handle.go_live().await;
+        handle.go_live();
         let mut leases = Vec::new();
         loop {
             let more = handle.lease(Lane::History, 32).await;

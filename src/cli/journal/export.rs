@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::super::Exit;
 use super::{Target, Where};
+use crate::cli::Exit;
 use crate::journal::{Archive, Place, View};
 use crate::measure::{Entry, IntervalValue, PointColumn, PointInterval, Seq};
 use crate::uplink::wire;

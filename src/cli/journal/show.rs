@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::show::{Paint, bytes};
 use super::Target;
+use crate::cli::show::{Paint, bytes};
 use crate::journal::{Finding, Inventory, Purged, Repaired, VerifyReport, View};
 
 /// More epochs than this are summed up.

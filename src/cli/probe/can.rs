@@ -11,8 +11,8 @@ use hal::can::{CanLog, CanSocket, Counters, Frame, FrameBus, FrameId, Heard, Lin
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::super::Exit;
-use super::super::show::Paint;
+use crate::cli::Exit;
+use crate::cli::show::Paint;
 use crate::config::{self, Dbc};
 use crate::measure::Mono;
 use crate::source::can::{Decoded, Decoder, Load, Number, Rates, Speeds};

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::health::ClockWait;
 use crate::journal::core::times::{Label, Times};
 use crate::measure::{BootId, ClockTrust, Event, EventKind, Stamp, Window};
 
@@ -128,14 +129,8 @@ impl Clock {
         if is_over { None } else { self.times.held_from() }
     }
 
-    /// In words why entries wait for the clock, and what to do.
-    pub(super) fn why_held(&self, time_wait: Duration) -> String {
-        let shows = self.newest.map_or_else(|| "nothing yet".to_owned(), |stamp| stamp.utc.rfc3339());
-        format!(
-            "their time is not known: the wall clock was not synced in this boot and shows {shows}; they are sent when \
-             it is, or with estimated times {} s after the first connection (journal.time_wait). Check NTP and the way \
-             to its server (timedatectl, chronyc sources)",
-            time_wait.as_secs()
-        )
+    /// What entries wait for, if they wait for the clock.
+    pub(super) fn wait(&self, time_wait: Duration) -> ClockWait {
+        ClockWait { shows: self.newest.map(|stamp| stamp.utc), time_wait }
     }
 }

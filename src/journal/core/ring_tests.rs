@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::health::StatusBoard;
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::journal_core::JournalCore;
 use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
@@ -11,8 +12,7 @@ use crate::journal::core::recovery::{self, Start};
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
 use crate::journal::testing::{depot_schema, depot_window, empty_window, stamp};
-use crate::measure::WhenFull;
-use crate::measure::{BootId, Entry, EventKind, GapReason};
+use crate::measure::{BootId, ClockTrust, Entry, EventKind, GapReason, Utc, WhenFull};
 
 const BOOT: BootId = BootId([7; 16]);
 /// Windows of 240 points, some 900 bytes: three times what memory holds.
@@ -138,4 +138,30 @@ fn while_the_medium_fails_memory_is_bounded_and_losses_and_trouble_are_told() {
     let events = out.iter().flat_map(|entry| &entry.window.events).map(|event| &event.kind);
     let events: Vec<_> = events.filter(|kind| kind.gap().is_none()).collect();
     assert_eq!(events, [&EventKind::JournalWorking]);
+}
+
+/// Found by reading: the text was made after every command, and thrown away unless something was held.
+#[test]
+fn why_entries_wait_for_the_clock_is_put_into_words_when_somebody_asks() {
+    let board = StatusBoard::default();
+    let mut core = core(Some(MemStore::default()));
+    core.append(depot_window(20, 12, 1), Duration::ZERO);
+    core.commit(Duration::ZERO);
+    board.journal(|facts| {
+        core.note(facts);
+        assert_eq!((facts.held_entries, &facts.clock_wait, &facts.held_why), (0, &None, &None));
+    });
+
+    let mut window = depot_window(20, 12, 2);
+    (window.boot, window.end.trust, window.end.utc) = (BootId([8; 16]), ClockTrust::Unsynced, Utc(0));
+    core.append(window, Duration::ZERO);
+    core.commit(Duration::from_secs(1));
+    board.journal(|facts| {
+        core.note(facts);
+        assert_eq!((facts.held_entries, facts.clock_wait.is_some(), &facts.held_why), (1, true, &None));
+    });
+    let asked = board.status().journal;
+    let why = asked.held_why.expect("somebody asks");
+    assert!(why.contains("1970-01-01T00:00:00.000Z") && why.contains("300 s after the first connection"), "{why}");
+    assert_eq!(asked.clock_wait, None);
 }

@@ -266,7 +266,7 @@ pub(in crate::journal) fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-fn checksum(frame: &[u8]) -> u32 {
+pub(in crate::journal) fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..])
 }
 

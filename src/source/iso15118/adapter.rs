@@ -1,13 +1,14 @@
 //! What the tracker of one device tells becomes samples of its points. Pure.
 
 use crate::health::SessionFacts;
-use crate::measure::{EventKind, Missing, Payload, Raw, Sample, SessionEvent, Stamp};
-use crate::spec::{DeviceId, DeviceIx, Origin, PointIx, SessionValue};
+use crate::measure::{EventKind, Missing, Mono, Payload, Raw, Sample, SessionEvent, Stamp};
+use crate::spec::{DeviceId, DeviceIx, FieldName, Origin, PointIx, SessionValue};
 
 use super::Target;
 use super::decode::Unreadable;
-use super::frames::whole;
+use super::frames::{Frames, Piece, begins_a_message};
 use super::tracker::{Tracker, TrackerOutput};
+use super::vehicle::VehicleIds;
 
 /// The first byte of a TLS record: handshake, application data (RFC 8446, 5.1).
 const TLS: [u8; 2] = [0x16, 0x17];
@@ -18,8 +19,12 @@ pub(super) struct SessionAdapter {
     pub(super) connector: u16,
     device: DeviceIx,
     tracker: Tracker,
+    /// What the station and the vehicle send, as far as it is cut into records elsewhere than into frames.
+    directions: [Frames; 2],
     /// Where each value is a point; a profile need not have them all.
     places: [Option<PointIx>; SessionValue::COUNT],
+    /// The names of the points.
+    fields: Vec<FieldName>,
     /// Feeds that have spoken of this connector and are open.
     feeds: u32,
     samples: Vec<Sample>,
@@ -28,7 +33,7 @@ pub(super) struct SessionAdapter {
 }
 
 impl SessionAdapter {
-    pub(super) fn new(target: &Target) -> Self {
+    pub(super) fn new(target: &Target, vehicle_ids: &VehicleIds) -> Self {
         let mut places = [None; SessionValue::COUNT];
         for (ix, point) in (0..).map(PointIx).zip(target.spec.points.iter()) {
             if let Origin::Session(session) = &point.origin {
@@ -39,8 +44,10 @@ impl SessionAdapter {
             id: target.spec.id.clone(),
             connector: target.connector,
             device: target.ix,
-            tracker: Tracker::default(),
+            tracker: Tracker::telling(vehicle_ids.clone()),
+            directions: Default::default(),
             places,
+            fields: target.spec.points.iter().map(|point| point.field.clone()).collect(),
             feeds: 0,
             samples: Vec::new(),
             dirty: true,
@@ -50,7 +57,7 @@ impl SessionAdapter {
     /// Lets the tracker work and takes what it tells.
     pub(super) fn hear(&mut self, at: Stamp, work: impl FnOnce(&mut Tracker)) {
         work(&mut self.tracker);
-        let Self { tracker, places, samples, device, dirty, .. } = self;
+        let Self { tracker, places, fields, samples, device, dirty, .. } = self;
         for told in tracker.drain() {
             let payload = match told {
                 TrackerOutput::Values(values) => {
@@ -66,23 +73,53 @@ impl SessionAdapter {
                 }
                 TrackerOutput::Event(event) => Payload::Noticed(EventKind::Session(event)),
                 TrackerOutput::Vehicle(vehicle) => Payload::Vehicle(vehicle),
+                TrackerOutput::Stuck(value, is_stuck) => {
+                    let Some(PointIx(point)) = places[value.index()] else { continue };
+                    let Some(field) = fields.get(usize::from(point)).cloned() else { continue };
+                    Payload::Noticed(if is_stuck {
+                        EventKind::PointFrozen(field)
+                    } else {
+                        EventKind::PointMoving(field)
+                    })
+                }
             };
             samples.push(Sample { device: *device, at, payload });
             *dirty = true;
         }
     }
 
-    /// One V2GTP frame, as a feed has cut it.
-    pub(super) fn frame(&mut self, bytes: &[u8], at: Stamp) {
-        let first = bytes.first().copied();
-        self.hear(at, |tracker| match whole(bytes) {
-            Ok((payload_type, payload)) => tracker.handle_frame(payload_type, payload, at.mono),
-            Err(Unreadable::Garbage) if first.is_some_and(|byte| TLS.contains(&byte)) => {
+    /// What a record holds: usually one V2GTP frame, from a sender that mirrors its reads also several or a part of one.
+    /// `own` is where it stands on the line of the feed's times.
+    pub(super) fn frames(&mut self, from_vehicle: bool, bytes: &[u8], at: Stamp, own: Mono) {
+        let Self { tracker, directions, .. } = self;
+        let direction = &mut directions[usize::from(from_vehicle)];
+        let mut take = |piece: Piece<'_>| match piece {
+            Piece::Frame { payload_type, payload } => tracker.handle_frame_of(payload_type, payload, at.mono, own),
+            Piece::Bad(Unreadable::Garbage) if bytes.first().is_some_and(|byte| TLS.contains(byte)) => {
                 tracker.handle_encrypted(at.mono);
             }
-            Err(reason) => tracker.handle_unreadable(reason, at.mono),
-        });
+            Piece::Bad(reason) => tracker.handle_unreadable(reason, at.mono),
+        };
+        // The rest of a frame does not begin like one: then that rest has not come, and never will.
+        if begins_a_message(bytes) {
+            direction.finish(&mut take);
+        }
+        direction.push(bytes, &mut take);
+        self.hear(at, |_| {});
         self.dirty = true;
+    }
+
+    /// A connection begins or ends: what is left of a frame is none.
+    pub(super) fn cut(&mut self, at: Stamp) {
+        let Self { tracker, directions, .. } = self;
+        for direction in directions {
+            direction.finish(|piece| {
+                if let Piece::Bad(reason) = piece {
+                    tracker.handle_unreadable(reason, at.mono);
+                }
+            });
+        }
+        self.hear(at, |_| {});
     }
 
     /// A feed speaks of this connector for the first time.
@@ -97,7 +134,8 @@ impl SessionAdapter {
     pub(super) fn feed_lost(&mut self, reason: &str, at: Stamp) {
         self.feeds = self.feeds.saturating_sub(1);
         if self.feeds == 0 {
-            self.hear(at, |tracker| tracker.handle_close(at.mono));
+            self.cut(at);
+            self.hear(at, |tracker| tracker.handle_feed_lost(at.mono));
             self.notice(EventKind::Session(SessionEvent::FeedLost { reason: reason.into() }), at);
             self.samples.push(Sample { device: self.device, at, payload: Payload::Silent(Missing::Timeout) });
         }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use iso15118::app_protocol::{ResponseCode, SupportedAppProtocolReq, SupportedAppProtocolRes};
-use iso15118::exi::{ExiDocument, ExiError};
+use iso15118::exi::{ExiDocument, ExiError, ExiResult};
 use iso15118::iso20::{ac, dc, messages};
 use iso15118::{Protocol, iso2};
 
 use super::message::{Act, Heard};
-use super::{din, iso2 as part2, iso20 as part20};
+use super::{din, iso2 as part2, iso20 as part20, tolerance};
 
 /// What the two have agreed on, as far as it was heard.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -122,62 +122,70 @@ pub(super) fn decode(agreed: &Agreed, payload_type: u16, payload: &[u8], heard: 
     heard.clear();
     match payload_type {
         HANDSHAKE_OR_2 => first_generation(agreed, payload, heard),
-        COMMON => second_generation(agreed, messages::Document::from_bytes(payload), heard, part20::read_common),
-        AC => second_generation(agreed, ac::Document::from_bytes(payload), heard, part20::read_ac),
-        DC => second_generation(agreed, dc::Document::from_bytes(payload), heard, part20::read_dc),
+        COMMON => second_generation(agreed, payload, heard, common),
+        AC => second_generation(agreed, payload, heard, energy_ac),
+        DC => second_generation(agreed, payload, heard, energy_dc),
         other if OTHER_20.contains(&other) => Decoded::Not(Unreadable::NoCodec),
         _ => Decoded::Not(Unreadable::PayloadType),
     }
 }
 
-/// The handshake, ISO 15118-2 and DIN share a payload type. The handshake can come at any time: a new session whose
-/// predecessor was not heard to end. Its document code differs from that of a message in the first two bits.
+type Read = fn(&[u8], &mut Heard) -> ExiResult<()>;
+
+fn part_2(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    let document = iso2::Document::from_bytes(bytes)?;
+    if part2::read(&document, heard) { Ok(()) } else { Err(ExiError::MissingElement) }
+}
+
+fn common(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    messages::Document::from_bytes(bytes).map(|document| part20::read_common(&document, heard))
+}
+
+fn energy_ac(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    ac::Document::from_bytes(bytes).map(|document| part20::read_ac(&document, heard))
+}
+
+fn energy_dc(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    dc::Document::from_bytes(bytes).map(|document| part20::read_dc(&document, heard))
+}
+
+/// The handshake, ISO 15118-2 and DIN share a payload type, and older stacks send a set-up of -20 under it. The handshake
+/// can come at any time: a new session whose predecessor was not heard to end. Its document code differs from that
+/// of a message in the first two bits.
 fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decoded {
     if handshake(payload, heard) {
         return Decoded::As(None);
     }
-    let as_2 = |heard: &mut Heard| {
-        let read = iso2::Document::from_bytes(payload).map(|document| part2::read(&document, heard));
-        let read = matches!(read, Ok(true));
-        if !read {
-            heard.clear();
-        }
-        read
+    let readers: [(Protocol, Read); 5] = [
+        (Protocol::Iso20, common),
+        (Protocol::Iso20, energy_dc),
+        (Protocol::Iso20, energy_ac),
+        (Protocol::Iso2, part_2),
+        (Protocol::Din70121, din::read),
+    ];
+    let is_asked = |protocol: Protocol| match agreed {
+        Agreed::On(Protocol::Iso2) => protocol == Protocol::Iso2,
+        Agreed::On(Protocol::Din70121) => protocol == Protocol::Din70121,
+        // After one of -20 a session of the first generation may follow whose beginning was not heard.
+        Agreed::On(_) => true,
+        Agreed::Unheard => protocol != Protocol::Iso20,
+        Agreed::Foreign => false,
     };
-    let as_din = |heard: &mut Heard| {
-        let read = din::read(payload, heard).is_ok();
-        if !read {
-            heard.clear();
-        }
-        read
-    };
-    match agreed {
-        Agreed::On(Protocol::Iso2) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
-        Agreed::On(Protocol::Din70121) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
-        Agreed::On(Protocol::Iso2 | Protocol::Din70121) => Decoded::Not(Unreadable::Undecodable),
-        // A session whose beginning was not heard, after one of -20.
-        Agreed::On(_) if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
-        Agreed::On(_) if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
-        Agreed::On(_) => Decoded::Not(Unreadable::OtherProtocol),
-        Agreed::Foreign => Decoded::Not(Unreadable::UnknownNamespace),
-        Agreed::Unheard if as_2(heard) => Decoded::As(Some(Protocol::Iso2)),
-        Agreed::Unheard if as_din(heard) => Decoded::As(Some(Protocol::Din70121)),
-        Agreed::Unheard => Decoded::Not(Unreadable::Undecodable),
+    let mut asked = readers.into_iter().filter(|(protocol, _)| is_asked(*protocol));
+    match asked.find(|(_, read)| tolerance::read(payload, heard, read).is_ok()) {
+        Some((protocol, _)) => Decoded::As(Some(protocol)),
+        None => Decoded::Not(match agreed {
+            Agreed::On(Protocol::Iso2 | Protocol::Din70121) | Agreed::Unheard => Unreadable::Undecodable,
+            Agreed::On(_) => Unreadable::OtherProtocol,
+            Agreed::Foreign => Unreadable::UnknownNamespace,
+        }),
     }
 }
 
 /// -20 says by its payload type what it is.
-fn second_generation<D>(
-    agreed: &Agreed,
-    document: Result<D, ExiError>,
-    heard: &mut Heard,
-    read: impl FnOnce(&D, &mut Heard),
-) -> Decoded {
-    match (document, agreed) {
-        (Ok(document), _) => {
-            read(&document, heard);
-            Decoded::As(Some(Protocol::Iso20))
-        }
+fn second_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard, read: Read) -> Decoded {
+    match (tolerance::read(payload, heard, read), agreed) {
+        (Ok(()), _) => Decoded::As(Some(Protocol::Iso20)),
         (Err(_), Agreed::On(Protocol::Iso2 | Protocol::Din70121)) => Decoded::Not(Unreadable::OtherProtocol),
         (Err(_), _) => Decoded::Not(Unreadable::Undecodable),
     }

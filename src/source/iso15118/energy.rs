@@ -1,4 +1,7 @@
 //! The energy of one session: from the station's meter where it tells its readings, else from power over time. Pure.
+//!
+//! A meter that stands still while its station tells that power flows is not believed: then power over time counts until it
+//! moves again.
 
 use std::time::Duration;
 
@@ -8,6 +11,9 @@ use crate::measure::Mono;
 const HOLE: Duration = Duration::from_secs(5);
 /// More than this between two readings of a meter is another meter, or a flipped bit: 1 MWh.
 const JUMP_KWH_MAX: f64 = 1_000.0;
+
+/// So much may flow before a meter moves that never has; afterwards twice its widest step. 30 Wh are 6 s at 22 kW.
+const STILL_KWH_MAX: f64 = 0.03;
 
 /// Both directions of a session.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +31,12 @@ struct Side {
     sum: f64,
     /// The last reading of the meter, kWh.
     reading: Option<f64>,
+    /// What has flowed by power over time since the reading last changed, kWh.
+    since: f64,
+    /// The widest step of the meter, kWh.
+    step: f64,
+    /// The sum at the last reading that was believed, kWh.
+    counted: f64,
 }
 
 impl Side {
@@ -32,14 +44,42 @@ impl Side {
     fn read(&mut self, reading: f64) {
         if let Some(last) = self.reading {
             let flowed = reading - last;
-            if !(0.0..=JUMP_KWH_MAX).contains(&flowed) {
-                // Begun anew: what it counts from here on is right again.
-                self.reading = Some(reading);
+            if flowed == 0.0 {
                 return;
             }
-            self.sum += flowed;
+            let was_stuck = self.is_stuck();
+            self.since = 0.0;
+            self.reading = Some(reading);
+            if !(0.0..=JUMP_KWH_MAX).contains(&flowed) {
+                // Begun anew: what it counts from here on is right again.
+                return;
+            }
+            self.step = self.step.max(flowed);
+            // It stood still before, and what it did not count then it does not make up for now, or all at once.
+            self.sum = if was_stuck { self.sum.max(self.counted + flowed) } else { self.counted + flowed };
+            self.counted = self.sum;
+        } else {
+            self.counted = self.sum;
         }
         self.reading = Some(reading);
+    }
+
+    /// What has flowed by power over time.
+    fn flow(&mut self, area: f64) {
+        if self.reading.is_none() {
+            self.sum += area;
+            return;
+        }
+        let was_stuck = self.is_stuck();
+        self.since += area;
+        if self.is_stuck() {
+            self.sum += if was_stuck { area } else { self.since };
+        }
+    }
+
+    /// Whether the meter contradicts the power.
+    fn is_stuck(&self) -> bool {
+        self.reading.is_some() && self.since > STILL_KWH_MAX.max(2.0 * self.step)
     }
 }
 
@@ -51,9 +91,7 @@ impl Energy {
             if passed <= HOLE {
                 let (import, export) = areas(before, power, passed.as_secs_f64() / 3600.0);
                 for (side, area) in [(&mut self.import, import), (&mut self.export, export)] {
-                    if side.reading.is_none() {
-                        side.sum += area;
-                    }
+                    side.flow(area);
                 }
             }
         }
@@ -75,6 +113,11 @@ impl Energy {
         }
     }
 
+    /// Whether the meter of each direction stands still though energy flows.
+    pub(super) fn stuck(&self) -> (bool, bool) {
+        (self.import.is_stuck(), self.export.is_stuck())
+    }
+
     /// kWh to the vehicle.
     pub(super) fn import_kwh(&self) -> f64 {
         tidy(self.import.sum)
@@ -87,8 +130,8 @@ impl Energy {
 
     /// Where they come from. `mixed`: one direction is metered, and what flowed in the other is integrated.
     pub(super) fn source(&self) -> &'static str {
-        let is_metered = |side: &Side| side.reading.is_some();
-        let flows_unmetered = |side: &Side| side.reading.is_none() && side.sum > 0.0;
+        let is_metered = |side: &Side| side.reading.is_some() && !side.is_stuck();
+        let flows_unmetered = |side: &Side| !is_metered(side) && side.sum > 0.0;
         match (&self.import, &self.export) {
             (import, export) if !is_metered(import) && !is_metered(export) => "integrated",
             (import, export) if flows_unmetered(import) || flows_unmetered(export) => "mixed",
@@ -174,5 +217,34 @@ mod tests {
             energy.meter(Some(reading), None);
         }
         assert_eq!(energy.import_kwh(), 2.5);
+    }
+
+    #[test]
+    fn a_meter_that_stands_still_while_power_flows_is_not_believed_until_it_moves() {
+        let mut energy = Energy::default();
+        for second in 0..=100 {
+            energy.power(36.0, at(second));
+            energy.meter(Some(0.0), None);
+        }
+        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.0, "integrated", (true, false)));
+        energy.meter(Some(0.25), None);
+        energy.power(36.0, at(101));
+        energy.meter(Some(0.26), None);
+        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.01, "meter", (false, false)));
+    }
+
+    #[test]
+    fn a_coarse_meter_is_believed_between_its_steps_and_a_standing_one_where_nothing_flows() {
+        let mut energy = Energy::default();
+        for second in 0..=200_u32 {
+            energy.power(36.0, at(second.into()));
+            energy.meter(Some(f64::from(second / 50) * 0.5), None);
+        }
+        assert_eq!((energy.import_kwh(), energy.source()), (2.0, "meter"));
+        for second in 201..=900 {
+            energy.power(0.0, at(second));
+            energy.meter(Some(2.0), None);
+        }
+        assert_eq!((energy.import_kwh(), energy.stuck()), (2.0, (false, false)));
     }
 }

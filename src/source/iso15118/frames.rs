@@ -53,6 +53,11 @@ fn head(bytes: &[u8]) -> Head {
     }
 }
 
+/// Whether these bytes begin with the header of a message.
+pub(super) fn begins_a_message(bytes: &[u8]) -> bool {
+    matches!(head(bytes), Head::Frame { payload_type, .. } if is_message_type(payload_type))
+}
+
 /// The one frame that these bytes are.
 ///
 /// # Errors

@@ -16,6 +16,9 @@
 //!   count and an event, at most one a second; the next good frame goes on.
 //! - A mirror feed over the network is mutual TLS 1.3: a sender shows a certificate of the configured CA before a byte of it is
 //!   read as a record. Who is not let in has a name, a count and an event, at most one a minute for each reason.
+//! - A mirror with 16 feeds takes no more, and says so (`feeds_full`); a connection that has never sent a record
+//!   makes room for another (`feed_mute`).
+//! - What is told of a vehicle's id is decided in one place ([`VehicleIds`]): as it is, hashed, or not at all.
 //! - Certificates, contract ids (EMAID) and signatures are not read out of a message, and no message is ever logged.
 //! - Phases (`state`): `idle`, `discovery`, `handshake`, `setup`, `authorization`, `service`, `parameters`, `cable_check`, `precharge`,
 //!   `starting`, `charging` (the loop, whichever way power flows), `standby`, `renegotiation`, `stopping`, `welding_detection`,
@@ -32,6 +35,7 @@ mod decode;
 mod din;
 mod energy;
 mod enums;
+mod feed_clock;
 mod frames;
 mod iso2;
 mod iso20;
@@ -43,9 +47,13 @@ mod record;
 mod refused;
 mod tap;
 mod task;
+mod tolerance;
 mod tracker;
 mod trouble;
+mod vehicle;
 
+#[cfg(test)]
+mod feed_tests;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +63,7 @@ pub use record::{BadRecord, Kind, Record, Records};
 pub use tap::Tap;
 pub use task::run;
 pub use tracker::{Tracker, TrackerOutput};
+pub use vehicle::VehicleIds;
 
 use std::time::Duration;
 
@@ -72,6 +81,8 @@ pub struct Port {
     pub devices: Vec<Target>,
     /// The aggregation window: a recording is replayed at one exchange for each.
     pub window: Duration,
+    /// What is told of a vehicle's id.
+    pub vehicle_ids: VehicleIds,
 }
 
 /// One charge point.

@@ -1,9 +1,9 @@
 //! Carries bytes from mirror feeds, a tap or recordings to the adapters of a bus, and their samples to the pipeline.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use std::time::Duration;
 use hal::{Clock, PacketTap};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Port;
 use super::adapter::SessionAdapter;
 use super::decode::Unreadable;
+use super::feed_clock::FeedClock;
 use super::frames::{Frames, Piece};
 use super::listener::{self, Caller, FeedListener, Handshakes, Stream, is_of_one_caller};
 use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
-use crate::measure::{EventKind, Missing, Sample, SessionEvent, Stamp};
+use crate::measure::{EventKind, Missing, Mono, Sample, SessionEvent, Stamp};
 use crate::net::{Mirror, SessionSource};
 use crate::source::outbox::Outbox;
 use crate::spec::BusId;
@@ -103,7 +104,8 @@ impl Driver {
                 };
             });
         }
-        let adapters: Vec<SessionAdapter> = port.devices.iter().map(SessionAdapter::new).collect();
+        let adapters: Vec<SessionAdapter> =
+            port.devices.iter().map(|target| SessionAdapter::new(target, &port.vehicle_ids)).collect();
         let told = adapters.iter().map(|_| SessionFacts::default()).collect();
         Self {
             bus: port.bus.clone(),
@@ -167,7 +169,7 @@ impl Driver {
     }
 
     /// A sender is not let in.
-    fn refuse(&mut self, peer: SocketAddr, refusal: &Refusal, at: Stamp) {
+    fn refuse(&mut self, peer: &impl fmt::Display, refusal: &Refusal, at: Stamp) {
         let Refusal { reason, what, remedy } = refusal;
         let detail = format!("the sender {peer} was not let in: {what}; {remedy}");
         tracing::debug!(bus = %self.bus, reason, "{detail}");
@@ -254,9 +256,13 @@ enum FromFeed {
 }
 
 /// A feed, as the bus knows it.
-#[derive(Default)]
 struct OpenFeed {
+    /// Who reads it; ended with it.
+    reader: AbortHandle,
+    /// It has sent a record.
+    has_spoken: bool,
     records: Records,
+    clock: FeedClock,
     /// The adapters it has spoken to, by their place.
     adapters: Vec<usize>,
 }
@@ -266,7 +272,7 @@ async fn mirror(address: &Mirror, driver: &mut Driver, now: &impl Fn() -> Stamp)
         match FeedListener::open(address).await {
             Ok(mut listener) => {
                 driver.bus_trouble(None);
-                let error = serve(&mut listener, driver, now).await;
+                let error = serve(&mut listener, &listener::name(address), driver, now).await;
                 driver.bus_trouble(Some(format!("{}: {error}", listener::name(address))));
             }
             Err(closed) => driver.bus_trouble(Some(closed.to_string())),
@@ -277,7 +283,7 @@ async fn mirror(address: &Mirror, driver: &mut Driver, now: &impl Fn() -> Stamp)
 }
 
 /// Serves feeds until the listener fails.
-async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn() -> Stamp) -> io::Error {
+async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now: &impl Fn() -> Stamp) -> io::Error {
     let (sender, mut news) = mpsc::channel(READS_MAX);
     let mut readers = JoinSet::new();
     let mut handshakes = Handshakes::default();
@@ -285,8 +291,8 @@ async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn()
     let mut numbers = 0_u64..;
     let (mut ticks, mut looks) = (interval(TICK), interval(LOOK));
     let failed = loop {
-        // On the network an open feed keeps nobody from being told that there are too many.
-        let takes_more = if listener.is_guarded() { handshakes.has_room() } else { feeds.len() < FEEDS_MAX };
+        // Open feeds keep nobody from being told that there are too many.
+        let takes_more = !listener.is_guarded() || handshakes.has_room();
         let arrived = tokio::select! {
             accepted = listener.accept(), if takes_more => match accepted {
                 Ok(Caller::Feed(stream)) => Some(stream),
@@ -294,20 +300,20 @@ async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn()
                     driver.looked(listener.look(), now());
                     let given_way = listener.acceptor().and_then(|acceptor| handshakes.begin(tcp, peer, acceptor));
                     if let Some((peer, refusal)) = given_way {
-                        driver.refuse(peer, &refusal, now());
+                        driver.refuse(&peer, &refusal, now());
                     }
                     None
                 }
                 Err(error) if is_of_one_caller(&error) => None,
                 Err(error) => break error,
             },
-            Some((peer, ended)) = handshakes.next() => match admit(ended, feeds.len(), listener, now()) {
+            Some((peer, ended)) = handshakes.next() => match admit(ended, listener, now()) {
                 Ok(stream) => {
                     tracing::info!(bus = %driver.bus, %peer, "a sender was let in by its certificate");
                     Some(stream)
                 }
                 Err(refusal) => {
-                    driver.refuse(peer, &refusal, now());
+                    driver.refuse(&peer, &refusal, now());
                     None
                 }
             },
@@ -326,9 +332,18 @@ async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn()
                 None
             }
         };
-        if let (Some(stream), Some(number)) = (arrived, numbers.next()) {
-            feeds.insert(number, OpenFeed::default());
-            readers.spawn(read(number, stream, sender.clone()));
+        let Some(stream) = arrived else { continue };
+        if let Some((refusal, mute)) = crowded(&feeds) {
+            let is_refused = mute.is_none();
+            close(mute.and_then(|mute| feeds.remove(&mute)), refusal.reason, None, driver, now());
+            driver.refuse(&name, &refusal, now());
+            if is_refused {
+                continue;
+            }
+        }
+        if let Some(number) = numbers.next() {
+            let reader = readers.spawn(read(number, stream, sender.clone()));
+            feeds.insert(number, OpenFeed::new(reader));
         }
     };
     for feed in feeds.into_values() {
@@ -337,24 +352,44 @@ async fn serve(listener: &mut FeedListener, driver: &mut Driver, now: &impl Fn()
     failed
 }
 
-/// Whether a sender whose handshake has ended may be a feed.
-fn admit(ended: Result<Stream, Refusal>, feeds: usize, listener: &FeedListener, at: Stamp) -> Result<Stream, Refusal> {
-    match ended {
-        Ok(stream) if feeds < FEEDS_MAX => Ok(stream),
-        Ok(_) => Err(Refusal {
+impl OpenFeed {
+    fn new(reader: AbortHandle) -> Self {
+        let (records, clock, adapters) = Default::default();
+        Self { reader, has_spoken: false, records, clock, adapters }
+    }
+}
+
+/// Who cannot be a feed because there are too many: the connection that is mute for longest, or the new one if all speak.
+fn crowded(feeds: &BTreeMap<u64, OpenFeed>) -> Option<(Refusal, Option<u64>)> {
+    if feeds.len() < FEEDS_MAX {
+        return None;
+    }
+    let mute = feeds.iter().find(|(_, feed)| !feed.has_spoken).map(|(number, _)| *number);
+    let refusal = match mute {
+        Some(_) => Refusal {
+            reason: "feed_mute",
+            what: format!("it has sent no record, and made room for another when {FEEDS_MAX} feeds were open"),
+            remedy: "find out what connects here and does not speak",
+        },
+        None => Refusal {
             reason: "feeds_full",
             what: format!("{FEEDS_MAX} feeds are open, and no bus has more"),
             remedy: "let it send over one of them, or give it a bus of its own",
-        }),
-        Err(mut refusal) => {
-            // A sender's words about a certificate are few; what we see in ours is more.
-            let problem = || listener.days().iter().find_map(|days| days.problem(at.utc));
-            if let Some(problem) = refusal.blames_us().then(problem).flatten() {
-                refusal.what = format!("{} ({problem})", refusal.what);
-            }
-            Err(refusal)
+        },
+    };
+    Some((refusal, mute))
+}
+
+/// Whether a sender whose handshake has ended has shown who it is.
+fn admit(ended: Result<Stream, Refusal>, listener: &FeedListener, at: Stamp) -> Result<Stream, Refusal> {
+    ended.map_err(|mut refusal| {
+        // A sender's words about a certificate are few; what we see in ours is more.
+        let problem = || listener.days().iter().find_map(|days| days.problem(at.utc));
+        if let Some(problem) = refusal.blames_us().then(problem).flatten() {
+            refusal.what = format!("{} ({problem})", refusal.what);
         }
-    }
+        refusal
+    })
 }
 
 fn from_feed(told: FromFeed, feeds: &mut BTreeMap<u64, OpenFeed>, driver: &mut Driver, at: Stamp) {
@@ -395,12 +430,16 @@ async fn read(number: u64, mut stream: Stream, news: mpsc::Sender<FromFeed>) {
 }
 
 fn hear_records(feed: &mut OpenFeed, bytes: &[u8], driver: &mut Driver, at: Stamp) -> Result<(), String> {
-    let OpenFeed { records, adapters } = feed;
-    let heard = records.push(bytes, |record| hear_record(adapters, &record, driver, at));
+    let OpenFeed { records, clock, adapters, has_spoken, .. } = feed;
+    let heard = records.push(bytes, |record| {
+        *has_spoken = true;
+        let own = clock.at(record.unix_us, at.mono);
+        hear_record(adapters, &record, driver, (at, own));
+    });
     heard.map_err(|bad| bad.to_string())
 }
 
-fn hear_record(adapters: &mut Vec<usize>, record: &Record<'_>, driver: &mut Driver, at: Stamp) {
+fn hear_record(adapters: &mut Vec<usize>, record: &Record<'_>, driver: &mut Driver, (at, own): (Stamp, Mono)) {
     let Some(index) = driver.adapters.iter().position(|adapter| adapter.connector == record.connector) else {
         // Told at the first device of the bus: some connector of its charger has none.
         driver.one(0, |adapter| {
@@ -418,9 +457,16 @@ fn hear_record(adapters: &mut Vec<usize>, record: &Record<'_>, driver: &mut Driv
             adapter.feed_connected(at);
         }
         match record.kind {
-            Kind::Open => adapter.hear(at, |tracker| tracker.handle_open(at.mono)),
-            Kind::FromVehicle | Kind::FromStation => adapter.frame(record.bytes, at),
-            Kind::Close => adapter.hear(at, |tracker| tracker.handle_close(at.mono)),
+            Kind::Open => {
+                adapter.cut(at);
+                adapter.hear(at, |tracker| tracker.handle_open(at.mono));
+            }
+            Kind::FromVehicle => adapter.frames(true, record.bytes, at, own),
+            Kind::FromStation => adapter.frames(false, record.bytes, at, own),
+            Kind::Close => {
+                adapter.cut(at);
+                adapter.hear(at, |tracker| tracker.handle_close(at.mono));
+            }
         }
     });
 }
@@ -434,7 +480,8 @@ fn lag_ms(at: Stamp, unix_us: u64) -> Option<f64> {
 }
 
 fn close(feed: Option<OpenFeed>, why: &str, fault: Option<Unreadable>, driver: &mut Driver, at: Stamp) {
-    let Some(OpenFeed { adapters, .. }) = feed else { return };
+    let Some(OpenFeed { adapters, reader, .. }) = feed else { return };
+    reader.abort();
     if let (Some(reason), true) = (fault, adapters.is_empty()) {
         driver.one(0, |adapter| adapter.hear(at, |tracker| tracker.handle_unreadable(reason, at.mono)));
     }

@@ -69,6 +69,7 @@ impl Consumer {
                 }
                 TrackerOutput::Event(event) => self.events.push(event),
                 TrackerOutput::Vehicle(vehicle) => self.vehicles.push(vehicle.map(|id| id.as_str().to_owned())),
+                TrackerOutput::Stuck(..) => {}
             }
         }
     }
@@ -550,6 +551,60 @@ fn v2gtp((payload_type, payload): &(u16, Vec<u8>)) -> Vec<u8> {
     [&[0x01, 0xfe][..], &payload_type.to_be_bytes(), &length.to_be_bytes(), payload].concat()
 }
 
+/// A mirror on a unix socket that one device listens at, with a queue of samples.
+struct Mirror {
+    path: PathBuf,
+    queue: tokio::sync::mpsc::Receiver<crate::measure::Sample>,
+    facts: std::sync::Arc<crate::health::StatusBoard>,
+    source: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Mirror {
+    fn open(room: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("feed.sock");
+        let spec = DeviceSpec {
+            id: "evse-1".try_into().expect("a name"),
+            kind: crate::spec::DeviceKind::Evse,
+            profile: "iso15118".to_owned(),
+            points: [SessionValue::State, SessionValue::Soc, SessionValue::PowerFlow].map(point).into_iter().collect(),
+            groups: vec![],
+        };
+        let port = Port {
+            bus: "mirror".try_into().expect("a name"),
+            source: SessionSource::Mirror(crate::net::Mirror::Unix(path.clone())),
+            devices: vec![Target { ix: DeviceIx(0), connector: 1, spec }],
+            window: Duration::from_millis(250),
+            vehicle_ids: VehicleIds::Send,
+        };
+        let facts = std::sync::Arc::new(crate::health::StatusBoard::default());
+        let heartbeat = crate::health::Heartbeats::default().watch("source", Duration::from_secs(9), Mono(0));
+        let (samples, queue) = tokio::sync::mpsc::channel(room);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let clock = std::sync::Arc::new(hal::LinuxClock::new());
+        let source = tokio::spawn(run(port, clock, samples, std::sync::Arc::clone(&facts), heartbeat, stopped));
+        Self { path, queue, facts, source, _dir: dir, _stop: stop }
+    }
+
+    /// How often senders were refused for this reason.
+    fn refused(&self, reason: &str) -> u64 {
+        let status = self.facts.status();
+        let session = status.devices.values().find_map(|device| device.session.as_ref());
+        session.and_then(|session| session.refused.get(reason)).copied().unwrap_or(0)
+    }
+}
+
+async fn connect(path: &std::path::Path) -> tokio::net::UnixStream {
+    loop {
+        match tokio::net::UnixStream::connect(path).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
 /// A session of 10,000 messages in its loop, as a mirror sends it.
 fn long_session() -> Vec<u8> {
     let all = frames("iso2-dc-eim");
@@ -566,41 +621,16 @@ fn long_session() -> Vec<u8> {
 #[tokio::test]
 async fn a_burst_sheds_values_and_neither_the_end_nor_the_final_state() {
     use tokio::io::AsyncWriteExt;
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("feed.sock");
-    let spec = DeviceSpec {
-        id: "evse-1".try_into().expect("a name"),
-        kind: crate::spec::DeviceKind::Evse,
-        profile: "iso15118".to_owned(),
-        points: [SessionValue::State, SessionValue::Soc, SessionValue::PowerFlow].map(point).into_iter().collect(),
-        groups: vec![],
-    };
-    let port = Port {
-        bus: "mirror".try_into().expect("a name"),
-        source: SessionSource::Mirror(crate::net::Mirror::Unix(path.clone())),
-        devices: vec![Target { ix: DeviceIx(0), connector: 1, spec }],
-        window: Duration::from_millis(250),
-    };
-    let facts = std::sync::Arc::new(crate::health::StatusBoard::default());
-    let heartbeat = crate::health::Heartbeats::default().watch("source", Duration::from_secs(9), Mono(0));
     // Nobody takes a sample before the burst is over.
-    let (samples, mut queue) = tokio::sync::mpsc::channel(64);
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let clock = std::sync::Arc::new(hal::LinuxClock::new());
-    let source = tokio::spawn(run(port, clock, samples, std::sync::Arc::clone(&facts), heartbeat, stopped));
-    let mut stream = loop {
-        match tokio::net::UnixStream::connect(&path).await {
-            Ok(stream) => break stream,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let mut mirror = Mirror::open(64);
+    let mut stream = connect(&mirror.path).await;
     stream.write_all(&long_session()).await.expect("it is read however full the queue is");
-    while facts.status().devices.values().all(|device| device.answers < 10_000) {
+    while mirror.facts.status().devices.values().all(|device| device.answers < 10_000) {
         tokio::task::yield_now().await;
     }
     let (mut told, mut state) = (Vec::new(), None);
     while !told.contains(&"session_ended") {
-        match queue.recv().await.expect("the source runs").payload {
+        match mirror.queue.recv().await.expect("the source runs").payload {
             Payload::Noticed(event) => told.push(event.name()),
             Payload::Values(values) => {
                 let newest = values.into_iter().find(|(point, _)| *point == PointIx(0));
@@ -611,8 +641,8 @@ async fn a_burst_sheds_values_and_neither_the_end_nor_the_final_state() {
     }
     assert!(told.contains(&"feed_connected") && told.contains(&"session_started"), "{told:?}");
     assert_eq!(state, Some(Ok(Raw::Text("terminated".into()))));
-    assert!(facts.status().pipeline.samples_shed > 1_000);
-    source.abort();
+    assert!(mirror.facts.status().pipeline.samples_shed > 1_000);
+    mirror.source.abort();
 }
 
 fn point(value: SessionValue) -> crate::spec::PointSpec {
@@ -626,4 +656,39 @@ fn point(value: SessionValue) -> crate::spec::PointSpec {
         scaling: crate::spec::Scaling::default(),
         origin: crate::spec::Origin::Session(crate::spec::SessionPoint { value }),
     }
+}
+
+#[tokio::test]
+async fn feeds_beyond_the_bound_are_told_and_mute_connections_keep_no_real_one_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut mirror = Mirror::open(4096);
+    let mut mutes = Vec::new();
+    for _ in 0..16 {
+        mutes.push(connect(&mirror.path).await);
+    }
+    let mut feeds = Vec::new();
+    for _ in 0..16 {
+        let mut feed = connect(&mirror.path).await;
+        feed.write_all(&record(0, b"")).await.expect("it is let in");
+        feeds.push(feed);
+    }
+    // Each of them has taken the place of one that said nothing, the oldest first.
+    for mut mute in mutes {
+        assert_eq!(mute.read(&mut [0]).await.expect("closed"), 0);
+    }
+    assert_eq!((mirror.refused("feed_mute"), mirror.refused("feeds_full")), (16, 0));
+    for count in 1..=4 {
+        assert_eq!(connect(&mirror.path).await.read(&mut [0]).await.expect("closed"), 0);
+        assert_eq!(mirror.refused("feeds_full"), count);
+    }
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        if let Payload::Noticed(crate::measure::EventKind::Session(SessionEvent::FeedRefused { reason, .. })) =
+            mirror.queue.recv().await.expect("the source runs").payload
+        {
+            told.push(reason.to_string());
+        }
+    }
+    assert_eq!(told, ["feed_mute", "feeds_full"]);
+    mirror.source.abort();
 }

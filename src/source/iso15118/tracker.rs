@@ -1,12 +1,15 @@
 //! The course of the sessions at one connector. Pure: frames and times in, [`TrackerOutput`] out.
 //!
-//! A session begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with the connection, with
-//! another session in its place, or after [`SILENCE`]. What is of the moment is known for [`STALE`], and no longer than the
+//! A session is its SessionID. It begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with
+//! the connection, with another session in its place, or after [`SILENCE`]. A lost feed ends none: who comes back with the same
+//! SessionID goes on. Another SessionID counts once two messages have it, and another protocol once [`STRAYS_MAX`] have
+//! it: one alone is a stray. What is of the moment is known for [`STALE`], and no longer than the
 //! session; a term (a limit, a word) is told when it changes and every [`REPEAT`].
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
 
 mod telling;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +18,10 @@ use iso15118::Protocol;
 
 use super::decode::{Agreed, Decoded, Unreadable, agreed_on, decode, protocol_name};
 use super::energy::Energy;
-use super::measured::{LOWER_OF_BOTH, Measured, phase_of};
-use super::message::{Act, Datum, Heard, Stop};
+use super::measured::phase_of;
+use super::message::{Act, Heard, Stop};
 use super::trouble::{News, Trouble};
+use super::vehicle::VehicleIds;
 use crate::measure::{Missing, Mono, Raw, SessionEvent};
 use crate::spec::{SessionValue as V, VehicleId};
 
@@ -28,6 +32,8 @@ const STALE: Duration = Duration::from_secs(10);
 /// A term is told again after this, so that a consumer who came later has it, too.
 const REPEAT: Duration = Duration::from_secs(10);
 const TEXT_CHARS_MAX: usize = 64;
+/// Messages of another protocol than the session's, one after the other, after which that session is believed to be over.
+const STRAYS_MAX: u32 = 3;
 
 /// What is to be handed on, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +44,8 @@ pub enum TrackerOutput {
     Event(SessionEvent),
     /// Who stands there from now on.
     Vehicle(Option<VehicleId>),
+    /// A value stands still from now on that should move, or moves again.
+    Stuck(V, bool),
 }
 
 /// One connector.
@@ -47,11 +55,19 @@ pub struct Tracker {
     namespace: Option<Arc<str>>,
     offers: Vec<(u8, String)>,
     vehicle: Option<VehicleId>,
+    vehicle_ids: VehicleIds,
     session: Option<Session>,
     state: &'static str,
     known: [Option<Known>; V::COUNT],
-    /// When the last message was understood.
+    /// When the last message was understood, and where it stands on the line of the feed's own times.
     heard_at: Option<Mono>,
+    heard_own: Mono,
+    /// The feed was lost while a session ran.
+    is_lost: bool,
+    /// A message of another session, until the next one shows what it was.
+    held: Option<Held>,
+    /// Messages of another protocol since the last one of the session's.
+    strays: u32,
     trouble: Trouble,
     messages: u64,
     sessions: u64,
@@ -61,8 +77,21 @@ pub struct Tracker {
     heard: Heard,
 }
 
+/// A message whose SessionID is not that of the session.
+#[derive(Debug)]
+struct Held {
+    id: u64,
+    protocol: Protocol,
+    heard: Heard,
+    at: Mono,
+    own: Mono,
+}
+
 #[derive(Debug)]
 struct Session {
+    /// The header's, once the station has given it.
+    id: Option<u64>,
+    /// On the line of the feed's own times.
     began: Mono,
     how: &'static str,
     is_told: bool,
@@ -78,6 +107,8 @@ struct Session {
     /// The station tells its own power (AC): the vehicle's is not the power then.
     station_power: bool,
     energy: Energy,
+    /// The meter of each direction stands still though energy flows, as was told.
+    stuck: (bool, bool),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,10 +125,15 @@ impl Default for Tracker {
             namespace: None,
             offers: Vec::new(),
             vehicle: None,
+            vehicle_ids: VehicleIds::Send,
             session: None,
             state: "",
             known: [None; V::COUNT],
             heard_at: None,
+            heard_own: Mono(0),
+            is_lost: false,
+            held: None,
+            strays: 0,
             trouble: Trouble::default(),
             messages: 0,
             sessions: 0,
@@ -110,8 +146,19 @@ impl Default for Tracker {
 }
 
 impl Tracker {
+    /// One that tells vehicles so.
+    #[must_use]
+    pub fn telling(vehicle_ids: VehicleIds) -> Self {
+        Self { vehicle_ids, ..Self::default() }
+    }
+
     /// The connection of a session was opened.
     pub fn handle_open(&mut self, now: Mono) {
+        if std::mem::take(&mut self.is_lost) && self.session.is_some() {
+            // A feed that comes back may begin so. Its first message shows whether the session is another one.
+            return;
+        }
+        self.release(now);
         self.end("superseded", now);
         self.forget_agreement();
         if self.state.is_empty() {
@@ -131,12 +178,25 @@ impl Tracker {
         self.close("aborted", now);
     }
 
+    /// The feed is lost: the session may go on unheard. What is of the moment is not known.
+    pub fn handle_feed_lost(&mut self, now: Mono) {
+        self.release(now);
+        let goes_on = |s: &Session| s.id.is_some() && s.failed.is_none() && s.stop.is_none();
+        if self.session.as_ref().is_some_and(goes_on) {
+            self.forget_present();
+            self.is_lost = true;
+        } else {
+            self.close("aborted", now);
+        }
+    }
+
     /// The agent stops: what is known of the session is told.
     pub fn handle_stop(&mut self, now: Mono) {
         self.close("agent_stopped", now);
     }
 
     fn close(&mut self, how: &'static str, now: Mono) {
+        self.release(now);
         let how = match &self.session {
             Some(Session { failed: Some(_), .. }) => "failed",
             Some(Session { stop: Some((Stop::Pause, _)), .. }) => "paused",
@@ -174,8 +234,16 @@ impl Tracker {
 
     /// A frame came: its payload type and what it carries.
     pub fn handle_frame(&mut self, payload_type: u16, payload: &[u8], now: Mono) {
+        self.handle_frame_of(payload_type, payload, now, now);
+    }
+
+    /// The same of a feed that has times of its own: `own` is where the frame stands on their line. Energies and lengths count by it.
+    pub fn handle_frame_of(&mut self, payload_type: u16, payload: &[u8], now: Mono, own: Mono) {
         let mut heard = std::mem::take(&mut self.heard);
         match decode(&self.agreed, payload_type, payload, &mut heard) {
+            Decoded::As(Some(protocol)) if self.is_stray(protocol, &heard) => {
+                self.handle_unreadable(Unreadable::OtherProtocol, now);
+            }
             Decoded::Not(reason) => {
                 let has_read = self.session.as_ref().is_some_and(|session| session.messages > 0);
                 let reason = match (reason, &self.agreed) {
@@ -190,13 +258,57 @@ impl Tracker {
                 self.messages += 1;
                 self.heard_at = Some(now);
                 match protocol {
-                    None => self.handshake(&mut heard, now),
-                    Some(protocol) => self.message(protocol, &mut heard, now),
+                    None => {
+                        self.release(now);
+                        self.heard_own = own;
+                        self.handshake(&mut heard, now);
+                    }
+                    Some(protocol) => self.of_session(protocol, &mut heard, now, own),
                 }
                 self.flush();
             }
         }
         self.heard = heard;
+    }
+
+    /// Whether a message is one of another protocol in the midst of a session.
+    fn is_stray(&mut self, protocol: Protocol, heard: &Heard) -> bool {
+        let runs = self.session.as_ref().is_some_and(|session| session.messages > 0);
+        if !runs || self.agreed == Agreed::On(protocol) || matches!(heard.act, Act::Vehicle(_)) {
+            self.strays = 0;
+            return false;
+        }
+        self.strays += 1;
+        self.strays < STRAYS_MAX
+    }
+
+    /// Reads a message as one of the session that runs, or of the one that has taken its place.
+    fn of_session(&mut self, protocol: Protocol, heard: &mut Heard, now: Mono, own: Mono) {
+        let known = self.session.as_ref().and_then(|session| session.id);
+        let id = heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_) | Act::Established { .. }));
+        if let (Some(known), Some(id)) = (known, id)
+            && id != known
+        {
+            if self.held.as_ref().is_none_or(|held| held.id != id) {
+                self.release(now);
+                self.held = Some(Held { id, protocol, heard: std::mem::take(heard), at: now, own });
+                return;
+            }
+            self.end(if self.is_lost { "aborted" } else { "superseded" }, now);
+        }
+        self.release(now);
+        self.is_lost = false;
+        self.heard_own = own;
+        self.message(protocol, heard, now);
+    }
+
+    /// Reads the message that was held as one of the session that runs now.
+    fn release(&mut self, now: Mono) {
+        if let Some(Held { protocol, mut heard, at, own, .. }) = self.held.take() {
+            self.heard_own = own;
+            self.message(protocol, &mut heard, at.min(now));
+            self.flush();
+        }
     }
 
     /// Time passes: at least once a second.
@@ -208,7 +320,9 @@ impl Tracker {
         let Some(heard_at) = self.heard_at else { return };
         let silence = now.since(heard_at);
         if silence >= SILENCE {
-            self.end("silent", now);
+            self.release(now);
+            let how = if std::mem::take(&mut self.is_lost) { "aborted" } else { "silent" };
+            self.end(how, now);
             self.heard_at = None;
         } else if silence >= STALE {
             self.forget_present();
@@ -289,16 +403,17 @@ impl Tracker {
         let act = std::mem::take(&mut heard.act);
         if let Act::Vehicle(id) = &act {
             self.end("superseded", now);
-            self.begin("new", now);
-            self.vehicle = vehicle_id(id);
+            self.begin("new");
+            self.vehicle = self.vehicle_ids.told(id);
             self.told.push(TrackerOutput::Vehicle(self.vehicle.clone()));
         }
         if self.session.is_none() {
             if heard.name == "SessionStopRes" {
                 return;
             }
-            self.begin("joined", now);
+            self.begin("joined");
         }
+        self.know_id(heard.session, &act);
         self.tell_raw(V::Protocol, Raw::Text(protocol_name(protocol)), now);
         if let Some(phase) = phase_of(heard.name, &act) {
             self.set_phase(phase, now);
@@ -322,6 +437,19 @@ impl Tracker {
         self.count(now);
         if heard.name == "SessionStopRes" {
             self.stopped(now);
+        }
+    }
+
+    /// The station gives the session its id; who joins takes it from the first message.
+    fn know_id(&mut self, id: Option<u64>, act: &Act) {
+        let (Some(session), Some(id)) = (&mut self.session, id.filter(|id| *id != 0)) else { return };
+        match act {
+            // The vehicle names the session before, or none.
+            Act::Vehicle(_) => {}
+            Act::Established { .. } => session.id = Some(id),
+            _ => {
+                session.id.get_or_insert(id);
+            }
         }
     }
 
@@ -362,132 +490,12 @@ impl Tracker {
         }
     }
 
-    fn read_values(&mut self, heard: &mut Heard, now: Mono) {
-        let mut measured = Measured::default();
-        for (value, datum) in heard.values.drain(..) {
-            match datum {
-                Datum::Number(number) => {
-                    let number = self.normalised(value, number, now);
-                    measured.note(value, number);
-                    self.tell_number(value, number, now);
-                }
-                Datum::Whole(whole) => self.tell_raw(value, Raw::Integer(whole.into()), now),
-                Datum::Word(word) => self.read_word(value, word, now),
-                Datum::Text(text) => self.read_text(value, &text, now),
-                Datum::Unusable => self.values.push((value, Err(Missing::Decode))),
-            }
-        }
-        self.derive(&measured, now);
-    }
-
-    /// Limits of discharge are magnitudes here; some stacks send them negative.
-    fn normalised(&mut self, value: V, number: f64, now: Mono) -> f64 {
-        let sign = match value {
-            V::EvPowerDischarge | V::EvCurrentDischarge => Some(V::EvDischargeSign),
-            V::EvsePowerDischarge | V::EvseCurrentDischarge => Some(V::EvseDischargeSign),
-            V::EvPowerDischargeL2
-            | V::EvPowerDischargeL3
-            | V::EvPowerDischargeLeast
-            | V::EvCurrentDischargeLeast
-            | V::EvsePowerDischargeL2
-            | V::EvsePowerDischargeL3
-            | V::EvsePowerDischargeLeast
-            | V::EvseCurrentDischargeLeast => None,
-            _ => return number,
-        };
-        if let Some(sign) = sign.filter(|_| number != 0.0) {
-            self.tell_word(sign, if number < 0.0 { "negative" } else { "positive" }, now);
-        }
-        number.abs()
-    }
-
-    fn read_word(&mut self, value: V, word: &'static str, now: Mono) {
-        let is_new = self.tell_word(value, word, now);
-        let warns = match value {
-            V::EvseNotification => word != "None",
-            V::EvseStatus => matches!(
-                word,
-                "EVSE_Shutdown" | "EVSE_UtilityInterruptEvent" | "EVSE_EmergencyShutdown" | "EVSE_Malfunction"
-            ),
-            V::EvError => word != "NO_ERROR",
-            V::FaultCode => true,
-            V::Isolation => matches!(word, "Warning" | "Fault"),
-            _ => false,
-        };
-        if !warns {
-            return;
-        }
-        if let Some(session) = &mut self.session {
-            // What the station does counts for more than what it asks for.
-            let is_graver = value != V::EvseNotification || session.cause.is_none();
-            if is_graver {
-                session.cause = Some(word);
-            }
-        }
-        if is_new {
-            self.told.push(TrackerOutput::Event(SessionEvent::Notified { what: word.into() }));
-        }
-    }
-
-    fn read_text(&mut self, value: V, text: &str, now: Mono) {
-        let Some(session) = &mut self.session else { return };
-        if value == V::EvseId && *session.evse_id != *text {
-            session.evse_id = bounded(text, TEXT_CHARS_MAX).into();
-        }
-        let id = Arc::clone(&session.evse_id);
-        self.tell_raw(value, Raw::Text(id), now);
-    }
-
-    /// What follows from a message's values: power, energy, the limits that bind both.
-    fn derive(&mut self, measured: &Measured, now: Mono) {
-        let Some(session) = &mut self.session else { return };
-        session.station_power |= measured.station_power.is_some();
-        let power = match (measured.voltage, measured.current) {
-            (Some(voltage), Some(current)) => Some(voltage * current / 1000.0),
-            _ if session.station_power => measured.station_power,
-            _ => measured.vehicle_power,
-        };
-        // A station may tell its power before the loop; energy flows in the loop.
-        match power.filter(|power| is_plausible(V::PowerFlow, *power)) {
-            Some(power) if self.state == "charging" => session.energy.power(power, now),
-            Some(_) => session.energy.pause(),
-            None => {}
-        }
-        session.energy.meter(measured.meter_import, measured.meter_export);
-        let sums = (power.is_some() || measured.meter_import.is_some())
-            .then(|| (session.energy.import_kwh(), session.energy.export_kwh(), session.energy.source()));
-        if let Some(power) = power {
-            self.tell_number(V::PowerFlow, power, now);
-        }
-        if let Some((import, export, source)) = sums {
-            self.tell_number(V::EnergyImport, import, now);
-            self.tell_number(V::EnergyExport, export, now);
-            self.tell_word(V::EnergySource, source, now);
-        }
-        if measured.has_limits {
-            for (value, ours, theirs) in LOWER_OF_BOTH {
-                let lower = match (self.limit(ours), self.limit(theirs)) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                };
-                if let Some(lower) = lower {
-                    self.tell_number(value, lower, now);
-                }
-            }
-        }
-    }
-
-    /// The sum of a limit's phases.
-    fn limit(&self, phases: &[V]) -> Option<f64> {
-        let known = |value: &V| self.known[value.index()].map(|known| known.number);
-        phases.first().and_then(known).map(|first| first + phases[1..].iter().filter_map(known).sum::<f64>())
-    }
-
-    fn begin(&mut self, how: &'static str, now: Mono) {
+    fn begin(&mut self, how: &'static str) {
         self.known = [None; V::COUNT];
         self.sessions += 1;
         self.session = Some(Session {
-            began: now,
+            id: None,
+            began: self.heard_own,
             how,
             is_told: false,
             evse_id: "".into(),
@@ -499,6 +507,7 @@ impl Tracker {
             cause: None,
             station_power: false,
             energy: Energy::default(),
+            stuck: (false, false),
         });
     }
 
@@ -514,9 +523,12 @@ impl Tracker {
     }
 
     fn end(&mut self, how: &'static str, now: Mono) {
+        // Whoever hears of an end has heard of the start.
+        if let Agreed::On(protocol) = self.agreed {
+            self.tell_start(protocol);
+        }
         let Some(session) = self.session.take() else { return };
         self.forget_present();
-        let until = self.heard_at.unwrap_or(now);
         let Session { failed, fault, stop, cause, .. } = &session;
         let said = stop.as_ref().and_then(|(_, reason)| reason.as_deref());
         let led_to_it = [*failed, fault.as_deref(), said, cause.filter(|_| failed.is_none() && said.is_none())];
@@ -527,13 +539,19 @@ impl Tracker {
         self.told.push(TrackerOutput::Event(SessionEvent::Ended {
             how: how.into(),
             reason: reason.into(),
-            seconds: until.since(session.began).as_secs(),
+            seconds: self.heard_own.since(session.began).as_secs(),
             import_wh: watt_hours(session.energy.import_kwh()),
             export_wh: watt_hours(session.energy.export_kwh()),
             energy_source: session.energy.source().into(),
             messages: session.messages,
             unreadable: session.unreadable,
         }));
+        // A mark is of its session.
+        for (value, _) in
+            [(V::MeterImport, session.stuck.0), (V::MeterExport, session.stuck.1)].into_iter().filter(|stuck| stuck.1)
+        {
+            self.told.push(TrackerOutput::Stuck(value, false));
+        }
         if self.vehicle.take().is_some() {
             self.told.push(TrackerOutput::Vehicle(None));
         }
@@ -585,22 +603,8 @@ fn tell_news(news: News, namespace: Option<&Arc<str>>) -> TrackerOutput {
     })
 }
 
-/// A vehicle's name as a tag can carry it; none if nothing of it is left.
-fn vehicle_id(text: &str) -> Option<VehicleId> {
-    let plain: String = text
-        .chars()
-        .take(TEXT_CHARS_MAX)
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
-        .collect();
-    VehicleId::try_from(plain).ok()
-}
-
 fn bounded(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).collect()
-}
-
-fn is_plausible(value: V, number: f64) -> bool {
-    value.valid().is_none_or(|(low, high)| (low..=high).contains(&number))
 }
 
 #[allow(

@@ -2,17 +2,22 @@
 //!
 //! In: a [`Port`] with all that is on it. Out: a sample for every block that was due, also when nothing came.
 //!
-//! - When what is read, and who waits how long for whom: `schedule.rs`, pure.
+//! - When what is read, and who waits how long for whom: `schedule.rs`; which units and blocks answer: `unit.rs`; what waits to
+//!   be done on the port: `queue.rs`. All pure.
+//! - A device answers, answers in part, or is silent. A change is told once, after all that was due has shown it (`parts.rs`).
 //! - What a device allows of merged requests is learned (`limits.rs`) and kept below the agent's state; what SunSpec devices
 //!   offer is asked of themselves ([`sunspec`]). Both may be lost at any time and are found again.
 //! - What is wrong with a device though it answers, by its share of the last requests: `record.rs`.
 //! - One connection to a server, one outstanding request on it. Only reads are sent.
 
 mod limits;
+mod parts;
+mod queue;
 mod record;
 mod schedule;
 pub mod sunspec;
 mod task;
+mod unit;
 
 pub use task::run;
 
@@ -58,6 +63,18 @@ pub enum Address {
     Serial(hal::SerialLine),
 }
 
+impl Address {
+    /// What a request without an answer takes of it.
+    fn silence_cost(&self) -> schedule::SilenceCost {
+        let (is_heard_out, character) = match self {
+            Self::Tcp { .. } => (false, Duration::ZERO),
+            Self::RtuOverTcp { .. } => (true, Duration::ZERO),
+            Self::Serial(line) => (true, line.characters(1)),
+        };
+        schedule::SilenceCost { is_heard_out, character }
+    }
+}
+
 /// One device behind a port.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -76,7 +93,12 @@ pub struct Target {
 impl Target {
     /// Who is asked for a block.
     fn unit_of(&self, block: RegisterBlock) -> hal::UnitId {
+        self.unit_id(block.unit)
+    }
+
+    /// A unit by what a block says of it.
+    fn unit_id(&self, unit: Option<u8>) -> hal::UnitId {
         // A plan has no unit that is none.
-        block.unit.and_then(|unit| hal::UnitId::try_from(unit).ok()).unwrap_or(self.unit)
+        unit.and_then(|unit| hal::UnitId::try_from(unit).ok()).unwrap_or(self.unit)
     }
 }

@@ -2,42 +2,37 @@
 //!
 //! - **Due.** Every poll group of every device is due on its own grid of the monotonic clock. All grids have their points in
 //!   the middle of the aggregation windows, so that a group whose interval is a multiple of the window is read exactly once
-//!   in each of its windows. A grid point that was missed is skipped. What is due of a group that is still being read is
-//!   skipped, too: a bus that is too slow for its plan is read back to back, and never catches up in a burst.
+//!   in each of its windows. A grid point that was missed is skipped. A block whose read still waits when it is due
+//!   again is skipped, too: a bus that is too slow for its plan is read back to back, and never catches up in a burst. When a
+//!   device is heard for the first time, what is read of it seldom is read, too.
 //! - **Turns.** Of the devices that have something due, the one that has had the least time of the bus is read; of its blocks
 //!   the one that must be done first. So fast groups go before slow ones, and no device takes another's turn.
-//! - **Patience.** A device is waited for [`PATIENCE_FACTOR`] times as long as the slowest answer it has given, at least
-//!   [`PATIENCE_MIN`] and at most its timeout. Each silence doubles that. So one lost frame costs little, and the timeout is
-//!   what it is called: the longest time that a device may take.
-//! - **Silence.** One failure is tried again at once; after [`MISSES_MAX`] in a row a device is silent: its groups stay due
-//!   and each becomes "missing" without a request, but for a probe now and then, rarer each time up to [`RETREAT_MAX`]. All
-//!   silent devices together get [`SILENT_SHARE`] of the bus, as long as there is one that answers. A device that answers its
-//!   probe is read in full at once.
+//! - **Patience.** A unit is waited for six times as long as the slowest answer it has given, at least 150 ms and at most its
+//!   timeout. Each silence doubles that. So one lost frame costs little, and the timeout is what it is called: the longest time
+//!   that a device may take. A device that is alone on its connection is waited for as long as nothing else of it is due.
+//! - **Silence** is told of blocks and of units (`unit.rs`). One failure is tried again; what is silent stays due and becomes
+//!   "missing" without a request. It is probed on a clock of its own, rarer each time, and **when it fits**: when the wait is
+//!   over before anything that answers is due. Only if that has not come about for [`FIT_WAIT`], a probe takes the others' time, and
+//!   all such probes together get [`SILENT_SHARE`] of it. What answers its probe is read in full at once.
 //! - **Budget.** A device that answers, but so slowly that it takes others' polls away, gets its equal share of the time and no
 //!   more. Between two requests to a device passes at least its pause.
 
 use std::time::Duration;
 
+use hal::Ahead;
+
+use super::queue::{Job, Queue, Read, Why};
+use super::unit::{Block, Ended, Health, Key, Unit, later};
 use crate::measure::Mono;
 use crate::spec::RegisterBlock;
 
-/// The longest time between two probes of a silent device, unless the bus has no more time for it.
-const RETREAT_MAX: Duration = Duration::from_secs(8);
-/// The first. Short, because most silences are.
-const RETREAT_FIRST: Duration = Duration::from_millis(500);
-/// One lost request and one lost answer are noise; three in a row are silence.
-const MISSES_MAX: u32 = 3;
 /// What all silent devices together may cost the others: one twelfth, with what is spent on being quick about it below a tenth.
 const SILENT_SHARE: u32 = 12;
-/// A device that was never heard is first asked for this long, so that those that are there begin soon. On a line that is
-/// heard out, an answer within half as long again is heard, too.
-const PATIENCE_FIRST: Duration = Duration::from_millis(150);
-/// Below, a scheduler's hiccup would look like a silence.
-const PATIENCE_MIN: Duration = Duration::from_millis(150);
-/// Devices answer within a spread of about two; twice that, and half of it for luck.
-const PATIENCE_FACTOR: u32 = 6;
-/// Every so many probes a device that was never heard is given its whole timeout.
-const FULL_PROBE_EVERY: u32 = 3;
+/// So long a probe waits for a moment in which it is in nobody's way. Polls of a second and less leave the same moments free
+/// each time, but for a hiccup: if there is none in three, there is none.
+const FIT_WAIT: Duration = Duration::from_secs(3);
+/// After so long it goes before what is due.
+const TURN_WAIT: Duration = Duration::from_secs(6);
 
 /// What a schedule must know of a device.
 #[derive(Debug, Clone)]
@@ -50,49 +45,58 @@ pub(super) struct Setting {
     pub(super) pause: Duration,
     /// Whether others wait while it is waited for. If not, it is given its whole timeout.
     pub(super) is_shared: bool,
+    /// What it costs when it does not answer.
+    pub(super) silence: SilenceCost,
+}
+
+/// What a request without an answer takes of a bus.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SilenceCost {
+    /// Whether the line is heard out for half as long again before the next request: a serial one.
+    pub(super) is_heard_out: bool,
+    /// A character on the wire.
+    pub(super) character: Duration,
+}
+
+impl SilenceCost {
+    /// The longest wait for a block of `count` registers that is over within `room`.
+    fn affordable(self, room: Duration, count: u16) -> Duration {
+        // Request, answer, and three times both for hearing out.
+        let wire = self.character * (4 * (13 + 2 * u32::from(count)));
+        let rest = room.saturating_sub(wire);
+        if self.is_heard_out { rest * 2 / 3 } else { rest }
+    }
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Read this block of this device, wait so long, and tell with [`Schedule::done`].
-    Read(Job, Duration),
-    /// Do not read it; it is missing, because the device is silent.
-    Missing(Job),
+    /// Do this, wait so long for the answer, and tell with [`Schedule::done`].
+    Do(Job, Duration),
+    /// Do not read it; it is missing, because it is silent.
+    Missing(Read),
     /// Nothing is due before this.
     Wait(Mono),
 }
 
-/// One block of one device, by their places in the port's lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Job {
-    pub(super) device: usize,
-    pub(super) group: usize,
-    pub(super) block: RegisterBlock,
-    /// When the group is due again.
-    until: Mono,
-    /// Whether it has been tried before.
-    again: bool,
-}
-
-/// How a read ended, as far as the schedule cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The device spoke, be it to refuse.
-    Answered,
-    /// What came could not be used: noise, a part, somebody else.
-    Broken,
-    /// It did not answer, or cannot be reached.
-    Silent,
-}
-
-/// What becomes of a job that failed.
+/// What becomes of a read that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is over: tell what came of it.
     Over,
-    /// It is tried again; nothing is to be told yet.
+    /// It is tried again, at once or later; there is nothing to tell now.
     Again,
+}
+
+/// Which blocks of a device answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Those that do.
+    pub(super) answering: usize,
+    /// Those that do not.
+    pub(super) silent: Vec<RegisterBlock>,
+    /// The units, as in [`RegisterBlock::unit`], of which none does.
+    pub(super) silent_units: Vec<Option<u8>>,
 }
 
 /// One port's plan of reads.
@@ -100,9 +104,11 @@ pub(super) enum Verdict {
 pub(super) struct Schedule {
     devices: Vec<Device>,
     /// Blocks of the groups that have come due.
-    ready: Vec<Job>,
-    /// Before this no silent device is probed while others answer.
+    queue: Queue,
+    /// Before this nothing silent is probed at the cost of others.
     probes_from: Mono,
+    /// When a probe last found a moment in which it was in nobody's way.
+    fitted: Mono,
     /// The bus time of the device whose turn it was last.
     turn: u64,
 }
@@ -110,26 +116,18 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 struct Device {
     groups: Vec<Group>,
+    units: Vec<Unit>,
     timeout: Duration,
     pause: Duration,
     is_shared: bool,
-    health: Health,
-    /// The slowest answer it has given of late.
-    slowest: Option<Duration>,
+    silence: SilenceCost,
     /// Bus time it has had, ns; forgotten while it wants none.
     used: u64,
     /// Before this it is not asked.
     free_at: Mono,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Health {
-    /// Never heard: so many tries.
-    Unknown(u32),
-    /// Heard; failures in a row since.
-    Good(u32),
-    /// Failures in a row, whether it was ever heard, and when the next probe may go out.
-    Silent { failures: u32, probe: Mono },
+    /// The number of the poll that is going on: all that was due when the one before it was over.
+    poll: u64,
+    was_heard: bool,
 }
 
 #[derive(Debug)]
@@ -141,155 +139,264 @@ struct Group {
     blocks: Vec<RegisterBlock>,
 }
 
+/// A block that is to be probed.
+struct Probe {
+    read: Read,
+    since: Mono,
+    /// What it would like to wait, and the least that is of use.
+    patience: (Duration, Duration),
+}
+
 impl Schedule {
     /// `window_end` is any moment at which a window ends.
     pub(super) fn new(devices: Vec<Setting>, window: Duration, window_end: Mono, now: Mono) -> Self {
-        let middle = Mono(window_end.0 + nanos(window) / 2);
-        let group = |(interval, blocks): (Duration, Vec<RegisterBlock>)| Group {
-            interval,
-            phase: middle,
-            due: grid_point_after(now, middle, interval),
-            blocks,
-        };
-        let device = |setting: Setting| Device {
-            groups: setting.groups.into_iter().map(group).collect(),
-            timeout: setting.timeout,
-            pause: setting.pause,
-            is_shared: setting.is_shared,
-            health: Health::Unknown(0),
-            slowest: None,
-            used: 0,
-            free_at: Mono(0),
-        };
-        Self { devices: devices.into_iter().map(device).collect(), ready: Vec::new(), probes_from: Mono(0), turn: 0 }
+        let middle = later(window_end, window / 2);
+        let devices = devices.into_iter().map(|setting| Device::new(setting, middle, now)).collect();
+        Self { devices, queue: Queue::default(), probes_from: Mono(0), fitted: Mono(0), turn: 0 }
     }
 
     /// What to do at `now`.
     pub(super) fn next(&mut self, now: Mono) -> Next {
         self.collect(now);
-        let anyone_answers = self.devices.iter().any(|device| matches!(device.health, Health::Good(_)));
-        let gate = if anyone_answers { self.probes_from } else { Mono(0) };
+        let devices = &self.devices;
         // What is missing is told first: it costs no time.
-        let is_missing = |job: &Job| match self.devices[job.device].health {
-            Health::Silent { probe, .. } => now < probe.max(gate),
-            Health::Unknown(tries) => tries > 0 && now < gate,
-            Health::Good(_) => false,
-        };
-        if let Some(at) = self.ready.iter().position(is_missing) {
-            return Next::Missing(self.ready.remove(at));
+        if let Some(read) = self.queue.take_first(|read| devices[read.device].is_silent(read.key())) {
+            return Next::Missing(read);
         }
-        let free = |job: &Job| self.devices[job.device].free_at <= now;
-        let order = |job: &Job| (self.devices[job.device].used, !job.again, job.until);
-        let chosen = (0..self.ready.len()).filter(|at| free(&self.ready[*at])).min_by_key(|at| order(&self.ready[*at]));
-        if let Some(at) = chosen {
-            let job = self.ready.remove(at);
-            let device = &mut self.devices[job.device];
-            self.turn = self.turn.max(device.used);
-            if let Health::Silent { probe, .. } = &mut device.health {
-                // This one block is the probe; what else is due of the device now waits for its outcome.
-                *probe = Mono(u64::MAX);
+        let answers = self.devices.iter().any(Device::is_live);
+        let mut probes = self.probes(now);
+        let may_cost =
+            |probe: &Probe, wait| answers && now.since(probe.since.max(self.fitted)) >= wait && now >= self.probes_from;
+        if let Some(at) = probes.iter().position(|probe| may_cost(probe, TURN_WAIT)) {
+            return self.probe(probes.swap_remove(at), false, None, now);
+        }
+        // What did not answer does not hold up what is due besides.
+        let order = |read: &Read| (devices[read.device].used, !read.is_hurried, read.is_again, read.until);
+        if let Some(read) = self.queue.take_min(|read| devices[read.device].free_at <= now, order) {
+            return self.due(read, now);
+        }
+        if !answers && !probes.is_empty() {
+            return self.probe(probes.swap_remove(0), false, None, now);
+        }
+        let room = self.room(now, None);
+        for at in 0..probes.len() {
+            let Probe { read, patience, .. } = &probes[at];
+            let affordable = self.devices[read.device].silence.affordable(room, read.block.count);
+            if affordable >= patience.1 {
+                return self.probe(probes.swap_remove(at), true, Some(affordable), now);
             }
-            return Next::Read(job, device.patience());
         }
+        if let Some(at) = probes.iter().position(|probe| may_cost(probe, FIT_WAIT)) {
+            return self.probe(probes.swap_remove(at), false, None, now);
+        }
+        Next::Wait(self.next_change(now, &probes))
+    }
+
+    /// A block whose turn it is.
+    fn due(&mut self, mut read: Read, now: Mono) -> Next {
+        let room = self.room(now, Some((read.device, read.key())));
+        let device = &mut self.devices[read.device];
+        self.turn = self.turn.max(device.used);
+        let (is_shared, timeout) = (device.is_shared, device.timeout);
+        let affordable = device.silence.affordable(room, read.block.count);
+        let Some(unit) = device.unit_of(read.key()) else { return Next::Missing(read) };
+        unit.asked(read.key(), now);
+        let Some(block) = unit.block(read.key()) else { return Next::Missing(read) };
+        let (mut patience, least) = unit.patience(block);
+        if !is_shared {
+            patience = patience.max(timeout);
+        }
+        patience = patience.min(affordable.max(least));
+        read.ahead = match block.health {
+            Health::Good(0) => Ahead::All,
+            Health::Unknown => Ahead::OtherUnits,
+            Health::Good(_) | Health::Silent { .. } => Ahead::None,
+        };
+        Next::Do(Job::Read(read), patience)
+    }
+
+    /// A block that is probed; `affordable` is what it may wait if it is to be in nobody's way.
+    fn probe(&mut self, probe: Probe, fits: bool, affordable: Option<Duration>, now: Mono) -> Next {
+        let Probe { mut read, patience: (mut wanted, _), .. } = probe;
+        if fits {
+            self.fitted = now;
+        }
+        let device = &mut self.devices[read.device];
+        if !device.is_shared && (fits || !device.is_live()) {
+            wanted = device.timeout;
+        }
+        if let Some(unit) = device.unit_of(read.key()) {
+            unit.asked(read.key(), now);
+        }
+        read.why = Why::Probe { fits };
+        Next::Do(Job::Read(read), affordable.map_or(wanted, |affordable| wanted.min(affordable)))
+    }
+
+    /// What is to be probed now, what has waited longest first.
+    fn probes(&self, now: Mono) -> Vec<Probe> {
+        let mut probes: Vec<Probe> = Vec::new();
+        for (at, device) in self.devices.iter().enumerate().filter(|(_, device)| device.free_at <= now) {
+            for unit in &device.units {
+                for (since, block) in unit.probes().filter(|(since, _)| *since <= now) {
+                    if !self.queue.holds(at, block.key) {
+                        let read = device.read(at, block.key, Why::Probe { fits: false });
+                        probes.push(Probe { read, since, patience: unit.probe_patience(block) });
+                    }
+                }
+            }
+        }
+        probes.sort_by_key(|probe| probe.since);
+        probes
+    }
+
+    /// How long nothing that answers is due, but for this block.
+    fn room(&self, now: Mono, except: Option<(usize, Key)>) -> Duration {
+        let mut first = Mono(u64::MAX);
+        for (at, device) in self.devices.iter().enumerate() {
+            for block in device.blocks().filter(|block| block.is_live() && Some((at, block.key)) != except) {
+                let due = if self.queue.holds(at, block.key) {
+                    device.free_at.max(now)
+                } else {
+                    device.groups[block.key.group].due
+                };
+                first = first.min(due);
+            }
+        }
+        first.since(now)
+    }
+
+    /// When there may be something to do that there is not now.
+    fn next_change(&self, now: Mono, probes: &[Probe]) -> Mono {
         let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due);
-        let free = self.ready.iter().map(|job| self.devices[job.device].free_at);
-        Next::Wait(due.chain(free).min().unwrap_or(Mono(u64::MAX)))
+        let free = self.queue.iter().map(|read| self.devices[read.device].free_at);
+        let forced = probes.iter().map(|probe| later(probe.since.max(self.fitted), FIT_WAIT).max(self.probes_from));
+        let retreats = self
+            .devices
+            .iter()
+            .flat_map(|device| device.units.iter().flat_map(Unit::probes).map(|(since, _)| since.max(device.free_at)));
+        let all = due.chain(free).chain(forced).chain(retreats);
+        all.filter(|at| *at > now).min().unwrap_or(Mono(u64::MAX))
     }
 
     fn collect(&mut self, now: Mono) {
         for (at, device) in self.devices.iter_mut().enumerate() {
-            let mut waits = self.ready.iter().any(|job| job.device == at);
-            for (g, group) in device.groups.iter_mut().enumerate() {
-                if group.due > now {
+            let mut waits = self.queue.iter().any(|read| read.device == at);
+            let poll = device.poll + u64::from(waits);
+            for g in 0..device.groups.len() {
+                let group = &mut device.groups[g];
+                if group.due > now || self.queue.is_full() {
                     continue;
                 }
                 group.due = grid_point_after(now, group.phase, group.interval);
-                if self.ready.iter().any(|job| job.device == at && job.group == g) {
-                    continue;
-                }
                 if !waits {
                     // Who wanted nothing has saved nothing up.
                     device.used = device.used.max(self.turn);
                     waits = true;
                 }
-                let (until, again) = (group.due, false);
-                self.ready.extend(group.blocks.iter().map(|block| Job {
-                    device: at,
-                    group: g,
-                    block: *block,
-                    until,
-                    again,
-                }));
+                for block in device.groups[g].blocks.clone() {
+                    self.queue.push(Read { poll, ..device.read(at, Key { group: g, block }, Why::Due) });
+                }
             }
         }
     }
 
-    /// The read of `job`, begun at `started`, ended at `now`.
-    pub(super) fn done(&mut self, job: Job, ended: Ended, started: Mono, now: Mono) -> Verdict {
+    /// The read, begun at `started`, has ended at `now`.
+    pub(super) fn done(&mut self, read: Read, ended: Ended, started: Mono, now: Mono) -> Verdict {
         let cost = now.since(started);
-        let others = || (0..).zip(&self.devices).filter(|(at, _)| *at != job.device);
-        let live_others = others().filter(|(_, other)| matches!(other.health, Health::Good(_)));
-        let (count, shortest) = live_others.fold((0, Duration::MAX), |(count, shortest), (_, other)| {
-            (count + 1, other.groups.iter().map(|group| group.interval).min().unwrap_or(Duration::MAX).min(shortest))
-        });
-        let device = &mut self.devices[job.device];
-        device.used += nanos(cost);
-        device.free_at = Mono(now.0 + nanos(device.pause));
+        let (others, shortest) = self.live_others(read.device);
+        let device = &mut self.devices[read.device];
+        let fits = read.why == Why::Probe { fits: true };
+        if !fits {
+            device.used += nanos(cost);
+        }
+        device.free_at = later(now, device.pause);
         if ended == Ended::Answered {
-            device.heard_after(cost);
             if cost > shortest {
-                device.free_at = Mono(now.0 + nanos(cost.saturating_mul(count).max(device.pause)));
+                device.free_at = later(now, cost.saturating_mul(others).max(device.pause));
             }
-            if matches!(device.health, Health::Silent { .. }) {
-                device.groups.iter_mut().for_each(|group| group.due = now);
-            }
-            device.health = Health::Good(0);
+            self.answered(read, cost);
             return Verdict::Over;
         }
-        let was_silent = !matches!(device.health, Health::Good(_));
-        device.health = match device.health {
-            Health::Good(misses) if misses + 1 < MISSES_MAX => Health::Good(misses + 1),
-            // Noise is not silence: the device is asked on, unless it never gets through.
-            Health::Good(misses) if ended == Ended::Broken && misses + 1 < 4 * MISSES_MAX => Health::Good(misses + 1),
-            Health::Good(_) => Health::Silent { failures: 1, probe: Mono(now.0 + nanos(retreat(1))) },
-            Health::Unknown(tries) => Health::Unknown(tries + 1),
-            Health::Silent { failures, .. } => {
-                let failures = failures.saturating_add(1);
-                Health::Silent { failures, probe: Mono(now.0 + nanos(retreat(failures))) }
-            }
-        };
-        if let Health::Unknown(tries) = device.health
-            && tries >= 2
-        {
-            device.health = Health::Silent { failures: tries, probe: Mono(now.0 + nanos(retreat(tries))) };
+        let interval = device.groups.get(read.group).map_or(Duration::ZERO, |group| group.interval);
+        let Some(unit) = device.unit_of(read.key()) else { return Verdict::Over };
+        let was_live = unit.block(read.key()).is_some_and(Block::is_live);
+        unit.missed(read.key(), ended, interval, now);
+        let is_live = unit.block(read.key()).is_some_and(Block::is_live);
+        if let Some(key) = unit.to_check() {
+            let check = Read { is_hurried: true, ..device.read(read.device, key, Why::Check) };
+            self.queue.hurry(check);
         }
-        if was_silent {
-            self.probes_from = Mono(now.0.max(self.probes_from.0) + nanos(cost) * u64::from(SILENT_SHARE - 1));
+        if !was_live && !fits {
+            self.probes_from = later(now.max(self.probes_from), cost * (SILENT_SHARE - 1));
         }
-        if matches!(device.health, Health::Good(_)) && !job.again {
-            self.ready.push(Job { again: true, ..job });
+        if read.why != Why::Due {
+            return Verdict::Again;
+        }
+        if is_live && !read.is_again {
+            // Noise is over at once.
+            self.queue.push(Read { is_again: true, is_hurried: ended == Ended::Broken, ..read });
             return Verdict::Again;
         }
         Verdict::Over
     }
 
-    /// An answer of this device came, after so long, too late to be used.
-    pub(super) fn late(&mut self, device: usize, after: Duration) {
-        if let Some(device) = self.devices.get_mut(device) {
-            device.heard_after(after);
+    /// How many other devices answer, and how often at most one of them is due.
+    fn live_others(&self, device: usize) -> (u32, Duration) {
+        let others = self.devices.iter().enumerate().filter(|(at, other)| *at != device && other.is_live());
+        let shortest = |other: &Device| other.groups.iter().map(|group| group.interval).min().unwrap_or(Duration::MAX);
+        others.fold((0, Duration::MAX), |(count, least), (_, other)| (count + 1, least.min(shortest(other))))
+    }
+
+    fn answered(&mut self, read: Read, took: Duration) {
+        let device = &mut self.devices[read.device];
+        let Some(unit) = device.unit_of(read.key()) else { return };
+        let mut to_ask = unit.answered(read.key(), took);
+        if !std::mem::replace(&mut device.was_heard, true) {
+            to_ask.extend(device.blocks().filter(|block| !block.was_asked()).map(|block| block.key));
         }
+        for key in to_ask {
+            self.queue.push(device.read(read.device, key, Why::Due));
+        }
+    }
+
+    /// Which blocks of the device answer, if all that was due of it when this was asked last has been done since, and if it is
+    /// known of each.
+    pub(super) fn judge(&mut self, device: usize) -> Option<Standing> {
+        let is_of_poll = |read: &Read, poll| read.device == device && read.poll <= poll;
+        let poll = self.devices[device].poll;
+        if self.queue.iter().any(|read| is_of_poll(read, poll)) {
+            return None;
+        }
+        let device = &mut self.devices[device];
+        device.poll += 1;
+        let answering = device.blocks().filter(|block| block.is_live()).count();
+        let silent: Vec<_> = device.blocks().filter(|block| block.is_silent()).map(|block| block.key.block).collect();
+        let silent_units = device.units.iter().filter(|unit| unit.is_silent()).map(|unit| unit.id).collect();
+        // Of a device that was never heard, one failure says as much as the next.
+        let is_known = if answering == 0 { !silent.is_empty() } else { device.units.iter().all(Unit::is_decided) };
+        is_known.then_some(Standing { answering, silent, silent_units })
+    }
+
+    /// An answer of this unit (as in [`RegisterBlock::unit`]) of the device came, after so long, too late to be used. Answers
+    /// whether the device has such a unit.
+    pub(super) fn late(&mut self, device: usize, unit: Option<u8>, after: Duration) -> bool {
+        let units = self.devices.get_mut(device).into_iter().flat_map(|device| &mut device.units);
+        let known = units.filter(|known| known.id == unit).map(|known| known.heard_after(after));
+        known.count() > 0
     }
 
     /// From now on this group is read in these blocks. What is due of it and stays as it was is still due.
     pub(super) fn replan(&mut self, device: usize, group: usize, blocks: Vec<RegisterBlock>) {
-        let is_of_it = |job: &Job| job.device == device && job.group == group;
-        self.ready.retain(|job| !is_of_it(job) || blocks.contains(&job.block));
-        self.devices[device].groups[group].blocks = blocks;
+        let is_of_it = |read: &Read| read.device == device && read.group == group;
+        self.queue.retain(|read| !is_of_it(read) || blocks.contains(&read.block));
+        self.devices[device].replan(group, blocks);
     }
 
-    /// These blocks are due now, in place of a job that taught something.
-    pub(super) fn ask(&mut self, job: Job, blocks: impl IntoIterator<Item = RegisterBlock>) {
-        self.ready.extend(blocks.into_iter().map(|block| Job { block, again: true, ..job }));
+    /// These blocks are due now, in place of a read that taught something.
+    pub(super) fn ask(&mut self, read: Read, blocks: impl IntoIterator<Item = RegisterBlock>) {
+        for block in blocks {
+            self.queue.push(Read { block, is_again: true, is_hurried: true, ..read });
+        }
     }
 
     /// Everything of this device is due now.
@@ -300,36 +407,71 @@ impl Schedule {
     /// Whether the device has answered lately.
     #[cfg(test)]
     fn is_good(&self, device: usize) -> bool {
-        matches!(self.devices[device].health, Health::Good(_))
+        self.devices[device].is_live()
     }
 }
 
 impl Device {
-    fn patience(&self) -> Duration {
-        if !self.is_shared {
-            return self.timeout;
+    /// `middle` is the middle of some window.
+    fn new(setting: Setting, middle: Mono, now: Mono) -> Self {
+        let Setting { groups, timeout, pause, is_shared, silence } = setting;
+        let mut device = Self {
+            groups: Vec::new(),
+            units: Vec::new(),
+            timeout,
+            pause,
+            is_shared,
+            silence,
+            used: 0,
+            free_at: Mono(0),
+            poll: 0,
+            was_heard: false,
+        };
+        for (at, (interval, blocks)) in groups.into_iter().enumerate() {
+            let due = grid_point_after(now, middle, interval);
+            device.groups.push(Group { interval, phase: middle, due, blocks: Vec::new() });
+            device.replan(at, blocks);
         }
-        let doubled = |patience: Duration, times: u32| patience.saturating_mul(1 << times.min(8)).min(self.timeout);
-        let learned = self.slowest.map(|slowest| slowest.saturating_mul(PATIENCE_FACTOR).max(PATIENCE_MIN));
-        match (self.health, learned) {
-            (Health::Good(misses), Some(learned)) => doubled(learned, misses),
-            (Health::Silent { failures, .. }, None) if failures % FULL_PROBE_EVERY == 0 => self.timeout,
-            (Health::Silent { failures, .. }, Some(learned)) if failures % FULL_PROBE_EVERY == 0 => doubled(learned, 3),
-            (_, Some(learned)) => doubled(learned, 0),
-            (_, None) => PATIENCE_FIRST.min(self.timeout),
-        }
+        device
     }
 
-    fn heard_after(&mut self, after: Duration) {
-        // What was slow once is forgotten by an eighth with each answer that is quicker.
-        let slowest = self.slowest.map_or(after, |slowest| after.max(slowest - slowest / 8));
-        self.slowest = Some(slowest.min(self.timeout));
+    fn replan(&mut self, group: usize, blocks: Vec<RegisterBlock>) {
+        for block in &blocks {
+            if !self.units.iter().any(|unit| unit.id == block.unit) {
+                self.units.push(Unit::new(block.unit, self.timeout, self.is_shared));
+            }
+        }
+        for unit in &mut self.units {
+            let of_it: Vec<_> = blocks.iter().filter(|block| block.unit == unit.id).copied().collect();
+            unit.replan(group, &of_it);
+        }
+        self.groups[group].blocks = blocks;
     }
-}
 
-/// How long a device is left alone after so many failures in a row.
-fn retreat(failures: u32) -> Duration {
-    RETREAT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(RETREAT_MAX)
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.units.iter().flat_map(|unit| &unit.blocks)
+    }
+
+    fn unit_of(&mut self, key: Key) -> Option<&mut Unit> {
+        self.units.iter_mut().find(|unit| unit.id == key.block.unit)
+    }
+
+    /// Whether any block of it answers.
+    fn is_live(&self) -> bool {
+        self.blocks().any(Block::is_live)
+    }
+
+    fn is_silent(&self, key: Key) -> bool {
+        self.blocks().any(|block| block.key == key && block.is_silent())
+    }
+
+    /// A read of a block of it; `at` is its own place.
+    fn read(&self, at: usize, key: Key, why: Why) -> Read {
+        let Key { group, block } = key;
+        let until = self.groups.get(group).map_or(Mono(u64::MAX), |group| group.due);
+        let poll = self.poll;
+        Read { device: at, group, block, why, ahead: Ahead::None, until, is_again: false, is_hurried: false, poll }
+    }
 }
 
 /// The first point of the grid `phase + k * interval` that is after `now`.

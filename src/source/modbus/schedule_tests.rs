@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::source::modbus::unit::PATIENCE_FIRST;
 use crate::spec::RegisterTable;
 
 const MS: u64 = 1_000_000;
@@ -18,7 +19,8 @@ fn group(interval_ms: u64, starts: &[u16]) -> (Duration, Vec<RegisterBlock>) {
 }
 
 fn device(groups: &[(Duration, Vec<RegisterBlock>)]) -> Setting {
-    Setting { groups: groups.to_vec(), timeout: TIMEOUT, pause: Duration::ZERO, is_shared: true }
+    let silence = SilenceCost { is_heard_out: true, character: Duration::ZERO };
+    Setting { groups: groups.to_vec(), timeout: TIMEOUT, pause: Duration::ZERO, is_shared: true, silence }
 }
 
 /// How a simulated device answers.
@@ -55,10 +57,10 @@ fn run(settings: Vec<Setting>, devices: &[Is], length_ms: u64) -> Vec<Line> {
                 now = until;
             }
             Next::Missing(job) => {
-                let Job { device, block, .. } = job;
+                let Read { device, block, .. } = job;
                 log.push(Line { at_ms: now.0 / MS, device, block, asked: false, answered: false });
             }
-            Next::Read(job, patience) => {
+            Next::Do(Job::Read(job), patience) => {
                 frames += 1;
                 let started = now;
                 let (took, ended) = match devices[job.device] {
@@ -69,7 +71,7 @@ fn run(settings: Vec<Setting>, devices: &[Is], length_ms: u64) -> Vec<Line> {
                     Is::Dead => (nanos(patience) * 3 / 2, Ended::Silent),
                 };
                 now.0 += took;
-                let Job { device, block, .. } = job;
+                let Read { device, block, .. } = job;
                 let answered = ended == Ended::Answered;
                 log.push(Line { at_ms: started.0 / MS, device, block, asked: true, answered });
                 schedule.done(job, ended, started, now);
@@ -94,7 +96,7 @@ fn a_group_at_the_windows_pace_is_read_once_in_the_middle_of_every_window() {
 #[test]
 fn a_late_schedule_skips_what_it_missed() {
     let mut schedule = Schedule::new(vec![device(&[group(100, &[0])])], WINDOW, Mono(0), Mono(0));
-    let Next::Read(job, _) = schedule.next(Mono(1_000 * MS)) else { panic!("due") };
+    let Next::Do(Job::Read(job), _) = schedule.next(Mono(1_000 * MS)) else { panic!("due") };
     schedule.done(job, Ended::Answered, Mono(1_000 * MS), Mono(1_001 * MS));
     assert!(matches!(schedule.next(Mono(1_001 * MS)), Next::Wait(_)));
 }
@@ -113,7 +115,7 @@ fn a_fast_group_goes_before_a_slow_one_of_the_same_device() {
     let mut schedule =
         Schedule::new(vec![device(&[group(10_000, &[100, 200]), group(250, &[0])])], WINDOW, Mono(0), Mono(0));
     let at = Mono(11_000 * MS);
-    let Next::Read(first, _) = schedule.next(at) else { panic!("due") };
+    let Next::Do(Job::Read(first), _) = schedule.next(at) else { panic!("due") };
     assert_eq!(first.block.start, 0);
 }
 
@@ -173,7 +175,7 @@ fn a_slow_device_gets_its_share_and_no_more() {
 fn patience_is_learned_and_never_beyond_the_timeout() {
     let mut schedule = Schedule::new(vec![device(&[group(250, &[0])])], WINDOW, Mono(0), Mono(0));
     let read = |schedule: &mut Schedule, at: u64| match schedule.next(Mono(at * MS)) {
-        Next::Read(job, patience) => (job, patience),
+        Next::Do(Job::Read(job), patience) => (job, patience),
         other => panic!("{other:?} at {at}"),
     };
     let (job, patience) = read(&mut schedule, 200);
@@ -184,7 +186,7 @@ fn patience_is_learned_and_never_beyond_the_timeout() {
     assert_eq!(schedule.done(job, Ended::Silent, Mono(400 * MS), Mono(700 * MS)), Verdict::Again);
     let (job, patience) = read(&mut schedule, 700);
     assert_eq!(patience, Duration::from_millis(480));
-    schedule.late(0, Duration::from_millis(600));
+    schedule.late(0, None, Duration::from_millis(600));
     assert_eq!(schedule.done(job, Ended::Silent, Mono(700 * MS), Mono(1_300 * MS)), Verdict::Over);
     assert!(schedule.is_good(0));
     assert_eq!(read(&mut schedule, 1_400).1, TIMEOUT);
@@ -196,6 +198,129 @@ fn a_pause_is_kept_between_two_requests_to_a_device() {
     let log = run(vec![setting], &[Is::Prompt(5)], 5_000);
     assert!(log.windows(2).all(|pair| pair[1].at_ms - pair[0].at_ms >= 55), "{log:?}");
     assert!(answers(&log, 0) >= 55);
+}
+
+/// Runs a schedule over `length_ms`; `answers` says of a block, by its first register, whether it is answered at a time. Each
+/// answer takes 20 ms. Returns all that was asked, and each standing that was judged and another one than before.
+fn run_blocks(
+    setting: Setting,
+    length_ms: u64,
+    answers: impl Fn(u16, u64) -> bool,
+) -> (Vec<Line>, Vec<(u64, usize, usize)>) {
+    let mut schedule = Schedule::new(vec![setting], WINDOW, Mono(100 * MS), Mono(0));
+    let (mut now, mut log, mut judged) = (Mono(0), Vec::new(), Vec::new());
+    while now.0 < length_ms * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => {
+                assert!(until > now, "waits for the past");
+                now = until;
+                continue;
+            }
+            Next::Missing(Read { device, block, .. }) => {
+                log.push(Line { at_ms: now.0 / MS, device, block, asked: false, answered: false });
+            }
+            Next::Do(Job::Read(read), patience) => {
+                let (started, answered) = (now, answers(read.block.start, now.0 / MS));
+                now.0 += if answered { 20 * MS } else { nanos(patience) * 3 / 2 };
+                let ended = if answered { Ended::Answered } else { Ended::Silent };
+                let Read { device, block, .. } = read;
+                log.push(Line { at_ms: started.0 / MS, device, block, asked: true, answered });
+                schedule.done(read, ended, started, now);
+            }
+        }
+        if let Some(Standing { answering, silent, .. }) = schedule.judge(0)
+            && judged.last().is_none_or(|(_, a, s)| (*a, *s) != (answering, silent.len()))
+        {
+            judged.push((now.0 / MS, answering, silent.len()));
+        }
+    }
+    (log, judged)
+}
+
+/// The times at which a block was read, at most once in each of its polls.
+fn polls(log: &[Line], start: u16, interval_ms: u64) -> usize {
+    let mut polls: Vec<u64> = log
+        .iter()
+        .filter(|line| line.block.start == start && line.answered)
+        .map(|line| (line.at_ms - 225) / interval_ms)
+        .collect();
+    polls.dedup();
+    polls.len()
+}
+
+#[test]
+fn a_silent_block_is_probed_in_the_gaps_and_costs_its_neighbour_no_poll() {
+    let dead = |start, _| start != 10;
+    let (log, judged) = run_blocks(device(&[group(500, &[0, 10])]), 60_000, dead);
+    assert_eq!(polls(&log, 0, 500), 120);
+    let probes = log.iter().filter(|line| line.asked && line.block.start == 10).count();
+    assert!((8..=14).contains(&probes), "at the pace of its retreat: {probes}");
+    assert!(log.iter().filter(|line| !line.asked && line.block.start == 10).count() >= 117, "told at each poll");
+    assert_eq!(judged.iter().map(|(_, a, s)| (*a, *s)).collect::<Vec<_>>(), [(1, 1)], "no state before it is known");
+}
+
+#[test]
+fn a_block_that_dies_and_returns_is_judged_each_time_once_all_that_was_due_has_shown_it() {
+    let lives = |start, at| start != 10 || !(10_000..30_000).contains(&at);
+    let (log, judged) = run_blocks(device(&[group(500, &[0, 10])]), 60_000, lives);
+    assert_eq!(judged.iter().map(|(_, a, s)| (*a, *s)).collect::<Vec<_>>(), [(2, 0), (1, 1), (2, 0)]);
+    assert_eq!(polls(&log, 0, 500), 120);
+    let (died, back) = (judged[1].0, judged[2].0);
+    assert!((10_400..12_000).contains(&died) && (30_000..39_000).contains(&back), "{judged:?}");
+}
+
+#[test]
+fn a_block_that_answers_now_and_then_is_not_told_at_each_answer() {
+    // One request of nine is answered.
+    let count = std::cell::Cell::new(0_u32);
+    let flaps = |start: u16, at: u64| {
+        count.set(count.get() + u32::from(start == 10));
+        start != 10 || at < 10_000 || count.get().is_multiple_of(9)
+    };
+    let (_, judged) = run_blocks(device(&[group(500, &[0, 10])]), 60_000, flaps);
+    assert!(judged.len() <= 3, "{judged:?}");
+}
+
+#[test]
+fn a_unit_that_dies_is_silent_after_three_waits_however_many_blocks_it_has() {
+    let dies = |_, at| at < 10_000;
+    let starts: Vec<u16> = (0..12).map(|n| n * 10).collect();
+    let (log, judged) = run_blocks(device(&[group(500, &starts)]), 14_000, dies);
+    let waits = log.iter().filter(|line| line.asked && !line.answered && line.at_ms < 11_000).count();
+    assert!(waits <= 4, "{waits} waits in the first second");
+    assert_eq!(judged.iter().map(|(_, a, s)| (*a, *s)).collect::<Vec<_>>(), [(12, 0), (0, 12)]);
+}
+
+#[test]
+fn a_block_that_is_read_seldom_is_known_to_be_silent_long_before_it_is_due_again() {
+    let dead = |start, _| start != 10;
+    let (_, judged) = run_blocks(device(&[group(500, &[0]), group(3_600_000, &[10])]), 10_000, dead);
+    assert_eq!(judged.len(), 1, "{judged:?}");
+    assert!(judged[0].0 < 3_000 && judged[0].1 == 1, "{judged:?}");
+}
+
+#[test]
+fn where_no_gap_is_left_a_probe_takes_its_share_of_the_time() {
+    // Ten blocks of 20 ms in every 250: what is left is too short for a probe.
+    let starts: Vec<u16> = (0..11).map(|n| n * 10).collect();
+    let returns = |start, at| start != 100 || at >= 20_000;
+    let (log, judged) = run_blocks(device(&[group(250, &starts)]), 60_000, returns);
+    assert!(polls(&log, 0, 250) >= 232, "{} of 239", polls(&log, 0, 250));
+    let back = judged.last().expect("judged");
+    assert!((back.1, back.2) == (11, 0) && back.0 < 36_000, "{judged:?}");
+}
+
+#[test]
+fn of_a_block_at_most_one_read_waits() {
+    let mut schedule = Schedule::new(vec![device(&[group(250, &[0, 10])])], WINDOW, Mono(0), Mono(0));
+    for second in 1..100 {
+        schedule.collect(Mono(second * 1_000 * MS));
+        assert_eq!(schedule.queue.iter().count(), 2);
+    }
+    let read = schedule.queue.take_first(|_| true).expect("it waits");
+    schedule.queue.push(read);
+    schedule.queue.push(read);
+    assert_eq!(schedule.queue.iter().count(), 2);
 }
 
 proptest! {

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{BusError, Clock, LateReply, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
+use hal::{Ahead, BusError, Clock, LateReply, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::limits::{Limits, Refusal};
+use super::parts::Parts;
+use super::queue::{Job, Read};
 use super::record::Record;
-use super::schedule::{Ended, Job, Next, Schedule, Setting, Verdict};
+use super::schedule::{Next, Schedule, Setting, Verdict};
 use super::sunspec::{Survey, Told};
+use super::unit::Ended;
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, StatusBoard};
-use crate::measure::{Missing, Payload, Sample, Stamp};
+use crate::measure::{EventKind, Missing, Payload, Sample, Stamp};
 use crate::spec::{Origin, RegisterBlock, RegisterTable};
 
 /// The longest sleep between two signs of life.
@@ -41,10 +44,13 @@ pub async fn run<C: Clock>(
                 () = sleep_until(Instant::now() + until.since(started.mono).min(BEAT)) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             },
-            Next::Missing(job) => desk.hand_over(job, started, Err(Missing::Timeout), &mut schedule),
-            Next::Read(job, patience) => {
+            Next::Missing(job) => {
+                desk.hand_over(job, started, Err(Missing::Timeout), &mut schedule);
+                desk.judge(job.device, started, &mut schedule);
+            }
+            Next::Do(Job::Read(job), patience) => {
                 let target = &port.devices[job.device];
-                bus.set_deadline(patience, target.timeout);
+                bus.set_deadline(patience, target.timeout, job.ahead);
                 let answer = tokio::select! {
                     answer = bus.read(target.unit_of(job.block), request(job)) => answer,
                     _ = stop.wait_for(|stop| *stop) => return,
@@ -53,13 +59,15 @@ pub async fn run<C: Clock>(
                 desk.late(bus.take_late(), &mut schedule);
                 let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
                 if let Err(BusError::Late { after_ms, .. }) = &answer {
-                    schedule.late(job.device, Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX)));
+                    let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
+                    schedule.late(job.device, job.block.unit, after);
                 }
                 desk.note(job.device, &answer, started, ended);
                 let is_asked_again = desk.learn(job, &answer, &mut schedule);
                 if verdict == Verdict::Over && !is_asked_again {
                     desk.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
                 }
+                desk.judge(job.device, ended, &mut schedule);
             }
         }
     }
@@ -81,9 +89,12 @@ impl Bus {
         }
     }
 
-    fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
+    fn set_deadline(&mut self, deadline: Duration, limit: Duration, ahead: Ahead) {
         match self {
-            Self::Tcp(bus) => bus.set_deadline(deadline, limit),
+            Self::Tcp(bus) => {
+                bus.set_deadline(deadline, limit);
+                bus.set_ahead(ahead);
+            }
             Self::Rtu(bus) => bus.set_deadline(deadline, limit),
         }
     }
@@ -105,7 +116,7 @@ impl RegisterBus for Bus {
     }
 }
 
-fn request(job: Job) -> ReadRequest {
+fn request(job: Read) -> ReadRequest {
     let table = match job.block.table {
         RegisterTable::Holding => Table::Holding,
         RegisterTable::Input => Table::Input,
@@ -173,6 +184,10 @@ struct Desk<'a> {
     records: Vec<Record>,
     /// What is wrong with a device whatever its last requests came to.
     standing: Vec<Option<String>>,
+    /// Why there was no answer of a device the last time that there was none.
+    why: Vec<Missing>,
+    /// As it was told last.
+    told: Vec<DeviceState>,
     /// The exception code of the last answer, if it was a refusal.
     exception: Option<u8>,
 }
@@ -188,22 +203,26 @@ impl<'a> Desk<'a> {
         let readers = port.devices.iter().map(|target| Reader::of(target, port)).collect();
         let records = port.devices.iter().map(|_| Record::default()).collect();
         let standing = port.devices.iter().map(|_| None).collect();
-        Self { port, samples, facts, readers, records, standing, exception: None }
+        let why = vec![Missing::Timeout; port.devices.len()];
+        let told = vec![DeviceState::Unknown; port.devices.len()];
+        Self { port, samples, facts, readers, records, standing, why, told, exception: None }
     }
 
     fn settings(&self) -> Vec<Setting> {
         // Who is alone on a connection of its own takes nobody's time.
         let is_shared = self.port.devices.len() > 1 || !matches!(self.port.address, Address::Tcp { .. });
+        let silence = self.port.address.silence_cost();
         let setting = |(target, reader): (&Target, &Reader)| Setting {
             groups: target.spec.groups.iter().map(|group| group.interval).zip(reader.blocks(target)).collect(),
             timeout: target.timeout,
             is_shared,
             pause: target.pause,
+            silence,
         };
         self.port.devices.iter().zip(&self.readers).map(setting).collect()
     }
 
-    fn hand_over(&mut self, job: Job, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
+    fn hand_over(&mut self, job: Read, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
         let target = &self.port.devices[job.device];
         let payload = match &mut self.readers[job.device] {
             Reader::Registers(_) => Payload::Registers { block: job.block, words },
@@ -220,7 +239,8 @@ impl<'a> Desk<'a> {
                     let told = survey.refused(job.block);
                     return self.surveyed(job.device, at, &told, schedule);
                 }
-                Err(why) => Payload::Silent(why),
+                // One model may be silent while the others speak.
+                Err(why) => survey.silent(job.block, why).map_or(Payload::Silent(why), Payload::Values),
             },
         };
         self.send(Sample { device: target.ix, at, payload });
@@ -267,7 +287,7 @@ impl<'a> Desk<'a> {
 
     /// What a refusal teaches about the requests that a device takes. Answers whether what was refused is asked again at once, as
     /// it was or in parts: then there is nothing to tell yet.
-    fn learn(&mut self, job: Job, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) -> bool {
+    fn learn(&mut self, job: Read, answer: &Result<Vec<u16>, BusError>, schedule: &mut Schedule) -> bool {
         let Reader::Registers(limits) = &mut self.readers[job.device] else { return false };
         let refusal = match answer {
             Ok(_) => {
@@ -299,11 +319,16 @@ impl<'a> Desk<'a> {
     /// Late replies that were heard while something else was asked: they teach patience, and are told.
     fn late(&mut self, replies: Vec<LateReply>, schedule: &mut Schedule) {
         for LateReply { unit, after } in replies {
-            let Some(at) = self.port.devices.iter().position(|target| target.unit.get() == unit) else { continue };
-            schedule.late(at, after);
-            let target = &self.port.devices[at];
+            let mut owner = None;
+            for (at, target) in self.port.devices.iter().enumerate() {
+                let is_its_own = target.unit.get() == unit && schedule.late(at, None, after);
+                if schedule.late(at, Some(unit), after) || is_its_own {
+                    owner = owner.or(Some((at, target)));
+                }
+            }
+            let (Some((at, target)), Ok(unit)) = (owner, UnitId::try_from(unit)) else { continue };
             let (after_ms, ms) = (after.as_millis(), target.timeout.as_millis());
-            let error = BusError::Late { unit: target.unit, after_ms, ms };
+            let error = BusError::Late { unit, after_ms, ms };
             let trouble = self.records[at].add(Some(&error));
             self.facts.device(&target.spec.id, |facts| {
                 *facts.failures.entry(error.name().to_owned()).or_default() += 1;
@@ -314,26 +339,17 @@ impl<'a> Desk<'a> {
     }
 
     fn note(&mut self, device: usize, answer: &Result<Vec<u16>, BusError>, started: Stamp, ended: Stamp) {
-        let target = &self.port.devices[device];
-        let id = &target.spec.id;
-        let mut changed = false;
-        let state = match answer {
-            Ok(_) => DeviceState::Answering,
-            Err(error) => match missing(error) {
-                Missing::Exception => DeviceState::Answering,
-                why => DeviceState::Silent(why),
-            },
-        };
         let trouble = self.records[device].add(answer.as_ref().err()).or_else(|| self.standing[device].clone());
         let was_late = self.records[device].is_mostly_late();
         self.exception = match answer {
             Err(BusError::Exception { code, .. }) => Some(*code),
             _ => None,
         };
-        self.facts.device(id, |facts| {
+        if let Some(why) = answer.as_ref().err().map(missing).filter(|why| *why != Missing::Exception) {
+            self.why[device] = why;
+        }
+        self.facts.device(&self.port.devices[device].spec.id, |facts| {
             facts.requests += 1;
-            changed = std::mem::discriminant(&facts.state) != std::mem::discriminant(&state);
-            facts.state = state;
             facts.trouble = trouble;
             match answer {
                 Ok(_) => {
@@ -346,21 +362,59 @@ impl<'a> Desk<'a> {
                     if !(was_late && matches!(error, BusError::Timeout { .. })) {
                         facts.last_failure = Some(error.to_string());
                     }
-                    if state != DeviceState::Answering {
-                        facts.power_flow_kw = None;
-                    }
                 }
             }
         });
-        match (answer, state) {
-            // A refusal is an answer; what it means is learned from it.
-            (Ok(_), _) | (Err(_), DeviceState::Answering) if changed => {
-                tracing::info!(device = %id, bus = %self.port.bus, "device answers");
+    }
+
+    /// Tells in which state a device is, if it is known and another one than was told last. What finds no room in the queue is
+    /// told after the next poll.
+    fn judge(&mut self, device: usize, at: Stamp, schedule: &mut Schedule) {
+        let Some(standing) = schedule.judge(device) else { return };
+        let target = &self.port.devices[device];
+        let parts = Parts::of(&standing, target);
+        let seen = match &parts {
+            Parts::All => DeviceState::Answering,
+            Parts::Some { answering, blocks, .. } => DeviceState::Partly { answering: *answering, blocks: *blocks },
+            Parts::None => DeviceState::Silent(self.why[device]),
+        };
+        // It answers, and nothing of it can be read.
+        let is_unreadable = self.standing[device].is_some() && seen == DeviceState::Answering;
+        let state = if is_unreadable { DeviceState::Silent(Missing::Decode) } else { seen };
+        // Why it is silent may change, and is no news.
+        let are_silent = matches!((state, self.told[device]), (DeviceState::Silent(_), DeviceState::Silent(_)));
+        if state == self.told[device] || are_silent {
+            return;
+        }
+        let (id, bus) = (&target.spec.id, &self.port.bus);
+        let kind = match (&parts, state) {
+            (Parts::Some { answering, blocks, silent, .. }, _) => {
+                EventKind::DevicePartly { answering: *answering, blocks: *blocks, silent: silent.as_str().into() }
             }
-            (Err(error), _) if changed => {
-                tracing::warn!(device = %id, bus = %self.port.bus, %error, "device is silent");
+            (_, DeviceState::Silent(why)) => EventKind::DeviceSilent(why),
+            _ => EventKind::DeviceAnswering,
+        };
+        if self.samples.try_send(Sample { device: target.ix, at, payload: Payload::Noticed(kind) }).is_err() {
+            return;
+        }
+        self.told[device] = state;
+        let mut last_failure = None;
+        self.facts.device(id, |facts| {
+            facts.state = seen;
+            facts.silent_part = match &parts {
+                Parts::Some { trouble, .. } => Some(trouble.clone()),
+                Parts::All | Parts::None => None,
+            };
+            if let DeviceState::Silent(_) = seen {
+                facts.power_flow_kw = None;
             }
-            _ => {}
+            last_failure = facts.last_failure.clone();
+        });
+        let error = last_failure.unwrap_or_default();
+        match &parts {
+            Parts::All => tracing::info!(device = %id, %bus, "device answers"),
+            Parts::Some { trouble, .. } => tracing::warn!(device = %id, %bus, trouble, "device answers in part"),
+            Parts::None => tracing::warn!(device = %id, %bus, error, "device is silent"),
         }
     }
 }
@@ -433,9 +487,14 @@ mod tests {
         }
 
         async fn next(&mut self) -> (DeviceIx, Result<Vec<u16>, Missing>) {
-            let sample = self.samples.recv().await.expect("the source runs");
-            let Payload::Registers { words, .. } = sample.payload else { panic!("no registers: {sample:?}") };
-            (sample.device, words)
+            loop {
+                let sample = self.samples.recv().await.expect("the source runs");
+                match sample.payload {
+                    Payload::Registers { words, .. } => return (sample.device, words),
+                    Payload::Noticed(_) => {}
+                    _ => panic!("no registers: {sample:?}"),
+                }
+            }
         }
 
         async fn end(self) -> Arc<StatusBoard> {

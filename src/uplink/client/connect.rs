@@ -77,7 +77,7 @@ async fn encrypt(broker: &BrokerUrl, connector: &Connector, tcp: TcpStream) -> R
     })?;
     match connector.connect(name, tcp).await {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(io_loss(&error)),
+        Err(error) => Err(handshake_loss(broker, &error)),
     }
 }
 
@@ -139,6 +139,25 @@ async fn connect_tcp(address: SocketAddr, interface: Option<&str>) -> Result<Tcp
         })?;
     }
     socket.connect(address).await.map_err(|error| refused(&error))
+}
+
+/// The handshake has failed. Who does not know TLS hangs up without a word.
+fn handshake_loss(broker: &BrokerUrl, error: &io::Error) -> Loss {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            if told(error).is_none() =>
+        {
+            let plain = if broker.websocket.is_some() { "ws" } else { "mqtt" };
+            Loss::new(
+                format!("{} has cut the connection in the TLS handshake ({error})", broker.endpoint),
+                format!(
+                    "if that port is one without TLS, write {plain}:// in [uplink] brokers, or correct the port; \
+                     else look into the broker's log"
+                ),
+            )
+        }
+        _ => io_loss(error),
+    }
 }
 
 /// What an error of a stream means, and what to do.

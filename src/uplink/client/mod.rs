@@ -16,6 +16,8 @@
 //! - At most 64 KiB wait to be written here, then nothing more is taken out of the queue of orders.
 
 mod connect;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keep_alive;
 mod packet;
 mod task;
@@ -105,6 +107,15 @@ impl Loss {
     }
 }
 
+/// TLS came where it was not expected.
+fn speaks_tls(broker: &BrokerUrl) -> Loss {
+    let (plain, tls) = (broker.scheme(), broker.clone().encrypted());
+    Loss::new(
+        format!("{} speaks TLS on a port that we took for {plain}://", broker.endpoint),
+        format!("write {}:// in [uplink] brokers, or correct the port", tls.scheme()),
+    )
+}
+
 /// A broker's own words, fit for a log and a terminal.
 fn words(text: &str) -> String {
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -165,18 +176,13 @@ struct Call {
     session_kept: Option<Duration>,
 }
 
-/// The connection's queue is full or gone: it is about to end, and says so itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unsent;
-
-impl Connection {
-    /// Begins to connect. What comes of it is told by [`Self::happened`].
-    pub(super) fn open(options: &ConnectOptions<'_>) -> Result<Self, Loss> {
+impl Call {
+    fn read(options: &ConnectOptions<'_>) -> Result<Self, Loss> {
         let tls = if options.broker.tls { Some(connector(options.broker, options.tls)?) } else { None };
         let unreadable = |error: tls::TlsError| Loss::new(error.to_string(), MEND);
         let login =
             options.login.map(|login| tls::password(&login.password_file).map(|word| (login.username.clone(), word)));
-        let call = Call {
+        Ok(Self {
             broker: options.broker.clone(),
             interface: options.interface.map(str::to_owned),
             tls,
@@ -186,7 +192,27 @@ impl Connection {
             will: options.will.clone(),
             will_retained: options.will_retained,
             session_kept: options.session_kept,
-        };
+        })
+    }
+}
+
+/// Whether a broker that has not taken our CONNECT takes one of MQTT 3.1.1; under a client id of its own, and only asked by
+/// a person. Answers within [`CONNECT_WITHIN`].
+pub(super) async fn takes_3_1_1(options: &ConnectOptions<'_>) -> bool {
+    match Call::read(options) {
+        Ok(call) => task::takes_3_1_1(&call).await,
+        Err(_) => false,
+    }
+}
+
+/// The connection's queue is full or gone: it is about to end, and says so itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unsent;
+
+impl Connection {
+    /// Begins to connect. What comes of it is told by [`Self::happened`].
+    pub(super) fn open(options: &ConnectOptions<'_>) -> Result<Self, Loss> {
+        let call = Call::read(options)?;
         // Room for the window, the documents and the DISCONNECT: handing over never waits.
         let (orders, taken) = mpsc::channel(usize::from(options.in_flight_max) + 16);
         let (tell, events) = mpsc::channel(EVENTS_MAX);

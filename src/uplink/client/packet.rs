@@ -198,6 +198,16 @@ pub(super) fn connect(out: &mut BytesMut, who: &Introduction<'_>) -> Result<(), 
     write(out, &Packet::Connect(connect, will, login))
 }
 
+/// A CONNECT of MQTT 3.1.1 with a clean session, and the DISCONNECT after its answer (MQTT 3.1.1, 3.1 and 3.14). Its
+/// client id is of a length that every server of that version takes.
+pub(super) fn connect_3_1_1(out: &mut BytesMut, login: Option<(&str, &str)>) -> Result<(), Malformed> {
+    let mut connect = rumqttc::mqttbytes::v4::Connect::new("v2g-edge-doctor");
+    if let Some((name, password)) = login {
+        connect.set_login(name, password);
+    }
+    connect.write(out).map(drop).map_err(|_| Malformed::Length)
+}
+
 /// A message to be sent, QoS 1.
 #[derive(Debug)]
 pub(super) struct Outgoing {

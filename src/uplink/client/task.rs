@@ -12,7 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connect::{Duplex, connect, io_loss, late, told};
 use super::keep_alive::{KeepAlive, Need};
 use super::packet::{self, Answer, Incoming, Introduction};
-use super::{Accepted, CONNECT_WITHIN, Call, ConnectionEvent, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S};
+use super::{
+    Accepted, CONNECT_WITHIN, Call, ConnectionEvent, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S, speaks_tls,
+};
+use crate::net::BrokerUrl;
 use crate::uplink::reason::Reason;
 
 /// What may wait to be written: about four windows of a depot, and a bound on what is copied at once.
@@ -36,6 +39,25 @@ pub(super) async fn carry(call: Call, orders: mpsc::Receiver<Order>, tell: mpsc:
     };
     // Whoever is not there any more does not want to know.
     let _ = tell.send(ConnectionEvent::Lost(loss)).await;
+}
+
+/// Whether the broker answers a CONNECT of MQTT 3.1.1 with a CONNACK that accepts it (MQTT 3.1.1, 3.2).
+pub(super) async fn takes_3_1_1(call: &Call) -> bool {
+    let asked = async {
+        let stream = connect(&call.broker, call.interface.as_deref(), call.tls.as_ref()).await.ok()?;
+        let (mut reader, mut writer) = split(stream);
+        let mut out = BytesMut::new();
+        packet::connect_3_1_1(&mut out, call.login.as_ref().map(|(name, password)| (&**name, &**password))).ok()?;
+        writer.write_all_buf(&mut out).await.ok()?;
+        writer.flush().await.ok()?;
+        let mut answer = [0; 4];
+        reader.read_exact(&mut answer).await.ok()?;
+        packet::disconnect(&mut out);
+        let _ = writer.write_all_buf(&mut out).await;
+        let _ = writer.shutdown().await;
+        Some(matches!(answer, [0x20, 2, _, 0]))
+    };
+    timeout(CONNECT_WITHIN, asked).await.ok().flatten().unwrap_or(false)
 }
 
 /// An open connection.
@@ -69,6 +91,10 @@ impl Line {
             if incoming.starts_with(b"HTTP/") {
                 return Err(web_server());
             }
+            // A TLS record: alert or handshake. No packet of MQTT that a broker sends begins so.
+            if !call.broker.tls && matches!(incoming.first(), Some(0x15 | 0x16)) {
+                return Err(speaks_tls(&call.broker));
+            }
             match packet::next(&mut incoming, INCOMING_BYTES_MAX) {
                 Ok(Some(Incoming::ConnAck(answer))) => break answer,
                 Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(disconnected(code, why, server)),
@@ -78,8 +104,11 @@ impl Line {
             }
             incoming.reserve(READ_BYTES);
             match reader.read_buf(&mut incoming).await {
-                Ok(0) => return Err(cut("the broker has closed the connection in place of an answer to CONNECT")),
+                Ok(0) => return Err(unanswered(&call.broker)),
                 Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !call.broker.tls => {
+                    return Err(unanswered(&call.broker));
+                }
                 Err(error) => return Err(io_loss(&error)),
             }
         };
@@ -271,6 +300,20 @@ fn disconnected(code: u8, why: Option<String>, server: Option<String>) -> Loss {
 
 fn cut(what: &str) -> Loss {
     Loss::new(what, "look into the broker's log; the gateway connects anew by itself")
+}
+
+/// It has hung up in place of a CONNACK. That is what CONNECT without TLS gets on a port for TLS.
+fn unanswered(broker: &BrokerUrl) -> Loss {
+    let what = "the broker has closed the connection in place of an answer to CONNECT";
+    if broker.tls {
+        return cut(what);
+    }
+    let tls = broker.clone().encrypted();
+    let remedy = format!(
+        "if that port is one for TLS, write {}:// in [uplink] brokers; else look into the broker's log",
+        tls.scheme()
+    );
+    Loss::new(what, remedy)
 }
 
 fn stranger(what: &str) -> Loss {

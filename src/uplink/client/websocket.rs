@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Error as WsError, Message, error::ProtocolError};
 
 use super::connect::{Duplex, io_loss};
-use super::{INCOMING_BYTES_MAX, Loss, quoted, words};
+use super::{INCOMING_BYTES_MAX, Loss, quoted, speaks_tls, words};
 use crate::net::BrokerUrl;
 
 /// What we send in one frame: a packet above it spans several (MQTT 5.0, 6), and nobody has to hold more of us at once.
@@ -406,13 +406,6 @@ fn no_http(broker: &BrokerUrl, head: &[u8]) -> Loss {
             "check host and port in [uplink] brokers",
         ),
     }
-}
-
-fn speaks_tls(broker: &BrokerUrl) -> Loss {
-    Loss::new(
-        format!("{} speaks TLS on a port that we took for ws://", broker.endpoint),
-        "write wss:// in [uplink] brokers, or correct the port",
-    )
 }
 
 fn no_upgrade(broker: &BrokerUrl, path: &str, what: &str) -> Loss {

@@ -214,6 +214,11 @@ fn event(line: Line, event: &Event) -> Line {
             line.text("file", file);
             line.integer("days", (*days).into());
         }
+        EventKind::DevicePartly { answering, blocks, silent } => {
+            line.integer("answering", (*answering).into());
+            line.integer("blocks", (*blocks).into());
+            line.text("silent", silent);
+        }
     }
     line
 }
@@ -422,6 +427,22 @@ mod tests {
                 r#"event,site=depot-a,gateway=gw-01,kind=uplink_trouble broker="mqtts://a:8883",reason="refused: Not authorized (0x87) (\"no\")",remedy="the ACL" 1764000000250000000"#,
                 r#"event,site=depot-a,gateway=gw-01,kind=uplink_online broker="mqtts://a:8883" 1764000000250000000"#,
                 r#"event,site=depot-a,gateway=gw-01,kind=certificate_expires file="/etc/gw.pem",days=7i 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_device_that_answers_in_part_is_an_event_that_says_how_much_and_what_does_not() {
+        let mut entry = example();
+        let kind =
+            EventKind::DevicePartly { answering: 3, blocks: 5, silent: "unit 200 holding registers 100 to 166".into() };
+        entry.window.events = vec![Event { device: Some("evse-07".try_into().expect("a name")), kind }];
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,device=evse-07,kind=device_partly answering=3i,blocks=5i,silent="unit 200 holding registers 100 to 166" 1764000000250000000"#
             ]
         );
     }

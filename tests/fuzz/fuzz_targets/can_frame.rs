@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use hal::can::{Frame, FrameId, parse_log_line};
 use libfuzzer_sys::fuzz_target;
 use v2g_edge::config::{Dbc, built_in_dbc};
-use v2g_edge::spec::{FrameMatch, Signal};
 use v2g_edge::source::can::Decoder;
+use v2g_edge::spec::{FrameMatch, Signal};
 
 /// All signals of all files, as if every frame had them.
 static SIGNALS: LazyLock<Vec<Signal>> = LazyLock::new(|| {

@@ -30,7 +30,8 @@ fuzz_target!(|bytes: &[u8]| {
     for model in survey.chain() {
         let end = u32::from(model.address) + 2 + u32::from(model.length);
         assert!(end <= 65_536, "a model beyond the last register");
-        let image: Vec<u16> = (model.address..=u16::MAX).take(usize::from(model.length).min(2000) + 2).map(word).collect();
+        let image: Vec<u16> =
+            (model.address..=u16::MAX).take(usize::from(model.length).min(2000) + 2).map(word).collect();
         let _ = decode(model.id, &image);
     }
 });

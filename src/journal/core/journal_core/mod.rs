@@ -370,7 +370,8 @@ impl<S: Store> JournalCore<S> {
         facts.durable = durable;
         facts.waiting_entries = unacknowledged;
         facts.held_entries = self.queue.lanes().held();
-        facts.held_why = Some(self.clock.why_held(self.limits.time_wait)).filter(|_| facts.held_entries > 0);
+        // Put into words by whoever asks: this is noted after every command.
+        facts.clock_wait = (facts.held_entries > 0).then(|| self.clock.wait(self.limits.time_wait));
         facts.unsynced_entries = self.queue.next() - 1 - self.medium.durable();
         facts.bytes = self.medium.segments().bytes();
         facts.segments = self.medium.segments().len() as u64;
@@ -412,10 +413,6 @@ impl<S: Store> JournalCore<S> {
         &self.losses
     }
 
-    pub(super) fn set_free_min(&mut self, bytes: u64) {
-        self.limits.free_min = bytes;
-    }
-
     pub(in crate::journal) fn set_commit_bytes(&mut self, bytes: usize) {
         self.limits.commit_bytes = bytes;
     }
@@ -430,5 +427,9 @@ impl<S: Store> JournalCore<S> {
                 JobState::Nothing => return false,
             }
         }
+    }
+
+    pub(super) fn set_free_min(&mut self, bytes: u64) {
+        self.limits.free_min = bytes;
     }
 }

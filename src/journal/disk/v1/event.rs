@@ -43,6 +43,7 @@ enum EventKind<'a> {
     UplinkOnline(&'a str),
     CertificateExpires { file: &'a str, days: u16 },
     JournalNewer(&'a str),
+    DevicePartly { answering: u16, blocks: u16, silent: &'a str },
 }
 
 /// Something in a charging session.
@@ -201,6 +202,9 @@ impl<'a> From<&'a measure::EventKind> for EventKind<'a> {
             Domain::UplinkOnline(broker) => Self::UplinkOnline(broker),
             Domain::CertificateExpires { file, days } => Self::CertificateExpires { file, days: *days },
             Domain::JournalNewer(text) => Self::JournalNewer(text),
+            Domain::DevicePartly { answering, blocks, silent } => {
+                Self::DevicePartly { answering: *answering, blocks: *blocks, silent }
+            }
         }
     }
 }
@@ -234,6 +238,9 @@ impl TryFrom<EventKind<'_>> for measure::EventKind {
             EventKind::UplinkOnline(broker) => Self::UplinkOnline(broker.into()),
             EventKind::CertificateExpires { file, days } => Self::CertificateExpires { file: file.into(), days },
             EventKind::JournalNewer(text) => Self::JournalNewer(text.into()),
+            EventKind::DevicePartly { answering, blocks, silent } => {
+                Self::DevicePartly { answering, blocks, silent: silent.into() }
+            }
         })
     }
 }

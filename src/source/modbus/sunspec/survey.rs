@@ -164,11 +164,10 @@ impl Survey {
                 }
             }
             State::Known { reads, .. } => {
-                let holds = |read: &&mut ModelRead| {
-                    let from = read.model.address;
-                    asked.start >= from && usize::from(asked.start - from) + words.len() <= read.image.len()
+                let count = u16::try_from(words.len()).unwrap_or(u16::MAX);
+                let Some(read) = reads.iter_mut().find(|read| read.holds(asked.start, count)) else {
+                    return Told::Part;
                 };
-                let Some(read) = reads.iter_mut().find(holds) else { return Told::Part };
                 let offset = asked.start - read.model.address;
                 if offset == 0 && words.get(..2) != Some(&[read.model.id, read.model.length]) {
                     // Another firmware, or another device: nothing of this is where it was.
@@ -199,6 +198,22 @@ impl Survey {
             }
             _ => Told::Part,
         }
+    }
+
+    /// A block was not answered. Returns the points that are missing for that: those of its model that have had a value, or all of
+    /// them if none has. `None` while the chain is not known: then everything is missing.
+    pub fn silent(&self, asked: RegisterBlock, why: Missing) -> Option<Vec<(PointIx, Result<Raw, Missing>)>> {
+        let State::Known { reads, .. } = &self.state else { return None };
+        let read = reads.iter().find(|read| read.holds(asked.start, asked.count))?;
+        let was_read = read.points.iter().any(|(ix, ..)| self.wanted[*ix].seen);
+        let mut missing: Vec<_> = read
+            .points
+            .iter()
+            .filter(|(ix, ..)| self.wanted[*ix].seen || !was_read)
+            .map(|(ix, ..)| (PointIx(u16::try_from(*ix).unwrap_or(u16::MAX)), Err(why)))
+            .collect();
+        missing.sort_by_key(|(ix, _)| *ix);
+        Some(missing)
     }
 
     /// The points that this device has been found to have.
@@ -253,6 +268,12 @@ fn plan(chain: &[ModelAt], wanted: &[Wanted]) -> Vec<ModelRead> {
 }
 
 impl ModelRead {
+    /// Whether these registers are of its image.
+    fn holds(&self, start: u16, count: u16) -> bool {
+        let from = self.model.address;
+        start >= from && usize::from(start - from) + usize::from(count) <= self.image.len()
+    }
+
     /// The requests that read it, in order.
     fn blocks(&self, request_max: u16) -> Vec<RegisterBlock> {
         let span = u16::try_from(self.image.len()).unwrap_or(u16::MAX);

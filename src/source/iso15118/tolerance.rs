@@ -1,0 +1,133 @@
+//! What stations read though the schema does not allow it. Pure.
+//!
+//! - Zero bytes behind a document, as a sender leaves them that rounds its buffer up.
+//! - A value outside its facet: EXI numbers a range of three values with two bits, and one sender uses the fourth. The rest of
+//!   the message is read; a value of ours that is outside is not known.
+//!
+//! How a value outside is found: a prefix of the message ends in the midst of something until it holds all bits of the value.
+//! In the last byte of the shortest prefix that fails otherwise, bits behind the value change nothing, and every value
+//! outside has a bit whose change brings it inside, so the last bit that makes a difference is one of its own. The message
+//! is read with that bit changed, and with the one before it that makes a difference: what the two readings
+//! have in common is what was sent.
+
+use iso15118::exi::{ExiError, ExiResult};
+
+use super::message::{Datum, Heard};
+
+/// Zero bytes behind a document.
+const ZEROS_MAX: usize = 8;
+/// Values outside in one message: a charging profile has 24 entries.
+const VALUES_MAX: usize = 24;
+/// A longer message is read as the schema has it, or not: each value outside costs some fifty readings.
+const BYTES_MAX: usize = 4 << 10;
+/// The widest value that a schema numbers by its range.
+const VALUE_BITS_MAX: usize = 8;
+
+/// Reads a payload, and what is left of it if it is not quite as the schema has it.
+pub(super) fn read(
+    payload: &[u8],
+    heard: &mut Heard,
+    read: impl Fn(&[u8], &mut Heard) -> ExiResult<()>,
+) -> ExiResult<()> {
+    let read = |bytes: &[u8], heard: &mut Heard| {
+        heard.clear();
+        read(bytes, heard)
+    };
+    let mut bytes = payload;
+    let mut result = read(bytes, heard);
+    for _ in 0..ZEROS_MAX {
+        let (Err(ExiError::TrailingData), Some((0, shorter))) = (result, bytes.split_last()) else { break };
+        bytes = shorter;
+        result = read(bytes, heard);
+    }
+    if result.is_err_and(is_outside) && bytes.len() <= BYTES_MAX {
+        result = without_values_outside(bytes, heard, &read);
+    }
+    if result.is_err() {
+        heard.clear();
+    }
+    result
+}
+
+fn is_outside(error: ExiError) -> bool {
+    matches!(error, ExiError::ValueOutOfRange | ExiError::UnknownEnumValue)
+}
+
+type Reader<'a> = dyn Fn(&[u8], &mut Heard) -> ExiResult<()> + 'a;
+
+fn without_values_outside(bytes: &[u8], heard: &mut Heard, read: &Reader<'_>) -> ExiResult<()> {
+    let mut inside = bytes.to_vec();
+    // Of each value outside two bits, each of which brings it inside.
+    let mut changes = Vec::new();
+    loop {
+        match read(&inside, heard) {
+            Ok(()) => break,
+            Err(error) if is_outside(error) && changes.len() < VALUES_MAX => {
+                let (one, other) = bits_that_bring_inside(&mut inside, heard, read).ok_or(error)?;
+                flip(&mut inside, one);
+                changes.push((one, other));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut again = Heard::default();
+    for (one, other) in changes {
+        flip(&mut inside, one);
+        flip(&mut inside, other);
+        read(&inside, &mut again)?;
+        flip(&mut inside, other);
+        flip(&mut inside, one);
+        keep_what_is_common(heard, &again)?;
+    }
+    Ok(())
+}
+
+/// The two last bits of the first value outside that make a difference to it.
+fn bits_that_bring_inside(bytes: &mut [u8], heard: &mut Heard, read: &Reader<'_>) -> Option<(usize, usize)> {
+    let (mut short, mut long) = (0, bytes.len());
+    while short < long {
+        let middle = short.midpoint(long);
+        match read(&bytes[..middle], heard) {
+            Err(error) if is_outside(error) => long = middle,
+            _ => short = middle + 1,
+        }
+    }
+    let mut found = Vec::new();
+    for bit in (0..long * 8).rev().take(8 + VALUE_BITS_MAX) {
+        flip(bytes, bit);
+        let is_inside = !read(&bytes[..long], heard).is_err_and(is_outside);
+        flip(bytes, bit);
+        if is_inside {
+            found.push(bit);
+        }
+        if let [one, other] = found[..] {
+            return (one - other < VALUE_BITS_MAX).then_some((one, other));
+        }
+    }
+    None
+}
+
+fn flip(bytes: &mut [u8], bit: usize) {
+    bytes[bit / 8] ^= 0x80 >> (bit % 8);
+}
+
+/// Takes out what two readings have not in common. One value may differ, and nothing else.
+fn keep_what_is_common(heard: &mut Heard, again: &Heard) -> ExiResult<()> {
+    let Heard { name, session, response, fault, act, values } = heard;
+    let is_one_message = *name == again.name
+        && *session == again.session
+        && *response == again.response
+        && *fault == again.fault
+        && *act == again.act
+        && values.iter().map(|(value, _)| value).eq(again.values.iter().map(|(value, _)| value));
+    let differ = || values.iter().zip(&again.values).filter(|((_, one), (_, other))| one != other).count();
+    if !is_one_message || differ() > 1 {
+        return Err(ExiError::ValueOutOfRange);
+    }
+    for ((_, one), (_, other)) in values.iter_mut().zip(&again.values) {
+        if one != other {
+            *one = Datum::Unusable;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The uplink beside a journal that hangs with its disk, against a broker that says only what a test lets it say.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::{Surroundings, run};
+use crate::health::{Heartbeats, StatusBoard};
+use crate::journal::testing::HangingJournal;
+use crate::measure::{ClockTrust, Epoch, Mono, Stamp, Utc};
+use crate::net::{BrokerUrl, Endpoint, Link};
+use crate::uplink::settings::{Birth, Settings};
+
+const CONNACK: [u8; 5] = [0x20, 3, 0, 0, 0];
+const PINGRESP: [u8; 2] = [0xd0, 0];
+/// For what comes at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The `n`-th look at the clock.
+fn stamp(n: u64) -> Stamp {
+    Stamp { mono: Mono(n), utc: Utc(0), trust: ClockTrust::Synced }
+}
+
+fn settings(endpoint: Endpoint) -> Settings {
+    Settings {
+        brokers: vec![BrokerUrl { tls: false, endpoint, websocket: None }],
+        client_id: "gw-01".to_owned(),
+        prefix: "v2g/depot-a/gw-01".to_owned(),
+        keep_alive: Duration::from_secs(60),
+        in_flight_max: 16,
+        links: vec![Link { interface: None, history_rate_max: 1 << 20, history_bytes_per_day: None }],
+        fail_back: Duration::from_secs(600),
+        tls: None,
+        login: None,
+        drain: Duration::from_millis(100),
+        birth: Birth {
+            gateway: "gw-01".try_into().expect("a name"),
+            site: "depot-a".try_into().expect("a name"),
+            epoch: Epoch(1),
+            version: "0.1.0".to_owned(),
+            since: stamp(0),
+            window: Duration::from_millis(250),
+            devices: Vec::new(),
+        },
+    }
+}
+
+/// Takes a CONNECT, whatever is in it, and accepts it.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut caller, _) = listener.accept().await.expect("the uplink calls");
+    assert_eq!(caller.read_u8().await.expect("a packet"), 0x10, "CONNECT");
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = usize::from(caller.read_u8().await.expect("its length"));
+        length |= (byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    caller.read_exact(&mut vec![0; length]).await.expect("all of it");
+    caller.write_all(&CONNACK).await.expect("it listens");
+    caller
+}
+
+/// Reads until this was sent.
+async fn read_until(caller: &mut TcpStream, what: &[u8]) {
+    let mut read = Vec::new();
+    while !read.windows(what.len()).any(|part| part == what) {
+        assert_ne!(caller.read_buf(&mut read).await.expect("it sends"), 0, "it has ended");
+    }
+}
+
+/// The disk hung in the midst of a sync, and with it the journal's thread. The uplink waited for its lease, gave no sign of
+/// life, took no answer of the broker, and was killed by the watchdog.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_journal_hangs_the_uplink_gives_signs_of_life_and_hears_the_broker() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = Endpoint::from(listener.local_addr().expect("bound"));
+    let journal = Arc::new(HangingJournal::with_history(1));
+    let looks = Arc::new(AtomicU64::new(0));
+    let heartbeats = Heartbeats::default();
+    let heartbeat = heartbeats.watch("uplink", Duration::ZERO, Mono(0));
+    let (notices, _noticed) = mpsc::channel(64);
+    let (stop, stopped) = watch::channel(false);
+    let clock = {
+        let looks = Arc::clone(&looks);
+        move || stamp(looks.fetch_add(1, Ordering::Relaxed) + 1)
+    };
+    let surroundings = Surroundings { facts: Arc::<StatusBoard>::default(), heartbeat, notices };
+    let uplink = tokio::spawn(run(settings(endpoint), journal.handle(), surroundings, clock, stopped));
+    let mut broker = timeout(SOON, accept(&listener)).await.expect("the uplink calls");
+
+    let asked = Arc::clone(&journal);
+    let answer = spawn_blocking(move || asked.lease_asked()).await.expect("a lease is asked for");
+    // It looks at the clock once for each thing that it hears, and once for each beat.
+    let begun = looks.load(Ordering::Relaxed);
+    let lives = async {
+        while looks.load(Ordering::Relaxed) < begun + 9 {
+            broker.write_all(&PINGRESP).await.expect("it listens");
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, lives).await.expect("the uplink hears nothing while the journal hangs");
+    assert!(heartbeats.silent(Mono(begun + 1)).is_empty(), "no sign of life since the lease was asked for");
+
+    answer();
+    timeout(SOON, read_until(&mut broker, b"/history")).await.expect("what was leased goes out");
+    stop.send_replace(true);
+    timeout(SOON, uplink).await.expect("it ends in time").expect("and in order");
+    let settled = spawn_blocking(move || journal.settled()).await.expect("the lease comes back");
+    assert_eq!(settled, 1);
+}

@@ -1,0 +1,83 @@
+//! What a person is told of a reload that was refused.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+
+use crate::stage::{SOON, Stage};
+
+/// The agent under a systemd that is this test; ended when dropped.
+struct Unit {
+    child: Child,
+    notified: UnixDatagram,
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Unit {
+    fn start(stage: &Stage) -> Self {
+        let path = stage.dir.path().join("notify");
+        let notified = UnixDatagram::bind(&path).expect("a socket");
+        notified.set_read_timeout(Some(SOON)).expect("ours");
+        let child = Command::new(env!("CARGO_BIN_EXE_v2g-edge"))
+            .args(["run", "--config"])
+            .arg(stage.agent.config())
+            .env("NOTIFY_SOCKET", &path)
+            .env_remove("WATCHDOG_USEC")
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        Self { child, notified }
+    }
+
+    fn reload(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("asked").success());
+    }
+
+    /// The next line of this kind that systemd is told.
+    #[track_caller]
+    fn next(&self, key: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.notified.recv(&mut buffer).unwrap_or_else(|error| panic!("no {key}: {error}"));
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            if let Some(line) = text.lines().find_map(|line| line.strip_prefix(key)) {
+                return line.to_owned();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_reload_is_seen_in_status_and_by_systemd_until_a_good_one() {
+    let stage = Stage::set();
+    let good = fs::read_to_string(stage.agent.config()).expect("there");
+    let unit = Unit::start(&stage);
+    unit.next("READY=");
+
+    let broken = good.replace("keep_alive = \"5s\"", "keep_alive = \"5\"");
+    assert_ne!(broken, good);
+    fs::write(stage.agent.config(), &broken).expect("ours");
+    unit.reload();
+    let told = unit.next("STATUS=");
+    assert!(told.starts_with("reload refused, the agent goes on as it was: "), "{told}");
+    assert!(told.contains("keep_alive has no unit; v2g-edge check shows all mistakes"), "{told}");
+    unit.next("READY=");
+    let socket = stage.agent.socket().display().to_string();
+    let (status, shown) = stage.agent.ask(&["status", "--socket", &socket]).expect("asked");
+    assert_eq!(status.code(), Some(1), "{shown}");
+    assert!(shown.lines().any(|line| line.starts_with("look at") && line.ends_with(&told)), "{told} in\n{shown}");
+
+    fs::write(stage.agent.config(), &good).expect("ours");
+    unit.reload();
+    assert_eq!(unit.next("STATUS="), "", "it is over");
+    unit.next("READY=");
+    let (_, shown) = stage.agent.ask(&["status", "--socket", &socket]).expect("asked");
+    assert!(!shown.contains("reload refused"), "{shown}");
+}
