@@ -1,9 +1,9 @@
 //! An entry as bytes: a version byte, then what that version makes of a window. What a version has written is read for
-//! ever; written is the newest.
+//! ever; written is the oldest that has words for all of it.
 
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
 use crate::journal::disk::unreadable::Unreadable;
-use crate::journal::disk::v1;
+use crate::journal::disk::{v1, v2};
 use crate::measure::{BootId, ClockTrust, Window};
 
 /// A window as bytes, with what the journal needs to know of it without reading it again.
@@ -35,7 +35,7 @@ pub(in crate::journal) enum Unwritable {
 
 /// Writes a window of the boot `home`, whose id is not repeated in each entry.
 pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encoded, Unwritable> {
-    let bytes = v1::entry::write(window, home, vec![v1::VERSION])?;
+    let bytes = v2::write(window, home, Vec::new())?;
     if bytes.len() > ENTRY_BYTES_MAX {
         return Err(Unwritable::Long { bytes: bytes.len() });
     }
@@ -49,7 +49,7 @@ pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encode
 
 /// Whether a newer program wrote it.
 pub(in crate::journal) fn is_newer(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|version| *version > v1::VERSION)
+    bytes.first().is_some_and(|version| *version > v2::VERSION)
 }
 
 /// Reads a window.
@@ -57,6 +57,7 @@ pub(in crate::journal) fn decode(bytes: &[u8], home: BootId) -> Result<Window, U
     let (&version, body) = bytes.split_first().ok_or(Damage::Content)?;
     match version {
         v1::VERSION => Ok(v1::entry::read(body, home)?),
+        v2::VERSION => Ok(v2::read(body, home)?),
         // There was none before the first.
         0 => Err(Damage::Content.into()),
         newer => Err(Unreadable::Newer { version: newer.into() }),
@@ -85,8 +86,8 @@ mod tests {
     #[test]
     fn an_entry_of_a_later_version_is_told_from_a_damaged_one() {
         let mut bytes = encode(&depot_window(1, 3, 1), HOME).expect("it can be written").bytes;
-        bytes[0] = 2;
-        assert_eq!(decode(&bytes, HOME), Err(Unreadable::Newer { version: 2 }));
+        bytes[0] = 3;
+        assert_eq!(decode(&bytes, HOME), Err(Unreadable::Newer { version: 3 }));
         bytes[0] = 1;
         bytes.truncate(bytes.len() / 2);
         assert_eq!(decode(&bytes, HOME), Err(Unreadable::Damage(Damage::Content)));
@@ -107,9 +108,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), of in v1::VERSION..=v2::VERSION) {
             if let Some(version) = bytes.first_mut() {
-                *version = v1::VERSION;
+                *version = of;
             }
             let _ = decode(&bytes, HOME);
         }

@@ -18,7 +18,6 @@ use crate::journal::disk::cursor::Cursor;
 use crate::journal::line::Lane;
 use crate::journal::offline::archive::{Archive, Place};
 use crate::journal::offline::repair::{purge, repair};
-
 use crate::measure::{ClockTrust, Entry, EventKind, Seq, WhenFull};
 
 const RECORDS: [&str; 4] = ["life", "times", "cursor-a", "cursor-b"];
@@ -60,7 +59,7 @@ fn header_of_2(ready: &[u8]) -> Vec<u8> {
     chunk.frames().concat()
 }
 
-/// The frames in a database, each changed: entries get the version byte of version 2, what is compressed an unknown flag.
+/// The frames in a database, each changed: entries get the version byte of version 3 (2 is ours), what is compressed an unknown flag.
 fn frames_of_2(database: &mut [u8]) {
     let mut at = 0;
     while at + 4 < database.len() {
@@ -75,7 +74,7 @@ fn frames_of_2(database: &mut [u8]) {
             frame[56] = 2;
         } else {
             let entries = Chunk::join(&[frame.to_vec()]).and_then(|chunk| chunk.entries()).expect("entries");
-            entries.into_iter().for_each(|range| frame[56 + range.start] = 2);
+            entries.into_iter().for_each(|range| frame[56 + range.start] = 3);
         }
         checked(frame);
         at += frame.len();

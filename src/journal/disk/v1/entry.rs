@@ -90,7 +90,7 @@ struct SiteRollup {
     soc: Option<(f64, f64)>,
 }
 
-/// Appends a window of the boot `home` to `bytes`.
+/// Appends a window of the boot `home` to `bytes`, without the events that this version has no words for.
 pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
     let Window { boot, end, length, intervals, site, events } = window;
     let mut columns = Columns::default();
@@ -114,7 +114,7 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -
         spreads,
         questionables: columns.questionables,
         site: site.as_ref().map(SiteRollup::from),
-        events: events.iter().map(Event::from).collect(),
+        events: events.iter().filter_map(Event::of).collect(),
         count: columns.count,
         bits: columns.bits,
     };

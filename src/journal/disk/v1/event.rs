@@ -42,8 +42,6 @@ enum EventKind<'a> {
     UplinkTrouble { broker: &'a str, what: &'a str, remedy: &'a str },
     UplinkOnline(&'a str),
     CertificateExpires { file: &'a str, days: u16 },
-    JournalNewer(&'a str),
-    DevicePartly { answering: u16, blocks: u16, silent: &'a str },
 }
 
 /// Something in a charging session.
@@ -159,9 +157,10 @@ impl From<Thinned> for measure::Thinned {
     }
 }
 
-impl<'a> From<&'a measure::Event> for Event<'a> {
-    fn from(measure::Event { device, kind }: &'a measure::Event) -> Self {
-        Self { device: device.as_ref().map(DeviceId::as_str), kind: kind.into() }
+impl<'a> Event<'a> {
+    /// `None`: this version has no words for it.
+    pub(super) fn of(measure::Event { device, kind }: &'a measure::Event) -> Option<Self> {
+        Some(Self { device: device.as_ref().map(DeviceId::as_str), kind: EventKind::of(kind)? })
     }
 }
 
@@ -173,14 +172,14 @@ impl TryFrom<Event<'_>> for measure::Event {
 }
 
 /// A name that was one when it was written.
-pub(super) fn name<'a, T: TryFrom<&'a str>>(text: &'a str) -> Result<T, Damage> {
+pub(in crate::journal::disk) fn name<'a, T: TryFrom<&'a str>>(text: &'a str) -> Result<T, Damage> {
     T::try_from(text).map_err(|_| Damage::Content)
 }
 
-impl<'a> From<&'a measure::EventKind> for EventKind<'a> {
-    fn from(kind: &'a measure::EventKind) -> Self {
+impl<'a> EventKind<'a> {
+    fn of(kind: &'a measure::EventKind) -> Option<Self> {
         use measure::EventKind as Domain;
-        match kind {
+        Some(match kind {
             Domain::Gap(gap) => Self::Gap((*gap).into()),
             Domain::Started { version, clean } => Self::Started { version, clean: *clean },
             Domain::Stopping => Self::Stopping,
@@ -201,11 +200,9 @@ impl<'a> From<&'a measure::EventKind> for EventKind<'a> {
             Domain::UplinkTrouble { broker, what, remedy } => Self::UplinkTrouble { broker, what, remedy },
             Domain::UplinkOnline(broker) => Self::UplinkOnline(broker),
             Domain::CertificateExpires { file, days } => Self::CertificateExpires { file, days: *days },
-            Domain::JournalNewer(text) => Self::JournalNewer(text),
-            Domain::DevicePartly { answering, blocks, silent } => {
-                Self::DevicePartly { answering: *answering, blocks: *blocks, silent }
-            }
-        }
+            // Of version 2.
+            Domain::JournalNewer(_) | Domain::DevicePartly { .. } => return None,
+        })
     }
 }
 
@@ -237,10 +234,6 @@ impl TryFrom<EventKind<'_>> for measure::EventKind {
             }
             EventKind::UplinkOnline(broker) => Self::UplinkOnline(broker.into()),
             EventKind::CertificateExpires { file, days } => Self::CertificateExpires { file: file.into(), days },
-            EventKind::JournalNewer(text) => Self::JournalNewer(text.into()),
-            EventKind::DevicePartly { answering, blocks, silent } => {
-                Self::DevicePartly { answering, blocks, silent: silent.into() }
-            }
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! In: the domain's values, and bytes. Out: bytes, and the domain's values or by name why there are none. Postcard is what
 //! makes bytes of the types here, and of no others: a field or a variant that the domain gets changes nothing on disk. It
-//! does not compile until somebody has decided here what becomes of it (nothing, or a version 2 beside this one).
+//! does not compile until somebody has decided here what becomes of it (nothing, or that it is of a later version).
 //!
 //! Types are named as the domain's are; the domain's stand behind `measure::` and `spec::`. What is read borrows from the
 //! bytes, what is written from the domain.
