@@ -86,12 +86,12 @@ pub(in crate::journal) fn start<S: Store>(
     let cursor = cursor.map(|(cursor, _)| cursor);
     let next = (past.last + 1).max(cursor.as_ref().map_or(1, |cursor| cursor.next)).max(newer.next);
     // A newer program has settled what only its own cursor tells.
-    let is_known = newer.next == 0 && cursor.as_ref().is_some_and(|cursor| !cursor.shortened);
+    let is_known = newer.is_empty() && cursor.as_ref().is_some_and(|cursor| !cursor.shortened);
     let settled = settled(store, &past, cursor.as_ref(), is_known, next)?;
     // Without a cursor nothing was ever handed out; with one that cannot be read, or an older agent's, anything may
     // have been.
     let out_of = match &cursor {
-        _ if newer.next > 0 => None,
+        _ if !newer.is_empty() => None,
         Some(cursor) => cursor.published.clone(),
         None => unused.then(Vec::new),
     };

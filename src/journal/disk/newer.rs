@@ -5,10 +5,11 @@
 //! older one's, and delivers both. For that, these hold in every version:
 //!
 //! - **A segment is of one version**, or older in parts: its header's body begins with it (u16, as postcard has it). A version
-//!   that writes anything new into a segment (an entry, a kind of chunk, a seal) says so there.
+//!   that writes another header, seal or kind of chunk says so there.
 //! - **The head of a frame never changes** (`chunk`, offset 0 to 55), so that the last number in a segment can be found by
 //!   anybody. A kind or a flag that is not known makes a chunk of entries one of a newer version.
-//! - **The version byte stands before each entry** (`entry`).
+//! - **The version byte stands before each entry** (`entry`), whatever its segment's header says. An older program delivers
+//!   what it can read around a newer entry, and keeps the segment for it.
 //! - **Records are told apart by their names**: those of version n, from 2 on, are `life-n`, `times-n`, `cursor-n-a`,
 //!   `cursor-n-b`, and say so in their head (`record`, offset 7). A program writes none but those of its own version. It reads
 //!   those of all older ones as well and takes them together: of cursors the union of what is settled, and the highest of

@@ -24,7 +24,7 @@ impl<S: Store> JournalCore<S> {
             match seal.as_ref().and_then(|seal| seal.newest_utc) {
                 _ if is_dropping => {}
                 _ if self.medium.newer_of(place).is_some() => purged.newer += 1,
-                Some(utc) if now.0.saturating_sub(utc) > age && self.medium.holds_newer(place) => purged.newer += 1,
+                Some(utc) if now.0.saturating_sub(utc) > age && !self.may_drop(place) => purged.newer += 1,
                 Some(utc) if now.0.saturating_sub(utc) > age => {
                     let (first, last) = self.medium.span_of(place);
                     purged.segments += 1;

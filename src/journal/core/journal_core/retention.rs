@@ -10,7 +10,6 @@ use crate::journal::core::losses::Loss;
 use crate::journal::core::reader::Fetched;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Store, StoreError};
-use crate::journal::resolution::Resolution;
 use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
@@ -121,13 +120,15 @@ impl<S: Store> JournalCore<S> {
         let Some(now) = self.clock.newest_utc() else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
         // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
-        while let Some(place) = self.first_to_drop() {
+        for place in self.ranked_to_drop() {
             let seal = self.medium.seal_of(place);
             let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
             if !aged {
                 return;
             }
-            self.give_up(place, seal, GapReason::Aged);
+            if self.may_drop(place) {
+                self.give_up(place, seal, GapReason::Aged);
+            }
         }
     }
 
@@ -175,17 +176,14 @@ impl<S: Store> JournalCore<S> {
         tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
     }
 
-    /// The complete segment that gives first when something must be dropped: the coarsest and so oldest, of which
-    /// nothing is out on lease if there is such a one.
+    /// The complete segment that gives first when something must be dropped.
     fn first_to_drop(&mut self) -> Option<usize> {
-        let mut ranked = self.ranked_to_drop();
-        ranked.sort_unstable();
-        let first = ranked.into_iter().map(|(.., place)| place).find(|&place| !self.medium.holds_newer(place));
-        self.note_newer();
-        first
+        self.ranked_to_drop().into_iter().find(|&place| self.may_drop(place))
     }
 
-    fn ranked_to_drop(&mut self) -> Vec<(bool, std::cmp::Reverse<Resolution>, usize)> {
+    /// The complete segments in the order in which they give: the coarsest and so oldest first, of which nothing is out on
+    /// lease before those of which something is.
+    fn ranked_to_drop(&mut self) -> Vec<usize> {
         let mut ranked = Vec::new();
         for place in 0..self.medium.complete() {
             if self.medium.segments().get(place).is_some_and(|segment| !segment.is_dropping()) {
@@ -194,7 +192,17 @@ impl<S: Store> JournalCore<S> {
                 ranked.push((is_leased, std::cmp::Reverse(self.medium.resolution_of(place)), place));
             }
         }
-        ranked
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(.., place)| place).collect()
+    }
+
+    /// Whether a segment may be given up: nothing in it is a newer program's. Reads all of it the first time.
+    pub(super) fn may_drop(&mut self, place: usize) -> bool {
+        let holds_newer = self.medium.holds_newer(place);
+        if holds_newer {
+            self.note_newer();
+        }
+        !holds_newer
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.

@@ -144,7 +144,9 @@ pub(in crate::journal) fn version_of(record: Record, bytes: &[u8]) -> Option<u16
         Record::CursorA | Record::CursorB => CURSOR_MAGIC,
         Record::Times => TIMES_MAGIC,
     };
-    record::any_body(magic, bytes).ok().map(|(version, _)| version)
+    let (version, body) = record::any_body(magic, bytes).ok()?;
+    let format = if record == Record::Times { postcard::take_from_bytes::<u16>(body).ok()?.0 } else { version };
+    Some(version.max(format))
 }
 
 /// What the life of any version begins with.
