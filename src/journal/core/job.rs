@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::journal::core::downsampler::Downsampler;
 use crate::journal::core::tail::Tail;
 use crate::journal::disk::chunk::Chunk;
-use crate::journal::disk::entry::{self, Encoded, Unwritable};
+use crate::journal::disk::entry::{self, Encoded};
+use crate::journal::disk::unwritable::Unwritable;
 use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Entry, Epoch, Event, EventKind, Gap, GapReason, Schema, Seq, Thinned, Window};
 

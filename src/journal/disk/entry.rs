@@ -3,6 +3,7 @@
 
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
 use crate::journal::disk::unreadable::Unreadable;
+use crate::journal::disk::unwritable::Unwritable;
 use crate::journal::disk::{v1, v2};
 use crate::measure::{BootId, ClockTrust, Window};
 
@@ -14,23 +15,6 @@ pub(in crate::journal) struct Encoded {
     pub(in crate::journal) tells_loss: bool,
     /// Its end, if the clock could be believed.
     pub(in crate::journal) utc: Option<i64>,
-}
-
-/// A window that cannot be written. It is given up and told as lost; the next one is not concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::journal) enum Unwritable {
-    /// Logic of the pipeline: the points of a device are not in ascending order.
-    #[error("the points of a device are not in ascending order")]
-    Disordered,
-    /// More than the journal's longest entry.
-    #[error("the window takes {bytes} bytes and the longest entry has {ENTRY_BYTES_MAX}")]
-    Long {
-        /// How long it would be.
-        bytes: usize,
-    },
-    /// Postcard refused.
-    #[error("the window cannot be encoded")]
-    Codec,
 }
 
 /// Writes a window of the boot `home`, whose id is not repeated in each entry.

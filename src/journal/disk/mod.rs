@@ -18,5 +18,6 @@ pub(in crate::journal) mod sled_segment;
 pub(in crate::journal) mod sled_store;
 pub(in crate::journal) mod store;
 pub(in crate::journal) mod unreadable;
+pub(in crate::journal) mod unwritable;
 pub(in crate::journal) mod v1;
 pub(in crate::journal) mod v2;

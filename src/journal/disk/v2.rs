@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::v1;
 use crate::journal::disk::chunk::Damage;
-use crate::journal::disk::entry::Unwritable;
+use crate::journal::disk::unwritable::Unwritable;
 use crate::measure::{self, BootId, Window};
 use crate::spec::DeviceId;
 

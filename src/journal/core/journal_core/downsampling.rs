@@ -22,9 +22,9 @@ use super::JournalCore;
 use crate::journal::core::job::{Job, JobState, Span};
 use crate::journal::core::medium::Failure;
 use crate::journal::core::segments::Segment;
-use crate::journal::disk::entry::Unwritable;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::store::Store;
+use crate::journal::disk::unwritable::Unwritable;
 use crate::journal::resolution::Resolution;
 use crate::measure::Seq;
 

@@ -13,7 +13,7 @@ use super::enums::{ClockTrust, Direction, Missing, Questionable};
 use super::event::{Event, name};
 use super::{bytes, number};
 use crate::journal::disk::chunk::Damage;
-use crate::journal::disk::entry::Unwritable;
+use crate::journal::disk::unwritable::Unwritable;
 use crate::measure;
 use crate::measure::{BootId, Interval, IntervalValue, Mono, PointInterval, Stamp, Statistic, Utc, Window};
 use crate::spec::{DeviceIx, PointIx, VehicleId};
