@@ -224,7 +224,7 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     let log = gateway::log(&table("log", &gateway::LOG));
     let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
 
-    let bus_tables = named_family(scope, &file, "bus", BUSES_MAX);
+    let Family { tables: bus_tables, torn } = named_family(scope, &file, &bus::BUS, BUSES_MAX);
     let read_bus = |(entry, table): &(&Entry, &Table)| {
         let plan = bus::bus(scope, entry, table, surroundings)?;
         Some((plan, Place::new(scope.source, entry.key_span.clone())))
@@ -232,10 +232,10 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     let placed_buses: Vec<(BusPlan, Place)> = bus_tables.iter().filter_map(read_bus).collect();
     bus::same_port(&placed_buses).into_iter().for_each(|fault| scope.faults.push(fault));
     let buses: Vec<BusPlan> = placed_buses.into_iter().map(|(plan, _)| plan).collect();
-    let bus_names: Vec<String> = bus_tables.iter().map(|(entry, _)| entry.key.clone()).collect();
+    let bus_names: Vec<String> = bus_tables.iter().map(|(entry, _)| entry.key.clone()).chain(torn).collect();
 
     let around = device::Surrounding { buses: &buses, bus_names: &bus_names, library };
-    let device_tables = named_family(scope, &file, "device", DEVICES_MAX);
+    let Family { tables: device_tables, torn: _ } = named_family(scope, &file, &device::DEVICE, DEVICES_MAX);
     let read_device = |(entry, table): &(&Entry, &Table)| {
         let plan = device::device(scope, &around, entry, table)?;
         Some((plan, Place::new(scope.source, entry.key_span.clone())))
@@ -258,9 +258,25 @@ fn required_table<'a>(file: &Section<'a>, key: &str, form: &'static Form, requir
     file.section(key, form)
 }
 
+/// The tables of a family and the names of those that have been reported already.
+struct Family<'a> {
+    tables: Vec<(&'a Entry, &'a Table)>,
+    /// Names with a dot and without quotation marks.
+    torn: Vec<String>,
+}
+
 /// The tables of a family, each under a name of its own; two that differ only in case are not told apart by people.
-fn named_family<'a>(scope: Scope<'_>, file: &Section<'a>, family: &str, at_most: usize) -> Vec<(&'a Entry, &'a Table)> {
-    let children = file.family(family);
+fn named_family<'a>(scope: Scope<'a>, file: &Section<'a>, form: &'static Form, at_most: usize) -> Family<'a> {
+    let family = form.table.trim_end_matches(".*");
+    let mut children = file.family(family);
+    let mut torn = Vec::new();
+    // That all keys of a part of a name are missing is no news.
+    children.retain(|(entry, table)| {
+        let names = Section::torn_names(scope, form, family, entry, table);
+        let is_whole = names.is_empty();
+        torn.extend(names);
+        is_whole
+    });
     if let Some((entry, _)) = children.get(at_most) {
         let problem = format!("there are {} tables [{family}.…]; {at_most} are allowed", children.len());
         let place = Place::new(scope.source, entry.key_span.clone());
@@ -281,7 +297,7 @@ fn named_family<'a>(scope: Scope<'_>, file: &Section<'a>, family: &str, at_most:
         let place = Place::new(scope.source, entry.key_span.clone());
         scope.faults.push(place.fault(format!("{family}.{key}"), problem, remedy).also(&first_place));
     }
-    children
+    Family { tables: children, torn }
 }
 
 /// The name that the operator gave to a child of a family.

@@ -21,6 +21,11 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// Whether the operator chooses the names of such tables: `device.*`, `bus.*`.
+    fn names_its_tables(&self) -> bool {
+        self.table.ends_with(".*")
+    }
+
     /// A value that could be written for a key.
     pub(super) fn example(&self, key: &str) -> &'static str {
         self.keys.iter().find(|(known, _)| *known == key).map_or("", |(_, example)| example)
@@ -231,13 +236,17 @@ impl<'a> Section<'a> {
         let known = || self.form.keys.iter().map(|(key, _)| *key);
         let unknown = |entry: &&Entry| entry.key != SCRATCH && !known().any(|key| key == entry.key);
         for entry in self.table.entries.iter().filter(unknown) {
-            let is_header =
-                matches!(&entry.value.kind, Kind::Table(table) if !self.text(&table.place).starts_with('{'));
+            let is_header = self.is_header(entry);
             let at_home = if self.title.is_empty() { "this file".to_owned() } else { format!("[{}]", self.title) };
             let what = if is_header { "table" } else { "key" };
             let problem = format!("there is no {what} {} in {at_home}", entry.key);
             let list = known().collect::<Vec<_>>().join(", ");
             let remedy = match nearest(&entry.key, known()) {
+                None if is_header && self.form.names_its_tables() => {
+                    let (family, first) = self.title.split_once('.').unwrap_or((&self.title, ""));
+                    let name = self.whole_name(first, entry);
+                    format!("[{family}.\"{name}\"]   (a name with a dot in it stands in quotation marks)")
+                }
                 Some(key) if is_header => format!("[{}]", self.path(key)),
                 Some(key) => format!("{key} = {}", self.text(&entry.value.span).lines().next().unwrap_or("")),
                 None => format!("one of {list}; or delete it"),
@@ -245,6 +254,46 @@ impl<'a> Section<'a> {
             let place = self.place_of(&entry.key_span);
             self.scope.faults.push(place.fault(self.path(&entry.key), problem, remedy));
         }
+    }
+
+    /// The names in a child of a family that were torn apart at a dot, `a-2.0s` of `[device.a-2.0s]`, after reporting them:
+    /// it holds nothing but headers that are unknown there. None for all others, of which nothing is reported.
+    pub(super) fn torn_names(
+        scope: Scope<'a>,
+        form: &'static Form,
+        family: &str,
+        entry: &Entry,
+        table: &'a Table,
+    ) -> Vec<String> {
+        let section = Self { scope, form, title: format!("{family}.{}", entry.key), table };
+        if table.entries.is_empty() || !table.entries.iter().all(|inner| section.is_part_of_a_name(inner)) {
+            return Vec::new();
+        }
+        section.refuse_unknown();
+        table.entries.iter().map(|inner| section.whole_name(&entry.key, inner)).collect()
+    }
+
+    /// A name that was torn apart at its dots: each part but the last is a header with nothing but the next part in it.
+    fn whole_name(&self, first: &str, inner: &Entry) -> String {
+        let (mut name, mut inner) = (format!("{first}.{}", inner.key), inner);
+        while let Kind::Table(table) = &inner.value.kind
+            && let [next] = table.entries.as_slice()
+            && self.is_part_of_a_name(next)
+        {
+            name = format!("{name}.{}", next.key);
+            inner = next;
+        }
+        name
+    }
+
+    /// Whether it is a header, and none that this table has.
+    fn is_part_of_a_name(&self, inner: &Entry) -> bool {
+        self.is_header(inner) && nearest(&inner.key, self.form.keys.iter().map(|(key, _)| *key)).is_none()
+    }
+
+    /// Whether it is a table with a line of its own.
+    fn is_header(&self, entry: &Entry) -> bool {
+        matches!(&entry.value.kind, Kind::Table(table) if !self.text(&table.place).starts_with('{'))
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use v2g_edge::config;
 
-use super::stage::{HEAD, METER, assert_faults, faults};
+use super::stage::{HEAD, METER, assert_faults, faults, plan};
 
 fn five_mistakes(directory: &Path) -> String {
     for (name, mode) in [("ca.pem", 0o644), ("gateway.pem", 0o644), ("gateway.key", 0o640)] {
@@ -173,4 +173,32 @@ fn certificates_that_are_not_there_are_told() {
 fn a_configuration_that_is_not_there_is_one_mistake() {
     let faults = config::load(Path::new("/nonexistent/gateway.toml")).expect_err("no file");
     assert_faults(&faults, &[(1, "there is nothing of this name", "configuration file")]);
+}
+
+#[test]
+fn a_name_that_is_torn_apart_at_its_dots_is_answered_with_quotation_marks_and_nothing_else() {
+    let device = METER.replace("[device.grid-main]", "[device.a-2.0s]");
+    let expected = (9, "there is no table 0s in [device.a-2]", "[device.\"a-2.0s\"]");
+    assert_faults(&faults(&format!("{HEAD}{device}")), &[expected]);
+
+    let deep = METER.replace("[device.grid-main]", "[device.a.b.c]");
+    let expected = (9, "there is no table b in [device.a]", "[device.\"a.b.c\"]");
+    assert_faults(&faults(&format!("{HEAD}{deep}")), &[expected]);
+
+    let another = METER.replace("[device.grid-main]", "[device.a-2.1s]").replace("unit = 1", "unit = 2");
+    let expected = [
+        (9, "there is no table 0s in [device.a-2]", "[device.\"a-2.0s\"]"),
+        (15, "there is no table 1s in [device.a-2]", "[device.\"a-2.1s\"]"),
+    ];
+    assert_faults(&faults(&format!("{HEAD}{device}{another}")), &expected);
+
+    let bus = HEAD.replace("[bus.lan]", "[bus.lan.1]") + &METER.replace("\"lan\"", "\"lan.1\"");
+    assert_faults(&faults(&bus), &[(7, "there is no table 1 in [bus.lan]", "[bus.\"lan.1\"]")]);
+
+    let beside = format!("{HEAD}{METER}[device.grid-main.b]\nkind = \"meter\"\n");
+    let expected = (15, "there is no table b in [device.grid-main]", "[device.\"grid-main.b\"]");
+    assert_faults(&faults(&beside), &[expected]);
+
+    plan(&format!("{HEAD}{}", METER.replace("[device.grid-main]", "[device.\"a-2.0s\"]")));
+    plan(&(HEAD.replace("[bus.lan]\nmodbus-tcp = {}", "[bus.lan.modbus-tcp]\ntimeout = \"1s\"") + METER));
 }
