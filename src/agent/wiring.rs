@@ -39,8 +39,8 @@ pub fn journal_settings(plan: &Plan) -> journal::Settings {
 }
 
 /// What a plan says of the TLS of its mirror feeds, each with its bus.
-pub fn feed_files(plan: &Plan) -> impl Iterator<Item = (&BusId, &ServerFiles)> {
-    plan.buses.iter().filter_map(|bus| match &bus.kind {
+pub fn feed_files(buses: &[BusPlan]) -> impl Iterator<Item = (&BusId, &ServerFiles)> {
+    buses.iter().filter_map(|bus| match &bus.kind {
         BusKind::Iso15118(SessionSource::Mirror(Mirror::Tls { files, .. })) => Some((&bus.id, files)),
         _ => None,
     })

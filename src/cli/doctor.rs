@@ -12,13 +12,14 @@ use serde::Serialize;
 use super::show::Paint;
 use super::{ConfigPath, Exit};
 use crate::agent::wiring;
-use crate::config::{self, Plan, UplinkPlan};
+use crate::config::{self, BusPlan, Faults, GatewayPlan, SoundParts, UplinkPlan};
 use crate::measure::{ClockTrust, Stamp};
 use crate::net::{BrokerUrl, Link};
 use crate::{tls, uplink};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong.")]
+#[command(after_help = "Exit code 0: nothing is wrong, though something may be worth a look. 1: something is wrong. \
+    2: the configuration has mistakes; what is right in it was looked at all the same.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigPath,
@@ -54,25 +55,21 @@ impl Check {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let path = &arguments.config.config;
-    let plan = match config::load(path) {
-        Ok(plan) => plan,
-        Err(faults) => {
-            eprintln!("{faults}");
-            eprintln!("v2g-edge: nothing else can be looked at before the configuration is right");
-            return Ok(Exit::Usage);
-        }
-    };
+    let SoundParts { faults, gateway, uplink, buses, api: _ } = config::load_sound_parts(path);
     let now: Stamp = hal::LinuxClock::new().now().into();
-    let mut checks = vec![Check::new(format!("configuration {}", path.display()), CheckResult::Good, "no mistake")];
+    let mut checks = vec![configuration(path, faults.as_ref())];
     checks.push(clock(now));
-    checks.push(journal(&plan));
-    checks.extend(certificates(&plan, now));
+    checks.extend(gateway.as_ref().map(journal));
+    checks.extend(certificates(uplink.as_ref(), &buses, now));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    checks.extend(runtime.block_on(brokers(&plan.uplink)));
+    if let Some(uplink) = &uplink {
+        checks.extend(runtime.block_on(brokers(uplink)));
+    }
 
     let worst = checks.iter().map(|check| check.result).find(|result| *result == CheckResult::Bad);
     if arguments.json {
-        println!("{}", serde_json::json!({ "healthy": worst.is_none(), "checks": checks }));
+        let faults = faults.as_ref().map_or(&[][..], Faults::as_slice);
+        println!("{}", serde_json::json!({ "healthy": worst.is_none(), "checks": checks, "faults": faults }));
     } else {
         let paint = Paint::for_stdout();
         for Check { what, result, found } in &checks {
@@ -84,7 +81,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
             println!("{mark} {}: {found}", paint.bold(what));
         }
     }
+    if let Some(faults) = &faults {
+        if !arguments.json {
+            eprintln!("\n{faults}");
+        }
+        return Ok(Exit::Usage);
+    }
     Ok(if worst.is_some() { Exit::Wrong } else { Exit::Fine })
+}
+
+/// Its mistakes hide nothing else: what is right in it is looked at all the same.
+fn configuration(path: &Path, faults: Option<&Faults>) -> Check {
+    let what = format!("configuration {}", path.display());
+    let Some(faults) = faults else { return Check::new(what, CheckResult::Good, "no mistake") };
+    let count = if faults.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", faults.len()) };
+    let first = faults.iter().next().map_or_else(String::new, |fault| format!(", the first in line {}", fault.line));
+    Check::new(what, CheckResult::Bad, format!("{count}{first}; v2g-edge check shows them and what to write"))
 }
 
 fn clock(now: Stamp) -> Check {
@@ -102,8 +114,8 @@ fn clock(now: Stamp) -> Check {
 }
 
 /// Whether a file can be made where the record is to be kept.
-fn journal(plan: &Plan) -> Check {
-    let state = &plan.gateway.state_dir;
+fn journal(gateway: &GatewayPlan) -> Check {
+    let state = &gateway.state_dir;
     let what = format!("journal below {}", state.display());
     match writable(state) {
         Ok(()) => Check::new(what, CheckResult::Good, "can be written"),
@@ -148,12 +160,12 @@ fn writable(dir: &Path) -> io::Result<()> {
 }
 
 /// Those of the uplink and of the mirror feeds.
-fn certificates(plan: &Plan, now: Stamp) -> Vec<Check> {
-    let ours = plan.uplink.tls.iter().map(|files| {
+fn certificates(uplink: Option<&UplinkPlan>, buses: &[BusPlan], now: Stamp) -> Vec<Check> {
+    let ours = uplink.and_then(|uplink| uplink.tls.as_ref()).into_iter().map(|files| {
         let paths: Vec<_> = files.certificates().collect();
         ("[uplink.tls]".to_owned(), tls::examine(files), paths)
     });
-    let of_feeds = wiring::feed_files(plan).map(|(bus, files)| {
+    let of_feeds = wiring::feed_files(buses).map(|(bus, files)| {
         let paths: Vec<_> = files.certificates().collect();
         (format!("[bus.{bus}] iso15118"), tls::examine_server(files), paths)
     });

@@ -42,9 +42,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
-        None => config::load(&arguments.config.config)
-            .map(|plan| plan.api.socket)
-            .unwrap_or_else(|_| PathBuf::from(DEFAULT_SOCKET)),
+        // A configuration with mistakes elsewhere still says where its agent answers.
+        None => config::load_sound_parts(&arguments.config.config)
+            .api
+            .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), |api| api.socket),
     };
     loop {
         let report = match api::ask(&socket, Request::Status)? {

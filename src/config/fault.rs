@@ -61,6 +61,12 @@ impl Faults {
     }
 
     /// In the order of the lines.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Fault] {
+        &self.0
+    }
+
+    /// In the order of the lines.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.0.iter()
     }

@@ -168,25 +168,66 @@ pub fn load_to_run(path: &Path) -> Result<Plan, Faults> {
     read(path, |directory| Surroundings { checks_feeds: false, ..Surroundings::of(directory) })
 }
 
-fn read(path: &Path, surroundings: impl FnOnce(PathBuf) -> Surroundings) -> Result<Plan, Faults> {
-    let name = path.display().to_string();
-    let text = match read_text(path) {
-        Ok(text) => text,
-        Err(error) => {
-            let faults = Collector::default();
-            let place = Place::new(&Source::new(&*name, ""), 0..0);
-            let problem = format!("the file cannot be read: {}", uplink::io_reason(&error));
-            faults.push(place.fault(
-                "",
-                problem,
-                "the path of a configuration file; configs/gateway.toml is one to begin with",
-            ));
-            return Err(faults.into_faults(&name));
+/// What of a configuration file can be relied on, whatever is wrong with the rest of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoundParts {
+    /// All mistakes, or the one that it cannot be read; `None` if there are none.
+    pub faults: Option<Faults>,
+    /// `None` if something in it is wrong or missing.
+    pub gateway: Option<GatewayPlan>,
+    /// `None` if something in it is wrong or missing.
+    pub uplink: Option<UplinkPlan>,
+    /// `None` if something in it is wrong.
+    pub api: Option<ApiPlan>,
+    /// Those in which nothing is wrong.
+    pub buses: Vec<BusPlan>,
+}
+
+/// Reads a configuration file, as [`load`], for who wants to look around also when it has mistakes.
+#[must_use]
+pub fn load_sound_parts(path: &Path) -> SoundParts {
+    let (parts, faults) = match read_with_directory(path) {
+        Ok((text, directory)) => {
+            let (parts, faults) = parse_parts(&text, &path.display().to_string(), &Surroundings::of(directory));
+            (Some(parts), faults)
         }
+        Err(faults) => (None, faults),
     };
+    let is_sound = |table: &str| {
+        let inside = |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        !faults.iter().any(|fault| inside(&fault.key))
+    };
+    let Parts { gateway, uplink, api, buses, .. } = parts.unwrap_or_default();
+    SoundParts {
+        gateway: gateway.filter(|_| is_sound("gateway")),
+        uplink: uplink.filter(|_| is_sound("uplink") && is_sound("gateway")),
+        api: api.filter(|_| is_sound("api")),
+        buses,
+        faults: Some(faults).filter(|faults| !faults.is_empty()),
+    }
+}
+
+fn read(path: &Path, surroundings: impl FnOnce(PathBuf) -> Surroundings) -> Result<Plan, Faults> {
+    let (text, directory) = read_with_directory(path)?;
+    parse(&text, &path.display().to_string(), &surroundings(directory))
+}
+
+/// The text of a file, and the directory from which its relative paths count.
+fn read_with_directory(path: &Path) -> Result<(String, PathBuf), Faults> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    parse(&text, &name, &surroundings(absolute))
+    read_text(path).map(|text| (text, absolute)).map_err(|error| {
+        let name = path.display().to_string();
+        let faults = Collector::default();
+        let place = Place::new(&Source::new(&*name, ""), 0..0);
+        let problem = format!("the file cannot be read: {}", uplink::io_reason(&error));
+        faults.push(place.fault(
+            "",
+            problem,
+            "the path of a configuration file; configs/gateway.toml is one to begin with",
+        ));
+        faults.into_faults(&name)
+    })
 }
 
 /// Reads a configuration text. `source` is what to call it in messages.
@@ -194,22 +235,63 @@ fn read(path: &Path, surroundings: impl FnOnce(PathBuf) -> Surroundings) -> Resu
 /// # Errors
 /// All mistakes in it and in the profiles that it names.
 pub fn parse(text: &str, source: &str, surroundings: &Surroundings) -> Result<Plan, Faults> {
+    let (parts, faults) = parse_parts(text, source, surroundings);
+    match parts.plan() {
+        Some(plan) if faults.is_empty() => Ok(plan),
+        _ => {
+            debug_assert!(!faults.is_empty(), "a reader gave up without a word");
+            Err(faults)
+        }
+    }
+}
+
+/// What could be read, and all mistakes.
+fn parse_parts(text: &str, source: &str, surroundings: &Surroundings) -> (Parts, Faults) {
     let faults = Collector::default();
     // Windows editors put it there; TOML allows it at the very beginning only.
     let file = Source::new(source, text.strip_prefix('\u{feff}').unwrap_or(text));
     let scope = Scope { source: &file, faults: &faults };
     let root = document::read(&file, &["bus", "device"], &faults);
     let library = Library::new(&surroundings.profiles, &faults);
-    match read_plan(scope, &root, &library, surroundings) {
-        Some(plan) if faults.is_empty() => Ok(plan),
-        _ => {
-            debug_assert!(!faults.is_empty(), "a reader gave up without a word");
-            Err(faults.into_faults(source))
-        }
+    let parts = read_parts(scope, &root, &library, surroundings);
+    (parts, faults.into_faults(source))
+}
+
+/// A plan as far as it could be read. Nothing is here that has been reported as wrong in itself, but for parts in which
+/// only some optional key is.
+#[derive(Debug, Default)]
+struct Parts {
+    gateway: Option<GatewayPlan>,
+    aggregate: Option<AggregatePlan>,
+    journal: Option<JournalPlan>,
+    uplink: Option<UplinkPlan>,
+    privacy: Option<PrivacyPlan>,
+    api: Option<ApiPlan>,
+    log: Option<LogPlan>,
+    watchdog: Option<WatchdogPlan>,
+    buses: Vec<BusPlan>,
+    /// `None` if one of them, or a bus, could not be read.
+    devices: Option<Vec<DevicePlan>>,
+}
+
+impl Parts {
+    fn plan(self) -> Option<Plan> {
+        Some(Plan {
+            gateway: self.gateway?,
+            aggregate: self.aggregate?,
+            journal: self.journal?,
+            uplink: self.uplink?,
+            privacy: self.privacy?,
+            api: self.api?,
+            log: self.log?,
+            watchdog: self.watchdog?,
+            buses: self.buses,
+            devices: self.devices?,
+        })
     }
 }
 
-fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings: &Surroundings) -> Option<Plan> {
+fn read_parts(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings: &Surroundings) -> Parts {
     let file = Section::new(scope, &ROOT, "", root);
     let empty = Table::empty();
     let table = |key: &str, form| file.section(key, form).unwrap_or_else(|| Section::new(scope, form, key, &empty));
@@ -242,11 +324,20 @@ fn read_plan(scope: Scope<'_>, root: &Table, library: &Library<'_>, surroundings
     };
     let placed: Vec<(DevicePlan, Place)> = device_tables.iter().filter_map(read_device).collect();
     device::same_place(&placed).into_iter().for_each(|fault| scope.faults.push(fault));
-    if buses.len() < bus_tables.len() || placed.len() < device_tables.len() {
-        return None;
+    let is_whole = buses.len() == bus_tables.len() && placed.len() == device_tables.len();
+    let devices = is_whole.then(|| placed.into_iter().map(|(plan, _)| plan).collect());
+    Parts {
+        gateway,
+        aggregate: Some(aggregate),
+        journal: Some(journal),
+        uplink,
+        privacy: Some(privacy),
+        api: Some(api),
+        log: Some(log),
+        watchdog: Some(watchdog),
+        buses,
+        devices,
     }
-    let devices = placed.into_iter().map(|(plan, _)| plan).collect();
-    Some(Plan { gateway: gateway?, aggregate, journal, uplink: uplink?, privacy, api, log, watchdog, buses, devices })
 }
 
 /// A table that must be there; when it is not, the answer shows it with all that it must hold.

@@ -113,3 +113,32 @@ fn a_broker_that_speaks_3_1_1_only_is_told_apart_from_one_that_hangs_up_on_every
     let (verdict, text) = found(&report, &mute);
     assert!(verdict == "bad" && text.contains("closed the connection") && !text.contains("3.1.1"), "{text}");
 }
+
+#[test]
+fn a_mistake_in_the_configuration_hides_nothing_that_has_nothing_to_do_with_it() {
+    let mut stage = Stage::set();
+    stage.setup.tls = stage.authority.client("expired", Validity::Expired).expect("a certificate");
+    stage.setup.brokers = vec!["mqtt://127.0.0.1:9".to_owned()];
+    stage.setup.extra = "[device.nowhere]\nkind = \"meter\"\nbus = \"moon\"\nprofile = \"eastron-sdm630\"\n".to_owned();
+    stage.agent.configure(&stage.setup).expect("the file is ours");
+    let (code, report) = doctor(&stage);
+    assert_eq!((code, report["healthy"].as_bool()), (Some(2), Some(false)), "{report}");
+    assert_eq!(report["faults"][0]["key"], "device.nowhere.bus", "{report}");
+    for (what, wanted, part) in [
+        ("configuration", "bad", "1 mistake, the first in line"),
+        ("journal below", "good", "can be written"),
+        ("expired.pem", "bad", "has expired on 2001-01-01"),
+        ("mqtt://127.0.0.1:9", "bad", "is the broker running"),
+    ] {
+        let (verdict, text) = found(&report, what);
+        assert!(verdict == wanted && text.contains(part), "{what}: {verdict}, {text}");
+    }
+
+    // What is wrong itself is not looked at: it would be blamed for what it is not.
+    stage.setup.uplink = "client_id = \"\"\n".to_owned();
+    stage.agent.configure(&stage.setup).expect("the file is ours");
+    let (_, report) = doctor(&stage);
+    let looked_at = report["checks"].as_array().expect("a list").iter().map(|check| check["what"].to_string());
+    let looked_at: Vec<String> = looked_at.collect();
+    assert!(looked_at.iter().all(|what| !what.contains("mqtt://")), "{looked_at:?}");
+}
