@@ -61,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     checks.push(clock(now));
     checks.extend(gateway.as_ref().map(journal));
     checks.extend(certificates(uplink.as_ref(), &buses, now));
+    checks.extend(uplink.as_ref().and_then(|uplink| bearer(uplink, gateway.as_ref()?.id.as_str())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     if let Some(uplink) = &uplink {
         checks.extend(runtime.block_on(brokers(uplink)));
@@ -177,6 +178,22 @@ fn certificates(uplink: Option<&UplinkPlan>, buses: &[BusPlan], now: Stamp) -> V
         }
     }
     checks
+}
+
+/// Whether a broker takes our certificate as one, and for whom.
+fn bearer(uplink: &UplinkPlan, id: &str) -> Option<Check> {
+    let bearer = tls::bearer(uplink.tls.as_ref()?.own.as_ref()?)?;
+    let what = format!("certificate {} as a client's", bearer.path.display());
+    if let Some(problem) = bearer.problem() {
+        return Some(Check::new(what, CheckResult::Bad, problem));
+    }
+    // Who says a name of its own is known by that.
+    let name = bearer.other_name(id).filter(|_| uplink.login.is_none())?;
+    let found = format!(
+        "its common name is {name} and this gateway is {id}: a broker that takes names from certificates gives it the \
+         rights of {name}; issue it for {id}, or allow {name} below this gateway's topics"
+    );
+    Some(Check::new(what, CheckResult::Watch, found))
 }
 
 fn validity(days: &tls::Days, now: Stamp) -> Check {

@@ -40,6 +40,11 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
 pub(super) fn identity(own: &OwnFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     private(&own.key)?;
     let chain = certificates(&own.certificate)?;
+    // In the words of both forms: PKCS #8 (RFC 7468, 11) and the header of the older one (RFC 1421, 4.6.1.1).
+    let is_encrypted = |text: Vec<u8>| text.windows(9).any(|word| word == b"ENCRYPTED");
+    if fs::read(&own.key).is_ok_and(is_encrypted) {
+        return Err(TlsError::EncryptedKey(own.key.clone()));
+    }
     let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| not_pem(&own.key, "private key", error))?;
     Ok((chain, key))
 }
@@ -102,6 +107,20 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let made = Authority::new(dir.path(), "ca").expect("a ca").client("gw", validity).expect("a client");
         (dir, TlsFiles::mutual(made.ca, made.certificate, made.key))
+    }
+
+    #[test]
+    fn a_key_under_a_password_is_told_as_that_in_both_forms() {
+        let (_dir, files) = files(Validity::Good);
+        let own = files.own.expect("mutual");
+        for head in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n",
+        ] {
+            fs::write(&own.key, format!("{head}AAAA\n-----END\n")).expect("ours");
+            let error = identity(&own).map(drop).expect_err("nobody knows the password");
+            assert!(error.to_string().contains("openssl pkey -in"), "{error}");
+        }
     }
 
     #[test]

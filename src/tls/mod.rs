@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: revocation lists, system trust stores, keys in a TPM.
 
+mod bearer;
 mod client;
 mod days;
 mod expiry;
@@ -18,6 +19,7 @@ mod files;
 mod server;
 mod x509;
 
+pub use bearer::{Bearer, bearer};
 pub(crate) use client::Connector;
 pub use client::examine;
 pub use days::{Days, days};
@@ -57,6 +59,12 @@ pub enum TlsError {
     /// Others may read the key.
     #[error("{0} can be read by group or others; mend it with `chmod 600 {0}`")]
     ExposedKey(PathBuf),
+    /// The key is kept under a password.
+    #[error(
+        "{0} is a key under a password, and nobody is there to type it: write it without one (openssl pkey -in {0} -out \
+         FILE), chmod 600 FILE"
+    )]
+    EncryptedKey(PathBuf),
     /// Others may read the password, or it is none.
     #[error("{0} holds no password: its first line must be 1 to 65535 bytes of text")]
     NoPassword(PathBuf),

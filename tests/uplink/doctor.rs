@@ -142,3 +142,20 @@ fn a_mistake_in_the_configuration_hides_nothing_that_has_nothing_to_do_with_it()
     let looked_at: Vec<String> = looked_at.collect();
     assert!(looked_at.iter().all(|what| !what.contains("mqtt://")), "{looked_at:?}");
 }
+
+#[test]
+fn a_certificate_that_brokers_refuse_or_take_for_anothers_is_told_before_they_are_blamed() {
+    let mut stage = Stage::set();
+    stage.setup.brokers = vec!["mqtt://127.0.0.1:9".to_owned()];
+    let server = stage.authority.server_known_as("gw-01", Validity::Good).expect("a certificate");
+    let another = stage.authority.client("gw-02", Validity::Good).expect("a certificate");
+    for (files, wanted, part) in
+        [(server, "bad", "with clientAuth"), (another, "watch", "gives it the rights of gw-02")]
+    {
+        stage.setup.tls = files;
+        stage.agent.configure(&stage.setup).expect("the file is ours");
+        let (_, report) = doctor(&stage);
+        let (verdict, text) = found(&report, "as a client's");
+        assert!(verdict == wanted && text.contains(part), "{verdict}, {text}");
+    }
+}
