@@ -190,8 +190,15 @@ pub(super) fn uplink_settings(plan: &Plan, epoch: Epoch, since: Stamp) -> uplink
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hal::LinuxClock;
+    use tokio::sync::{mpsc, watch};
+
     use super::*;
     use crate::config::{self, Surroundings};
+    use crate::health::{Heartbeats, StatusBoard};
+    use crate::measure::Outcome;
 
     fn meter(name: &str, place: &str) -> String {
         format!("[device.{name}]\nkind = \"meter\"\nprofile = \"eastron-sdm630\"\n{place}\n")
@@ -240,5 +247,48 @@ mod tests {
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
         assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
+    }
+
+    /// Every state of charge that the chademo profile makes of a recording.
+    async fn soc_in(recording: &str) -> Vec<Outcome> {
+        let path = format!("{}/tests/data/can/{recording}", env!("CARGO_MANIFEST_DIR"));
+        let text = format!(
+            "[gateway]\nid = \"gw\"\nsite = \"depot\"\nstate_dir = \"/var\"\n[uplink]\nbrokers = [\"mqtt://127.0.0.1\"]\n\
+             [bus.a]\ncan = {{ log = \"{path}\", speed = \"fast\" }}\n\
+             [device.dc]\nkind = \"evse\"\nbus = \"a\"\nprofile = \"chademo\"\n"
+        );
+        let plan = config::parse(&text, "gateway.toml", &Surroundings::none()).expect("a plan");
+        let specs: Vec<_> = plan.devices.iter().map(|device| device.spec.clone()).collect();
+        let soc = specs[0].points.iter().position(|point| point.field.as_str() == "soc").expect("a point");
+        let bus = can_bus(&plan, &plan.buses[0]).expect("a bus");
+        let (samples, mut queue) = mpsc::channel(4096);
+        let (_stop, stopped) = watch::channel(false);
+        let facts = Arc::new(StatusBoard::default());
+        let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(60), Mono(0));
+        let clock = Arc::new(LinuxClock::new());
+        let source = tokio::spawn(can::run(bus, clock, samples, Arc::clone(&facts), heartbeat, stopped));
+        let mut normaliser = crate::normalise::Normaliser::new(&specs);
+        let mut told = Vec::new();
+        while let Some(sample) = queue.recv().await {
+            normaliser.readings(&sample, |reading| {
+                if usize::from(reading.point.0) == soc {
+                    told.push(reading.outcome);
+                }
+            });
+            let is_over = facts.status().buses.values().any(|bus| bus.detail == "the recording is over");
+            if is_over && queue.is_empty() {
+                break;
+            }
+        }
+        source.abort();
+        told
+    }
+
+    #[tokio::test]
+    async fn the_charged_rate_is_relative_to_its_reference() {
+        let told = soc_in("soc-reference.log").await;
+        let is_right = |outcome: &Outcome| matches!(outcome, Outcome::Good(crate::measure::Value::Float(soc)) if (soc - 56.078).abs() < 0.001);
+        let known: Vec<_> = told.iter().filter(|outcome| !matches!(outcome, Outcome::Missing(_))).collect();
+        assert!(known.len() > 50 && known.iter().all(|outcome| is_right(outcome)), "{told:?}");
     }
 }

@@ -6,20 +6,26 @@
 //!
 //! A signal that cannot be read is kept with the reason, so that the others can.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use can_dbc::{AttributeValue, MessageId, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueDescription};
+use can_dbc::{
+    AttributeDefinition, AttributeValue, AttributeValueType, MessageId, MultiplexIndicator, NumericValue,
+    SignalExtendedValueType, ValueDescription,
+};
 
+use super::dbc_text::{Prepared, prepared};
 use crate::spec::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
 
-/// Vector's editors keep signals without a message under this id.
-const NO_MESSAGE: u32 = 0xc000_0000;
+/// What the parser makes of the id of signals without a message.
+const NO_MESSAGE: MessageId = MessageId::Extended(0);
 /// How deep multiplexors may stand in each other.
 const GATES_MAX: usize = 8;
-/// The value of the attribute `VFrameFormat` that means a J1939 parameter group, and its name.
+/// So much of a line that is none is shown.
+const LINE_CHARS_SHOWN: usize = 80;
+/// The value of the attribute `VFrameFormat` that means a J1939 parameter group where the file has no list of them, and its name.
 const FORMAT_J1939: (u64, &str) = (3, "J1939PG");
 /// Windows-1252 from 0x80 to 0x9f (unassigned ones as they are in ISO 8859-1).
 const CP1252: [char; 32] = [
@@ -74,22 +80,48 @@ pub struct DbcFault {
     pub line: Option<usize>,
     /// What is wrong.
     pub problem: String,
+    /// What to write, or to do.
+    pub cure: String,
 }
 
 impl Dbc {
-    /// Reads a file.
+    /// Reads a file without a mistake.
+    ///
+    /// # Errors
+    /// It is not a DBC file, and where that shows; or its first mistake.
+    pub fn read(bytes: &[u8]) -> Result<Self, DbcFault> {
+        let (dbc, mistakes) = Self::read_with_mistakes(bytes)?;
+        mistakes.into_iter().next().map_or(Ok(dbc), Err)
+    }
+
+    /// Reads a file, and tells every mistake in it; what is not concerned by them can be used.
     ///
     /// # Errors
     /// It is not a DBC file, and where that shows.
-    pub fn read(bytes: &[u8]) -> Result<Self, DbcFault> {
+    pub fn read_with_mistakes(bytes: &[u8]) -> Result<(Self, Vec<DbcFault>), DbcFault> {
         let text = decoded(bytes);
-        check_ids(&text)?;
-        let file = can_dbc::Dbc::try_from(text.as_str()).map_err(|error| fault(&error))?;
+        let Prepared { text: ready, mut mistakes, lines, no_messages } = prepared(&text);
+        let file = can_dbc::Dbc::try_from(ready.as_str()).map_err(|error| fault(&error, &text))?;
         let book = Book::of(&file);
-        let messages = file.messages.iter().filter(|message| message.id.raw() & 0xffff_fff0 != NO_MESSAGE);
+        let is_none = |m: &can_dbc::Message| m.id == NO_MESSAGE && no_messages.contains(&m.name);
+        let messages = file.messages.iter().filter(|message| !is_none(message));
         let mut messages: Vec<DbcMessage> = messages.map(|message| book.message(message)).collect();
+        for message in &mut messages {
+            let mut names = HashSet::new();
+            message.signals.retain(|signal| names.insert(Arc::clone(&signal.name)));
+            let written = u64::from(message.id) | u64::from(message.frame.extended) << 31;
+            for signal in &mut message.signals {
+                if let Some(problem) = beyond(signal, &message.name, message.length) {
+                    let line = lines.get(&(written, signal.name.to_string())).copied();
+                    let cure = "its start bit and size, or the length of the message, as its maker has them".to_owned();
+                    mistakes.push(DbcFault { line, problem: problem.clone(), cure });
+                    signal.signal = Err(problem);
+                }
+            }
+        }
+        mistakes.sort_by_key(|mistake| mistake.line);
         tell_apart(&mut messages);
-        Ok(Self { messages })
+        Ok((Self { messages }, mistakes))
     }
 
     /// Every signal, with its message.
@@ -109,19 +141,13 @@ fn tell_apart(messages: &mut [DbcMessage]) {
     }
 }
 
-/// The parser would cut an id of 11 bits that is too large down to another message's.
-fn check_ids(text: &str) -> Result<(), DbcFault> {
-    for (line, words) in (1..).zip(text.lines()) {
-        let id = words.trim_start().strip_prefix("BO_ ").and_then(|rest| rest.trim_start().split(' ').next());
-        if let Some(id) = id.and_then(|id| id.parse::<u64>().ok())
-            && (0x800..0x8000_0000).contains(&id)
-        {
-            let problem =
-                format!("the id {id} has more than 11 bits; an id of 29 bits is written with bit 31: {}", id | 1 << 31);
-            return Err(DbcFault { line: Some(line), problem });
-        }
-    }
-    Ok(())
+/// How a signal reaches beyond its message; a message of length 0 says nothing of its length.
+fn beyond(signal: &DbcSignal, message: &str, length: u64) -> Option<String> {
+    let field = signal.signal.as_ref().ok()?.field;
+    let bytes = u64::from(field.last() / 8) + 1;
+    let name = &signal.name;
+    (length > 0 && bytes > length)
+        .then(|| format!("the signal {name} needs {bytes} bytes, and its message {message} has {length}"))
 }
 
 fn decoded(bytes: &[u8]) -> String {
@@ -139,12 +165,19 @@ fn cp1252(byte: u8) -> char {
     }
 }
 
-/// The parser tells its place as ` --> line:column`.
-fn fault(error: &can_dbc::DbcError) -> DbcFault {
+/// The parser tells its place as ` --> line:column`, and of its reasons only the names of its rules.
+fn fault(error: &can_dbc::DbcError, text: &str) -> DbcFault {
     let told = error.to_string();
-    let place = told.split(" --> ").nth(1).and_then(|rest| rest.split(':').next()?.trim().parse().ok());
-    let expected = told.lines().find_map(|line| line.trim().strip_prefix("= "));
-    DbcFault { line: place, problem: format!("this is not DBC: {}", expected.unwrap_or_else(|| told.trim())) }
+    let place: Option<usize> = told.split(" --> ").nth(1).and_then(|rest| rest.split(':').next()?.trim().parse().ok());
+    let line = place.and_then(|line| text.lines().nth(line.checked_sub(1)?));
+    let shown: String = line.unwrap_or_default().trim().chars().take(LINE_CHARS_SHOWN).collect();
+    let what = if shown.is_empty() { "it ends, or breaks off, in the midst of a statement" } else { &shown };
+    DbcFault {
+        line: place,
+        problem: format!("this is not DBC: {what}"),
+        cure: "the statement as a CAN tool writes it, such as SG_ Name : 0|8@1+ (1,0) [0|255] \"unit\" Receiver"
+            .to_owned(),
+    }
 }
 
 /// A signal, by its message and its name.
@@ -171,6 +204,11 @@ struct Book<'f> {
 
 impl<'f> Book<'f> {
     fn of(file: &'f can_dbc::Dbc) -> Self {
+        let group_code = group_code(file);
+        let is_group = |format: &AttributeValue| match format {
+            AttributeValue::String(name) => name == FORMAT_J1939.1,
+            number => whole(number) == Some(group_code),
+        };
         let (mut cycles, mut formats, mut long_messages) = (HashMap::new(), HashMap::new(), HashMap::new());
         for value in &file.attribute_values_message {
             match value.name.as_str() {
@@ -252,8 +290,8 @@ impl<'f> Book<'f> {
             let (field, kind) = (bit_field(signal)?, self.kind(message.id, signal)?);
             let (factor, offset) = (signal.factor, signal.offset);
             let finite = factor.is_finite() && offset.is_finite();
-            // Editors leave the factor of a signal that nobody scales at 0.
-            let factor = if factor == 0.0 { 1.0 } else { factor };
+            // Editors leave the factor and the offset of a signal that nobody scales at 0.
+            let factor = if factor == 0.0 && offset == 0.0 { 1.0 } else { factor };
             let gates = self.gates(message, signal)?;
             if !finite {
                 return Err("its factor or offset is not a number".to_owned());
@@ -358,11 +396,15 @@ fn long(value: &AttributeValue) -> Option<&str> {
     }
 }
 
-fn is_group(format: &AttributeValue) -> bool {
-    match format {
-        AttributeValue::String(name) => name == FORMAT_J1939.1,
-        number => whole(number) == Some(FORMAT_J1939.0),
-    }
+/// The code of a parameter group in the file's own list of formats.
+fn group_code(file: &can_dbc::Dbc) -> u64 {
+    let own = file.attribute_definitions.iter().find_map(|definition| match definition {
+        AttributeDefinition::Message(name, AttributeValueType::Enum(words)) if name == "VFrameFormat" => {
+            words.iter().position(|word| word == FORMAT_J1939.1)
+        }
+        _ => None,
+    });
+    own.and_then(|code| u64::try_from(code).ok()).unwrap_or(FORMAT_J1939.0)
 }
 
 /// 0 is "not cyclic".
@@ -456,5 +498,54 @@ mod tests {
         let fault = Dbc::read(format!("{HEAD}BO_ 5000 M: 8 A\n").as_bytes()).expect_err("none");
         assert!(fault.line == Some(9) && fault.problem.contains("more than 11 bits"), "{fault:?}");
         assert!(Dbc::read(b"\x00\xff\xfe").is_err());
+    }
+
+    fn case(name: &str) -> (Dbc, Vec<DbcFault>) {
+        let path = format!("{}/tests/data/can/{name}", env!("CARGO_MANIFEST_DIR"));
+        Dbc::read_with_mistakes(&std::fs::read(path).expect("a file")).expect("it is DBC")
+    }
+
+    #[test]
+    fn what_other_tools_read_is_read() {
+        let ids = |name: &str| -> Vec<u32> {
+            let (dbc, mistakes) = case(name);
+            assert_eq!(mistakes, [], "{name}");
+            dbc.messages.iter().map(|message| message.id).collect()
+        };
+        assert_eq!(ids("dbc-comment-holds-BO.dbc"), [256]);
+        assert_eq!(ids("dbc-independent-0x40000000.dbc"), [256]);
+        let scaled = |name: &str| {
+            let (dbc, _) = case(name);
+            let signal = signal(&dbc, "T").signal.clone().expect("usable");
+            (signal.factor, signal.offset)
+        };
+        assert_eq!(scaled("dbc-factor-enddot.dbc"), (5.0, 1.0));
+        assert_eq!(scaled("dbc-factor-zero.dbc"), (0.0, 3.0));
+        let (dbc, mistakes) = case("dbc-val-u64.dbc");
+        let words: Vec<_> = signal(&dbc, "T").texts.iter().map(|(code, word)| (*code, &**word)).collect();
+        assert_eq!((words, mistakes), (vec![(-1, "SNA")], vec![]));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line_and_the_rest_is_read() {
+        let told = |name: &str| {
+            let (dbc, mistakes) = case(name);
+            assert!(dbc.signals().any(|(_, signal)| signal.signal.is_ok()), "{name}");
+            mistakes.into_iter().map(|m| (m.line.expect("a line"), m.problem)).collect::<Vec<_>>()
+        };
+        let problem = "the id 4096 of W1 has more than 11 bits";
+        let ids = told("dbc-one-bad-id.dbc");
+        assert_eq!((ids.len(), ids[0].0, ids[0].1.as_str(), ids[1].0), (2, 11, problem, 13));
+        let problem = "the signal T needs 3 bytes, and its message M has 2";
+        assert_eq!(told("dbc-signal-beyond.dbc"), [(10, problem.to_owned())]);
+        let problem = "M has two signals T; the first is at line 10";
+        assert_eq!(told("dbc-dup-signal.dbc"), [(11, problem.to_owned())]);
+    }
+
+    #[test]
+    fn a_parameter_group_is_known_by_the_files_own_list_of_formats() {
+        let (dbc, _) = case("j1939-enum-index.dbc");
+        let frame = signal(&dbc, "EngineSpeed").signal.as_ref().expect("usable").frame;
+        assert!(frame.accepts(0x18f0_0400, true) && frame.accepts(0x0cf0_0421, true));
     }
 }

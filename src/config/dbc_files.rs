@@ -77,7 +77,11 @@ impl DbcFiles for Library<'_> {
             return Ok(Rc::clone(known));
         }
         let (file, bytes) = self.source.dbc(name)?;
-        let dbc = Rc::new(Dbc::read(&bytes).map_err(|fault| DbcTrouble::Broken(file, fault))?);
+        let dbc = match Dbc::read_with_mistakes(&bytes) {
+            Ok((dbc, mistakes)) if mistakes.is_empty() => Rc::new(dbc),
+            Ok((_, mistakes)) => return Err(DbcTrouble::Broken(file, mistakes)),
+            Err(fault) => return Err(DbcTrouble::Broken(file, vec![fault])),
+        };
         self.dbcs.borrow_mut().insert(name.to_owned(), Rc::clone(&dbc));
         Ok(dbc)
     }

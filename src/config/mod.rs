@@ -19,6 +19,7 @@
 mod bus;
 mod dbc;
 mod dbc_files;
+mod dbc_text;
 mod device;
 mod document;
 mod fault;
@@ -424,3 +425,6 @@ fn read_bytes(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod can_tests;

@@ -194,6 +194,8 @@ pub enum Formula {
     Sum(Vec<Term>),
     /// The product of two other points of the device, each in its unit and sign on the wire. None of them is a product.
     Product([PointIx; 2]),
+    /// The first divided by the second; not known while that is 0.
+    Quotient(Box<[Term; 2]>),
 }
 
 impl Formula {
@@ -203,6 +205,7 @@ impl Formula {
             Self::Signal(signal, _) => (Some(signal), &[]),
             Self::Sum(terms) => (None, terms),
             Self::Product(_) => (None, &[]),
+            Self::Quotient(terms) => (None, terms.as_slice()),
         };
         one.into_iter().chain(many.iter().map(|term| &term.signal))
     }
@@ -215,6 +218,7 @@ impl Formula {
             Self::Signal(signal, _) => change(signal),
             Self::Sum(terms) => terms.iter_mut().for_each(|term| change(&mut term.signal)),
             Self::Product(_) => {}
+            Self::Quotient(terms) => terms.iter_mut().for_each(|term| change(&mut term.signal)),
         }
     }
 }

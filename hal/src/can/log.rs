@@ -1,4 +1,6 @@
 //! A recording of a bus by `candump -L`: one frame a line, `(1436509052.249713) can0 109#0290`.
+//!
+//! Also read: absolute times as a date (`-tA`), times since the first frame (`-tz`) and since the frame before (`-td`).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -15,6 +17,8 @@ use super::{BusState, Counters, FrameBus, Heard, Received};
 const BATCH: usize = 256;
 /// A line of a CAN FD frame has less than 200 characters.
 const LINE_BYTES_MAX: u64 = 4096;
+/// What is looked at of a recording before it is played: its form, and its interfaces.
+const LOOK_LINES: usize = 10_000;
 /// [`FrameBus::hear`] comes back at least so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ERROR_FLAG: u32 = 0x2000_0000;
@@ -55,10 +59,14 @@ pub enum LogContent {
 /// # Errors
 /// What is wrong with it.
 pub fn parse_log_line(line: &str) -> Result<LogLine<'_>, String> {
-    let mut words = line.split_whitespace();
-    let time = words.next().and_then(|word| word.strip_prefix('(')).and_then(|word| word.strip_suffix(')'));
-    let time = time.ok_or("it does not begin with a time in brackets: (1436509052.249713)")?;
-    let utc_ns = nanos(time).ok_or_else(|| format!("({time}) is not a time in seconds"))?;
+    let (time, rest) = line
+        .trim_start()
+        .strip_prefix('(')
+        .and_then(|line| line.split_once(')'))
+        .ok_or("it does not begin with a time in brackets: (1436509052.249713)")?;
+    let utc_ns =
+        nanos(time).or_else(|| date_nanos(time)).ok_or_else(|| format!("({time}) is not a time in seconds"))?;
+    let mut words = rest.split_whitespace();
     let interface = words.next().ok_or("it has no interface")?;
     let text = words.next().ok_or("it has no frame")?;
     let content = content(text).map_err(|why| format!("{text}: {why}"))?;
@@ -74,6 +82,56 @@ fn nanos(text: &str) -> Option<i64> {
     }
     let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
     seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
+}
+
+/// `2020-12-04 20:56:00.000000`, as ns since 1970 as if it were UTC: candump means the local time of the recorder.
+fn date_nanos(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once(' ')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<i64>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let (hours, rest) = time.split_once(':')?;
+    let (minutes, seconds) = rest.split_once(':')?;
+    let (hours, minutes) = (hours.parse::<i64>().ok()?, minutes.parse::<i64>().ok()?);
+    let is_plausible = (1970..=2261).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && (0..24).contains(&hours)
+        && (0..60).contains(&minutes);
+    // Years are counted from March, so that the leap day is the last of its year.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let whole = ((days * 24 + hours) * 60 + minutes).checked_mul(60_000_000_000)?;
+    whole.checked_add(nanos(seconds)?).filter(|_| is_plausible)
+}
+
+/// What a recording is, by its first lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Form {
+    /// The time of a line is that since the one before.
+    is_delta: bool,
+    /// In the order in which they come; no more than two are of interest.
+    interfaces: Vec<String>,
+}
+
+impl Form {
+    fn of(lines: impl Iterator<Item = String>) -> Self {
+        let mut form = Self::default();
+        let (mut times, mut is_short, mut before, mut goes_back) = (0, true, 0, false);
+        for text in lines.take(LOOK_LINES) {
+            let Ok(line) = parse_log_line(text.trim()) else { continue };
+            if form.interfaces.len() < 2 && !form.interfaces.iter().any(|known| known == line.interface) {
+                form.interfaces.push(line.interface.to_owned());
+            }
+            // `(000.100000)`: three digits; of seconds since 1970 there are ten.
+            is_short &= text.trim_start().get(4..5) == Some(".");
+            goes_back |= times > 1 && line.utc_ns <= before;
+            before = line.utc_ns;
+            times += 1;
+        }
+        // What is since the first frame only grows.
+        form.is_delta = is_short && goes_back;
+        form
+    }
 }
 
 fn content(text: &str) -> Result<LogContent, String> {
@@ -118,12 +176,24 @@ fn payload(text: &str) -> Result<Vec<u8>, String> {
     Ok(digits.chunks_exact(2).filter_map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect())
 }
 
+fn form_of(path: &Path) -> io::Result<Form> {
+    let mut file = BufReader::new(File::open(path)?);
+    Ok(Form::of(std::iter::from_fn(|| {
+        let mut bytes = Vec::new();
+        let read = file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
+        matches!(read, Ok(1..)).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    })))
+}
+
 /// A recording as a bus. It begins at the first [`FrameBus::hear`].
 pub struct CanLog {
     path: PathBuf,
     lines: Option<BufReader<File>>,
     pace: LogPace,
     interface: Option<String>,
+    is_of_one_bus: bool,
+    /// Times are since the line before: their sum.
+    sum_ns: Option<i64>,
     /// Of the recording's first line, and when it was played.
     began: Option<(i64, Instant)>,
     /// Read, and not due yet.
@@ -144,6 +214,8 @@ impl CanLog {
             lines: None,
             pace,
             interface,
+            is_of_one_bus: false,
+            sum_ns: None,
             began: None,
             next: None,
             state: BusState::Absent,
@@ -154,13 +226,35 @@ impl CanLog {
         }
     }
 
+    /// Of a recording of several interfaces nothing is played until one is named.
+    #[must_use]
+    pub fn of_one_bus(self) -> Self {
+        Self { is_of_one_bus: true, ..self }
+    }
+
     /// Opens the file if it is not open; a file that is not there is looked for again.
     fn open(&mut self, into: &mut Vec<Heard>) -> bool {
         if self.lines.is_some() {
             return true;
         }
-        match File::open(&self.path) {
-            Ok(file) => {
+        let opened = File::open(&self.path).and_then(|file| Ok((form_of(&self.path)?, file)));
+        match opened {
+            Ok((Form { interfaces, .. }, _))
+                if interfaces.len() > 1 && self.is_of_one_bus && self.interface.is_none() =>
+            {
+                let (one, other) = (&interfaces[0], &interfaces[1]);
+                let why = format!(
+                    "the recording {} is of several interfaces, {one} and {other}: two buses are not one; name the one that is \
+                     meant, interface = \"{one}\" (probe: the argument {one})",
+                    self.path.display()
+                );
+                self.over = true;
+                self.state = BusState::Stopped;
+                into.extend([Heard::State(BusState::Stopped, why), Heard::End]);
+                false
+            }
+            Ok((form, file)) => {
+                self.sum_ns = form.is_delta.then_some(0);
                 self.lines = Some(BufReader::new(file));
                 self.enter(BusState::Active, format!("playing {}", self.path.display()), into);
                 true
@@ -198,7 +292,14 @@ impl CanLog {
             if text.is_empty() || text.starts_with('#') || text.starts_with(';') {
                 continue;
             }
-            match parse_log_line(text) {
+            let parsed = parse_log_line(text).map(|mut line| {
+                if let Some(sum) = &mut self.sum_ns {
+                    *sum = sum.saturating_add(line.utc_ns);
+                    line.utc_ns = *sum;
+                }
+                line
+            });
+            match parsed {
                 Ok(line) if self.interface.as_deref().is_none_or(|only| only == line.interface) => {
                     return Ok(Some((line.utc_ns, line.content)));
                 }
@@ -322,6 +423,24 @@ mod tests {
     }
 
     #[test]
+    fn times_in_the_other_forms_of_candump_are_read() {
+        let time = |line: &str| parse_log_line(line).expect(line).utc_ns;
+        assert_eq!(time("(2020-12-04 20:56:00.100000) can0 109#02"), 1_607_115_360_100_000_000);
+        assert_eq!(time("(2000-02-29 00:00:00.000000) can0 109#02"), 951_782_400_000_000_000);
+        assert!(parse_log_line("(2020-13-04 20:56:00.1) can0 109#02").is_err());
+        let form = |lines: &[&str]| Form::of(lines.iter().map(|line| (*line).to_owned()));
+        let of = |times: &[&str]| {
+            let lines: Vec<String> = times.iter().map(|time| format!("({time}) can0 109#02")).collect();
+            form(&lines.iter().map(String::as_str).collect::<Vec<_>>()).is_delta
+        };
+        assert!(of(&["000.000000", "000.100000", "000.100000"]) && of(&["000.000000", "000.200000", "000.100000"]));
+        assert!(!of(&["000.000000", "000.100000", "000.200000"]));
+        assert!(!of(&["1700000000.000000", "1700000000.000000", "1700000000.000000"]));
+        let two = form(&["(1.0) can0 1#", "(1.0) can0 109#02", "(2.0) can1 109#02", "(2.0) can2 109#02"]);
+        assert_eq!(two.interfaces, ["can0", "can1"]);
+    }
+
+    #[test]
     fn a_line_that_is_none_says_why() {
         for (line, why) in [
             ("", "a time in brackets"),
@@ -400,5 +519,33 @@ mod tests {
             log.hear(&mut heard).await;
         }
         assert!(matches!(heard[1], Heard::State(BusState::Active, _)), "{heard:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_one_bus_is_meant_a_recording_of_two_interfaces_is_not_played_before_one_is_named() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(LOG.as_bytes()).expect("written");
+        let mut log = CanLog::new(file.path(), LogPace::Fast, None).of_one_bus();
+        let mut heard = Vec::new();
+        log.hear(&mut heard).await;
+        let [Heard::State(BusState::Stopped, why), Heard::End] = &heard[..] else { panic!("{heard:?}") };
+        assert!(why.contains("can0 and can1") && why.contains("interface = \"can0\""), "{why}");
+        let mut log = CanLog::new(file.path(), LogPace::Fast, Some("can0".to_owned())).of_one_bus();
+        heard.clear();
+        while heard.last() != Some(&Heard::End) {
+            log.hear(&mut heard).await;
+        }
+        assert_eq!(heard.iter().filter(|heard| matches!(heard, Heard::Frame(_))).count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn times_since_the_line_before_add_up() {
+        let text = "(000.000000) can0 109#02\n(000.100000) can0 109#02\n(000.100000) can0 109#02\n";
+        let (heard, took) = played(text, LogPace::Recorded, None).await;
+        let times: Vec<_> = heard
+            .iter()
+            .filter_map(|heard| if let Heard::Frame(received) = heard { received.utc_ns } else { None })
+            .collect();
+        assert_eq!((times, took), (vec![0, 100_000_000, 200_000_000], Duration::from_millis(200)));
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Exit;
 use crate::cli::show::Paint;
-use crate::config::{self, Dbc};
+use crate::config::{self, Dbc, DbcFault};
 use crate::measure::Mono;
 use crate::source::can::{Decoded, Decoder, Load, Number, Rates, Speeds};
 
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     runtime.block_on(async {
         let mut view = View::new(arguments, &book);
         let listened = match (&arguments.log, &arguments.interface) {
-            (Some(log), only) => view.listen(CanLog::new(log, LogPace::Fast, only.clone())).await,
+            (Some(log), only) => view.listen(CanLog::new(log, LogPace::Fast, only.clone()).of_one_bus()).await,
             (None, interface) => view.listen(CanSocket::new(taken_as_it_is(interface.as_deref()), vec![])).await,
         };
         match listened {
@@ -107,10 +107,12 @@ impl Book {
                 (Err(_), Some(built_in)) => built_in.as_bytes().to_vec(),
                 (Err(error), None) => return Err(format!("--dbc {shown} cannot be read: {error}")),
             };
-            let dbc = Dbc::read(&bytes).map_err(|fault| {
+            let told = |fault: &DbcFault| {
                 let line = fault.line.map_or_else(String::new, |line| format!(":{line}"));
-                format!("{shown}{line}: {fault}")
-            })?;
+                format!("{shown}{line}: {fault}; {}", fault.cure)
+            };
+            let (dbc, mistakes) = Dbc::read_with_mistakes(&bytes).map_err(|fault| told(&fault))?;
+            unusable.extend(mistakes.iter().map(told));
             for (message, told) in dbc.signals() {
                 match &told.signal {
                     Ok(signal) => {

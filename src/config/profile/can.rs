@@ -59,8 +59,8 @@ pub(in crate::config) enum DbcTrouble {
     /// None of this name; what there is instead.
     Unknown(Vec<String>),
     Unreadable(std::io::Error),
-    /// The file with its mistake.
-    Broken(String, DbcFault),
+    /// The file with its mistakes.
+    Broken(String, Vec<DbcFault>),
 }
 
 /// Where a device's own number stands in an id.
@@ -149,13 +149,22 @@ impl CanDraft {
             Err(DbcTrouble::Unreadable(error)) => {
                 (format!("the file \"{name}\" cannot be read: {error}"), "a readable DBC file".to_owned())
             }
-            Err(DbcTrouble::Broken(file, DbcFault { line, problem })) => {
-                let at = line.map(|line| format!(":{line}")).unwrap_or_default();
-                (format!("{file}{at}: {problem}"), "a DBC file that a CAN tool can open".to_owned())
+            Err(DbcTrouble::Broken(file, mistakes)) => {
+                for DbcFault { line, problem, cure } in mistakes {
+                    let at = line.map(|line| format!(":{line}")).unwrap_or_default();
+                    faults.push(place.fault("can.dbc", format!("{file}{at}: {problem}"), cure));
+                }
+                return None;
             }
         };
         faults.push(place.fault("can.dbc", problem, remedy));
         None
+    }
+
+    /// Whether the frames of a message are those of several devices, and nothing tells them apart.
+    fn mixes_sources(&self, message: &DbcMessage) -> bool {
+        const SOURCE: u32 = 0xff;
+        self.j1939.is_none() && self.node.is_none() && message.frame.extended && message.frame.mask & SOURCE == 0
     }
 
     /// The frames of a message, as this profile matches them.
@@ -192,6 +201,7 @@ enum SourceDraft {
     Signal(String),
     Sum(Vec<(f64, String, bool)>),
     Product([String; 2]),
+    Quotient([(f64, String, bool); 2]),
 }
 
 /// What the signals of a point give for it, where its profile says nothing.
@@ -209,15 +219,16 @@ impl SignalDraft {
         let signal = section.optional("signal", text).map(SourceDraft::Signal);
         let sum = section.list("sum", TERMS_MAX, term).map(SourceDraft::Sum);
         let product = section.optional("product", pair).map(SourceDraft::Product);
-        if let [_, second, ..] = section.present(&["signal", "sum", "product"]).as_slice() {
+        let quotient = section.optional("quotient", terms_of_quotient).map(SourceDraft::Quotient);
+        if let [_, second, ..] = section.present(&["signal", "sum", "product", "quotient"]).as_slice() {
             section.blame(
                 second,
-                "a point comes from a signal, a sum of signals or a product of points",
-                "one of the three",
+                "a point comes from a signal, a sum or a quotient of signals, or a product of points",
+                "one of the four",
             );
         }
         Self {
-            source: signal.or(sum).or(product),
+            source: signal.or(sum).or(product).or(quotient),
             optional: section.optional("optional", boolean),
             stale_after: section.optional("stale_after", duration_within(STALE)),
         }
@@ -258,6 +269,10 @@ impl SignalDraft {
                         unknown,
                         ..DbcDefaults::default()
                     }
+                }
+                Some(SourceDraft::Quotient(terms)) => {
+                    let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
+                    DbcDefaults { unknown, ..DbcDefaults::default() }
                 }
                 Some(_) => DbcDefaults::default(),
                 None => DbcDefaults { unknown: true, ..DbcDefaults::default() },
@@ -313,6 +328,18 @@ impl SignalDraft {
                 Formula::Sum(terms)
             }
             Some(SourceDraft::Product(names)) => Formula::Product(factors(draft, names, critic)?),
+            Some(SourceDraft::Quotient(terms)) => {
+                let [dividend, divisor] = terms.each_ref().map(|(times, name, optional)| {
+                    let signal = resolve(draft, dbc, name, "quotient", critic)?;
+                    Some(Term { times: *times, signal, optional: *optional })
+                });
+                let terms = [dividend?, divisor?];
+                if value_type != ValueType::Float {
+                    critic.blame("is a quotient and cannot be a code", "shape = \"float\"");
+                    return None;
+                }
+                Formula::Quotient(Box::new(terms))
+            }
         };
         let stale_after = self.stale_after(draft, dbc)?;
         let Some(stale_after) = stale_after else {
@@ -333,16 +360,17 @@ impl SignalDraft {
             let (message, _) = found(dbc, name).ok()?;
             Some(message.cycle.map(|cycle| cycle * cycles))
         };
+        let of_terms = |terms: &[(f64, String, bool)]| -> Option<Option<Duration>> {
+            let all: Vec<Option<Duration>> = terms.iter().map(|(_, name, _)| of_signal(name)).collect::<Option<_>>()?;
+            Some(all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
+        };
         if let Some(said) = self.stale_after {
             return Some(Some(said));
         }
         let own: Option<Duration> = match self.source.as_ref()? {
             SourceDraft::Signal(name) => of_signal(name)?,
-            SourceDraft::Sum(terms) => {
-                let all: Vec<Option<Duration>> =
-                    terms.iter().map(|(_, name, _)| of_signal(name)).collect::<Option<_>>()?;
-                all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
-            }
+            SourceDraft::Sum(terms) => of_terms(terms)?,
+            SourceDraft::Quotient(terms) => of_terms(terms)?,
             SourceDraft::Product(names) => {
                 let points = names.iter().filter_map(|name| draft.points.iter().find(|p| p.field.as_str() == name));
                 let all: Vec<_> =
@@ -403,6 +431,16 @@ fn found<'d>(dbc: &'d Dbc, name: &str) -> Result<(&'d DbcMessage, &'d DbcSignal)
 fn resolve(draft: &Draft, dbc: &Dbc, name: &str, key: &str, critic: Critic<'_>) -> Option<Signal> {
     let file = draft.can.dbc.as_ref().map_or("the DBC file", |(name, _)| name.as_str());
     match found(dbc, name) {
+        Ok((message, _)) if draft.can.mixes_sources(message) => {
+            let problem = format!(
+                "comes from {}, a parameter group of J1939, which every source on the bus may send: they would be one device",
+                message.name
+            );
+            let cure = "protocol = \"j1939\" under [can]; then `node = 0`, its source address, in each device's table; or \
+                        protocol = \"none\" for the one id that the file has";
+            critic.blame(&problem, cure);
+            None
+        }
         Ok((message, signal)) => match &signal.signal {
             Ok(signal) => Some(Signal { frame: draft.can.frame(message), ..signal.clone() }),
             Err(why) => {
@@ -463,6 +501,15 @@ fn term(value: &Value) -> Taken<(f64, String, bool)> {
         ));
     }
     Ok((times, name.to_owned(), optional))
+}
+
+/// Two terms: what is divided, and by what.
+fn terms_of_quotient(value: &Value) -> Taken<[(f64, String, bool); 2]> {
+    let wrong = || Wrong::noted("is not a list of two signals", "[\"100 * Part\", \"Whole\"]");
+    let Kind::List(items) = &value.kind else { return Err(wrong()) };
+    let [dividend, divisor] = items.as_slice() else { return Err(wrong()) };
+    let terms = [term(dividend)?, term(divisor)?];
+    if terms.iter().any(|(_, _, optional)| *optional) { Err(wrong()) } else { Ok(terms) }
 }
 
 fn pair(value: &Value) -> Taken<[String; 2]> {

@@ -49,6 +49,7 @@ pub(super) const POINT: Form = Form {
         ("signal", "\"PackVoltage\""),
         ("sum", "[\"ChargeCurrent\", \"-DischargeCurrent\"]"),
         ("product", "[\"voltage\", \"current\"]"),
+        ("quotient", "[\"100 * Part\", \"Whole\"]"),
         ("optional", "true"),
         ("stale_after", "\"1s\""),
         ("table", "\"input\""),

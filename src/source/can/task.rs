@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 const TELL: Duration = Duration::from_secs(1);
 /// A frame that waited in the kernel for longer has a time stamp of a clock that was set meanwhile.
 const AGE_NS_MAX: i64 = 2_000_000_000;
+/// How often the log says that a bus's state changes, at most.
+const LOG_STATE: Duration = Duration::from_secs(10);
 /// The longest text of a bus's state in an event.
 const DETAIL_CHARS_MAX: usize = 200;
 
@@ -79,7 +81,7 @@ impl FrameSource {
         match &bus.port {
             Port::Interface(settings) => Self::Socket(Box::new(CanSocket::new(settings.clone(), filters(bus)))),
             Port::Log { path, pace, interface } => {
-                Self::Log(Box::new(CanLog::new(path, *pace, interface.clone())), *pace)
+                Self::Log(Box::new(CanLog::new(path, *pace, interface.clone()).of_one_bus()), *pace)
             }
         }
     }
@@ -117,6 +119,11 @@ struct Driver<'b> {
     frames: Vec<u64>,
     /// Lost frames that no event has told yet.
     untold: u64,
+    /// Changes of state since the last event of one, and when that was.
+    flaps: u64,
+    state_told: Option<Mono>,
+    state_logged: Option<Mono>,
+    detail: String,
     /// Of a recording that is played fast.
     play: Option<Play>,
 }
@@ -158,6 +165,10 @@ impl<'b> Driver<'b> {
             next_tell: now.mono + TELL,
             frames: vec![0; bus.devices.len()],
             untold: 0,
+            flaps: 0,
+            state_told: None,
+            state_logged: None,
+            detail: String::new(),
             play: None,
         }
     }
@@ -187,6 +198,8 @@ impl<'b> Driver<'b> {
                     facts.detail = first;
                 });
             }
+            // Why nothing of it is played has been told.
+            Heard::End if self.state == BusState::Stopped => {}
             Heard::End => {
                 tracing::info!(bus = %self.bus.bus, "the recording is over");
                 self.note(|facts| facts.detail = "the recording is over".to_owned());
@@ -239,22 +252,39 @@ impl<'b> Driver<'b> {
 
     fn enter(&mut self, state: BusState, detail: &str, now: Stamp) {
         let before = std::mem::replace(&mut self.state, state);
-        let bus = &self.bus.bus;
-        match state {
-            BusState::Active => tracing::info!(%bus, state = state.as_str(), detail, "the bus can be heard"),
-            _ => tracing::warn!(%bus, state = state.as_str(), detail, "the bus is not well"),
-        }
+        detail.clone_into(&mut self.detail);
         self.note(|facts| {
             facts.state = state.as_str().to_owned();
             facts.detail = detail.to_owned();
         });
         // That a bus is well at the start is no event.
-        if !(state == BusState::Active && before == BusState::Absent && !self.was_told()) {
-            let detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
-            let (bus, state) = (self.bus.bus.clone(), state.as_str().into());
-            self.notice(EventKind::BusState { bus, state, detail: detail.into() }, now);
-            self.note(|facts| facts.changes += 1);
+        if state == BusState::Active && before == BusState::Absent && !self.was_told() {
+            tracing::info!(bus = %self.bus.bus, state = state.as_str(), detail, "the bus can be heard");
+            return;
         }
+        self.note(|facts| facts.changes += 1);
+        self.flaps += 1;
+        if self.state_told.is_none_or(|told| now.mono.since(told) >= TELL) {
+            self.tell_state(now);
+        }
+    }
+
+    /// A state, as one event for all changes since the last.
+    fn tell_state(&mut self, now: Stamp) {
+        let (bus, state, left_out) = (self.bus.bus.clone(), self.state.as_str(), self.flaps.saturating_sub(1));
+        let mut detail: String = self.detail.chars().take(DETAIL_CHARS_MAX).collect();
+        if left_out > 0 {
+            detail.push_str(&format!("; {left_out} changes of state before this one are not told each"));
+        }
+        if self.state_logged.is_none_or(|logged| now.mono.since(logged) >= LOG_STATE) {
+            self.state_logged = Some(now.mono);
+            match self.state {
+                BusState::Active => tracing::info!(%bus, state, detail, "the bus can be heard"),
+                _ => tracing::warn!(%bus, state, detail, "the bus is not well"),
+            }
+        }
+        (self.flaps, self.state_told) = (0, Some(now.mono));
+        self.notice(EventKind::BusState { bus, state: state.into(), detail: detail.into() }, now);
     }
 
     fn was_told(&self) -> bool {
@@ -315,6 +345,9 @@ impl<'b> Driver<'b> {
     }
 
     fn tell(&mut self, now: Stamp, counters: Option<Counters>) {
+        if self.flaps > 0 && self.state_told.is_none_or(|told| now.mono.since(told) >= TELL) {
+            self.tell_state(now);
+        }
         let rates = self.load.cut(now.mono, self.bus.speeds, counters);
         self.untold += rates.lost;
         self.note(|facts| {
@@ -328,5 +361,58 @@ impl<'b> Driver<'b> {
             let kind = EventKind::FramesDropped { bus: self.bus.bus.clone(), frames: std::mem::take(&mut self.untold) };
             self.notice(kind, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{ClockTrust, Utc};
+    use crate::source::can::{Speeds, Target};
+    use crate::spec::{DeviceKind, DeviceSpec};
+
+    fn bus() -> Bus {
+        let spec = DeviceSpec {
+            id: "dc".try_into().expect("a name"),
+            kind: DeviceKind::Evse,
+            profile: "test".to_owned(),
+            points: vec![].into(),
+            groups: vec![],
+        };
+        Bus {
+            bus: "can".try_into().expect("a name"),
+            port: Port::Log { path: "bus.log".into(), pace: LogPace::Recorded, interface: None },
+            speeds: Speeds { bitrate: None, data_bitrate: None },
+            devices: vec![Target { ix: DeviceIx(0), spec }],
+        }
+    }
+
+    #[test]
+    fn a_bus_whose_state_flaps_is_one_event_a_second_with_a_count() {
+        let (bus, facts) = (bus(), Arc::new(StatusBoard::default()));
+        let at = |ms: u64| Stamp { mono: Mono(ms * 1_000_000), utc: Utc(0), trust: ClockTrust::Synced };
+        let mut driver = Driver::new(&bus, Arc::clone(&facts), at(0));
+        // 200 changes a second for 8 s.
+        for change in 0..1_600_u64 {
+            let state = if change % 2 == 0 { BusState::Passive } else { BusState::Active };
+            driver.take(Heard::State(state, "by an error frame".to_owned()), at(change * 5));
+            if driver.is_due(at(change * 5).mono) {
+                driver.tick(at(change * 5), None);
+            }
+        }
+        driver.tick(at(9_100), None);
+        let told: Vec<String> = driver
+            .outbox
+            .iter()
+            .filter_map(|sample| match &sample.payload {
+                Payload::Noticed(EventKind::BusState { detail, .. }) => Some(detail.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert!((8..=10).contains(&told.len()), "{told:?}");
+        assert_eq!(told[0], "by an error frame");
+        let counts = told[1..].iter().filter_map(|detail| detail.split(' ').nth(4)?.parse::<usize>().ok());
+        assert_eq!(counts.sum::<usize>() + told.len(), 1_600, "each change is an event or counted in one");
+        assert_eq!(facts.status().buses.values().next().map(|bus| bus.changes), Some(1_600));
     }
 }

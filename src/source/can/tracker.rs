@@ -69,6 +69,8 @@ enum Recipe {
     /// Factor, slot, whether it need not be sent.
     Sum(Vec<(f64, usize, bool)>),
     Product([u16; 2]),
+    /// Factor and slot of each.
+    Quotient([(f64, usize); 2]),
 }
 
 /// What a point is worth now.
@@ -176,6 +178,9 @@ impl Point {
                     Formula::Sum(terms) => {
                         Recipe::Sum(terms.iter().map(|t| (t.times, slot_of(&t.signal), t.optional)).collect())
                     }
+                    Formula::Quotient(terms) => {
+                        Recipe::Quotient(terms.each_ref().map(|t| (t.times, slot_of(&t.signal))))
+                    }
                     Formula::Product(points) => Recipe::Product(points.map(|PointIx(ix)| ix)),
                 };
                 (recipe, point.stale_after, point.optional)
@@ -191,6 +196,14 @@ impl Point {
         let fresh = |slot: usize| value(slot).filter(|(_, at)| now.since(*at) <= self.stale_after).map(|(v, _)| *v);
         match &self.recipe {
             Recipe::Product(_) => Worth::Unknown,
+            Recipe::Quotient(terms) => {
+                let [dividend, divisor] =
+                    terms.map(|(times, slot)| fresh(slot).map(|decoded| times * decoded.value.as_f64()));
+                match (dividend, divisor.filter(|divisor| *divisor != 0.0)) {
+                    (Some(dividend), Some(divisor)) => Worth::Known(Raw::Float(dividend / divisor)),
+                    _ => Worth::Unknown,
+                }
+            }
             Recipe::Signal(slot, bits) => {
                 let worth = |decoded: Decoded| Raw::from(if *bits { decoded.bits } else { decoded.value });
                 fresh(*slot).map_or(Worth::Unknown, |decoded| Worth::Known(worth(decoded)))
@@ -294,6 +307,7 @@ fn name_dependants(points: &[Point], slots: &mut [Slot]) {
             Recipe::Signal(slot, _) => vec![*slot],
             Recipe::Sum(terms) => terms.iter().map(|(_, slot, _)| *slot).collect(),
             Recipe::Product(_) => vec![],
+            Recipe::Quotient(terms) => terms.iter().map(|(_, slot)| *slot).collect(),
         }
     };
     for (ix, point) in (0..).zip(points) {
@@ -406,6 +420,18 @@ mod tests {
             Payload::Silent(why) => told.push(format!("silent {}", why.as_str())),
             other => told.push(format!("{other:?}")),
         }
+    }
+
+    #[test]
+    fn a_quotient_is_of_the_newest_of_both_and_not_known_while_it_is_by_nothing() {
+        let term = |times, signal| Term { times, signal, optional: false };
+        let rate = Formula::Quotient(Box::new([term(100.0, signal(0x102, 0)), term(1.0, signal(0x100, 0))]));
+        let mut bench = Bench::new(&[point("soc", rate, Scaling::default(), false)]);
+        assert!(bench.frame(0, 0x102, &[45, 0]).is_empty());
+        assert!(bench.frame(10, 0x100, &[0, 0]).is_empty());
+        assert_eq!(bench.frame(20, 0x100, &[100, 0]), ["0=45"]);
+        assert_eq!(bench.frame(30, 0x102, &[57, 0]), ["0=57"]);
+        assert_eq!(bench.frame(40, 0x100, &[200, 0]), ["0=28.5"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hal::{Clock, PacketTap};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Port;
@@ -38,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(5);
 /// A charger has one feed; a depot's controller may serve a few.
 const FEEDS_MAX: usize = 16;
+/// Turns in which a feed's reader comes by what was sent: in the first its socket is polled.
+const TURNS: usize = 2;
 /// One read of a feed.
 const READ_BYTES: usize = 8 << 10;
 /// Reads that wait for the bus: 16 feeds at two each.
@@ -333,6 +335,15 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
             }
         };
         let Some(stream) = arrived else { continue };
+        if feeds.len() >= FEEDS_MAX {
+            // Who has sent something that nobody has looked at yet is not mute.
+            for _ in 0..TURNS {
+                yield_now().await;
+            }
+            while let Ok(told) = news.try_recv() {
+                from_feed(told, &mut feeds, driver, now());
+            }
+        }
         if let Some((refusal, mute)) = crowded(&feeds) {
             let is_refused = mute.is_none();
             close(mute.and_then(|mute| feeds.remove(&mute)), refusal.reason, None, driver, now());
