@@ -88,7 +88,7 @@ impl KernelWatchdog {
         let device = OpenOptions::new().write(true).open(path)?;
         let mut seconds = libc::c_int::try_from(timeout.as_secs()).unwrap_or(libc::c_int::MAX);
         // SAFETY: the request reads and writes one int, which outlives the call; the descriptor is open.
-        let set = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut seconds) };
+        let set = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT.into(), &raw mut seconds) };
         let error = io::Error::last_os_error();
         let mut watchdog = Self { device, path: path.to_owned(), timeout };
         if set != 0 {

@@ -207,13 +207,15 @@ fn fetch(dir: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// Where a library may lie in a package.
+const LIBRARIES: [&str; 4] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib", "usr/lib"];
+
 /// The programs, the libraries they load, and the loader.
 fn programs(unpacked: &Path, root: &Path) -> Result<(), ImageError> {
     let find = |name: &str, places: &[&str]| {
         let mut found = places.iter().map(|place| unpacked.join(place).join(name));
         found.find(|path| path.is_file()).ok_or_else(|| lacking(name, unpacked))
     };
-    const LIBRARIES: [&str; 4] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib", "usr/lib"];
     let mut wanted: Vec<String> = vec!["ld-linux-aarch64.so.1".to_owned()];
     let mut done = BTreeSet::new();
     for name in PROGRAMS {

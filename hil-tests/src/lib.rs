@@ -15,7 +15,11 @@
 //! for a level, with a bound ([`wait`]). Nothing listens beyond loopback.
 //!
 //! This crate may name peers, files and processes. What it may not do is depend on the package under test.
-
+#![allow(
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    reason = "what a peer or a rig cannot do fails the test that asked, with the error's own words"
+)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

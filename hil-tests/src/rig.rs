@@ -24,8 +24,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use bench::Settings as BenchSettings;
 pub use machine::Settings;
-pub use qemu::BootError;
+pub use qemu::{BootError, Settings as QemuSettings};
 pub use shell::ShellError;
 
 use crate::agent::{MeterSetup, Setup, Status};
@@ -533,9 +534,10 @@ fn agent() -> Result<PathBuf, RigError> {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/aarch64-unknown-linux-musl/release/v2g-edge"),
         PathBuf::from,
     );
-    match path.is_file() {
-        true => Ok(path),
-        false => Err(RigError::File { path, why: "no agent for arm64 there; hil-tests/cross builds it".to_owned() }),
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(RigError::File { path, why: "no agent for arm64 there; hil-tests/cross builds it".to_owned() })
     }
 }
 

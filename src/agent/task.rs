@@ -43,7 +43,7 @@ fn keep_real_time() {
     match hal::keep_real_time_to_this_thread() {
         Ok(false) => {}
         Ok(true) => {
-            tracing::info!("real-time priority is kept to the main thread; the journal's threads are normal ones")
+            tracing::info!("real-time priority is kept to the main thread; the journal's threads are normal ones");
         }
         Err(error) => tracing::warn!(%error, "real-time priority cannot be kept from the journal's threads"),
     }

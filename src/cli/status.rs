@@ -11,7 +11,8 @@ use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
 use crate::health::{
-    BusFacts, DeviceFacts, DeviceState, LATE_MS_MAX, PipelineFacts, SessionFacts, Severity, UplinkState, entries,
+    BusFacts, DeviceFacts, DeviceState, JournalFacts, LATE_MS_MAX, PipelineFacts, SessionFacts, Severity, UplinkFacts,
+    UplinkState, entries,
 };
 
 /// Where an agent with a default configuration answers.
@@ -67,13 +68,41 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
 }
 
 fn text(report: &Report, paint: Paint) -> String {
-    let status = &report.status;
-    let mut out = String::new();
-    let mut line = |label: &str, text: String| out.push_str(&format!("{} {text}\n", paint.dim(&format!("{label:<9}"))));
+    let (status, mut lines) = (&report.status, Lines { out: String::new(), paint });
+    gateway_lines(report, &mut lines);
+    journal_lines(&status.journal, &mut lines);
+    pipeline_lines(&status.pipeline, &mut lines);
+    uplink_lines(&status.uplink, &mut lines);
+    for (id, bus) in &status.buses {
+        lines.add("bus", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), bus_text(bus, paint)));
+    }
+    for (id, device) in &status.devices {
+        lines.add("device", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), device_text(device, paint)));
+    }
+    for finding in report.findings() {
+        let told = finding.to_string();
+        lines.add("look at", if finding.severity == Severity::Bad { paint.bad(&told) } else { paint.odd(&told) });
+    }
+    lines.out
+}
 
+/// What is said, a line each, with what it is about before it.
+struct Lines {
+    out: String,
+    paint: Paint,
+}
+
+impl Lines {
+    fn add(&mut self, label: &str, text: String) {
+        self.out.push_str(&format!("{} {text}\n", self.paint.dim(&format!("{label:<9}"))));
+    }
+}
+
+fn gateway_lines(report: &Report, lines: &mut Lines) {
+    let paint = lines.paint;
     let rss = report.rss_bytes.map_or_else(|| "unknown".to_owned(), show::bytes);
     let uptime = show::duration(Duration::from_secs(report.uptime_s));
-    line(
+    lines.add(
         "gateway",
         format!(
             "{} at {}, v2g-edge {}, pid {}, up {uptime}, {rss} resident",
@@ -83,10 +112,12 @@ fn text(report: &Report, paint: Paint) -> String {
             report.pid
         ),
     );
-    line("clock", format!("{} ({})", report.wall_clock, report.clock.as_str()));
+    lines.add("clock", format!("{} ({})", report.wall_clock, report.clock.as_str()));
+}
 
-    let journal = &status.journal;
-    line(
+fn journal_lines(journal: &JournalFacts, lines: &mut Lines) {
+    let paint = lines.paint;
+    lines.add(
         "journal",
         format!(
             "{} waiting for the broker, {} of {} on disk in {} segments; durable to {}, last sync {}",
@@ -103,40 +134,45 @@ fn text(report: &Report, paint: Paint) -> String {
             .device_bytes_per_day
             .map_or_else(String::new, |all| format!("; all that goes to its disk: {} a day", show::bytes(all)));
         let kept = journal.kept_bytes_per_day.map_or_else(|| "–".to_owned(), show::bytes);
-        line("", format!("{} a day written for {kept} of entries{device}", show::bytes(written)));
+        lines.add("", format!("{} a day written for {kept} of entries{device}", show::bytes(written)));
     }
     if journal.commit_interval_ms > journal.commit_interval_planned_ms {
         let (now, planned) = (journal.commit_interval_ms / 1e3, journal.commit_interval_planned_ms / 1e3);
         let max = journal.bytes_per_day_max.map_or_else(String::new, show::bytes);
         let text = format!("commits every {now:.2} s instead of {planned:.2} s, to keep below {max} a day");
-        line("", paint.odd(&text));
+        lines.add("", paint.odd(&text));
     }
     if journal.entries_lost > 0 {
         let lost =
             format!("{} given up since the start, told by {} gap entries", entries(journal.entries_lost), journal.gaps);
-        line("", paint.odd(&lost));
+        lines.add("", paint.odd(&lost));
     }
+}
 
-    if let Some(late_ms) = status.pipeline.late_ms {
-        let (windows, max) = (status.pipeline.windows, status.pipeline.late_max_ms);
+fn pipeline_lines(pipeline: &PipelineFacts, lines: &mut Lines) {
+    let paint = lines.paint;
+    if let Some(late_ms) = pipeline.late_ms {
+        let (windows, max) = (pipeline.windows, pipeline.late_max_ms);
         let text = format!("{windows} closed, the last {late_ms:.0} ms after its end, at most {max:.0} ms");
-        line("windows", if late_ms > LATE_MS_MAX { paint.odd(&text) } else { text });
+        lines.add("windows", if late_ms > LATE_MS_MAX { paint.odd(&text) } else { text });
     }
-    if status.pipeline.samples_shed > 0 {
-        let PipelineFacts { samples_shed, samples_shed_told, .. } = &status.pipeline;
+    if pipeline.samples_shed > 0 {
+        let PipelineFacts { samples_shed, samples_shed_told, .. } = pipeline;
         let text =
             format!("{samples_shed} samples were shed since the start, {samples_shed_told} of them told by events");
-        line("", paint.odd(&text));
+        lines.add("", paint.odd(&text));
     }
+}
 
-    let uplink = &status.uplink;
+fn uplink_lines(uplink: &UplinkFacts, lines: &mut Lines) {
+    let paint = lines.paint;
     let state = match uplink.state {
         UplinkState::Online => paint.good("online"),
         UplinkState::Connecting => paint.odd("connecting"),
         UplinkState::Draining => paint.odd("draining"),
         UplinkState::Offline => paint.bad("offline"),
     };
-    line(
+    lines.add(
         "uplink",
         format!(
             "{state} {}{}; acknowledged by the broker: {} live, {} history; {} in flight; {} connections lost",
@@ -149,22 +185,11 @@ fn text(report: &Report, paint: Paint) -> String {
         ),
     );
     if let (UplinkState::Online, Some(trouble)) = (uplink.state, &uplink.trouble) {
-        line("", paint.dim(&format!("the last trouble: {}; {}", trouble.what, trouble.remedy)));
+        lines.add("", paint.dim(&format!("the last trouble: {}; {}", trouble.what, trouble.remedy)));
     }
     if let Some(left) = uplink.history_bytes_left_today {
-        line("", format!("{} of history may still go out today", show::bytes(left)));
+        lines.add("", format!("{} of history may still go out today", show::bytes(left)));
     }
-    for (id, bus) in &status.buses {
-        line("bus", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), bus_text(bus, paint)));
-    }
-    for (id, device) in &status.devices {
-        line("device", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), device_text(device, paint)));
-    }
-    for finding in report.findings() {
-        let told = finding.to_string();
-        line("look at", if finding.severity == Severity::Bad { paint.bad(&told) } else { paint.odd(&told) });
-    }
-    out
 }
 
 /// State, load and the busiest ids of a CAN bus.

@@ -215,7 +215,7 @@ impl<'f> Book<'f> {
                 "GenMsgCycleTime" => cycles.extend(cycle(&value.value).map(|cycle| (value.message_id, cycle))),
                 "VFrameFormat" => _ = formats.insert(value.message_id, is_group(&value.value)),
                 "SystemMessageLongSymbol" => {
-                    long_messages.extend(long(&value.value).map(|name| (value.message_id, name)))
+                    long_messages.extend(long(&value.value).map(|name| (value.message_id, name)));
                 }
                 _ => {}
             }

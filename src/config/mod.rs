@@ -384,7 +384,9 @@ fn named_family<'a>(scope: Scope<'a>, file: &Section<'a>, form: &'static Form, a
         } else {
             format!("the {family} ids \"{key}\" and \"{}\" (line {line}) differ only in the case of letters", first.key)
         };
-        let free = (2..).map(|n| format!("{key}-{n}")).find(|id| !children.iter().any(|(e, _)| e.key == *id));
+        let free = (2..=children.len() + 2)
+            .map(|n| format!("{key}-{n}"))
+            .find(|id| !children.iter().any(|(e, _)| e.key == *id));
         let remedy = format!("[{family}.{}], or delete one of the two", free.unwrap_or_default());
         let place = Place::new(scope.source, entry.key_span.clone());
         scope.faults.push(place.fault(format!("{family}.{key}"), problem, remedy).also(&first_place));

@@ -220,7 +220,7 @@ impl<'a> Library<'a> {
             }
             None => blame(format!("there is no profile \"{base}\" to extend"), self.suggestion("extends", &base)),
             Some(Err(error)) => {
-                blame(format!("the profile \"{base}\" cannot be read: {error}"), format!("a readable {base}.toml"))
+                blame(format!("the profile \"{base}\" cannot be read: {error}"), format!("a readable {base}.toml"));
             }
             Some(Ok((layer, ..))) if chain.contains(&(base.clone(), layer)) => {
                 blame(

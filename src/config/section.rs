@@ -148,10 +148,10 @@ impl<'a> Section<'a> {
     }
 
     /// A table inside this one, `[title.key]` or `key = { … }`.
-    pub(super) fn section(&self, key: &str, form: &'static Form) -> Option<Section<'a>> {
+    pub(super) fn section(&self, key: &str, form: &'static Form) -> Option<Self> {
         let entry = self.entry(key)?;
         match &entry.value.kind {
-            Kind::Table(table) => Some(Section::new(self.scope, form, self.path(key), table)),
+            Kind::Table(table) => Some(Self::new(self.scope, form, self.path(key), table)),
             Kind::Broken => None,
             other => {
                 self.report(key, &entry.value, Wrong::new(format!("is {}, not a table", other.describe())));

@@ -112,7 +112,7 @@ impl<S: Store> Driver<'_, S> {
     fn commit(&mut self, commit: impl FnOnce(&mut JournalCore<S>, Duration)) {
         let before = self.start.elapsed();
         commit(&mut self.core, before);
-        self.commit_ms = Some((self.start.elapsed() - before).as_secs_f64() * 1e3);
+        self.commit_ms = Some(self.start.elapsed().saturating_sub(before).as_secs_f64() * 1e3);
     }
 
     /// Takes what the kernel counts, once a minute: two small files.

@@ -162,15 +162,13 @@ impl HangingJournal {
     /// Waits, with the whole thread, until a lease is asked for. Answered by what it gives back, with one entry.
     pub(crate) fn lease_asked(&self) -> impl FnOnce() + Send + use<> {
         loop {
-            match self.inbox.lock().expect("one test").next(Duration::from_secs(30)).expect("nobody asks for a lease") {
-                Command::Lease { lane, reply, .. } => {
-                    let identity = Identity { epoch: Epoch(1), seq: Seq(1) };
-                    let schema = Arc::new(depot_schema("gw-01", 1, 1));
-                    let entry = Entry { identity, schema, window: depot_window(1, 1, 1) };
-                    let lease = Lease::new(Arc::new(entry), lane, self.line.clone());
-                    return move || reply.send(vec![lease]).expect("somebody waits for it");
-                }
-                _ => continue,
+            let next = self.inbox.lock().expect("one test").next(Duration::from_secs(30));
+            if let Command::Lease { lane, reply, .. } = next.expect("nobody asks for a lease") {
+                let identity = Identity { epoch: Epoch(1), seq: Seq(1) };
+                let schema = Arc::new(depot_schema("gw-01", 1, 1));
+                let entry = Entry { identity, schema, window: depot_window(1, 1, 1) };
+                let lease = Lease::new(Arc::new(entry), lane, self.line.clone());
+                return move || reply.send(vec![lease]).expect("somebody waits for it");
             }
         }
     }

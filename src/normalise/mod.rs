@@ -129,7 +129,7 @@ impl Device {
             match payload {
                 Payload::Noticed(EventKind::DeviceSilent(_)) => self.answering = Some(false),
                 Payload::Noticed(EventKind::DeviceAnswering | EventKind::DevicePartly { .. }) => {
-                    self.answering = Some(true)
+                    self.answering = Some(true);
                 }
                 _ => {}
             }

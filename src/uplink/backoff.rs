@@ -17,7 +17,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(8);
 /// uniform in 0..=1.
 pub(super) fn wait(rounds: u32, chance: f64) -> Duration {
     let step = FIRST.saturating_mul(1 << rounds.saturating_sub(1).min(16)).min(LONGEST);
-    SHORTEST + (step - SHORTEST).mul_f64(chance.clamp(0.0, 1.0))
+    SHORTEST + step.saturating_sub(SHORTEST).mul_f64(chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ mod tests {
                     largest = largest.max(bytes as f64);
                 }
                 prop_assert!(lanes.in_flight() <= usize::from(window));
-                let allowed = ((now - NOW) + SAVED).as_secs_f64() * rate as f64 + largest;
+                let allowed = (now.saturating_sub(NOW) + SAVED).as_secs_f64() * rate as f64 + largest;
                 prop_assert!(sent <= allowed + 1.0, "{sent} bytes, {allowed} allowed");
             }
         }

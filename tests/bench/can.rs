@@ -117,10 +117,10 @@ fn whole_agent() -> Value {
             .expect("the agent starts"),
     );
     std::thread::sleep(Duration::from_secs(4));
-    let (before, frames_before) = (agent.cpu(), agent.status(&config));
+    let (before, frames_before) = (agent.cpu(), Agent::status(&config));
     let began = Instant::now();
     std::thread::sleep(MEASURED);
-    let (after, status) = (agent.cpu(), agent.status(&config));
+    let (after, status) = (agent.cpu(), Agent::status(&config));
     let took = began.elapsed();
     let frames = |status: &Value| {
         status["status"]["devices"]["dc"]["answers"].as_u64().or(status["devices"]["dc"]["answers"].as_u64())
@@ -131,7 +131,7 @@ fn whole_agent() -> Value {
     };
     let windows = pipeline(&status, "windows").zip(pipeline(&frames_before, "windows"));
     json!({
-        "core_percent": (after - before).as_secs_f64() / took.as_secs_f64() * 100.0,
+        "core_percent": after.saturating_sub(before).as_secs_f64() / took.as_secs_f64() * 100.0,
         "frames": frames(&status).zip(frames(&frames_before)).map(|(after, before)| after - before),
         "frames_per_second": bus["frames_per_second"],
         "load": bus["load"],
@@ -163,7 +163,7 @@ impl Agent {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("KiB") / 1024
     }
 
-    fn status(&self, config: &Path) -> Value {
+    fn status(config: &Path) -> Value {
         let output =
             Command::new(env!("CARGO_BIN_EXE_v2g-edge")).args(["status", "--json", "--config"]).arg(config).output();
         serde_json::from_slice(&output.expect("it answers").stdout).expect("JSON")

@@ -98,7 +98,7 @@ fn drain(store: &str, dir: &Path) -> Value {
         }
         count += released;
     }
-    let took = begin.elapsed() - opened;
+    let took = begin.elapsed().saturating_sub(opened);
     json!({ "open_s": opened.as_secs_f64(), "per_s": count as f64 / took.as_secs_f64(), "entries": count })
 }
 

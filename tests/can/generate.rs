@@ -77,7 +77,7 @@ struct Random {
 pub(crate) fn dbc(dice: &mut Dice) -> (String, Vec<Message>) {
     let mut text = String::from("VERSION \"\"\n\nNS_ :\n\nBS_:\n\nBU_: A\n\n");
     let (mut kinds, mut words, mut messages) = (String::new(), String::new(), Vec::new());
-    for number in 0..1 + dice.below(8) {
+    for number in 0..=dice.below(8) {
         let extended = dice.below(3) == 0;
         let id = if extended { 0x1000_0000 + number * 0x1_0101 } else { 0x100 + number };
         let id = u32::try_from(id).expect("small");
@@ -90,7 +90,7 @@ pub(crate) fn dbc(dice: &mut Dice) -> (String, Vec<Message>) {
             writeln!(text, " SG_ Page{number} M : {} (1,0) [0|0] \"\" A", layout(placed, false)).expect("written");
         }
         let (mut pages, mut signals) = (0, Vec::new());
-        for signal in 0..1 + dice.below(9) {
+        for signal in 0..=dice.below(9) {
             let float = dice.below(5) == 0;
             let size = if float { dice.pick(&[32, 64]) } else { 1 + dice.below(dice_size(bytes)) };
             // Signals of different pages may lie on each other: each page has its own room.

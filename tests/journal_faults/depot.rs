@@ -49,7 +49,7 @@ pub(crate) fn schema() -> Schema {
 
 pub(crate) fn stamp(n: u64) -> Stamp {
     let mono = n * WINDOW_NS;
-    Stamp { mono: Mono(mono), utc: Utc(NOON_NS + mono as i64), trust: ClockTrust::Synced }
+    Stamp { mono: Mono(mono), utc: Utc(NOON_NS.saturating_add_unsigned(mono)), trust: ClockTrust::Synced }
 }
 
 /// Looks like noise, so that nothing makes it short.

@@ -118,6 +118,21 @@ fn the_sender_of_the_docs_is_a_feed_over_tls_too() {
     assert_two_frames_of_a_handshake(&mut rig);
 }
 
+fn assert_not_let_in(rig: &mut Rig, port: u16, reason: &str, station: &Station<'_>, remedy: &str) {
+    // Refused in its handshake, or by the first bytes back after it.
+    if let Ok(mut stream) = station.connect(port) {
+        let closed = stream.read(&mut [0; 16]);
+        assert!(!matches!(closed, Ok(1..)), "{reason}: a byte came back");
+    }
+    rig.wait_for_status(reason, |status| status.number(&refused(reason)).is_some());
+    let event = rig.wait_for(reason, |heard| {
+        let told = heard.events_of("evse-1", "feed_refused");
+        told.into_iter().find(|line| text(line, "reason") == reason).cloned()
+    });
+    let detail = text(&event, "detail");
+    assert!(detail.starts_with("the sender 127.0.0.1:") && detail.contains(remedy), "{reason}: {detail}");
+}
+
 #[test]
 fn who_is_not_let_in_is_named_and_counted_and_keeps_nobody_out() {
     let port = hil_tests::port::free_port();
@@ -154,18 +169,7 @@ fn who_is_not_let_in_is_named_and_counted_and_keeps_nobody_out() {
         ("tls_version", Station { version: &rustls::version::TLS12, ..Station::of(&good) }, "must offer TLS 1.3"),
     ];
     for (reason, station, remedy) in &cases {
-        // Refused in its handshake, or by the first bytes back after it.
-        if let Ok(mut stream) = station.connect(port) {
-            let closed = stream.read(&mut [0; 16]);
-            assert!(!matches!(closed, Ok(1..)), "{reason}: a byte came back");
-        }
-        rig.wait_for_status(reason, |status| status.number(&refused(reason)).is_some());
-        let event = rig.wait_for(reason, |heard| {
-            let told = heard.events_of("evse-1", "feed_refused");
-            told.into_iter().find(|line| text(line, "reason") == *reason).cloned()
-        });
-        let detail = text(&event, "detail");
-        assert!(detail.starts_with("the sender 127.0.0.1:") && detail.contains(remedy), "{reason}: {detail}");
+        assert_not_let_in(&mut rig, port, reason, station, remedy);
     }
     rig.wait_for_status("both strangers", |status| status.number(&refused("tls_unknown_ca")) == Some(2));
 

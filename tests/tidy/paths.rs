@@ -251,7 +251,7 @@ impl<'c> Reader<'c> {
                     }
                     self.at += 1;
                 }
-                _ => break,
+                Token::Sign(_) => break,
             }
         }
         if !is_group && path.len() > begun {

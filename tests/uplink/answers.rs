@@ -82,9 +82,12 @@ fn what_the_broker_refuses_for_good_is_a_gap_that_is_told() {
     let mut stage = Stage::set();
     stage.start(&[broker.url()], "");
     stage.wait_for_trouble("Payload format invalid (0x99)", "payload validation");
-    let told = || match broker.messages().iter().any(|m| String::from_utf8_lossy(&m.payload).contains("kind=gap")) {
-        true => Ok(()),
-        false => Err("no gap event".to_owned()),
+    let told = || {
+        if broker.messages().iter().any(|m| String::from_utf8_lossy(&m.payload).contains("kind=gap")) {
+            Ok(())
+        } else {
+            Err("no gap event".to_owned())
+        }
     };
     wait_for(SOON, "the gap event", told).unwrap_or_else(|late| panic!("{late}"));
     let judgement = stage.judge(|| broker.messages());

@@ -82,7 +82,7 @@ fn another_server_that_the_broker_names_is_gone_to() {
     let there = ScriptedBroker::start(Script::default());
     let named = format!("127.0.0.1:{}", there.port());
     let here = ScriptedBroker::start(Script {
-        refusals: vec![(0x9c, Some(named.clone()))],
+        refusals: vec![(0x9c, Some(named))],
         refuses_always: true,
         ..Script::default()
     });

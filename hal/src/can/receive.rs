@@ -49,6 +49,7 @@ impl Receiver {
 
     /// Takes what the socket holds, at most [`BATCH`] messages; answers how many they were and the kernel's count of the
     /// frames that it had to drop, if it told one.
+    #[allow(trivial_numeric_casts, reason = "glibc and musl have two of these numbers in other types")]
     pub(super) fn receive(&mut self, socket: RawFd, mut out: impl FnMut(Message)) -> io::Result<(usize, Option<u32>)> {
         let mut vectors: [libc::iovec; BATCH] =
             std::array::from_fn(|n| libc::iovec { iov_base: self.frames[n].as_mut_ptr().cast(), iov_len: FRAME_BYTES });

@@ -132,6 +132,7 @@ impl ModbusServer {
     ///
     /// # Errors
     /// The address is taken.
+    #[allow(clippy::unused_async, reason = "it wants a runtime to be called in, as its sibling does")]
     pub async fn start_at(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;

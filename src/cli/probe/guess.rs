@@ -126,11 +126,11 @@ fn plausibility(spec: &PointSpec, outcome: &Outcome) -> Plausibility {
         Outcome::Questionable(..) => Plausibility::Implausible,
         // Not a number in the registers of a measured value is no value; "not available" by the profile's own code is.
         Outcome::Missing(_) => Plausibility::Unknown,
-        Outcome::Good(Value::Text(word)) => match spec.scaling.texts.is_empty() {
-            true => judge(word.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !word.is_empty()),
-            // A code without a word is written as its number.
-            false => judge(spec.scaling.texts.iter().any(|(_, known)| known == word)),
-        },
+        Outcome::Good(Value::Text(word)) if spec.scaling.texts.is_empty() => {
+            judge(word.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !word.is_empty())
+        }
+        // A code without a word is written as its number.
+        Outcome::Good(Value::Text(word)) => judge(spec.scaling.texts.iter().any(|(_, known)| known == word)),
         Outcome::Good(Value::Integer(_)) => Plausibility::Unknown,
         Outcome::Good(Value::Float(value)) => usual(spec.field.as_str(), *value).map_or(Plausibility::Unknown, judge),
     }

@@ -115,7 +115,7 @@ async fn read(bus: &mut Bus, unit: UnitId, model: ModelAt) -> Result<Shown> {
             Err(BusError::Exception { .. }) if block.count > REQUEST_REGISTERS_MIN => longest = block.count / 2,
             Err(error) if is_hopeless(&error) => bail!("{error}"),
             Err(BusError::Timeout { .. } | BusError::Noise { .. } | BusError::Short { .. }) if silences < 2 => {
-                silences += 1
+                silences += 1;
             }
             Err(error) => {
                 trouble = Some(error.to_string());

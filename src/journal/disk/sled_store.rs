@@ -208,7 +208,7 @@ impl Store for SledStore {
         for entry in fs::read_dir(&self.dir).map_err(|source| failed("list")(&self.dir, source))? {
             let path = entry.map_err(|source| failed("list")(&self.dir, source))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.ends_with(".del") {
+            if path.extension().is_some_and(|ending| ending == "del") {
                 fs::remove_dir_all(&path).map_err(|source| failed("remove")(&path, source))?;
             }
             let name = match name.strip_suffix(AGAIN).and_then(|name| name.strip_suffix('.')) {

@@ -152,7 +152,7 @@ fn tidy(kwh: f64) -> f64 {
 
 /// The areas above and below zero under a straight line from `from` to `to`.
 fn areas(from: f64, to: f64, length: f64) -> (f64, f64) {
-    let whole = (from + to) / 2.0 * length;
+    let whole = f64::midpoint(from, to) * length;
     if from * to >= 0.0 {
         return if whole >= 0.0 { (whole, 0.0) } else { (0.0, -whole) };
     }

@@ -67,6 +67,20 @@ fn body_of(body: &BodyChoice, heard: &mut Heard) {
             PowerDeliveryResChoice::DCEVSEStatus(status) => dc_status(status, heard),
             PowerDeliveryResChoice::EVSEStatus(_) => {}
         },
+        BodyChoice::SessionStopReq(m) => {
+            let how = match m.charging_session {
+                ChargingSession::Terminate => Stop::Terminate,
+                ChargingSession::Pause => Stop::Pause,
+            };
+            heard.act = Act::Stop { how, reason: None };
+        }
+        loop_message => current_of(loop_message, heard),
+    }
+}
+
+/// What is said while current flows, just before and just after.
+fn current_of(body: &BodyChoice, heard: &mut Heard) {
+    match body {
         BodyChoice::CableCheckReq(m) => vehicle_status(&m.dc_ev_status, heard),
         BodyChoice::CableCheckRes(m) => dc_status(&m.dc_evse_status, heard),
         BodyChoice::PreChargeReq(m) => {
@@ -114,13 +128,6 @@ fn body_of(body: &BodyChoice, heard: &mut Heard) {
         BodyChoice::WeldingDetectionRes(m) => {
             dc_status(&m.dc_evse_status, heard);
             physical(V::Voltage, &m.evse_present_voltage, heard);
-        }
-        BodyChoice::SessionStopReq(m) => {
-            let how = match m.charging_session {
-                ChargingSession::Terminate => Stop::Terminate,
-                ChargingSession::Pause => Stop::Pause,
-            };
-            heard.act = Act::Stop { how, reason: None };
         }
         _ => {}
     }
@@ -170,7 +177,7 @@ fn station_parameters(choice: &ChargeParameterDiscoveryResChoice3, heard: &mut H
             physical(V::EvseVoltageLeast, &dc.evse_minimum_voltage_limit, heard);
             some(V::EnergyOffered, dc.evse_energy_to_be_delivered.as_ref(), heard);
         }
-        _ => {}
+        ChargeParameterDiscoveryResChoice3::EVSEChargeParameter(_) => {}
     }
 }
 

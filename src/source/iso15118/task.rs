@@ -454,7 +454,7 @@ fn hear_record(adapters: &mut Vec<usize>, record: &Record<'_>, driver: &mut Driv
     let Some(index) = driver.adapters.iter().position(|adapter| adapter.connector == record.connector) else {
         // Told at the first device of the bus: some connector of its charger has none.
         driver.one(0, |adapter| {
-            adapter.hear(at, |tracker| tracker.handle_unreadable(Unreadable::UnknownConnector, at.mono))
+            adapter.hear(at, |tracker| tracker.handle_unreadable(Unreadable::UnknownConnector, at.mono));
         });
         return;
     };

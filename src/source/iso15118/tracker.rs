@@ -335,11 +335,13 @@ impl Tracker {
     }
 
     /// Whether frames cannot be read just now.
+    #[must_use]
     pub fn is_troubled(&self) -> bool {
         self.trouble.is_now()
     }
 
     /// Messages understood since the start.
+    #[must_use]
     pub fn messages(&self) -> u64 {
         self.messages
     }

@@ -50,7 +50,7 @@ impl Record {
         }
         // Late answers are told first: each of them was also counted as a silence.
         let (name, words) =
-            self.words.iter().max_by_key(|(name, _)| (*name == "late") as usize * all + self.count(name))?;
+            self.words.iter().max_by_key(|(name, _)| usize::from(*name == "late") * all + self.count(name))?;
         let count = self.count(name);
         #[allow(clippy::cast_precision_loss, reason = "at most 256")]
         let share = count as f64 / all as f64;

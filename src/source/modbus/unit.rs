@@ -282,7 +282,7 @@ impl Unit {
     /// It has answered after so long, in time or not.
     pub(super) fn heard_after(&mut self, after: Duration) {
         // What was slow once is forgotten by an eighth with each answer that is quicker.
-        let slowest = self.slowest.map_or(after, |slowest| after.max(slowest - slowest / 8));
+        let slowest = self.slowest.map_or(after, |slowest| after.max(slowest.saturating_sub(slowest / 8)));
         self.slowest = Some(slowest.min(self.timeout));
     }
 }

@@ -103,13 +103,11 @@ fn read(frame: BytesMut, header: usize) -> Result<Incoming, Malformed> {
             let [high, low, ref rest @ ..] = *body else { return Err(malformed) };
             // Without a code it is a success (3.4.2.1).
             let (id, code) = (u16::from_be_bytes([high, low]), rest.first().copied().unwrap_or(0));
-            let why = match rest.len() > 1 {
-                true => whole(frame).and_then(|packet| match packet {
-                    Packet::PubAck(ack) => ack.properties.and_then(|p| p.reason_string),
-                    _ => None,
-                }),
-                false => None,
-            };
+            let packet = if rest.len() > 1 { whole(frame) } else { None };
+            let why = packet.and_then(|packet| match packet {
+                Packet::PubAck(ack) => ack.properties.and_then(|p| p.reason_string),
+                _ => None,
+            });
             Ok(Incoming::PubAck { id, code, why })
         }
         14 => {

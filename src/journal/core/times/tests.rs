@@ -196,10 +196,10 @@ fn a_clock_that_is_set_back_repeats_no_label_and_says_so() {
     let mut times = times(1);
     let mut labels = BTreeSet::new();
     let mut steps = Vec::new();
-    for s in 0..20_000_u64 {
+    for (s, shown) in (0_u64..20_000).zip(0_i64..) {
         // An hour back after 5000 s, and again after 9000 s and 13000 s.
-        let back = [5_000, 9_000, 13_000].iter().filter(|at| s >= **at).count() as i64 * 3_600;
-        let mut end = at(s, NOON + (s as i64 - back) * S, ClockTrust::Synced);
+        let back: i64 = [5_000, 9_000, 13_000].iter().map(|at| if s >= *at { 3_600 } else { 0 }).sum();
+        let mut end = at(s, NOON + (shown - back) * S, ClockTrust::Synced);
         let truth = end.utc.0;
         steps.extend(times.capture(boot(1), &mut end, s + 1));
         assert!(close_to(end.utc.0, truth));

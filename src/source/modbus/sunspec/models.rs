@@ -26,7 +26,7 @@ struct Group {
     /// How often it repeats.
     count: Count,
     points: Vec<Point>,
-    groups: Vec<Group>,
+    groups: Vec<Self>,
 }
 
 #[derive(Debug, Default)]

@@ -202,6 +202,7 @@ impl Survey {
 
     /// A block was not answered. Returns the points that are missing for that: those of its model that have had a value, or all of
     /// them if none has. `None` while the chain is not known: then everything is missing.
+    #[must_use]
     pub fn silent(&self, asked: RegisterBlock, why: Missing) -> Option<Vec<(PointIx, Result<Raw, Missing>)>> {
         let State::Known { reads, .. } = &self.state else { return None };
         let read = reads.iter().find(|read| read.holds(asked.start, asked.count))?;
