@@ -16,7 +16,7 @@ use can_dbc::{
     SignalExtendedValueType, ValueDescription,
 };
 
-use super::dbc_text::{Prepared, prepared};
+use super::dbc_text::{DbcFault, Prepared, prepared};
 use crate::spec::{BitField, BitOrder, FrameMatch, Gate, Signal, SignalKind};
 
 /// What the parser makes of the id of signals without a message.
@@ -70,18 +70,6 @@ pub struct DbcSignal {
     pub range: Option<RangeInclusive<f64>>,
     /// What its codes mean.
     pub texts: Vec<(i64, Arc<str>)>,
-}
-
-/// Why a file is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct DbcFault {
-    /// Counted from 1; `None` if it is not known.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub problem: String,
-    /// What to write, or to do.
-    pub cure: String,
 }
 
 impl Dbc {

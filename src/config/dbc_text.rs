@@ -2,12 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::dbc::DbcFault;
-
 /// Older editors keep signals without a message under this id, newer ones under the other, each by this name.
 const NO_MESSAGE_OLD: u64 = 0x4000_0000;
 const NO_MESSAGE: u64 = 0xc000_0000;
 const NO_MESSAGE_NAME: &str = "VECTOR__INDEPENDENT_SIG_MSG";
+
+/// A mistake in a file, or why it is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct DbcFault {
+    /// Counted from 1; `None` if it is not known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to write, or to do.
+    pub cure: String,
+}
 
 /// What was found in a text.
 #[derive(Debug, Default)]

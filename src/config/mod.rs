@@ -42,8 +42,9 @@ use fault::{Collector, Place, Source};
 use profiles::Library;
 use section::{Form, Scope, Section};
 
-pub use dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
+pub use dbc::{Dbc, DbcMessage, DbcSignal};
 pub use dbc_files::built_in_dbc;
+pub use dbc_text::DbcFault;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, GatewayPlan,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::{Critic, PointDraft};
-use crate::config::dbc::{Dbc, DbcFault, DbcMessage, DbcSignal};
+use crate::config::dbc::{Dbc, DbcMessage, DbcSignal};
+use crate::config::dbc_text::DbcFault;
 use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
