@@ -138,6 +138,8 @@ impl TcpBus {
         };
         let busy_until = self.unanswered.iter().filter(is_ahead).map(|earlier| earlier.until).max().unwrap_or(asked_at);
         let deadline = busy_until.max(asked_at) + self.deadline;
+        // The number of a reply to nothing that was asked over this connection.
+        let mut stranger = None;
         loop {
             let (head, transaction) = tcp_head(&connection.rx_buf);
             match head {
@@ -157,13 +159,18 @@ impl TcpBus {
                         return (is_good.then_some(connection), answer);
                     }
                     let of_it = self.unanswered.iter().position(|earlier| earlier.transaction == transaction);
+                    // One of ours that came twice, or very late, is no stranger. Number 0 is the first only after 65,535 others.
+                    let is_recent = usize::from(asked.wrapping_sub(transaction)) <= LATE_MAX && transaction != 0;
+                    if of_it.is_none() && !is_recent {
+                        stranger = Some(transaction);
+                    }
                     // A gateway's word that a unit gave no answer is none of the unit's.
                     let is_its_own = !matches!(reply.content, Content::Exception(10 | 11));
                     if let Some(earlier) = of_it.map(|at| self.unanswered.remove(at))
                         && is_its_own
                         && self.late.len() < LATE_MAX
                     {
-                        self.late.push(LateReply { unit: reply.unit, after: earlier.asked.elapsed() });
+                        self.late.push(LateReply { unit: earlier.unit.get(), after: earlier.asked.elapsed() });
                     }
                 }
                 Head::Unfinished => {
@@ -172,6 +179,15 @@ impl TcpBus {
                         Ok(Ok(0)) => return (None, gone(io::ErrorKind::UnexpectedEof.into())),
                         Ok(Ok(count)) => connection.rx_buf.extend_from_slice(&lump[..count]),
                         Ok(Err(source)) => return (None, gone(source)),
+                        Err(_) if stranger.is_some() => {
+                            let why = format!(
+                                "it has transaction number {} instead of {asked}, so that nobody knows to which request it \
+                                 belongs; the device or gateway does not keep to Modbus TCP: update it, or see that no other \
+                                 master's answers are sent to us",
+                                stranger.unwrap_or_default()
+                            );
+                            return (Some(connection), Err(BusError::Malformed { unit, why }));
+                        }
                         Err(_) => {
                             connection.silences += 1;
                             let until = asked_at + self.limit;
@@ -191,7 +207,9 @@ impl TcpBus {
 /// Whether a reply of the right transaction is the answer.
 fn judged(unit: UnitId, request: ReadRequest, reply: Reply) -> Result<Vec<u16>, BusError> {
     let asked = Shape::from(request);
-    if reply.unit != unit.get() {
+    // A server that has no units of its own may call itself as it likes, and many do: it is the transaction that tells.
+    let is_itself = |unit| matches!(unit, 0 | 255);
+    if reply.unit != unit.get() && !is_itself(reply.unit) && !is_itself(unit.get()) {
         return Err(BusError::WrongUnit { unit, by: reply.unit });
     }
     if reply.function != asked.function {
@@ -342,6 +360,63 @@ mod tests {
             bus.read(unit(UNIT), request(52, 2)).await.expect("read");
             server.behave(unit(UNIT), Behaviour::Silent);
         }
+    }
+
+    /// Answers each request with one register, as by this transaction and unit.
+    async fn answers_as(reply_head: impl Fn([u8; 2], u8) -> ([u8; 2], u8) + Send + 'static) -> TcpBus {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.expect("accepted");
+            let mut asked = [0; 12];
+            while peer.read_exact(&mut asked).await.is_ok() {
+                let ([t0, t1], unit) = reply_head([asked[0], asked[1]], asked[6]);
+                peer.write_all(&[t0, t1, 0, 0, 0, 5, unit, 4, 2, 0x12, 0x34]).await.expect("answered");
+            }
+        });
+        bus
+    }
+
+    #[tokio::test]
+    async fn a_server_that_calls_itself_0_or_255_is_read_and_one_that_calls_itself_another_unit_is_not() {
+        for echoed in [0, 255] {
+            let mut bus = answers_as(move |transaction, _| (transaction, echoed)).await;
+            assert_eq!(bus.read(unit(UNIT), request(0, 1)).await.expect("read"), [0x1234], "echoed as {echoed}");
+        }
+        let mut bus = answers_as(|transaction, _| (transaction, 1)).await;
+        assert_eq!(bus.read(unit(255), request(0, 1)).await.expect("read"), [0x1234], "the server itself");
+        let mut bus = answers_as(|transaction, unit| (transaction, unit + 1)).await;
+        assert!(matches!(bus.read(unit(UNIT), request(0, 1)).await, Err(BusError::WrongUnit { by: 2, .. })));
+    }
+
+    /// It was told as "no answer; check unit id and wiring".
+    #[tokio::test]
+    async fn a_wrong_transaction_number_is_named_as_that_and_its_words_are_not_taken() {
+        let mut bus = answers_as(|_, unit| ([0, 0], unit)).await;
+        for asked in 1..=3 {
+            let error = bus.read(unit(UNIT), request(0, 1)).await.expect_err("nobody knows whose it is");
+            let told = format!("transaction number 0 instead of {asked}");
+            assert!(matches!(error, BusError::Malformed { .. }) && error.to_string().contains(&told), "{error}");
+        }
+        assert_eq!(bus.take_late(), []);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_twice_is_no_wrong_transaction_number() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        let server = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.expect("accepted");
+            let mut asked = [0; 12];
+            peer.read_exact(&mut asked).await.expect("a request");
+            let answer = [asked[0], asked[1], 0, 0, 0, 5, asked[6], 4, 2, 0x12, 0x34];
+            peer.write_all(&[answer, answer].concat()).await.expect("answered");
+            peer.read_exact(&mut asked).await.expect("a request that is not answered");
+            peer
+        });
+        bus.read(unit(UNIT), request(0, 1)).await.expect("read");
+        assert!(matches!(bus.read(unit(UNIT), request(0, 1)).await, Err(BusError::Timeout { .. })));
+        server.await.expect("the server");
     }
 
     #[tokio::test]

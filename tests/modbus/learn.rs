@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings};
 use v2g_edge::health::{Heartbeats, StatusBoard};
-use v2g_edge::measure::{Mono, Payload, Sample};
+use v2g_edge::measure::{EventKind, Missing, Mono, Payload, Sample};
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{DeviceIx, DeviceSpec, RegisterBlock};
 
@@ -133,12 +133,18 @@ async fn a_device_that_is_no_sunspec_device_is_named_with_what_to_do() {
     image.set_u16(Table::Holding, 0, 7);
     server.put(UnitId::try_from(1).expect("a unit"), image);
     let state = tempfile::tempdir().expect("a directory");
+    let mut is_told = false;
     until(&server, "sunspec", state.path(), |sample, facts| {
+        if is_told {
+            let silent = EventKind::DeviceSilent(Missing::Decode);
+            return sample.payload == Payload::Noticed(silent);
+        }
         assert!(matches!(sample.payload, Payload::Silent(_)), "{sample:?}");
         let status = facts.status();
         let trouble = status.devices[&"meter".try_into().expect("a name")].trouble.clone().expect("told");
         assert!(trouble.contains("no SunSpec mark") && trouble.contains("probe sunspec"), "{trouble}");
-        true
+        is_told = true;
+        false
     })
     .await;
 }

@@ -13,7 +13,8 @@
 //! - **Silence** is told of blocks and of units (`unit.rs`). One failure is tried again; what is silent stays due and becomes
 //!   "missing" without a request. It is probed on a clock of its own, rarer each time, and **when it fits**: when the wait is
 //!   over before anything that answers is due. Only if that has not come about for [`FIT_WAIT`], a probe takes the others' time, and
-//!   all such probes together get [`SILENT_SHARE`] of it. What answers its probe is read in full at once.
+//!   all such probes together get [`SILENT_SHARE`] of it. What answers its probe is read in full at once. Over TCP a probe may be
+//!   short: an answer that comes after it is known as what it is, and teaches patience.
 //! - **Budget.** A device that answers, but so slowly that it takes others' polls away, gets its equal share of the time and no
 //!   more. Between two requests to a device passes at least its pause.
 
@@ -31,8 +32,8 @@ const SILENT_SHARE: u32 = 12;
 /// So long a probe waits for a moment in which it is in nobody's way. Polls of a second and less leave the same moments free
 /// each time, but for a hiccup: if there is none in three, there is none.
 const FIT_WAIT: Duration = Duration::from_secs(3);
-/// After so long it goes before what is due.
-const TURN_WAIT: Duration = Duration::from_secs(6);
+/// After so long it goes before what is due, whatever else has found its moment.
+const TURN_WAIT: Duration = Duration::from_secs(12);
 
 /// What a schedule must know of a device.
 #[derive(Debug, Clone)]
@@ -165,9 +166,8 @@ impl Schedule {
         }
         let answers = self.devices.iter().any(Device::is_live);
         let mut probes = self.probes(now);
-        let may_cost =
-            |probe: &Probe, wait| answers && now.since(probe.since.max(self.fitted)) >= wait && now >= self.probes_from;
-        if let Some(at) = probes.iter().position(|probe| may_cost(probe, TURN_WAIT)) {
+        let may_cost = answers && now >= self.probes_from;
+        if let Some(at) = probes.iter().position(|probe| may_cost && now.since(probe.since) >= TURN_WAIT) {
             return self.probe(probes.swap_remove(at), false, None, now);
         }
         // What did not answer does not hold up what is due besides.
@@ -186,7 +186,8 @@ impl Schedule {
                 return self.probe(probes.swap_remove(at), true, Some(affordable), now);
             }
         }
-        if let Some(at) = probes.iter().position(|probe| may_cost(probe, FIT_WAIT)) {
+        let has_no_gap = |probe: &Probe| now.since(probe.since.max(self.fitted)) >= FIT_WAIT;
+        if let Some(at) = probes.iter().position(|probe| may_cost && has_no_gap(probe)) {
             return self.probe(probes.swap_remove(at), false, None, now);
         }
         Next::Wait(self.next_change(now, &probes))
@@ -240,7 +241,8 @@ impl Schedule {
                 for (since, block) in unit.probes().filter(|(since, _)| *since <= now) {
                     if !self.queue.holds(at, block.key) {
                         let read = device.read(at, block.key, Why::Probe { fits: false });
-                        probes.push(Probe { read, since, patience: unit.probe_patience(block) });
+                        let patience = unit.probe_patience(block, device.silence.is_heard_out);
+                        probes.push(Probe { read, since, patience });
                     }
                 }
             }
@@ -269,7 +271,10 @@ impl Schedule {
     fn next_change(&self, now: Mono, probes: &[Probe]) -> Mono {
         let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due);
         let free = self.queue.iter().map(|read| self.devices[read.device].free_at);
-        let forced = probes.iter().map(|probe| later(probe.since.max(self.fitted), FIT_WAIT).max(self.probes_from));
+        let forced = probes.iter().map(|probe| {
+            let gap = later(probe.since.max(self.fitted), FIT_WAIT);
+            gap.min(later(probe.since, TURN_WAIT)).max(self.probes_from)
+        });
         let retreats = self
             .devices
             .iter()
@@ -369,11 +374,17 @@ impl Schedule {
         }
         let device = &mut self.devices[device];
         device.poll += 1;
+        let (was_heard, blocks) = (device.was_heard, device.blocks().count());
         let answering = device.blocks().filter(|block| block.is_live()).count();
         let silent: Vec<_> = device.blocks().filter(|block| block.is_silent()).map(|block| block.key.block).collect();
         let silent_units = device.units.iter().filter(|unit| unit.is_silent()).map(|unit| unit.id).collect();
-        // Of a device that was never heard, one failure says as much as the next.
-        let is_known = if answering == 0 { !silent.is_empty() } else { device.units.iter().all(Unit::is_decided) };
+        let is_known = match answering {
+            // A device that offers nothing of what is wanted has nothing to be silent about.
+            0 if blocks == 0 => was_heard,
+            // Of a device that was never heard, one failure says as much as the next.
+            0 => !silent.is_empty(),
+            _ => device.units.iter().all(Unit::is_decided),
+        };
         is_known.then_some(Standing { answering, silent, silent_units })
     }
 

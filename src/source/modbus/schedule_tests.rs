@@ -311,6 +311,50 @@ fn where_no_gap_is_left_a_probe_takes_its_share_of_the_time() {
 }
 
 #[test]
+fn over_tcp_a_probe_is_as_short_as_the_gap_and_a_late_answer_teaches_how_long_it_must_be() {
+    let setting = Setting { silence: SilenceCost::default(), ..device(&[group(100, &[0])]) };
+    let other = RegisterBlock { unit: Some(200), ..block(10) };
+    let setting =
+        Setting { groups: [setting.groups, vec![(Duration::from_millis(100), vec![other])]].concat(), ..setting };
+    let mut schedule = Schedule::new(vec![setting], Duration::from_millis(100), Mono(0), Mono(0));
+    let (mut now, mut reads, mut probes) = (Mono(0), 0, Vec::new());
+    while now.0 < 10_000 * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(_) => {}
+            Next::Do(Job::Read(read), patience) => {
+                let started = now;
+                let is_dead = read.block.unit.is_some();
+                now.0 += if is_dead { nanos(patience) } else { 5 * MS };
+                if is_dead {
+                    probes.push((read.why, patience));
+                } else {
+                    reads += 1;
+                }
+                schedule.done(read, if is_dead { Ended::Silent } else { Ended::Answered }, started, now);
+            }
+        }
+    }
+    assert!(reads >= 98, "{reads} of 99");
+    let fit =
+        |(why, patience): &(Why, Duration)| *why == Why::Probe { fits: true } && *patience <= Duration::from_millis(95);
+    assert!(probes.len() >= 4 && probes[1..].iter().all(fit), "{probes:?}");
+    assert!(schedule.late(0, Some(200), Duration::from_millis(300)));
+    assert!(!schedule.late(0, Some(7), Duration::from_millis(300)), "nobody's");
+    let next = loop {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(_) => {}
+            Next::Do(Job::Read(read), patience) if read.block.unit.is_some() => break (read.why, patience),
+            Next::Do(Job::Read(read), _) => {
+                schedule.done(read, Ended::Answered, now, now);
+            }
+        }
+    };
+    assert_eq!(next, (Why::Probe { fits: false }, TIMEOUT), "it is given what it needs, though others wait");
+}
+
+#[test]
 fn of_a_block_at_most_one_read_waits() {
     let mut schedule = Schedule::new(vec![device(&[group(250, &[0, 10])])], WINDOW, Mono(0), Mono(0));
     for second in 1..100 {

@@ -370,53 +370,66 @@ impl<'a> Desk<'a> {
     /// Tells in which state a device is, if it is known and another one than was told last. What finds no room in the queue is
     /// told after the next poll.
     fn judge(&mut self, device: usize, at: Stamp, schedule: &mut Schedule) {
-        let Some(standing) = schedule.judge(device) else { return };
         let target = &self.port.devices[device];
-        let parts = Parts::of(&standing, target);
+        let is_unreadable = self.standing[device].is_some();
+        let parts = match schedule.judge(device) {
+            Some(standing) => Parts::of(&standing, target),
+            // It answers, and no block of it is left to be judged by.
+            None if is_unreadable && self.told[device] == DeviceState::Unknown => Parts::All,
+            None => return,
+        };
         let seen = match &parts {
             Parts::All => DeviceState::Answering,
             Parts::Some { answering, blocks, .. } => DeviceState::Partly { answering: *answering, blocks: *blocks },
             Parts::None => DeviceState::Silent(self.why[device]),
         };
-        // It answers, and nothing of it can be read.
-        let is_unreadable = self.standing[device].is_some() && seen == DeviceState::Answering;
-        let state = if is_unreadable { DeviceState::Silent(Missing::Decode) } else { seen };
-        // Why it is silent may change, and is no news.
-        let are_silent = matches!((state, self.told[device]), (DeviceState::Silent(_), DeviceState::Silent(_)));
-        if state == self.told[device] || are_silent {
-            return;
-        }
-        let (id, bus) = (&target.spec.id, &self.port.bus);
-        let kind = match (&parts, state) {
-            (Parts::Some { answering, blocks, silent, .. }, _) => {
-                EventKind::DevicePartly { answering: *answering, blocks: *blocks, silent: silent.as_str().into() }
+        self.note_state(device, seen, &parts);
+        let (state, kind) = match &parts {
+            Parts::All if is_unreadable => {
+                (DeviceState::Silent(Missing::Decode), EventKind::DeviceSilent(Missing::Decode))
             }
-            (_, DeviceState::Silent(why)) => EventKind::DeviceSilent(why),
-            _ => EventKind::DeviceAnswering,
+            Parts::All => (seen, EventKind::DeviceAnswering),
+            Parts::Some { answering, blocks, silent, .. } => {
+                let silent = silent.as_str().into();
+                (seen, EventKind::DevicePartly { answering: *answering, blocks: *blocks, silent })
+            }
+            Parts::None => (seen, EventKind::DeviceSilent(self.why[device])),
         };
-        if self.samples.try_send(Sample { device: target.ix, at, payload: Payload::Noticed(kind) }).is_err() {
-            return;
+        if !is_same(state, self.told[device]) {
+            let sample = Sample { device: target.ix, at, payload: Payload::Noticed(kind) };
+            if self.samples.try_send(sample).is_ok() {
+                self.told[device] = state;
+            }
         }
-        self.told[device] = state;
-        let mut last_failure = None;
+    }
+
+    fn note_state(&self, device: usize, seen: DeviceState, parts: &Parts) {
+        let (id, bus) = (&self.port.devices[device].spec.id, &self.port.bus);
+        let (mut has_changed, mut error) = (false, String::new());
         self.facts.device(id, |facts| {
+            has_changed = !is_same(facts.state, seen);
             facts.state = seen;
-            facts.silent_part = match &parts {
+            facts.silent_part = match parts {
                 Parts::Some { trouble, .. } => Some(trouble.clone()),
                 Parts::All | Parts::None => None,
             };
             if let DeviceState::Silent(_) = seen {
                 facts.power_flow_kw = None;
+                error = facts.last_failure.clone().unwrap_or_default();
             }
-            last_failure = facts.last_failure.clone();
         });
-        let error = last_failure.unwrap_or_default();
-        match &parts {
+        match parts {
+            _ if !has_changed => {}
             Parts::All => tracing::info!(device = %id, %bus, "device answers"),
             Parts::Some { trouble, .. } => tracing::warn!(device = %id, %bus, trouble, "device answers in part"),
             Parts::None => tracing::warn!(device = %id, %bus, error, "device is silent"),
         }
     }
+}
+
+/// Why a device is silent may change, and is no news.
+fn is_same(a: DeviceState, b: DeviceState) -> bool {
+    a == b || matches!((a, b), (DeviceState::Silent(_), DeviceState::Silent(_)))
 }
 
 #[cfg(all(test, feature = "demo"))]

@@ -33,7 +33,7 @@ const PROBE_PATIENCE_MIN: Duration = Duration::from_millis(50);
 const PATIENCE_FACTOR: u32 = 6;
 /// That spread: a probe that is given less finds out nothing.
 const PROBE_PATIENCE_FACTOR: u32 = 2;
-/// Every so many probes a unit that was never heard is given its whole timeout.
+/// Every so many probes a unit on a serial line that was never heard is given its whole timeout.
 const FULL_PROBE_EVERY: u32 = 3;
 
 /// A block of a device.
@@ -252,21 +252,25 @@ impl Unit {
         }
     }
 
-    /// How long a probe of a block would like to wait, and the least that finds out something.
-    pub(super) fn probe_patience(&self, block: &Block) -> (Duration, Duration) {
+    /// How long a probe of a block would like to wait, and the least that finds out something. `is_heard_out`: an answer that
+    /// comes later may be lost among others.
+    pub(super) fn probe_patience(&self, block: &Block, is_heard_out: bool) -> (Duration, Duration) {
         let failures = match (self.retreat, block.health) {
             (Some(retreat), _) => retreat.failures,
             (None, Health::Silent { failures, .. }) => failures,
             (None, _) => 0,
         };
-        let is_full = failures > 0 && failures.is_multiple_of(FULL_PROBE_EVERY);
+        let is_full = is_heard_out && failures > 0 && failures.is_multiple_of(FULL_PROBE_EVERY);
         let wanted = match self.learned() {
             Some(learned) => self.doubled(learned, if is_full { 3 } else { 0 }),
             None if is_full => self.timeout,
             None => PATIENCE_FIRST,
         };
-        let least =
-            self.slowest.map_or(PATIENCE_FIRST, |slowest| (slowest * PROBE_PATIENCE_FACTOR).max(PROBE_PATIENCE_MIN));
+        let least = match self.slowest {
+            Some(slowest) => (slowest * PROBE_PATIENCE_FACTOR).max(PROBE_PATIENCE_MIN),
+            None if is_heard_out => PATIENCE_FIRST,
+            None => PROBE_PATIENCE_MIN,
+        };
         (wanted.min(self.timeout), least.min(self.timeout))
     }
 

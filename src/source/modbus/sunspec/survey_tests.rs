@@ -214,3 +214,25 @@ fn a_value_that_was_there_and_is_gone_is_missing_and_one_that_never_was_is_not_t
     assert!(read.contains(&(2, Err(Missing::Decode))), "{read:?}");
     assert!(read.iter().all(|(ix, _)| *ix != 3), "{read:?}");
 }
+
+/// One silent model made every point of the device missing.
+#[test]
+fn a_silent_model_makes_its_own_points_missing_and_no_others() {
+    let registers = device(40_000);
+    let mut survey = Survey::new(&wanted());
+    assert_eq!(survey.silent(survey.blocks()[0][0], Missing::Timeout), None, "before the survey nothing is known");
+    settle(&mut survey, &registers);
+    let all: Vec<PointIx> = survey.known_points().collect();
+    let [fast, slow] = survey.blocks();
+    let mut missing: Vec<PointIx> = Vec::new();
+    for block in fast.into_iter().chain(slow) {
+        let of_it = survey.silent(block, Missing::Timeout).expect("it is known");
+        assert!(!of_it.is_empty() && of_it.len() < all.len(), "{of_it:?} of {all:?}");
+        missing.extend(of_it.into_iter().map(|(ix, value)| {
+            assert_eq!(value, Err(Missing::Timeout));
+            ix
+        }));
+    }
+    missing.sort_unstable();
+    assert_eq!(missing, all, "each is in one");
+}
