@@ -25,6 +25,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The caller waits 3 s; the journal's thread may wait for its disk for longer.
 const BUSY_MAX: Duration = Duration::from_secs(2);
 const BUSY: &str = "the journal is busy with its disk; ask again";
+/// What was ordered cannot be taken back.
+const ORDERED: &str = "the journal is busy with its disk; what is older is given up as soon as it is back: look with \
+                       `v2g-edge journal stats`";
 
 /// The socket cannot be listened on. The agent runs on without it.
 #[derive(Debug, thiserror::Error)]
@@ -125,10 +128,13 @@ impl<F: Fn() -> Report + Sync> Driver<F> {
             Request::Forget { .. } if caller.is_none_or(|uid| uid != 0 && uid != self.owner) => {
                 Response::Refused { why: "only root and the agent's own user may give up entries; use sudo".to_owned() }
             }
-            Request::Forget { older_than_s } => match self.journal.purge(Duration::from_secs(older_than_s)).await {
-                Some(forgotten) => Response::Forgotten(forgotten),
-                None => Response::Refused { why: BUSY.to_owned() },
-            },
+            Request::Forget { older_than_s } => {
+                match timeout(BUSY_MAX, self.journal.purge(Duration::from_secs(older_than_s))).await {
+                    Ok(Some(purged)) => Response::Forgotten(purged),
+                    Ok(None) => Response::Refused { why: BUSY.to_owned() },
+                    Err(_) => Response::Refused { why: ORDERED.to_owned() },
+                }
+            }
         }
     }
 }
@@ -156,6 +162,7 @@ async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, driver: &Drive
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::testing::HangingJournal;
     use crate::journal::{Journal, Settings, WhenFull};
     use crate::measure::{BootId, ClockTrust, Mono, Schema, Stamp, Utc};
 
@@ -215,6 +222,39 @@ mod tests {
         let mut line = String::new();
         caller.read_line(&mut line).await.expect("read");
         assert!(line.contains("refused") && line.contains("status"), "{line}");
+    }
+
+    /// An order waited for the journal's disk for as long as that hung, and kept its place: eight of them, and nobody was told
+    /// how the agent is.
+    #[tokio::test]
+    async fn while_the_journal_hangs_every_caller_is_told_so_and_the_status_is_answered() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("api.sock");
+        let server = ApiServer::open(&path).expect("a server");
+        let (_stop, stopped) = watch::channel(false);
+        let journal = HangingJournal::with_history(0);
+        tokio::spawn(server.serve(report, journal.handle(), stopped));
+
+        let mut callers = Vec::new();
+        for n in 0..CALLERS_MAX {
+            let mut caller = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
+            let ask: &[u8] =
+                if n % 2 == 0 { b"{\"ask\":\"forget\",\"older_than_s\":60}\n" } else { b"{\"ask\":\"journal\"}\n" };
+            // Each asks again and again without waiting for an answer.
+            for _ in 0..3 {
+                caller.write_all(ask).await.expect("written");
+            }
+            caller.write_all(b"{\"ask\":\"status\"}\n").await.expect("written");
+            callers.push(caller);
+        }
+        for caller in &mut callers {
+            for n in 0..4 {
+                let mut line = String::new();
+                let read = timeout(SILENCE_MAX, caller.read_line(&mut line)).await;
+                read.expect("a caller waits for the journal's disk").expect("read");
+                assert!(line.contains(if n < 3 { "busy with its disk" } else { "gw-01" }), "{line}");
+            }
+        }
     }
 
     #[tokio::test]
