@@ -307,6 +307,31 @@ async fn a_device_that_is_silent_as_a_whole_is_told_as_silent_and_as_answering_w
     assert_eq!(state(&status).0, DeviceState::Answering);
 }
 
+/// For seven seconds a device refuses everything as an illegal address: it was read in single points for ever after.
+#[tokio::test]
+async fn refusals_of_a_mood_leave_no_requests_behind_that_were_not_made_before() {
+    let asked: Arc<Mutex<Vec<(Duration, u16)>>> = Arc::default();
+    let (log, began) = (Arc::clone(&asked), Instant::now());
+    let mood = Duration::from_secs(4)..Duration::from_secs(11);
+    let is_mood = mood.clone();
+    let server = Server::start(move |_, start| {
+        let at = began.elapsed();
+        log.lock().unwrap_or_else(PoisonError::into_inner).push((at, start));
+        if is_mood.contains(&at) { Does::Refuse(2) } else { Does::Answer }
+    });
+    let spec = device("alfen-eve-ng9xx", "evse");
+    let (heard, _) = listen(server.address(), vec![target(0, 1, &spec, SECOND)], 344, |_| {}).await;
+    assert_eq!(heard[0].kinds(), ["device_answering"], "a refusal is an answer");
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let starts = |of: std::ops::Range<Duration>| -> std::collections::BTreeSet<u16> {
+        asked.iter().filter(|(at, _)| of.contains(at)).map(|(_, start)| *start).collect()
+    };
+    let (before, after) = (starts(Duration::ZERO..mood.start), starts(mood.end + SECOND..Duration::MAX));
+    assert!(!after.is_empty() && after.is_subset(&before), "before {before:?}, after {after:?}");
+    let during = asked.iter().filter(|(at, _)| mood.contains(at)).count();
+    assert!(during < 400, "{during} requests in seven seconds");
+}
+
 fn line() -> SerialLine {
     SerialLine { path: "".into(), baud: 19_200, parity: Parity::Even, stop_bits: StopBits::One, rs485: false }
 }

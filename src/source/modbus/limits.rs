@@ -3,8 +3,11 @@
 //! Requests are merged over small holes, and hope that the device reads over them. Some do not, and some read no long blocks.
 //! A block that is refused twice in a row as an illegal address or an illegal value is cut in two: at its widest hole, or in the
 //! middle. Of a device that has answered something the second time is at once, and so are the parts: a list with many holes is
-//! learned within its first poll. What was cut is never merged again, as long as the device's register list is the same. A block of one point that is
-//! refused stays: it is the point that is not there, and its refusal is told.
+//! learned within its first poll. A block of one point that is refused stays: it is the point that is not there, and its refusal is told.
+//!
+//! A cut is on trial until it has helped. As soon as a part is answered, the whole is asked once more: refused again, it is cut for
+//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If every
+//! part is refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
 //!
 //! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
 
@@ -28,7 +31,37 @@ pub(super) enum Refusal {
     Doubtful,
     /// The block is too much for the device: these are to be asked in its place, and all groups planned anew.
     Cut(Vec<RegisterBlock>),
+    /// What is known by now: its parts are read in its place, and tell what is to be told.
+    Known,
+    /// What it says, of every part of the block that was cut: it is whole again, and all groups are to be planned anew.
+    Undone,
 }
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// No more than its words.
+    Plain,
+    /// A part was answered: the whole is to be asked once more.
+    Helped(RegisterBlock),
+    /// The whole is answered after all: it is not cut any more, and all groups are to be planned anew.
+    Undone,
+}
+
+/// A block that was cut, and of which it is not known yet whether that helps.
+#[derive(Debug)]
+struct Trial {
+    whole: RegisterBlock,
+    cuts: Vec<Cut>,
+    /// Its parts of one point that were refused.
+    refused: Vec<RegisterBlock>,
+}
+
+/// A register at which a block must begin: unit (0 for the device's own), function code and address.
+type Cut = (u8, u8, u16);
+
+/// Of a block that cutting has not helped, this refusal and the ones that double it are reason to try again.
+const RETRY_FIRST: u32 = 64;
 
 /// What one device has taught.
 #[derive(Debug)]
@@ -38,6 +71,10 @@ pub(super) struct Limits {
     lesson: Lesson,
     /// The blocks that were refused once, and not answered since. At most those that are read.
     refused: Vec<RegisterBlock>,
+    /// What was cut and is not known to help; at most one for each block that is read.
+    trials: Vec<Trial>,
+    /// Blocks that cutting has not helped, with how often they were refused since; at most those of the plan.
+    hopeless: Vec<(RegisterBlock, u32)>,
     /// Whether the device has answered any block with words. One that has not may refuse everything for a while.
     has_answered: bool,
     file: Option<PathBuf>,
@@ -49,8 +86,7 @@ struct Lesson {
     /// The register list it was learned with.
     profile: String,
     registers: u64,
-    /// Registers at which a block must begin: unit (0 for the device's own), function code and address.
-    cuts: Vec<(u8, u8, u16)>,
+    cuts: Vec<Cut>,
 }
 
 impl Limits {
@@ -65,7 +101,15 @@ impl Limits {
         let kept = file.as_ref().and_then(|file| serde_json::from_slice::<Lesson>(&fs::read(file).ok()?).ok());
         let lesson =
             kept.filter(|kept| (&kept.profile, kept.registers) == (&fresh.profile, fresh.registers)).unwrap_or(fresh);
-        Self { extents, lesson, refused: Vec::new(), has_answered: false, file }
+        Self {
+            extents,
+            lesson,
+            refused: Vec::new(),
+            trials: Vec::new(),
+            hopeless: Vec::new(),
+            has_answered: false,
+            file,
+        }
     }
 
     /// The blocks of a group, cut where the device wants them cut.
@@ -119,15 +163,37 @@ impl Limits {
     }
 
     /// The device has answered this block with words.
-    pub(super) fn allowed(&mut self, block: RegisterBlock) {
+    pub(super) fn allowed(&mut self, block: RegisterBlock) -> Answer {
         self.has_answered = true;
         self.refused.retain(|refused| *refused != block);
+        self.hopeless.retain(|(hopeless, _)| *hopeless != block);
+        let Some(at) = self.trials.iter().position(|trial| trial.whole.covers(&block)) else { return Answer::Plain };
+        if self.trials[at].whole != block {
+            return Answer::Helped(self.trials[at].whole);
+        }
+        self.undo(at);
+        Answer::Undone
     }
 
     /// The device has refused this block.
     pub(super) fn refused(&mut self, block: RegisterBlock, exception: u8) -> Refusal {
-        let cut = self.best_cut(block).filter(|_| REFUSALS.contains(&exception));
-        let Some(cut) = cut else { return Refusal::Final };
+        if !REFUSALS.contains(&exception) {
+            return Refusal::Final;
+        }
+        let trial = self.trials.iter().position(|trial| trial.whole.covers(&block));
+        if let Some(at) = trial.filter(|at| self.trials[*at].whole == block) {
+            self.trials.remove(at);
+            if let Err(error) = self.keep() {
+                tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
+            }
+            return Refusal::Known;
+        }
+        let Some(cut) = self.best_cut(block) else {
+            return trial.map_or(Refusal::Final, |at| self.leaf_refused(at, block));
+        };
+        if self.is_hopeless(block) {
+            return Refusal::Final;
+        }
         // One refusal may be a mood, or the late one of another request.
         let before = self.refused.len();
         self.refused.retain(|refused| *refused != block);
@@ -135,11 +201,43 @@ impl Limits {
             self.refused.push(block);
             return if self.has_answered { Refusal::Doubtful } else { Refusal::Final };
         }
-        self.lesson.cuts.push((block.unit.unwrap_or(0), code(block.table), cut));
-        if let Err(error) = self.keep() {
-            tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
+        let cut = (block.unit.unwrap_or(0), code(block.table), cut);
+        self.lesson.cuts.push(cut);
+        match trial {
+            Some(at) => self.trials[at].cuts.push(cut),
+            None => self.trials.push(Trial { whole: block, cuts: vec![cut], refused: Vec::new() }),
         }
         Refusal::Cut(self.cut(block))
+    }
+
+    /// A part of one point was refused.
+    fn leaf_refused(&mut self, trial: usize, block: RegisterBlock) -> Refusal {
+        let Trial { whole, refused, .. } = &mut self.trials[trial];
+        if !refused.contains(&block) {
+            refused.push(block);
+        }
+        let whole = *whole;
+        let refused = &self.trials[trial].refused;
+        if !self.cut(whole).iter().all(|part| refused.contains(part)) {
+            return Refusal::Final;
+        }
+        self.undo(trial);
+        self.hopeless.push((whole, 0));
+        Refusal::Undone
+    }
+
+    fn undo(&mut self, trial: usize) {
+        let Trial { cuts, .. } = self.trials.remove(trial);
+        self.lesson.cuts.retain(|cut| !cuts.contains(cut));
+    }
+
+    /// Whether cutting has not helped it; counts its refusals, and forgets that at some of them.
+    fn is_hopeless(&mut self, block: RegisterBlock) -> bool {
+        let Some((_, refusals)) = self.hopeless.iter_mut().find(|(hopeless, _)| *hopeless == block) else {
+            return false;
+        };
+        *refusals = refusals.saturating_add(1);
+        !(*refusals >= RETRY_FIRST && refusals.is_power_of_two())
     }
 
     /// Where to cut a block: before the point behind the widest hole, of equal ones the one nearest to the middle. `None` if
@@ -248,6 +346,12 @@ mod tests {
             let blocks = limits.blocks(&spec.groups[0]);
             let refused =
                 |block: &RegisterBlock| block.count > longest || !(block.start..block.start + block.count).all(&has);
+            for block in blocks.iter().filter(|block| !refused(block)) {
+                if let Answer::Helped(whole) = limits.allowed(*block) {
+                    assert!(refused(&whole), "it was cut for nothing");
+                    assert_eq!(limits.refused(whole, 2), Refusal::Known);
+                }
+            }
             let learned: Vec<bool> = blocks
                 .iter()
                 .filter(|block| refused(block))
@@ -300,6 +404,62 @@ mod tests {
         assert_eq!(limits.refused(whole, 2), Refusal::Doubtful);
         assert!((0..10).all(|_| limits.refused(whole, 6) == Refusal::Final));
         assert_eq!(limits.refused(whole, 2), Refusal::Cut(vec![block(0, 2), block(10, 2)]));
+    }
+
+    /// For seven seconds a meter refused everything, and was read in single points for ever.
+    #[test]
+    fn refusals_of_a_mood_leave_nothing_behind_and_are_not_tried_at_each_poll() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let whole = spec.groups[0].blocks[0];
+        let mut limits = Limits::of(&spec, Some(directory.path()));
+        limits.allowed(whole);
+        let mut requests = 0;
+        for _ in 0..14 {
+            let mut asked = limits.blocks(&spec.groups[0]);
+            while let Some(block) = asked.pop() {
+                requests += 1;
+                match limits.refused(block, 2) {
+                    Refusal::Doubtful => asked.push(block),
+                    Refusal::Cut(parts) => asked.extend(parts),
+                    Refusal::Final | Refusal::Undone => {}
+                    Refusal::Known => panic!("nothing was answered"),
+                }
+            }
+        }
+        assert!(requests <= 14 + 20, "{requests} requests in 14 polls");
+        assert_eq!(limits.allowed(whole), Answer::Plain);
+        assert_eq!(limits.blocks(&spec.groups[0]), [whole], "whole again");
+        assert_eq!(Limits::of(&spec, Some(directory.path())).blocks(&spec.groups[0]), [whole], "nothing is kept");
+    }
+
+    #[test]
+    fn a_mood_that_ends_while_it_is_learned_from_leaves_nothing_behind_either() {
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let whole = spec.groups[0].blocks[0];
+        let mut limits = Limits::of(&spec, None);
+        limits.allowed(whole);
+        limits.refused(whole, 2);
+        let Refusal::Cut(parts) = limits.refused(whole, 2) else { panic!("cut") };
+        assert_eq!(limits.allowed(parts[0]), Answer::Helped(whole));
+        assert_eq!(limits.allowed(whole), Answer::Undone);
+        assert_eq!(limits.blocks(&spec.groups[0]), [whole]);
+    }
+
+    #[test]
+    fn a_block_that_cutting_has_not_helped_is_tried_again_in_time() {
+        let spec = spec(&[0, 10]);
+        let whole = spec.groups[0].blocks[0];
+        let mut limits = Limits::of(&spec, None);
+        limits.allowed(block(50, 2));
+        limits.refused(whole, 2);
+        let Refusal::Cut(parts) = limits.refused(whole, 2) else { panic!("cut") };
+        assert_eq!(
+            parts.into_iter().map(|part| limits.refused(part, 2)).collect::<Vec<_>>(),
+            [Refusal::Final, Refusal::Undone]
+        );
+        let tries = (0..64).filter(|_| limits.refused(whole, 2) != Refusal::Final).count();
+        assert_eq!(tries, 1, "at the sixty-fourth");
     }
 
     /// Each block was remembered only until another was refused: a device with two of them was never read.

@@ -80,6 +80,13 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::push`], before all others that are hurried.
+    pub(super) fn push_first(&mut self, read: Read) {
+        if !self.is_full() && !self.holds(read.device, read.key()) {
+            self.reads.insert(0, read);
+        }
+    }
+
     /// Puts a read in, or lets the one of its block that waits already go as early as this.
     pub(super) fn hurry(&mut self, read: Read) {
         match self.reads.iter_mut().find(|waiting| waiting.device == read.device && waiting.key() == read.key()) {

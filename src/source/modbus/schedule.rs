@@ -202,13 +202,13 @@ impl Schedule {
         let affordable = device.silence.affordable(room, read.block.count);
         let Some(unit) = device.unit_of(read.key()) else { return Next::Missing(read) };
         unit.asked(read.key(), now);
-        let Some(block) = unit.block(read.key()) else { return Next::Missing(read) };
-        let (mut patience, least) = unit.patience(block);
+        let health = unit.block(read.key()).map_or(Health::Unknown, |block| block.health);
+        let (mut patience, least) = unit.patience(health);
         if !is_shared {
             patience = patience.max(timeout);
         }
         patience = patience.min(affordable.max(least));
-        read.ahead = match block.health {
+        read.ahead = match health {
             Health::Good(0) => Ahead::All,
             Health::Unknown => Ahead::OtherUnits,
             Health::Good(_) | Health::Silent { .. } => Ahead::None,
@@ -408,6 +408,12 @@ impl Schedule {
         for block in blocks {
             self.queue.push(Read { block, is_again: true, is_hurried: true, ..read });
         }
+    }
+
+    /// This block, which need not be one of the plan, is asked once now, beside a read that taught something; only an answer to it
+    /// is told.
+    pub(super) fn check(&mut self, read: Read, block: RegisterBlock) {
+        self.queue.push_first(Read { block, why: Why::Check, is_again: true, is_hurried: true, ..read });
     }
 
     /// Everything of this device is due now.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::limits::{Limits, Refusal};
+use super::limits::{Answer, Limits, Refusal};
 use super::parts::Parts;
 use super::queue::{Job, Read};
 use super::record::Record;
@@ -265,9 +265,7 @@ impl<'a> Desk<'a> {
                     tracing::info!(device = %id, %bus, ?models, "SunSpec device surveyed");
                     self.standing[device] = None;
                 }
-                for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
-                    schedule.replan(device, group, blocks);
-                }
+                self.replan(device, schedule);
                 schedule.hurry(device);
             }
             Told::NoSunSpec => {
@@ -277,9 +275,7 @@ impl<'a> Desk<'a> {
                 self.facts.device(id, |facts| facts.trouble = Some(trouble.to_owned()));
                 // It answers, and nothing of it can be read.
                 self.send(Sample { device: target.ix, at, payload: Payload::Silent(Missing::Decode) });
-                for (group, blocks) in self.readers[device].blocks(target).into_iter().enumerate() {
-                    schedule.replan(device, group, blocks);
-                }
+                self.replan(device, schedule);
             }
             Told::Values(_) | Told::Part => {}
         }
@@ -291,7 +287,11 @@ impl<'a> Desk<'a> {
         let Reader::Registers(limits) = &mut self.readers[job.device] else { return false };
         let refusal = match answer {
             Ok(_) => {
-                limits.allowed(job.block);
+                match limits.allowed(job.block) {
+                    Answer::Plain => {}
+                    Answer::Helped(whole) => schedule.check(job, whole),
+                    Answer::Undone => self.replan(job.device, schedule),
+                }
                 return false;
             }
             Err(BusError::Exception { code, .. }) => limits.refused(job.block, *code),
@@ -299,6 +299,11 @@ impl<'a> Desk<'a> {
         };
         match refusal {
             Refusal::Final => false,
+            Refusal::Known => true,
+            Refusal::Undone => {
+                self.replan(job.device, schedule);
+                false
+            }
             Refusal::Doubtful => {
                 schedule.ask(job, [job.block]);
                 true
@@ -306,13 +311,18 @@ impl<'a> Desk<'a> {
             Refusal::Cut(parts) => {
                 let Target { spec, .. } = &self.port.devices[job.device];
                 tracing::info!(device = %spec.id, bus = %self.port.bus, start = job.block.start, count = job.block.count,
-                    "device refuses a merged request; it is read in two from now on");
-                for (at, group) in spec.groups.iter().enumerate() {
-                    schedule.replan(job.device, at, limits.blocks(group));
-                }
+                    "device refuses a merged request; it is tried in two");
+                self.replan(job.device, schedule);
                 schedule.ask(job, parts);
                 true
             }
+        }
+    }
+
+    /// All groups of a device are read as is known by now.
+    fn replan(&self, device: usize, schedule: &mut Schedule) {
+        for (group, blocks) in self.readers[device].blocks(&self.port.devices[device]).into_iter().enumerate() {
+            schedule.replan(device, group, blocks);
         }
     }
 

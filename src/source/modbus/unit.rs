@@ -183,7 +183,9 @@ impl Unit {
     pub(super) fn answered(&mut self, key: Key, took: Duration) -> Vec<Key> {
         self.heard_after(took);
         self.misses = 0;
-        self.last_heard = Some((key, false));
+        if self.block(key).is_some() {
+            self.last_heard = Some((key, false));
+        }
         let has_unit_returned = self.retreat.take().is_some();
         let mut to_ask = Vec::new();
         for block in &mut self.blocks {
@@ -243,10 +245,10 @@ impl Unit {
     }
 
     /// How long a block that is due is waited for, and how long even if something else that answers is due before that is over.
-    pub(super) fn patience(&self, block: &Block) -> (Duration, Duration) {
+    pub(super) fn patience(&self, health: Health) -> (Duration, Duration) {
         let first = PATIENCE_FIRST.min(self.timeout);
         let Some(learned) = self.learned() else { return (first, first) };
-        match block.health {
+        match health {
             Health::Good(misses) => (self.doubled(learned, misses), learned),
             Health::Unknown | Health::Silent { .. } => (learned, first),
         }
