@@ -65,7 +65,13 @@ impl Watchdog for Systemd {
 }
 
 /// `WDIOC_SETTIMEOUT`, `_IOWR('W', 6, int)`.
-const SET_TIMEOUT: u32 = 0xc004_5706;
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_lossless,
+    trivial_numeric_casts,
+    reason = "the bits count: musl has a request as a signed int of 32 bits, glibc as an unsigned long"
+)]
+const SET_TIMEOUT: libc::Ioctl = 0xc004_5706_u32 as libc::Ioctl;
 /// Written before the device is closed, it says that the end is meant ("magic close").
 const DISARM: &[u8] = b"V";
 
@@ -88,7 +94,7 @@ impl KernelWatchdog {
         let device = OpenOptions::new().write(true).open(path)?;
         let mut seconds = libc::c_int::try_from(timeout.as_secs()).unwrap_or(libc::c_int::MAX);
         // SAFETY: the request reads and writes one int, which outlives the call; the descriptor is open.
-        let set = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT.into(), &raw mut seconds) };
+        let set = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT, &raw mut seconds) };
         let error = io::Error::last_os_error();
         let mut watchdog = Self { device, path: path.to_owned(), timeout };
         if set != 0 {

@@ -91,7 +91,7 @@ fn a_can_profile_with_a_mistake_is_answered_with_the_nearest_name() {
             dbc,
             "voltage = { signal = \"PresentOutputVoltage\", sum = [\"A\"] }",
             "comes from a signal, a sum",
-            "one of the three",
+            "one of the four",
         ),
     ] {
         let profiles = ProfileSource::built_in().and_text("own", "own.toml", &own_profile(can_table, points));
