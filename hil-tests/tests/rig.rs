@@ -3,6 +3,8 @@
 
 #[path = "rig/can.rs"]
 mod can;
+#[path = "rig/newer.rs"]
+mod newer;
 
 use std::fmt;
 use std::time::Duration;
