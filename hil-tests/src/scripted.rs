@@ -277,7 +277,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         if line.silence_max.is_some_and(|max| line.heard.elapsed() > max) {
             let text = format!("connection {number}: nothing was heard for one and a half keep-alives");
             open(&shared.kept).violations.push(text);
-            return line.goodbye(0x8d);
+            return line.disconnect(0x8d);
         }
     }
     line.stream.shutdown(Shutdown::Both)
@@ -384,7 +384,7 @@ impl Line {
                 self.ack(id, 0)?;
             }
             Do::Disconnect(code) => {
-                self.goodbye(code)?;
+                self.disconnect(code)?;
                 return Ok(false);
             }
             Do::Cut => return Ok(false),
@@ -433,7 +433,7 @@ impl Line {
         self.stream.write_all(&packet)
     }
 
-    fn goodbye(&mut self, code: u8) -> io::Result<()> {
+    fn disconnect(&mut self, code: u8) -> io::Result<()> {
         self.stream.write_all(&[0xe0, 2, code, 0])?;
         self.stream.shutdown(Shutdown::Both)
     }

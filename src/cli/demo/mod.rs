@@ -167,7 +167,7 @@ impl Stage {
             Chapter::Killed => self.agent.kill()?,
             Chapter::Restarted => self.agent.start()?,
             Chapter::Mended => {
-                self.wan.mend();
+                self.wan.restore();
                 self.cut_at = None;
             }
             Chapter::Live | Chapter::Audit => {}

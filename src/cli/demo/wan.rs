@@ -35,7 +35,7 @@ impl Wan {
         self.up.send_replace(false);
     }
 
-    pub(super) fn mend(&self) {
+    pub(super) fn restore(&self) {
         self.up.send_replace(true);
     }
 }
@@ -84,7 +84,7 @@ mod tests {
         wan.cut();
         assert_eq!(gateway.read(&mut heard).await.unwrap_or(0), 0, "the open connection must end");
 
-        wan.mend();
+        wan.restore();
         let _gateway = TcpStream::connect(wan.address()).await.expect("connected");
         broker.accept().await.expect("carried again");
     }

@@ -10,7 +10,7 @@ use super::link::{Bus, Link, Progress, block_on, is_hopeless, units};
 use crate::cli::Exit;
 use crate::cli::show::Paint;
 use crate::measure::Raw;
-use crate::source::modbus::sunspec::{BASES, Decoded, ModelAt, Survey, Told, decode, label, supported};
+use crate::source::modbus::sunspec::{BASES, Decoded, ModelAt, Survey, SurveyStep, decode, label, supported};
 use crate::spec::{RegisterBlock, RegisterTable};
 
 /// The most that one request reads.
@@ -92,8 +92,8 @@ async fn survey(bus: &mut Bus, unit: UnitId, progress: &Progress) -> Result<Vec<
             }
         };
         match told {
-            Told::NoSunSpec => return Ok(Vec::new()),
-            Told::Part if survey.chain().is_empty() => return Ok(Vec::new()),
+            SurveyStep::NoSunSpec => return Ok(Vec::new()),
+            SurveyStep::Part if survey.chain().is_empty() => return Ok(Vec::new()),
             _ => {}
         }
     }

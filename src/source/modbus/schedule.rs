@@ -82,7 +82,7 @@ pub(super) enum Next {
 
 /// What becomes of a read that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReadOutcome {
     /// It is over: tell what came of it.
     Over,
     /// It is tried again, at once or later; there is nothing to tell now.
@@ -306,7 +306,7 @@ impl Schedule {
     }
 
     /// The read, begun at `started`, has ended at `now`.
-    pub(super) fn done(&mut self, read: Read, ended: Ended, started: Mono, now: Mono) -> Verdict {
+    pub(super) fn done(&mut self, read: Read, ended: Ended, started: Mono, now: Mono) -> ReadOutcome {
         let cost = now.since(started);
         let (others, shortest) = self.live_others(read.device);
         let device = &mut self.devices[read.device];
@@ -320,10 +320,10 @@ impl Schedule {
                 device.free_at = later(now, cost.saturating_mul(others).max(device.pause));
             }
             self.answered(read, cost);
-            return Verdict::Over;
+            return ReadOutcome::Over;
         }
         let interval = device.groups.get(read.group).map_or(Duration::ZERO, |group| group.interval);
-        let Some(unit) = device.unit_of(read.key()) else { return Verdict::Over };
+        let Some(unit) = device.unit_of(read.key()) else { return ReadOutcome::Over };
         let was_live = unit.block(read.key()).is_some_and(Block::is_live);
         unit.missed(read.key(), ended, interval, now);
         let is_live = unit.block(read.key()).is_some_and(Block::is_live);
@@ -335,14 +335,14 @@ impl Schedule {
             self.probes_from = later(now.max(self.probes_from), cost * (SILENT_SHARE - 1));
         }
         if read.why != Why::Due {
-            return Verdict::Again;
+            return ReadOutcome::Again;
         }
         if is_live && !read.is_again {
             // Noise is over at once.
             self.queue.push(Read { is_again: true, is_hurried: ended == Ended::Broken, ..read });
-            return Verdict::Again;
+            return ReadOutcome::Again;
         }
-        Verdict::Over
+        ReadOutcome::Over
     }
 
     /// How many other devices answer, and how often at most one of them is due.

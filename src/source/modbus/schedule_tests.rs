@@ -183,11 +183,11 @@ fn patience_is_learned_and_never_beyond_the_timeout() {
     schedule.done(job, Ended::Answered, Mono(200 * MS), Mono(240 * MS));
     let (job, patience) = read(&mut schedule, 400);
     assert_eq!(patience, Duration::from_millis(240));
-    assert_eq!(schedule.done(job, Ended::Silent, Mono(400 * MS), Mono(700 * MS)), Verdict::Again);
+    assert_eq!(schedule.done(job, Ended::Silent, Mono(400 * MS), Mono(700 * MS)), ReadOutcome::Again);
     let (job, patience) = read(&mut schedule, 700);
     assert_eq!(patience, Duration::from_millis(480));
     schedule.late(0, None, Duration::from_millis(600));
-    assert_eq!(schedule.done(job, Ended::Silent, Mono(700 * MS), Mono(1_300 * MS)), Verdict::Over);
+    assert_eq!(schedule.done(job, Ended::Silent, Mono(700 * MS), Mono(1_300 * MS)), ReadOutcome::Over);
     assert!(schedule.is_good(0));
     assert_eq!(read(&mut schedule, 1_400).1, TIMEOUT);
 }

@@ -12,8 +12,8 @@ use super::limits::{Answer, Limits, Refusal};
 use super::parts::Parts;
 use super::queue::{Job, Read};
 use super::record::Record;
-use super::schedule::{Next, Schedule, Setting, Verdict};
-use super::sunspec::{Survey, Told};
+use super::schedule::{Next, ReadOutcome, Schedule, Setting};
+use super::sunspec::{Survey, SurveyStep};
 use super::unit::Ended;
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, StatusBoard};
@@ -34,8 +34,8 @@ pub async fn run<C: Clock>(
 ) {
     let mut bus = Bus::of(&port);
     let now = || -> Stamp { clock.now().into() };
-    let mut desk = Desk::new(&port, samples, facts);
-    let mut schedule = Schedule::new(desk.settings(), port.window, port.window_end, now().mono);
+    let mut driver = Driver::new(&port, samples, facts);
+    let mut schedule = Schedule::new(driver.settings(), port.window, port.window_end, now().mono);
     loop {
         let started = now();
         heartbeat.beat(started.mono);
@@ -45,8 +45,8 @@ pub async fn run<C: Clock>(
                 _ = stop.wait_for(|stop| *stop) => return,
             },
             Next::Missing(job) => {
-                desk.hand_over(job, started, Err(Missing::Timeout), &mut schedule);
-                desk.judge(job.device, started, &mut schedule);
+                driver.hand_over(job, started, Err(Missing::Timeout), &mut schedule);
+                driver.judge(job.device, started, &mut schedule);
             }
             Next::Do(Job::Read(job), patience) => {
                 let target = &port.devices[job.device];
@@ -56,18 +56,18 @@ pub async fn run<C: Clock>(
                     _ = stop.wait_for(|stop| *stop) => return,
                 };
                 let ended = now();
-                desk.late(bus.take_late(), &mut schedule);
+                driver.late(bus.take_late(), &mut schedule);
                 let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
                 if let Err(BusError::Late { after_ms, .. }) = &answer {
                     let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
                     schedule.late(job.device, job.block.unit, after);
                 }
-                desk.note(job.device, &answer, started, ended);
-                let is_asked_again = desk.learn(job, &answer, &mut schedule);
-                if verdict == Verdict::Over && !is_asked_again {
-                    desk.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
+                driver.note(job.device, &answer, started, ended);
+                let is_asked_again = driver.learn(job, &answer, &mut schedule);
+                if verdict == ReadOutcome::Over && !is_asked_again {
+                    driver.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
                 }
-                desk.judge(job.device, ended, &mut schedule);
+                driver.judge(job.device, ended, &mut schedule);
             }
         }
     }
@@ -176,7 +176,7 @@ impl Reader {
 }
 
 /// Where answers are handed over and written down.
-struct Desk<'a> {
+struct Driver<'a> {
     port: &'a Port,
     samples: mpsc::Sender<Sample>,
     facts: Arc<StatusBoard>,
@@ -192,7 +192,7 @@ struct Desk<'a> {
     exception: Option<u8>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Driver<'a> {
     fn new(port: &'a Port, samples: mpsc::Sender<Sample>, facts: Arc<StatusBoard>) -> Self {
         for target in &port.devices {
             facts.device(&target.spec.id, |facts| {
@@ -228,7 +228,7 @@ impl<'a> Desk<'a> {
             Reader::Registers(_) => Payload::Registers { block: job.block, words },
             Reader::SunSpec(survey) => match words {
                 Ok(words) => match survey.answered(job.block, &words) {
-                    Told::Values(mut values) => {
+                    SurveyStep::Values(mut values) => {
                         values.sort_by_key(|(ix, _)| *ix);
                         Payload::Values(values)
                     }
@@ -254,12 +254,12 @@ impl<'a> Desk<'a> {
     }
 
     /// What became known of a device that says itself what it offers.
-    fn surveyed(&mut self, device: usize, at: Stamp, told: &Told, schedule: &mut Schedule) {
+    fn surveyed(&mut self, device: usize, at: Stamp, told: &SurveyStep, schedule: &mut Schedule) {
         let target = &self.port.devices[device];
         let (id, bus) = (&target.spec.id, &self.port.bus);
         let Reader::SunSpec(survey) = &self.readers[device] else { return };
         match told {
-            Told::Step => {
+            SurveyStep::Step => {
                 if survey.is_known() {
                     let models: Vec<u16> = survey.chain().iter().map(|model| model.id).collect();
                     tracing::info!(device = %id, %bus, ?models, "SunSpec device surveyed");
@@ -268,7 +268,7 @@ impl<'a> Desk<'a> {
                 self.replan(device, schedule);
                 schedule.hurry(device);
             }
-            Told::NoSunSpec => {
+            SurveyStep::NoSunSpec => {
                 let trouble = "it has no SunSpec mark at register 40000, 50000 or 0: it is no SunSpec device, or SunSpec is \
                                switched off in its settings; see: v2g-edge probe sunspec";
                 self.standing[device] = Some(trouble.to_owned());
@@ -277,7 +277,7 @@ impl<'a> Desk<'a> {
                 self.send(Sample { device: target.ix, at, payload: Payload::Silent(Missing::Decode) });
                 self.replan(device, schedule);
             }
-            Told::Values(_) | Told::Part => {}
+            SurveyStep::Values(_) | SurveyStep::Part => {}
         }
     }
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use v2g_edge::source::modbus::sunspec::{Survey, Told, decode};
+use v2g_edge::source::modbus::sunspec::{Survey, SurveyStep, decode};
 
 /// Three bases, 64 models and an end.
 const STEPS_MAX: usize = 80;
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     while !survey.is_known() {
         let [blocks, _] = survey.blocks();
         let answer: Vec<u16> = (blocks[0].start..=u16::MAX).take(blocks[0].count.into()).map(word).collect();
-        if survey.answered(blocks[0], &answer) == Told::NoSunSpec {
+        if survey.answered(blocks[0], &answer) == SurveyStep::NoSunSpec {
             break;
         }
         steps += 1;

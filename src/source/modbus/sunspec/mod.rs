@@ -18,7 +18,7 @@ mod models;
 mod survey;
 
 pub use models::{Decoded, decode, label, supported};
-pub use survey::{MARK, ModelAt, Survey, Told};
+pub use survey::{MARK, ModelAt, Survey, SurveyStep};
 
 /// Where a chain begins: the first of these registers that reads `SunS`. Zero-based, as on the wire.
 pub const BASES: [u16; 3] = [40_000, 50_000, 0];

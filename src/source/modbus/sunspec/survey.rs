@@ -35,7 +35,7 @@ pub struct ModelAt {
 
 /// What an answer meant.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum SurveyStep {
     /// Something was learned: other blocks are to be read now ([`Survey::blocks`]).
     Step,
     /// Values of points; `Err` for one that had a value and has none now.
@@ -134,18 +134,18 @@ impl Survey {
     }
 
     /// A block was answered.
-    pub fn answered(&mut self, asked: RegisterBlock, words: &[u16]) -> Told {
+    pub fn answered(&mut self, asked: RegisterBlock, words: &[u16]) -> SurveyStep {
         match &mut self.state {
             State::Base(base) if asked.start == BASES[*base] => {
                 if *words == MARK {
                     // Bases are far below the end of the registers.
                     self.state = State::Walk { at: BASES[*base].saturating_add(2), chain: Vec::new() };
-                    return Told::Step;
+                    return SurveyStep::Step;
                 }
                 self.next_base()
             }
             State::Walk { at, chain } if asked.start == *at => {
-                let &[id, length] = words else { return Told::Part };
+                let &[id, length] = words else { return SurveyStep::Part };
                 if id == END || chain.len() == MODELS_MAX {
                     return self.chain_ended();
                 }
@@ -158,7 +158,7 @@ impl Survey {
                 match u16::try_from(end) {
                     Ok(next) if next < u16::MAX => {
                         *at = next;
-                        Told::Step
+                        SurveyStep::Step
                     }
                     _ => self.chain_ended(),
                 }
@@ -166,26 +166,26 @@ impl Survey {
             State::Known { reads, .. } => {
                 let count = u16::try_from(words.len()).unwrap_or(u16::MAX);
                 let Some(read) = reads.iter_mut().find(|read| read.holds(asked.start, count)) else {
-                    return Told::Part;
+                    return SurveyStep::Part;
                 };
                 let offset = asked.start - read.model.address;
                 if offset == 0 && words.get(..2) != Some(&[read.model.id, read.model.length]) {
                     // Another firmware, or another device: nothing of this is where it was.
                     self.state = State::Base(0);
-                    return Told::Step;
+                    return SurveyStep::Step;
                 }
                 if !read.take(offset, words) {
-                    return Told::Part;
+                    return SurveyStep::Part;
                 }
-                Told::Values(read.values(&mut self.wanted))
+                SurveyStep::Values(read.values(&mut self.wanted))
             }
             // The answer to a request of an earlier step.
-            State::Base(_) | State::Walk { .. } => Told::Part,
+            State::Base(_) | State::Walk { .. } => SurveyStep::Part,
         }
     }
 
     /// A block was refused as an illegal address, value or function.
-    pub fn refused(&mut self, asked: RegisterBlock) -> Told {
+    pub fn refused(&mut self, asked: RegisterBlock) -> SurveyStep {
         match &self.state {
             State::Base(base) if asked.start == BASES[*base] => self.next_base(),
             // Some devices end without an end.
@@ -194,9 +194,9 @@ impl Survey {
                 if asked.count == self.request_max.min(asked.count) && asked.count > REQUEST_REGISTERS_MIN =>
             {
                 self.request_max = (asked.count / 2).max(REQUEST_REGISTERS_MIN);
-                Told::Step
+                SurveyStep::Step
             }
-            _ => Told::Part,
+            _ => SurveyStep::Part,
         }
     }
 
@@ -222,25 +222,25 @@ impl Survey {
         (0..).map(PointIx).zip(&self.wanted).filter(|(_, wanted)| wanted.seen).map(|(ix, _)| ix)
     }
 
-    fn next_base(&mut self) -> Told {
-        let State::Base(base) = self.state else { return Told::Part };
+    fn next_base(&mut self) -> SurveyStep {
+        let State::Base(base) = self.state else { return SurveyStep::Part };
         if base + 1 < BASES.len() {
             self.state = State::Base(base + 1);
-            Told::Step
+            SurveyStep::Step
         } else {
             self.state = State::Base(0);
-            Told::NoSunSpec
+            SurveyStep::NoSunSpec
         }
     }
 
-    fn chain_ended(&mut self) -> Told {
+    fn chain_ended(&mut self) -> SurveyStep {
         let chain = match std::mem::replace(&mut self.state, State::Base(0)) {
             State::Walk { chain, .. } | State::Known { chain, .. } => chain,
             State::Base(_) => Vec::new(),
         };
         let reads = plan(&chain, &self.wanted);
         self.state = State::Known { chain, reads };
-        Told::Step
+        SurveyStep::Step
     }
 }
 

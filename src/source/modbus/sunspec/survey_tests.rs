@@ -79,7 +79,7 @@ fn device(base: u16) -> Registers {
 }
 
 /// Asks as the schedule would, until something other than a step comes.
-fn settle(survey: &mut Survey, registers: &Registers) -> Vec<Told> {
+fn settle(survey: &mut Survey, registers: &Registers) -> Vec<SurveyStep> {
     for _ in 0..100 {
         let [fast, slow] = survey.blocks();
         let mut told = Vec::new();
@@ -88,7 +88,7 @@ fn settle(survey: &mut Survey, registers: &Registers) -> Vec<Told> {
                 Some(words) => survey.answered(block, &words),
                 None => survey.refused(block),
             };
-            if answer == Told::Step {
+            if answer == SurveyStep::Step {
                 told.clear();
                 break;
             }
@@ -101,8 +101,9 @@ fn settle(survey: &mut Survey, registers: &Registers) -> Vec<Told> {
     panic!("it never ends");
 }
 
-fn values(told: Vec<Told>) -> Vec<(u16, Result<Raw, Missing>)> {
-    let values = told.into_iter().filter_map(|told| if let Told::Values(values) = told { Some(values) } else { None });
+fn values(told: Vec<SurveyStep>) -> Vec<(u16, Result<Raw, Missing>)> {
+    let values =
+        told.into_iter().filter_map(|told| if let SurveyStep::Values(values) = told { Some(values) } else { None });
     let mut all: Vec<_> = values.flatten().map(|(ix, value)| (ix.0, value)).collect();
     all.sort_by_key(|(ix, _)| *ix);
     all
@@ -138,7 +139,7 @@ fn a_model_that_would_lie_beyond_the_last_register_ends_the_chain() {
                 Some(words) => survey.answered(blocks[0], &words),
                 None => survey.refused(blocks[0]),
             };
-            assert_eq!(told, Told::Step);
+            assert_eq!(told, SurveyStep::Step);
         }
         assert_eq!(survey.chain().iter().map(|model| model.id).collect::<Vec<_>>(), ids);
     }
@@ -147,7 +148,7 @@ fn a_model_that_would_lie_beyond_the_last_register_ends_the_chain() {
 #[test]
 fn a_device_without_the_mark_is_not_sunspec() {
     let mut survey = Survey::new(&wanted());
-    assert_eq!(settle(&mut survey, &Registers::default()), [Told::NoSunSpec]);
+    assert_eq!(settle(&mut survey, &Registers::default()), [SurveyStep::NoSunSpec]);
     assert!(!survey.is_known());
 }
 
@@ -173,7 +174,7 @@ fn a_device_whose_models_have_moved_is_surveyed_anew_and_no_value_is_taken_from_
     moved.lay(40_002 + 9 + 107, &[END, 0]);
     let [fast, _] = survey.blocks();
     let told = moved.read(fast[0]).map(|words| survey.answered(fast[0], &words));
-    assert!(matches!(told, None | Some(Told::Step)), "{told:?}");
+    assert!(matches!(told, None | Some(SurveyStep::Step)), "{told:?}");
     if told.is_none() {
         survey.state = State::Base(0);
     }
@@ -194,8 +195,8 @@ fn a_device_that_refuses_long_reads_is_read_in_parts() {
                 None => survey.refused(block),
             };
             match told {
-                Told::Step => break,
-                Told::Values(values) => read.extend(values),
+                SurveyStep::Step => break,
+                SurveyStep::Values(values) => read.extend(values),
                 _ => {}
             }
         }
