@@ -149,11 +149,10 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
 fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, UnitId)> {
     match &device.address {
         DeviceAddress::Tcp { endpoint, unit } => {
-            let (host, port) = (endpoint.host.clone(), endpoint.port);
             let bus = plan.buses.iter().find(|bus| bus.id == device.bus);
             let address = match bus.map(|bus| &bus.kind) {
-                Some(BusKind::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp { host, port },
-                _ => modbus::Address::Tcp { host, port },
+                Some(BusKind::ModbusTcp { framing: Framing::Rtu, .. }) => modbus::Address::RtuOverTcp(endpoint.clone()),
+                _ => modbus::Address::Tcp(endpoint.clone()),
             };
             Some((address, *unit))
         }
@@ -199,6 +198,7 @@ mod tests {
     use crate::config::{self, Surroundings};
     use crate::health::{Heartbeats, StatusBoard};
     use crate::measure::Outcome;
+    use crate::net::Endpoint;
 
     fn meter(name: &str, place: &str) -> String {
         format!("[device.{name}]\nkind = \"meter\"\nprofile = \"eastron-sdm630\"\n{place}\n")
@@ -243,7 +243,7 @@ mod tests {
             + &meter("a1", "bus = \"a\"\nunit = 1");
         let plan = config::parse(&text, "gateway.toml", &Surroundings::none()).expect("a plan");
         let ports = modbus_ports(&plan, Mono(0));
-        assert_eq!(ports[0].address, modbus::Address::RtuOverTcp { host: "10.0.0.1".to_owned(), port: 4001 });
+        assert_eq!(ports[0].address, modbus::Address::RtuOverTcp(Endpoint { host: "10.0.0.1".to_owned(), port: 4001 }));
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
         assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));

@@ -61,7 +61,7 @@ async fn until(
     };
     let port = Port {
         bus: "lan".try_into().expect("a name"),
-        address: Address::Tcp { host: address.ip().to_string(), port: address.port() },
+        address: Address::Tcp(address.into()),
         devices: vec![target],
         window: Duration::from_millis(50),
         window_end: Mono(0),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use v2g_edge::config::{self, ProfileSource, Surroundings};
 use v2g_edge::health::{DeviceState, Heartbeats, Status, StatusBoard};
 use v2g_edge::measure::{EventKind, Missing, Mono, Payload, Sample};
+use v2g_edge::net::Endpoint;
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::{DeviceIx, DeviceSpec};
 
@@ -105,7 +106,7 @@ impl Server {
     }
 
     fn address(&self) -> Address {
-        Address::Tcp { host: "127.0.0.1".to_owned(), port: self.port }
+        Address::Tcp(Endpoint { host: "127.0.0.1".to_owned(), port: self.port })
     }
 }
 

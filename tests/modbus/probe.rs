@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use v2g_edge::config::{self, ProfileSource, Surroundings, profile_views};
 use v2g_edge::health::{Heartbeats, StatusBoard};
 use v2g_edge::measure::{Mono, Outcome, Value};
+use v2g_edge::net::Endpoint;
 use v2g_edge::normalise::Normaliser;
 use v2g_edge::source::modbus::{Address, Port, Target, run};
 use v2g_edge::spec::DeviceIx;
@@ -159,7 +160,7 @@ async fn a_sunspec_device_is_read_without_a_profile_of_its_own_in_our_names_unit
     };
     let port = Port {
         bus: "lan".try_into().expect("a name"),
-        address: Address::Tcp { host: host.to_owned(), port: port.parse().expect("a port") },
+        address: Address::Tcp(Endpoint { host: host.to_owned(), port: port.parse().expect("a port") }),
         devices: vec![target],
         window: Duration::from_millis(250),
         window_end: Mono(0),

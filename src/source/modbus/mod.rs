@@ -23,6 +23,7 @@ pub use task::run;
 
 use std::time::Duration;
 
+use crate::net::Endpoint;
 use crate::spec::{BusId, DeviceIx, DeviceSpec, RegisterBlock};
 
 /// One port with all that is read through it.
@@ -46,19 +47,9 @@ pub struct Port {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A server of Modbus TCP.
-    Tcp {
-        /// A name or an address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
+    Tcp(Endpoint),
     /// A gateway that hands the bytes of serial frames through.
-    RtuOverTcp {
-        /// A name or an address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
+    RtuOverTcp(Endpoint),
     /// A serial line of Modbus RTU.
     Serial(hal::SerialLine),
 }
@@ -67,8 +58,8 @@ impl Address {
     /// What a request without an answer takes of it.
     fn silence_cost(&self) -> schedule::SilenceCost {
         let (is_heard_out, character) = match self {
-            Self::Tcp { .. } => (false, Duration::ZERO),
-            Self::RtuOverTcp { .. } => (true, Duration::ZERO),
+            Self::Tcp(_) => (false, Duration::ZERO),
+            Self::RtuOverTcp(_) => (true, Duration::ZERO),
             Self::Serial(line) => (true, line.characters(1)),
         };
         schedule::SilenceCost { is_heard_out, character }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use hal::Ahead;
 
 use super::queue::{Job, Queue, Read, Why};
-use super::unit::{Block, Ended, Health, Key, Unit, later};
+use super::unit::{Block, Ended, Health, Key, Unit};
 use crate::measure::Mono;
 use crate::spec::RegisterBlock;
 
@@ -151,7 +151,7 @@ struct Probe {
 impl Schedule {
     /// `window_end` is any moment at which a window ends.
     pub(super) fn new(devices: Vec<Setting>, window: Duration, window_end: Mono, now: Mono) -> Self {
-        let middle = later(window_end, window / 2);
+        let middle = window_end + window / 2;
         let devices = devices.into_iter().map(|setting| Device::new(setting, middle, now)).collect();
         Self { devices, queue: Queue::default(), probes_from: Mono(0), fitted: Mono(0), turn: 0 }
     }
@@ -272,8 +272,8 @@ impl Schedule {
         let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due);
         let free = self.queue.iter().map(|read| self.devices[read.device].free_at);
         let forced = probes.iter().map(|probe| {
-            let gap = later(probe.since.max(self.fitted), FIT_WAIT);
-            gap.min(later(probe.since, TURN_WAIT)).max(self.probes_from)
+            let gap = probe.since.max(self.fitted) + FIT_WAIT;
+            gap.min(probe.since + TURN_WAIT).max(self.probes_from)
         });
         let retreats = self
             .devices
@@ -314,10 +314,10 @@ impl Schedule {
         if !fits {
             device.used += nanos(cost);
         }
-        device.free_at = later(now, device.pause);
+        device.free_at = now + device.pause;
         if ended == Ended::Answered {
             if cost > shortest {
-                device.free_at = later(now, cost.saturating_mul(others).max(device.pause));
+                device.free_at = now + cost.saturating_mul(others).max(device.pause);
             }
             self.answered(read, cost);
             return ReadOutcome::Over;
@@ -332,7 +332,7 @@ impl Schedule {
             self.queue.hurry(check);
         }
         if !was_live && !fits {
-            self.probes_from = later(now.max(self.probes_from), cost * (SILENT_SHARE - 1));
+            self.probes_from = now.max(self.probes_from) + cost * (SILENT_SHARE - 1);
         }
         if read.why != Why::Due {
             return ReadOutcome::Again;

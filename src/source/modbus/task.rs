@@ -18,6 +18,7 @@ use super::unit::Ended;
 use super::{Address, Port, Target};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, StatusBoard};
 use crate::measure::{EventKind, Missing, Payload, Sample, Stamp};
+use crate::net::Endpoint;
 use crate::spec::{Origin, RegisterBlock, RegisterTable};
 
 /// The longest sleep between two signs of life.
@@ -83,8 +84,8 @@ impl Bus {
     fn of(port: &Port) -> Self {
         let timeout = port.devices.iter().map(|target| target.timeout).max().unwrap_or_default();
         match port.address.clone() {
-            Address::Tcp { host, port } => Self::Tcp(TcpBus::new(host, port, timeout)),
-            Address::RtuOverTcp { host, port } => Self::Rtu(RtuBus::over_tcp(host, port, timeout)),
+            Address::Tcp(Endpoint { host, port }) => Self::Tcp(TcpBus::new(host, port, timeout)),
+            Address::RtuOverTcp(Endpoint { host, port }) => Self::Rtu(RtuBus::over_tcp(host, port, timeout)),
             Address::Serial(line) => Self::Rtu(RtuBus::new(line, timeout)),
         }
     }
@@ -210,7 +211,7 @@ impl<'a> Driver<'a> {
 
     fn settings(&self) -> Vec<Setting> {
         // Who is alone on a connection of its own takes nobody's time.
-        let is_shared = self.port.devices.len() > 1 || !matches!(self.port.address, Address::Tcp { .. });
+        let is_shared = self.port.devices.len() > 1 || !matches!(self.port.address, Address::Tcp(_));
         let silence = self.port.address.silence_cost();
         let setting = |(target, reader): (&Target, &Reader)| Setting {
             groups: target.spec.groups.iter().map(|group| group.interval).zip(reader.blocks(target)).collect(),
@@ -566,7 +567,7 @@ mod tests {
         let server = ModbusServer::start().await.expect("started");
         units().into_iter().for_each(|unit| server.put(unit, image(unit)));
         server.behave(units()[1], Behaviour::Silent);
-        let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: server.address().port() };
+        let address = Address::Tcp(server.address().into());
         hears_the_first_and_misses_the_second(address).await;
     }
 

@@ -227,7 +227,7 @@ impl Unit {
         }
         if self.is_silent() {
             let failures = self.retreat.map_or(if was_heard { 1 } else { self.misses }, |retreat| retreat.failures + 1);
-            self.retreat = Some(Retreat { failures, ask_at: later(now, retreat(failures, RETREAT_MAX)) });
+            self.retreat = Some(Retreat { failures, ask_at: now + retreat(failures, RETREAT_MAX) });
         }
     }
 
@@ -311,16 +311,11 @@ impl Block {
         };
         self.health = after;
         let failures = if let Health::Silent { failures, .. } = after { failures } else { 1 };
-        self.ask_at = later(now, retreat(failures, max));
+        self.ask_at = now + retreat(failures, max);
     }
 }
 
 /// How long something silent is left alone after so many failures in a row.
 fn retreat(failures: u32, max: Duration) -> Duration {
     RETREAT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(max)
-}
-
-/// `by` after `at`.
-pub(super) fn later(at: Mono, by: Duration) -> Mono {
-    Mono(at.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }
