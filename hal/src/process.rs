@@ -28,47 +28,47 @@ pub fn terminate(pid: u32) -> std::io::Result<()> {
 /// # Errors
 /// The kernel refuses.
 pub fn keep_real_time_to_this_thread() -> std::io::Result<bool> {
-    // SAFETY: sched_getscheduler takes an integer and touches no memory of ours; 0 is this thread.
-    let policy = unsafe { libc::sched_getscheduler(0) };
+    let policy = policy()?;
     if !matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR) {
-        return if policy < 0 { Err(std::io::Error::last_os_error()) } else { Ok(false) };
+        return Ok(false);
     }
-    let mut parameters = with_priority(0);
-    // SAFETY: `parameters` is a valid sched_param that outlives both calls; 0 is this thread.
-    let done = unsafe {
-        libc::sched_getparam(0, &raw mut parameters) == 0
-            && libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const parameters) == 0
-    };
-    if done { Ok(true) } else { Err(std::io::Error::last_os_error()) }
+    let mut priority: libc::c_int = 0;
+    // SAFETY: the call writes one int (sched_param of the kernel's own interface) that outlives it; 0 is this thread.
+    let told = unsafe { libc::syscall(libc::SYS_sched_getparam, 0, &raw mut priority) };
+    if told != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    set_policy(policy | libc::SCHED_RESET_ON_FORK, priority).map(|()| true)
 }
 
-/// musl's has fields that glibc's has not.
-fn with_priority(sched_priority: libc::c_int) -> libc::sched_param {
-    // SAFETY: plain numbers, of which all zero is a value, in either C library.
-    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    parameters.sched_priority = sched_priority;
-    parameters
+/// The policy of this thread, by the kernel: musl's own functions only say that they are not there.
+fn policy() -> std::io::Result<libc::c_int> {
+    // SAFETY: the call takes an integer and touches no memory of ours; 0 is this thread.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    libc::c_int::try_from(policy).ok().filter(|policy| *policy >= 0).ok_or_else(std::io::Error::last_os_error)
+}
+
+fn set_policy(policy: libc::c_int, priority: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: the call reads one int (sched_param of the kernel's own interface) that outlives it; 0 is this thread.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn policy() -> i32 {
-        // SAFETY: sched_getscheduler takes an integer and touches no memory of ours; 0 is this thread.
-        unsafe { libc::sched_getscheduler(0) }
-    }
-
     #[test]
     fn a_real_time_thread_makes_normal_threads_and_stays_what_it_is() {
         std::thread::spawn(|| {
-            let parameters = with_priority(1);
-            // SAFETY: `parameters` is a valid sched_param that outlives the call; 0 is this thread.
-            let is_allowed = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } == 0;
+            let is_allowed = set_policy(libc::SCHED_FIFO, 1).is_ok();
             assert_eq!(keep_real_time_to_this_thread().expect("allowed"), is_allowed);
             let own = if is_allowed { libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK } else { libc::SCHED_OTHER };
-            assert_eq!(policy(), own);
-            assert_eq!(std::thread::spawn(policy).join().expect("it ends"), libc::SCHED_OTHER);
+            assert_eq!(policy().expect("every thread has one"), own);
+            let of_another = std::thread::spawn(|| policy().expect("every thread has one"));
+            assert_eq!(of_another.join().expect("it ends"), libc::SCHED_OTHER);
         })
         .join()
         .expect("it ends");

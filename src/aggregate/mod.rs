@@ -32,6 +32,10 @@ use crate::spec::{DeviceIx, DeviceSpec, PointIx, VehicleId};
 /// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.
 const STEP_NS: i64 = 1_000_000;
 
+/// Events that wait for a window that is kept: some hundred bytes each, and more than any depot has in the minutes for which
+/// a disk may hang.
+pub const EVENTS_CARRIED_MAX: usize = 4_096;
+
 /// The state of the room: the open window.
 #[derive(Debug)]
 pub struct Aggregator {
@@ -107,6 +111,16 @@ impl Aggregator {
     /// Tells an event in the open window.
     pub fn add_event(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Tells in the open window, before its own events, those of windows that could not be kept. Beyond
+    /// [`EVENTS_CARRIED_MAX`] the oldest go; answers how many.
+    pub fn carry_events(&mut self, mut events: Vec<Event>) -> usize {
+        events.append(&mut self.events);
+        let surplus = events.len().saturating_sub(EVENTS_CARRIED_MAX);
+        events.drain(..surplus);
+        self.events = events;
+        surplus
     }
 
     /// Closes the open window if it has ended at `now`. If `now` is several windows later (the box slept, or was

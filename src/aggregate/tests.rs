@@ -175,6 +175,23 @@ fn a_long_sleep_is_one_window_and_not_a_burst() {
     assert!(aggregator.next_end() > Mono(61_000 * MS));
 }
 
+/// The journal stalls for minutes while a session ends: the end must be told when it takes windows again.
+#[test]
+fn the_events_of_a_window_that_was_not_kept_are_told_in_the_next_in_their_order() {
+    let mut aggregator = aggregator();
+    let stepped = |n| Event { device: None, kind: EventKind::ClockStepped(n) };
+    aggregator.add_event(stepped(1));
+    let lost = aggregator.close(at(1_250)).expect("it has ended");
+    aggregator.add_event(stepped(2));
+    assert_eq!(aggregator.carry_events(lost.events), 0);
+    let window = aggregator.close(at(1_500)).expect("it has ended");
+    assert_eq!(window.events, [stepped(1), stepped(2)]);
+
+    let many: Vec<Event> = (0..=EVENTS_CARRIED_MAX as i64).map(stepped).collect();
+    assert_eq!(aggregator.carry_events(many), 1, "beyond the bound the oldest goes, and is counted");
+    assert_eq!(aggregator.finish(at(1_600)).events[0], stepped(1));
+}
+
 proptest! {
     #[test]
     fn every_reading_is_in_exactly_one_window_and_every_mean_within_its_extremes(

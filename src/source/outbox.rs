@@ -17,7 +17,7 @@ use crate::measure::{Payload, Sample};
 
 /// Samples that wait: as many as the queue itself holds.
 const WAITING_MAX: usize = 4096;
-/// Captured within the shortest window, so that folding moves no value into another one by more than that.
+/// Captured within the shortest window after the first of them, whose time stays: folding moves no value by more than that.
 const FOLD_WITHIN: Duration = Duration::from_millis(50);
 /// What a source waits at its end for the pipeline to take what is left. It takes thousands a millisecond.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -114,11 +114,12 @@ fn fold(waiting: &mut Sample, sample: Sample) -> Option<Sample> {
     };
     for (point, value) in newer {
         match known.binary_search_by_key(point, |(point, _)| *point) {
-            Ok(at) => known[at].1 = value.clone(),
+            // A value that was heard is not undone by one that was not.
+            Ok(at) if value.is_ok() || known[at].1.is_err() => known[at].1 = value.clone(),
+            Ok(_) => {}
             Err(at) => known.insert(at, (*point, value.clone())),
         }
     }
-    waiting.at = sample.at;
     None
 }
 
@@ -163,6 +164,21 @@ mod tests {
         assert_eq!(told[told.len() - 3..], [value(0, 999), event(999), sample(0, Payload::Vehicle(None))]);
         let arrived = told.iter().filter(|sample| is_value(sample)).count() as u64;
         assert_eq!(facts.status().pipeline.samples_shed, 1_000 - arrived, "each one that did not arrive is counted");
+    }
+
+    #[test]
+    fn values_in_a_dense_row_are_folded_within_a_window_and_no_further() {
+        let (sender, _queue) = mpsc::channel(1);
+        let mut outbox = Outbox::new(sender, Arc::new(StatusBoard::default()));
+        outbox.push(event(1));
+        for n in 0..1_000_u64 {
+            outbox.push(value(n, n.into()));
+        }
+        let expected: Vec<Sample> = (0..20).map(|n| value(n * 51, i128::from((n * 51 + 50).min(999)))).collect();
+        assert_eq!(outbox.waiting, expected, "each holds 50 ms, at the time of its first");
+        let missing = sample(999, Payload::Values(vec![(PointIx(0), Err(crate::measure::Missing::Stale))]));
+        outbox.push(missing);
+        assert_eq!(outbox.waiting.back(), expected.last());
     }
 
     #[test]

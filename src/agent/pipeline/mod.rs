@@ -144,7 +144,10 @@ impl Pipeline {
                     tracing::error!("the journal stalls: windows are shed until it takes them again");
                 }
                 let points = lost.points();
-                self.facts.pipeline(|facts| facts.samples_shed += points);
+                // Values go; what happened is told with the next window, but for the count of what went, which is told anew.
+                let is_kept = |event: &Event| !matches!(event.kind, EventKind::SamplesShed(_));
+                let gone = self.aggregator.carry_events(lost.events.into_iter().filter(is_kept).collect());
+                self.facts.pipeline(|facts| facts.samples_shed += points + gone as u64);
             }
             // The supervisor is about to end this generation: its journal has gone.
             Appended::Closed => {}

@@ -1,5 +1,7 @@
 //! What the tracker of one device tells becomes samples of its points. Pure.
 
+use std::time::Duration;
+
 use crate::health::SessionFacts;
 use crate::measure::{EventKind, Missing, Mono, Payload, Raw, Sample, SessionEvent, Stamp};
 use crate::spec::{DeviceId, DeviceIx, FieldName, Origin, PointIx, SessionValue};
@@ -12,6 +14,8 @@ use super::vehicle::VehicleIds;
 
 /// The first byte of a TLS record: handshake, application data (RFC 8446, 5.1).
 const TLS: [u8; 2] = [0x16, 0x17];
+/// A sender that mirrors its reads has the rest of a frame in its next read.
+const REST_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct SessionAdapter {
@@ -21,6 +25,8 @@ pub(super) struct SessionAdapter {
     tracker: Tracker,
     /// What the station and the vehicle send, as far as it is cut into records elsewhere than into frames.
     directions: [Frames; 2],
+    /// When the last bytes of each came.
+    begun_at: [Mono; 2],
     /// Where each value is a point; a profile need not have them all.
     places: [Option<PointIx>; SessionValue::COUNT],
     /// The names of the points.
@@ -46,6 +52,7 @@ impl SessionAdapter {
             device: target.ix,
             tracker: Tracker::telling(vehicle_ids.clone()),
             directions: Default::default(),
+            begun_at: [Mono(0); 2],
             places,
             fields: target.spec.points.iter().map(|point| point.field.clone()).collect(),
             feeds: 0,
@@ -104,20 +111,35 @@ impl SessionAdapter {
         if begins_a_message(bytes) {
             direction.finish(&mut take);
         }
+        direction.next_record();
         direction.push(bytes, &mut take);
+        self.begun_at[usize::from(from_vehicle)] = at.mono;
         self.hear(at, |_| {});
         self.dirty = true;
     }
 
     /// A connection begins or ends: what is left of a frame is none.
     pub(super) fn cut(&mut self, at: Stamp) {
-        let Self { tracker, directions, .. } = self;
-        for direction in directions {
-            direction.finish(|piece| {
-                if let Piece::Bad(reason) = piece {
-                    tracker.handle_unreadable(reason, at.mono);
-                }
-            });
+        self.finish_those(at, |_| true);
+    }
+
+    /// What only time tells: silence, a trouble that goes on, the rest of a frame that does not come.
+    pub(super) fn tick(&mut self, at: Stamp) {
+        self.finish_those(at, |begun_at| at.mono.since(begun_at) >= REST_WITHIN);
+        self.hear(at, |tracker| tracker.poll(at.mono));
+    }
+
+    fn finish_those(&mut self, at: Stamp, is_over: impl Fn(Mono) -> bool) {
+        let Self { tracker, directions, begun_at, dirty, .. } = self;
+        for (direction, begun_at) in directions.iter_mut().zip(begun_at) {
+            if direction.is_begun() && is_over(*begun_at) {
+                *dirty = true;
+                direction.finish(|piece| {
+                    if let Piece::Bad(reason) = piece {
+                        tracker.handle_unreadable(reason, at.mono);
+                    }
+                });
+            }
         }
         self.hear(at, |_| {});
     }

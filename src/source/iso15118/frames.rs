@@ -107,6 +107,19 @@ impl Frames {
         self.lost = true;
     }
 
+    /// A new record begins. One that is garbage from its start is told by itself, also behind another that was.
+    pub fn next_record(&mut self) {
+        if self.buffer.is_empty() {
+            self.lost = false;
+        }
+    }
+
+    /// Whether a frame was begun, and its rest has not come.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Bytes are missing here: what was begun is lost, and the next beginning is looked for.
     pub fn skip(&mut self, mut out: impl FnMut(Piece<'_>)) {
         if !self.buffer.is_empty() && !self.lost {

@@ -167,7 +167,7 @@ impl Driver {
         self.heartbeat.beat(at.mono);
         self.outbox.flush();
         self.tell_refusals(at);
-        self.all(|adapter| adapter.hear(at, |tracker| tracker.poll(at.mono)));
+        self.all(|adapter| adapter.tick(at));
     }
 
     /// A sender is not let in.
