@@ -46,8 +46,7 @@ pub async fn run<C: Clock>(
                 _ = stop.wait_for(|stop| *stop) => return,
             },
             Next::Missing(job) => {
-                driver.hand_over(job, started, Err(Missing::Timeout), &mut schedule);
-                driver.judge(job.device, started, &mut schedule);
+                driver.missing(job, started, &mut schedule);
             }
             Next::Do(Job::Read(job), patience) => {
                 let target = &port.devices[job.device];
@@ -58,17 +57,7 @@ pub async fn run<C: Clock>(
                 };
                 let ended = now();
                 driver.late(bus.take_late(), &mut schedule);
-                let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
-                if let Err(BusError::Late { after_ms, .. }) = &answer {
-                    let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
-                    schedule.late(job.device, job.block.unit, after);
-                }
-                driver.note(job.device, &answer, started, ended);
-                let is_asked_again = driver.learn(job, &answer, &mut schedule);
-                if verdict == ReadOutcome::Over && !is_asked_again {
-                    driver.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
-                }
-                driver.judge(job.device, ended, &mut schedule);
+                driver.ended(job, answer, (started, ended), &mut schedule);
             }
         }
     }
@@ -221,6 +210,34 @@ impl<'a> Driver<'a> {
             silence,
         };
         self.port.devices.iter().zip(&self.readers).map(setting).collect()
+    }
+
+    /// A read that is due is not asked: its block is silent.
+    fn missing(&mut self, job: Read, at: Stamp, schedule: &mut Schedule) {
+        self.hand_over(job, at, Err(Missing::Timeout), schedule);
+        self.judge(job.device, at, schedule);
+    }
+
+    /// A read has ended; `times` are its beginning and its end.
+    fn ended(
+        &mut self,
+        job: Read,
+        answer: Result<Vec<u16>, BusError>,
+        times: (Stamp, Stamp),
+        schedule: &mut Schedule,
+    ) {
+        let (started, ended) = times;
+        let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
+        if let Err(BusError::Late { after_ms, .. }) = &answer {
+            let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
+            schedule.late(job.device, job.block.unit, after);
+        }
+        self.note(job.device, &answer, started, ended);
+        let is_asked_again = self.learn(job, &answer, schedule);
+        if verdict == ReadOutcome::Over && !is_asked_again {
+            self.hand_over(job, ended, answer.map_err(|error| missing(&error)), schedule);
+        }
+        self.judge(job.device, ended, schedule);
     }
 
     fn hand_over(&mut self, job: Read, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
