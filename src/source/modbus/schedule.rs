@@ -381,8 +381,9 @@ impl Schedule {
         let is_known = match answering {
             // A device that offers nothing of what is wanted has nothing to be silent about.
             0 if blocks == 0 => was_heard,
-            // Of a device that was never heard, one failure says as much as the next.
-            0 => !silent.is_empty(),
+            // Of a device that was never heard, one failure says as much as the next. Of one that was, a block that was not
+            // asked yet may answer.
+            0 => !silent.is_empty() && (!was_heard || silent.len() == blocks),
             _ => device.units.iter().all(Unit::is_decided),
         };
         is_known.then_some(Standing { answering, silent, silent_units })

@@ -219,13 +219,7 @@ impl<'a> Driver<'a> {
     }
 
     /// A read has ended; `times` are its beginning and its end.
-    fn ended(
-        &mut self,
-        job: Read,
-        answer: Result<Vec<u16>, BusError>,
-        times: (Stamp, Stamp),
-        schedule: &mut Schedule,
-    ) {
+    fn ended(&mut self, job: Read, answer: Result<Vec<u16>, BusError>, times: (Stamp, Stamp), schedule: &mut Schedule) {
         let (started, ended) = times;
         let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
         if let Err(BusError::Late { after_ms, .. }) = &answer {
@@ -308,7 +302,7 @@ impl<'a> Driver<'a> {
                 match limits.allowed(job.block) {
                     Answer::Plain => {}
                     Answer::Helped(whole) => schedule.check(job, whole),
-                    Answer::Undone => self.replan(job.device, schedule),
+                    Answer::Undone => self.undo_split(job.device, schedule),
                 }
                 return false;
             }
@@ -319,7 +313,7 @@ impl<'a> Driver<'a> {
             Refusal::Final => false,
             Refusal::Known => true,
             Refusal::Undone => {
-                self.replan(job.device, schedule);
+                self.undo_split(job.device, schedule);
                 false
             }
             Refusal::Doubtful => {
@@ -335,6 +329,12 @@ impl<'a> Driver<'a> {
                 true
             }
         }
+    }
+
+    /// A block is whole again. It is asked now: until it is, nothing is known of it, and its group may be due in an hour.
+    fn undo_split(&self, device: usize, schedule: &mut Schedule) {
+        self.replan(device, schedule);
+        schedule.hurry(device);
     }
 
     /// All groups of a device are read as is known by now.
@@ -459,6 +459,10 @@ impl<'a> Driver<'a> {
 fn is_same(a: DeviceState, b: DeviceState) -> bool {
     a == b || matches!((a, b), (DeviceState::Silent(_), DeviceState::Silent(_)))
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod driver_tests;
 
 #[cfg(all(test, feature = "demo"))]
 mod tests {
