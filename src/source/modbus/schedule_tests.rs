@@ -299,6 +299,35 @@ fn a_block_that_is_read_seldom_is_known_to_be_silent_long_before_it_is_due_again
     assert!(judged[0].0 < 3_000 && judged[0].1 == 1, "{judged:?}");
 }
 
+/// The second try of a block that was refused is not tried a third time when it is lost: the device was in doubt for an hour.
+#[test]
+fn a_seldom_read_block_of_which_one_answer_is_lost_is_decided_long_before_it_is_due_again() {
+    let setting = device(&[group(500, &[0]), group(3_600_000, &[10])]);
+    let mut schedule = Schedule::new(vec![setting], WINDOW, Mono(0), Mono(0));
+    let (mut now, mut asked, mut decided) = (Mono(0), 0, Vec::new());
+    while now.0 < 10_000 * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(read) => panic!("{read:?} is not silent"),
+            Next::Do(Job::Read(read), patience) => {
+                let started = now;
+                asked += u32::from(read.block.start == 10);
+                let is_lost = read.block.start == 10 && asked == 2;
+                now = now + if is_lost { patience * 3 / 2 } else { Duration::from_millis(20) };
+                schedule.done(read, if is_lost { Ended::Silent } else { Ended::Answered }, started, now);
+                if read.block.start == 10 && asked == 1 {
+                    schedule.ask(read, [read.block]);
+                }
+                if schedule.judge(0).is_some() {
+                    decided.push(now.0 / MS);
+                }
+            }
+        }
+    }
+    assert_eq!(asked, 3);
+    assert!(decided.first().is_some_and(|at| *at < 3_000), "{decided:?}");
+}
+
 #[test]
 fn where_no_gap_is_left_a_probe_takes_its_share_of_the_time() {
     // Ten blocks of 20 ms in every 250: what is left is too short for a probe.

@@ -231,16 +231,15 @@ impl Unit {
         }
     }
 
-    /// The blocks that are to be asked though they are not due, with the time from which on. Of a unit that does not answer at
-    /// all, the one that was not asked for the longest time.
+    /// The blocks that are to be asked though they are not due, with the time from which on. One that has answered is among them
+    /// from its first failure on: its group may be due in an hour, which is too long to be in doubt. Of a unit that does not answer
+    /// at all, the one that was not asked for the longest time.
     pub(super) fn probes(&self) -> impl Iterator<Item = (Mono, &Block)> {
         let of_all = self.retreat.and_then(|retreat| {
             Some((retreat.ask_at, self.blocks.iter().min_by_key(|block| block.asked.unwrap_or(Mono(0)))?))
         });
         let is_alone = of_all.is_none();
-        let wants = move |block: &&Block| {
-            is_alone && matches!(block.health, Health::Silent { .. } | Health::Good(MISSES_BEFORE_SILENCE..))
-        };
+        let wants = move |block: &&Block| is_alone && matches!(block.health, Health::Silent { .. } | Health::Good(1..));
         of_all.into_iter().chain(self.blocks.iter().filter(wants).map(|block| (block.ask_at, block)))
     }
 
@@ -292,9 +291,6 @@ impl Unit {
         self.slowest = Some(slowest.min(self.timeout));
     }
 }
-
-/// After so many failures a block is asked again without waiting for its group: an hour is too long to be in doubt.
-const MISSES_BEFORE_SILENCE: u32 = MISSES_MAX - 1;
 
 impl Block {
     fn missed(&mut self, ended: Ended, interval: Duration, now: Mono) {
