@@ -9,6 +9,7 @@ use crate::spec::{
 
 const MS: u64 = 1_000_000;
 const ILLEGAL_ADDRESS: u8 = 2;
+const DEVICE_FAILURE: u8 = 4;
 
 fn block(start: u16, count: u16) -> RegisterBlock {
     RegisterBlock { unit: None, table: RegisterTable::Input, start, count }
@@ -178,4 +179,28 @@ fn a_device_whose_only_answering_block_is_whole_again_is_not_silent() {
     let events = log.events();
     assert!(matches!(events[..], [(_, EventKind::DevicePartly { .. })]), "{events:?}");
     assert!(log.times_asked(block(10, 1)) > 0, "it was split");
+}
+
+/// A device that refuses a list of two points as illegal and later gives another reason for it, or none, was asked for the list
+/// after each answer of a part, and both points were missing each time.
+#[test]
+fn a_split_list_that_fails_for_another_reason_is_asked_a_few_times_and_costs_its_points_nothing() {
+    let whole = block(10, 11);
+    for fails in [|| refused(DEVICE_FAILURE), silent] {
+        let mut asked_whole = 0;
+        let port = port(vec![register(None, 10), register(None, 20)], vec![group(500, vec![whole])]);
+        let log = simulate(&port, 60_000, |asked, _| {
+            asked_whole += u32::from(asked == whole);
+            match asked {
+                asked if asked != whole || asked_whole == 1 => Ok(vec![0; asked.count.into()]),
+                _ if asked_whole <= 3 => refused(ILLEGAL_ADDRESS),
+                _ => fails(),
+            }
+        });
+        assert_eq!(log.times_asked(whole), 1 + 2 + 3, "in a minute: at the first, the 8th and the 64th answer");
+        let missing = log.told.iter().find(|(_, told)| matches!(told, Payload::Registers { words: Err(_), .. }));
+        assert_eq!(missing, None);
+        assert!(log.times_asked(block(10, 1)) >= 117 && log.times_asked(block(20, 1)) >= 117, "each poll");
+        assert!(matches!(log.events()[..], [(_, EventKind::DeviceAnswering)]), "{:?}", log.events());
+    }
 }

@@ -160,6 +160,8 @@ impl Schedule {
     pub(super) fn next(&mut self, now: Mono) -> Next {
         self.collect(now);
         let devices = &self.devices;
+        // Nobody waits for a check.
+        self.queue.retain(|read| read.why != Why::Check || !devices[read.device].is_silent(read.key()));
         // What is missing is told first: it costs no time.
         if let Some(read) = self.queue.take_first(|read| devices[read.device].is_silent(read.key())) {
             return Next::Missing(read);

@@ -329,6 +329,30 @@ fn a_seldom_read_block_of_which_one_answer_is_lost_is_decided_long_before_it_is_
 }
 
 #[test]
+fn a_check_of_a_block_that_has_gone_silent_is_dropped_and_one_of_a_block_that_comes_due_is_told() {
+    let mut schedule = Schedule::new(vec![device(&[group(500, &[0, 10])])], WINDOW, Mono(0), Mono(0));
+    let mut now = Mono(1_000 * MS);
+    let Next::Do(Job::Read(dead), _) = schedule.next(now) else { panic!("due") };
+    schedule.check(dead, block(10));
+    let checked = schedule.queue.take_first(|read| read.why == Why::Check);
+    assert_eq!(checked, None, "it is due already");
+    schedule.done(dead, Ended::Silent, now, now);
+    schedule.queue.retain(|_| false);
+    schedule.check(dead, dead.block);
+    assert!(schedule.devices[0].is_silent(dead.key()));
+    assert!(!matches!(schedule.next(now), Next::Missing(_)), "nobody waits for it");
+    assert!(!schedule.queue.iter().any(|read| read.why == Why::Check));
+
+    let mut schedule = Schedule::new(vec![device(&[group(500, &[0])])], WINDOW, Mono(0), Mono(0));
+    let Next::Do(Job::Read(read), _) = schedule.next(now) else { panic!("due") };
+    schedule.done(read, Ended::Answered, now, now);
+    schedule.check(read, read.block);
+    now.0 += 600 * MS;
+    let Next::Do(Job::Read(read), _) = schedule.next(now) else { panic!("due") };
+    assert_eq!(read.why, Why::Due);
+}
+
+#[test]
 fn where_no_gap_is_left_a_probe_takes_its_share_of_the_time() {
     // Ten blocks of 20 ms in every 250: what is left is too short for a probe.
     let starts: Vec<u16> = (0..11).map(|n| n * 10).collect();

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::limits::{Answer, Limits, Refusal};
 use super::parts::Parts;
-use super::queue::{Job, Read};
+use super::queue::{Job, Read, Why};
 use super::record::Record;
 use super::schedule::{Next, ReadOutcome, Schedule, Setting};
 use super::sunspec::{Survey, SurveyStep};
@@ -228,7 +228,9 @@ impl<'a> Driver<'a> {
         }
         self.note(job.device, &answer, started, ended);
         let is_asked_again = self.learn(job, &answer, schedule);
-        if verdict == ReadOutcome::Over && !is_asked_again {
+        // A check is due to nobody: only an answer to it says something.
+        let is_told = answer.is_ok() || job.why != Why::Check;
+        if verdict == ReadOutcome::Over && !is_asked_again && is_told {
             self.hand_over(job, ended, answer.map_err(|error| missing(&error)), schedule);
         }
         self.judge(job.device, ended, schedule);
