@@ -4,7 +4,7 @@ use super::*;
 use crate::measure::{ClockTrust, Mono, Utc};
 use crate::spec::{
     Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, PointSpec, PollGroup, RawKind, RegisterPoint, Scaling,
-    Unit, ValueType, WordOrder,
+    SunSpecPoint, SunSpecSource, Unit, ValueType, WordOrder,
 };
 
 const MS: u64 = 1_000_000;
@@ -203,4 +203,31 @@ fn a_split_list_that_fails_for_another_reason_is_asked_a_few_times_and_costs_its
         assert!(log.times_asked(block(10, 1)) >= 117 && log.times_asked(block(20, 1)) >= 117, "each poll");
         assert!(matches!(log.events()[..], [(_, EventKind::DeviceAnswering)]), "{:?}", log.events());
     }
+}
+
+/// It stayed "silent (timeout)" in the status for as long as it answered.
+#[test]
+fn a_device_that_was_silent_and_then_answers_without_sunspec_is_no_longer_silent_in_the_status() {
+    let source = SunSpecSource { models: 201..=204, point: "W".into(), invert: false, divide: 1.0 };
+    let points = vec![point(Origin::SunSpec(SunSpecPoint { from: vec![source] }))];
+    let port = port(points, vec![group(500, vec![]), group(10_000, vec![])]);
+    let log =
+        simulate(
+            &port,
+            60_000,
+            |asked, at| {
+                if (5_000..40_000).contains(&at) { Ok(vec![0; asked.count.into()]) } else { silent() }
+            },
+        );
+    let states: Vec<_> = log.states.iter().map(|(at, state)| (at / 1_000, *state)).collect();
+    let timeout = DeviceState::Silent(Missing::Timeout);
+    assert!(
+        matches!(
+            states[..],
+            [(0, DeviceState::Unknown), (..3, first), (5..15, DeviceState::Answering), (40..50, last)]
+                if (first, last) == (timeout, timeout)
+        ),
+        "{states:?}"
+    );
+    assert!(matches!(log.events()[..], [(_, EventKind::DeviceSilent(_))]), "{:?}", log.events());
 }

@@ -391,6 +391,11 @@ impl Schedule {
         is_known.then_some(Standing { answering, silent, silent_units })
     }
 
+    /// Whether any block of the device is silent.
+    pub(super) fn has_silent(&self, device: usize) -> bool {
+        self.devices[device].blocks().any(Block::is_silent)
+    }
+
     /// An answer of this unit (as in [`RegisterBlock::unit`]) of the device came, after so long, too late to be used. Answers
     /// whether the device has such a unit.
     pub(super) fn late(&mut self, device: usize, unit: Option<u8>, after: Duration) -> bool {

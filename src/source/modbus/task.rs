@@ -405,7 +405,7 @@ impl<'a> Driver<'a> {
         let parts = match schedule.judge(device) {
             Some(standing) => Parts::of(&standing, target),
             // It answers, and no block of it is left to be judged by.
-            None if is_unreadable && self.told[device] == DeviceState::Unknown => Parts::All,
+            None if is_unreadable && self.may_answer(device, schedule) => Parts::All,
             None => return,
         };
         let seen = match &parts {
@@ -431,6 +431,15 @@ impl<'a> Driver<'a> {
                 self.told[device] = state;
             }
         }
+    }
+
+    /// Whether a device is told as silent, or not at all, of which no block is.
+    fn may_answer(&self, device: usize, schedule: &Schedule) -> bool {
+        let mut is_silent = false;
+        self.facts.device(&self.port.devices[device].spec.id, |facts| {
+            is_silent = matches!(facts.state, DeviceState::Silent(_));
+        });
+        self.told[device] == DeviceState::Unknown || (is_silent && !schedule.has_silent(device))
     }
 
     fn note_state(&self, device: usize, seen: DeviceState, parts: &Parts) {
