@@ -259,6 +259,38 @@ fn a_silent_block_is_probed_in_the_gaps_and_costs_its_neighbour_no_poll() {
     assert_eq!(judged.iter().map(|(_, a, s)| (*a, *s)).collect::<Vec<_>>(), [(1, 1)], "no state before it is known");
 }
 
+/// A gateway waits 3 s for each request to a dead unit, however short the probe was, and answers nobody meanwhile: the unit that
+/// answers was taken for one that takes 3 s, and was read that much more seldom.
+#[test]
+fn a_gateway_that_waits_for_a_dead_unit_costs_the_one_that_answers_less_than_a_tenth() {
+    let short = |setting| Setting { silence: SilenceCost::default(), ..setting };
+    let settings = (0..3).map(|_| short(device(&[group(1_000, &[0])]))).collect();
+    let mut schedule = Schedule::new(settings, Duration::from_secs(1), Mono(0), Mono(0));
+    let (mut now, mut free_at, mut read_at, mut longest) = (Mono(0), Mono(0), Vec::new(), Duration::ZERO);
+    while now.0 < 600_000 * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(_) => {}
+            Next::Do(Job::Read(read), patience) if read.device == 0 => {
+                let started = now;
+                // What was given up before it is waited for, too.
+                now = now.max(free_at) + Duration::from_millis(20);
+                schedule.done(read, Ended::Answered, started, now);
+                read_at.push(now.0 / MS);
+                longest = longest.max(patience);
+            }
+            Next::Do(Job::Read(read), patience) => {
+                let started = now;
+                free_at = now.max(free_at) + Duration::from_secs(3);
+                now = now + patience;
+                schedule.done(read, Ended::Silent, started, now);
+            }
+        }
+    }
+    assert!(read_at.len() >= 540, "{} of 600", read_at.len());
+    assert!(longest <= PATIENCE_FIRST, "3 s are not its own: {longest:?}");
+}
+
 #[test]
 fn a_block_that_dies_and_returns_is_judged_each_time_once_all_that_was_due_has_shown_it() {
     let lives = |start, at| start != 10 || !(10_000..30_000).contains(&at);

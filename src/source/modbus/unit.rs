@@ -178,10 +178,12 @@ impl Unit {
         }
     }
 
-    /// A block was answered after so long. Returns what is to be asked at once because of it: a block that has returned, once
-    /// more before it is believed; of a unit that has returned, all.
-    pub(super) fn answered(&mut self, key: Key, took: Duration) -> Vec<Key> {
-        self.heard_after(took);
+    /// A block was answered after so long; `None` if its unit was not the reason for that. Returns what is to be asked at once because
+    /// of it: a block that has returned, once more before it is believed; of a unit that has returned, all.
+    pub(super) fn answered(&mut self, key: Key, took: Option<Duration>) -> Vec<Key> {
+        if let Some(took) = took {
+            self.heard_after(took);
+        }
         self.misses = 0;
         if self.block(key).is_some() {
             self.last_heard = Some((key, false));
@@ -273,6 +275,11 @@ impl Unit {
             None => PROBE_PATIENCE_MIN,
         };
         (wanted.min(self.timeout), least.min(self.timeout))
+    }
+
+    /// Whether an answer after so long took longer than the spread of its answers and any hiccup explain.
+    pub(super) fn is_slow(&self, took: Duration) -> bool {
+        self.slowest.is_some_and(|slowest| took > (slowest * PROBE_PATIENCE_FACTOR).max(PATIENCE_MIN))
     }
 
     fn learned(&self) -> Option<Duration> {
