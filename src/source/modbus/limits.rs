@@ -6,8 +6,9 @@
 //! learned within its first poll. A block of one point that is refused stays: it is the point that is not there, and its refusal is told.
 //!
 //! A cut is on trial until it has helped. As soon as a part is answered, the whole is asked once more: refused again, it is cut for
-//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If it is
-//! neither, it is asked again ever more seldom, and in the end no more: it stays cut until the next start. If every part is refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
+//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If it
+//! is neither, it is asked again ever more seldom, and in the end no more: it stays cut until the next start. If every part is
+//! refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
 //!
 //! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
 
