@@ -6,8 +6,9 @@
 //! learned within its first poll. A block of one point that is refused stays: it is the point that is not there, and its refusal is told.
 //!
 //! A cut is on trial until it has helped. As soon as a part is answered, the whole is asked once more: refused again, it is cut for
-//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If every
-//! part is refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
+//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If it
+//! is neither, it is asked again ever more seldom, and in the end no more: it stays cut until the next start. If every part is
+//! refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
 //!
 //! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
 
@@ -53,12 +54,18 @@ pub(super) enum Answer {
 struct Trial {
     whole: RegisterBlock,
     cuts: Vec<Cut>,
-    /// Its parts of one point that were refused.
+    /// Its parts of one point that were refused, and not answered since.
     refused: Vec<RegisterBlock>,
+    /// Answers of its parts.
+    answers: u32,
 }
 
 /// A register at which a block must begin: unit (0 for the device's own), function code and address.
 type Cut = (u8, u8, u16);
+
+/// The answers of parts at which the whole is asked again: four times. Each costs a timeout if the device does not answer it; at
+/// two parts a second the last comes after four minutes.
+const CHECKED_AT: [u32; 4] = [1, 8, 64, 512];
 
 /// Of a block that cutting has not helped, this refusal and the ones that double it are reason to try again.
 const RETRY_FIRST: u32 = 64;
@@ -168,8 +175,11 @@ impl Limits {
         self.refused.retain(|refused| *refused != block);
         self.hopeless.retain(|(hopeless, _)| *hopeless != block);
         let Some(at) = self.trials.iter().position(|trial| trial.whole.covers(&block)) else { return Answer::Plain };
-        if self.trials[at].whole != block {
-            return Answer::Helped(self.trials[at].whole);
+        let trial = &mut self.trials[at];
+        if trial.whole != block {
+            trial.refused.retain(|refused| *refused != block);
+            trial.answers = trial.answers.saturating_add(1);
+            return if CHECKED_AT.contains(&trial.answers) { Answer::Helped(trial.whole) } else { Answer::Plain };
         }
         self.undo(at);
         Answer::Undone
@@ -205,7 +215,7 @@ impl Limits {
         self.lesson.cuts.push(cut);
         match trial {
             Some(at) => self.trials[at].cuts.push(cut),
-            None => self.trials.push(Trial { whole: block, cuts: vec![cut], refused: Vec::new() }),
+            None => self.trials.push(Trial { whole: block, cuts: vec![cut], refused: Vec::new(), answers: 0 }),
         }
         Refusal::Cut(self.cut(block))
     }
@@ -444,6 +454,24 @@ mod tests {
         assert_eq!(limits.allowed(parts[0]), Answer::Helped(whole));
         assert_eq!(limits.allowed(whole), Answer::Undone);
         assert_eq!(limits.blocks(&spec.groups[0]), [whole]);
+    }
+
+    #[test]
+    fn a_whole_that_is_neither_answered_nor_refused_is_asked_ever_more_seldom_and_in_the_end_no_more() {
+        let spec = spec(&[0, 10]);
+        let whole = spec.groups[0].blocks[0];
+        let mut limits = Limits::of(&spec, None);
+        limits.allowed(block(50, 2));
+        limits.refused(whole, 2);
+        let Refusal::Cut(parts) = limits.refused(whole, 2) else { panic!("cut") };
+        let checked_at: Vec<u32> = (1..10_000)
+            .filter(|n| match limits.allowed(parts[usize::from(n % 2 == 0)]) {
+                Answer::Helped(whole) => limits.refused(whole, 4) == Refusal::Final,
+                _ => false,
+            })
+            .collect();
+        assert_eq!(checked_at, CHECKED_AT);
+        assert_eq!(limits.blocks(&spec.groups[0]), parts);
     }
 
     #[test]

@@ -73,10 +73,14 @@ impl Queue {
         self.reads.len() >= JOBS_MAX
     }
 
-    /// A read of a block that already waits, or that finds no room, is not put in.
+    /// A read of a block that already waits, or that finds no room, is not put in. A check that waits becomes due by one that is:
+    /// what comes of it is told.
     pub(super) fn push(&mut self, read: Read) {
-        if !self.is_full() && !self.holds(read.device, read.key()) {
-            self.reads.push(read);
+        let is_full = self.is_full();
+        match self.reads.iter_mut().find(|waiting| waiting.device == read.device && waiting.key() == read.key()) {
+            Some(waiting) if waiting.why == Why::Check => waiting.why = read.why,
+            None if !is_full => self.reads.push(read),
+            Some(_) | None => {}
         }
     }
 

@@ -14,7 +14,8 @@
 //!   "missing" without a request. It is probed on a clock of its own, rarer each time, and **when it fits**: when the wait is
 //!   over before anything that answers is due. Only if that has not come about for [`FIT_WAIT`], a probe takes the others' time, and
 //!   all such probes together get [`SILENT_SHARE`] of it. What answers its probe is read in full at once. Over TCP a probe may be
-//!   short: an answer that comes after it is known as what it is, and teaches patience.
+//!   short: an answer that comes after it is known as what it is, and teaches patience. A gateway may wait for the unit longer than the
+//!   probe, and answer nobody meanwhile: then the next answer is slow. That time counts as cost of the probe, and teaches no patience.
 //! - **Budget.** A device that answers, but so slowly that it takes others' polls away, gets its equal share of the time and no
 //!   more. Between two requests to a device passes at least its pause.
 
@@ -34,6 +35,10 @@ const SILENT_SHARE: u32 = 12;
 const FIT_WAIT: Duration = Duration::from_secs(3);
 /// After so long it goes before what is due, whatever else has found its moment.
 const TURN_WAIT: Duration = Duration::from_secs(12);
+/// An answer that is slow so soon after a probe was silent has waited for it: gateways give a unit 1 to 5 s.
+const GATEWAY_WAIT: Duration = Duration::from_secs(5);
+/// So long the probes of a device that a gateway waits for are taken to be in others' way, however short.
+const NO_FIT: Duration = Duration::from_secs(60);
 
 /// What a schedule must know of a device.
 #[derive(Debug, Clone)]
@@ -110,6 +115,8 @@ pub(super) struct Schedule {
     probes_from: Mono,
     /// When a probe last found a moment in which it was in nobody's way.
     fitted: Mono,
+    /// The last probe that was silent, by its device and its end, while nothing was answered since.
+    silent_probe: Option<(usize, Mono)>,
     /// The bus time of the device whose turn it was last.
     turn: u64,
 }
@@ -126,6 +133,8 @@ struct Device {
     used: u64,
     /// Before this it is not asked.
     free_at: Mono,
+    /// Before this no probe of it is in nobody's way.
+    fits_from: Mono,
     /// The number of the poll that is going on: all that was due when the one before it was over.
     poll: u64,
     was_heard: bool,
@@ -153,13 +162,15 @@ impl Schedule {
     pub(super) fn new(devices: Vec<Setting>, window: Duration, window_end: Mono, now: Mono) -> Self {
         let middle = window_end + window / 2;
         let devices = devices.into_iter().map(|setting| Device::new(setting, middle, now)).collect();
-        Self { devices, queue: Queue::default(), probes_from: Mono(0), fitted: Mono(0), turn: 0 }
+        Self { devices, queue: Queue::default(), probes_from: Mono(0), fitted: Mono(0), silent_probe: None, turn: 0 }
     }
 
     /// What to do at `now`.
     pub(super) fn next(&mut self, now: Mono) -> Next {
         self.collect(now);
         let devices = &self.devices;
+        // Nobody waits for a check.
+        self.queue.retain(|read| read.why != Why::Check || !devices[read.device].is_silent(read.key()));
         // What is missing is told first: it costs no time.
         if let Some(read) = self.queue.take_first(|read| devices[read.device].is_silent(read.key())) {
             return Next::Missing(read);
@@ -181,8 +192,9 @@ impl Schedule {
         let room = self.room(now, None);
         for at in 0..probes.len() {
             let Probe { read, patience, .. } = &probes[at];
-            let affordable = self.devices[read.device].silence.affordable(room, read.block.count);
-            if affordable >= patience.1 {
+            let device = &self.devices[read.device];
+            let affordable = device.silence.affordable(room, read.block.count);
+            if affordable >= patience.1 && device.fits_from <= now {
                 return self.probe(probes.swap_remove(at), true, Some(affordable), now);
             }
         }
@@ -308,18 +320,19 @@ impl Schedule {
     /// The read, begun at `started`, has ended at `now`.
     pub(super) fn done(&mut self, read: Read, ended: Ended, started: Mono, now: Mono) -> ReadOutcome {
         let cost = now.since(started);
+        let has_waited = ended == Ended::Answered && self.has_waited_for_a_probe(read, started, now);
         let (others, shortest) = self.live_others(read.device);
         let device = &mut self.devices[read.device];
         let fits = read.why == Why::Probe { fits: true };
-        if !fits {
+        if !fits && !has_waited {
             device.used += nanos(cost);
         }
         device.free_at = now + device.pause;
         if ended == Ended::Answered {
-            if cost > shortest {
+            if cost > shortest && !has_waited {
                 device.free_at = now + cost.saturating_mul(others).max(device.pause);
             }
-            self.answered(read, cost);
+            self.answered(read, (!has_waited).then_some(cost));
             return ReadOutcome::Over;
         }
         let interval = device.groups.get(read.group).map_or(Duration::ZERO, |group| group.interval);
@@ -330,6 +343,9 @@ impl Schedule {
         if let Some(key) = unit.to_check() {
             let check = Read { is_hurried: true, ..device.read(read.device, key, Why::Check) };
             self.queue.hurry(check);
+        }
+        if ended == Ended::Silent && matches!(read.why, Why::Probe { .. }) {
+            self.silent_probe = Some((read.device, now));
         }
         if !was_live && !fits {
             self.probes_from = now.max(self.probes_from) + cost * (SILENT_SHARE - 1);
@@ -352,7 +368,21 @@ impl Schedule {
         others.fold((0, Duration::MAX), |(count, least), (_, other)| (count + 1, least.min(shortest(other))))
     }
 
-    fn answered(&mut self, read: Read, took: Duration) {
+    /// Whether an answer was slow because a gateway still waited for the unit that was probed before. Such a probe has cost the
+    /// others what the answer took, whether it was thought to fit or not.
+    fn has_waited_for_a_probe(&mut self, read: Read, started: Mono, now: Mono) -> bool {
+        let Some((probed, ended)) = self.silent_probe.take() else { return false };
+        let cost = now.since(started);
+        let is_slow = self.devices[read.device].unit_of(read.key()).is_some_and(|unit| unit.is_slow(cost));
+        if !is_slow || started.since(ended) > GATEWAY_WAIT {
+            return false;
+        }
+        self.probes_from = now.max(self.probes_from) + cost * (SILENT_SHARE - 1);
+        self.devices[probed].fits_from = now + NO_FIT;
+        true
+    }
+
+    fn answered(&mut self, read: Read, took: Option<Duration>) {
         let device = &mut self.devices[read.device];
         let Some(unit) = device.unit_of(read.key()) else { return };
         let mut to_ask = unit.answered(read.key(), took);
@@ -381,11 +411,17 @@ impl Schedule {
         let is_known = match answering {
             // A device that offers nothing of what is wanted has nothing to be silent about.
             0 if blocks == 0 => was_heard,
-            // Of a device that was never heard, one failure says as much as the next.
-            0 => !silent.is_empty(),
+            // Of a device that was never heard, one failure says as much as the next. Of one that was, a block that was not
+            // asked yet may answer.
+            0 => !silent.is_empty() && (!was_heard || silent.len() == blocks),
             _ => device.units.iter().all(Unit::is_decided),
         };
         is_known.then_some(Standing { answering, silent, silent_units })
+    }
+
+    /// Whether any block of the device is silent.
+    pub(super) fn has_silent(&self, device: usize) -> bool {
+        self.devices[device].blocks().any(Block::is_silent)
     }
 
     /// An answer of this unit (as in [`RegisterBlock::unit`]) of the device came, after so long, too late to be used. Answers
@@ -441,6 +477,7 @@ impl Device {
             silence,
             used: 0,
             free_at: Mono(0),
+            fits_from: Mono(0),
             poll: 0,
             was_heard: false,
         };

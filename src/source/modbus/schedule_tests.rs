@@ -259,6 +259,38 @@ fn a_silent_block_is_probed_in_the_gaps_and_costs_its_neighbour_no_poll() {
     assert_eq!(judged.iter().map(|(_, a, s)| (*a, *s)).collect::<Vec<_>>(), [(1, 1)], "no state before it is known");
 }
 
+/// A gateway waits 3 s for each request to a dead unit, however short the probe was, and answers nobody meanwhile: the unit that
+/// answers was taken for one that takes 3 s, and was read that much more seldom.
+#[test]
+fn a_gateway_that_waits_for_a_dead_unit_costs_the_one_that_answers_less_than_a_tenth() {
+    let short = |setting| Setting { silence: SilenceCost::default(), ..setting };
+    let settings = (0..3).map(|_| short(device(&[group(1_000, &[0])]))).collect();
+    let mut schedule = Schedule::new(settings, Duration::from_secs(1), Mono(0), Mono(0));
+    let (mut now, mut free_at, mut read_at, mut longest) = (Mono(0), Mono(0), Vec::new(), Duration::ZERO);
+    while now.0 < 600_000 * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(_) => {}
+            Next::Do(Job::Read(read), patience) if read.device == 0 => {
+                let started = now;
+                // What was given up before it is waited for, too.
+                now = now.max(free_at) + Duration::from_millis(20);
+                schedule.done(read, Ended::Answered, started, now);
+                read_at.push(now.0 / MS);
+                longest = longest.max(patience);
+            }
+            Next::Do(Job::Read(read), patience) => {
+                let started = now;
+                free_at = now.max(free_at) + Duration::from_secs(3);
+                now = now + patience;
+                schedule.done(read, Ended::Silent, started, now);
+            }
+        }
+    }
+    assert!(read_at.len() >= 540, "{} of 600", read_at.len());
+    assert!(longest <= PATIENCE_FIRST, "3 s are not its own: {longest:?}");
+}
+
 #[test]
 fn a_block_that_dies_and_returns_is_judged_each_time_once_all_that_was_due_has_shown_it() {
     let lives = |start, at| start != 10 || !(10_000..30_000).contains(&at);
@@ -297,6 +329,59 @@ fn a_block_that_is_read_seldom_is_known_to_be_silent_long_before_it_is_due_again
     let (_, judged) = run_blocks(device(&[group(500, &[0]), group(3_600_000, &[10])]), 10_000, dead);
     assert_eq!(judged.len(), 1, "{judged:?}");
     assert!(judged[0].0 < 3_000 && judged[0].1 == 1, "{judged:?}");
+}
+
+/// The second try of a block that was refused is not tried a third time when it is lost: the device was in doubt for an hour.
+#[test]
+fn a_seldom_read_block_of_which_one_answer_is_lost_is_decided_long_before_it_is_due_again() {
+    let setting = device(&[group(500, &[0]), group(3_600_000, &[10])]);
+    let mut schedule = Schedule::new(vec![setting], WINDOW, Mono(0), Mono(0));
+    let (mut now, mut asked, mut decided) = (Mono(0), 0, Vec::new());
+    while now.0 < 10_000 * MS {
+        match schedule.next(now) {
+            Next::Wait(until) => now = until,
+            Next::Missing(read) => panic!("{read:?} is not silent"),
+            Next::Do(Job::Read(read), patience) => {
+                let started = now;
+                asked += u32::from(read.block.start == 10);
+                let is_lost = read.block.start == 10 && asked == 2;
+                now = now + if is_lost { patience * 3 / 2 } else { Duration::from_millis(20) };
+                schedule.done(read, if is_lost { Ended::Silent } else { Ended::Answered }, started, now);
+                if read.block.start == 10 && asked == 1 {
+                    schedule.ask(read, [read.block]);
+                }
+                if schedule.judge(0).is_some() {
+                    decided.push(now.0 / MS);
+                }
+            }
+        }
+    }
+    assert_eq!(asked, 3);
+    assert!(decided.first().is_some_and(|at| *at < 3_000), "{decided:?}");
+}
+
+#[test]
+fn a_check_of_a_block_that_has_gone_silent_is_dropped_and_one_of_a_block_that_comes_due_is_told() {
+    let mut schedule = Schedule::new(vec![device(&[group(500, &[0, 10])])], WINDOW, Mono(0), Mono(0));
+    let mut now = Mono(1_000 * MS);
+    let Next::Do(Job::Read(dead), _) = schedule.next(now) else { panic!("due") };
+    schedule.check(dead, block(10));
+    let checked = schedule.queue.take_first(|read| read.why == Why::Check);
+    assert_eq!(checked, None, "it is due already");
+    schedule.done(dead, Ended::Silent, now, now);
+    schedule.queue.retain(|_| false);
+    schedule.check(dead, dead.block);
+    assert!(schedule.devices[0].is_silent(dead.key()));
+    assert!(!matches!(schedule.next(now), Next::Missing(_)), "nobody waits for it");
+    assert!(!schedule.queue.iter().any(|read| read.why == Why::Check));
+
+    let mut schedule = Schedule::new(vec![device(&[group(500, &[0])])], WINDOW, Mono(0), Mono(0));
+    let Next::Do(Job::Read(read), _) = schedule.next(now) else { panic!("due") };
+    schedule.done(read, Ended::Answered, now, now);
+    schedule.check(read, read.block);
+    now.0 += 600 * MS;
+    let Next::Do(Job::Read(read), _) = schedule.next(now) else { panic!("due") };
+    assert_eq!(read.why, Why::Due);
 }
 
 #[test]

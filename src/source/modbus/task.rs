@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::limits::{Answer, Limits, Refusal};
 use super::parts::Parts;
-use super::queue::{Job, Read};
+use super::queue::{Job, Read, Why};
 use super::record::Record;
 use super::schedule::{Next, ReadOutcome, Schedule, Setting};
 use super::sunspec::{Survey, SurveyStep};
@@ -46,8 +46,7 @@ pub async fn run<C: Clock>(
                 _ = stop.wait_for(|stop| *stop) => return,
             },
             Next::Missing(job) => {
-                driver.hand_over(job, started, Err(Missing::Timeout), &mut schedule);
-                driver.judge(job.device, started, &mut schedule);
+                driver.missing(job, started, &mut schedule);
             }
             Next::Do(Job::Read(job), patience) => {
                 let target = &port.devices[job.device];
@@ -58,17 +57,7 @@ pub async fn run<C: Clock>(
                 };
                 let ended = now();
                 driver.late(bus.take_late(), &mut schedule);
-                let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
-                if let Err(BusError::Late { after_ms, .. }) = &answer {
-                    let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
-                    schedule.late(job.device, job.block.unit, after);
-                }
-                driver.note(job.device, &answer, started, ended);
-                let is_asked_again = driver.learn(job, &answer, &mut schedule);
-                if verdict == ReadOutcome::Over && !is_asked_again {
-                    driver.hand_over(job, ended, answer.map_err(|error| missing(&error)), &mut schedule);
-                }
-                driver.judge(job.device, ended, &mut schedule);
+                driver.ended(job, answer, (started, ended), &mut schedule);
             }
         }
     }
@@ -223,6 +212,30 @@ impl<'a> Driver<'a> {
         self.port.devices.iter().zip(&self.readers).map(setting).collect()
     }
 
+    /// A read that is due is not asked: its block is silent.
+    fn missing(&mut self, job: Read, at: Stamp, schedule: &mut Schedule) {
+        self.hand_over(job, at, Err(Missing::Timeout), schedule);
+        self.judge(job.device, at, schedule);
+    }
+
+    /// A read has ended; `times` are its beginning and its end.
+    fn ended(&mut self, job: Read, answer: Result<Vec<u16>, BusError>, times: (Stamp, Stamp), schedule: &mut Schedule) {
+        let (started, ended) = times;
+        let verdict = schedule.done(job, judged(&answer), started.mono, ended.mono);
+        if let Err(BusError::Late { after_ms, .. }) = &answer {
+            let after = Duration::from_millis(u64::try_from(*after_ms).unwrap_or(u64::MAX));
+            schedule.late(job.device, job.block.unit, after);
+        }
+        self.note(job.device, &answer, started, ended);
+        let is_asked_again = self.learn(job, &answer, schedule);
+        // A check is due to nobody: only an answer to it says something.
+        let is_told = answer.is_ok() || job.why != Why::Check;
+        if verdict == ReadOutcome::Over && !is_asked_again && is_told {
+            self.hand_over(job, ended, answer.map_err(|error| missing(&error)), schedule);
+        }
+        self.judge(job.device, ended, schedule);
+    }
+
     fn hand_over(&mut self, job: Read, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
         let target = &self.port.devices[job.device];
         let payload = match &mut self.readers[job.device] {
@@ -291,7 +304,7 @@ impl<'a> Driver<'a> {
                 match limits.allowed(job.block) {
                     Answer::Plain => {}
                     Answer::Helped(whole) => schedule.check(job, whole),
-                    Answer::Undone => self.replan(job.device, schedule),
+                    Answer::Undone => self.undo_split(job.device, schedule),
                 }
                 return false;
             }
@@ -302,7 +315,7 @@ impl<'a> Driver<'a> {
             Refusal::Final => false,
             Refusal::Known => true,
             Refusal::Undone => {
-                self.replan(job.device, schedule);
+                self.undo_split(job.device, schedule);
                 false
             }
             Refusal::Doubtful => {
@@ -318,6 +331,12 @@ impl<'a> Driver<'a> {
                 true
             }
         }
+    }
+
+    /// A block is whole again. It is asked now: until it is, nothing is known of it, and its group may be due in an hour.
+    fn undo_split(&self, device: usize, schedule: &mut Schedule) {
+        self.replan(device, schedule);
+        schedule.hurry(device);
     }
 
     /// All groups of a device are read as is known by now.
@@ -386,7 +405,7 @@ impl<'a> Driver<'a> {
         let parts = match schedule.judge(device) {
             Some(standing) => Parts::of(&standing, target),
             // It answers, and no block of it is left to be judged by.
-            None if is_unreadable && self.told[device] == DeviceState::Unknown => Parts::All,
+            None if is_unreadable && self.may_answer(device, schedule) => Parts::All,
             None => return,
         };
         let seen = match &parts {
@@ -412,6 +431,15 @@ impl<'a> Driver<'a> {
                 self.told[device] = state;
             }
         }
+    }
+
+    /// Whether a device is told as silent, or not at all, of which no block is.
+    fn may_answer(&self, device: usize, schedule: &Schedule) -> bool {
+        let mut is_silent = false;
+        self.facts.device(&self.port.devices[device].spec.id, |facts| {
+            is_silent = matches!(facts.state, DeviceState::Silent(_));
+        });
+        self.told[device] == DeviceState::Unknown || (is_silent && !schedule.has_silent(device))
     }
 
     fn note_state(&self, device: usize, seen: DeviceState, parts: &Parts) {
@@ -442,6 +470,10 @@ impl<'a> Driver<'a> {
 fn is_same(a: DeviceState, b: DeviceState) -> bool {
     a == b || matches!((a, b), (DeviceState::Silent(_), DeviceState::Silent(_)))
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod driver_tests;
 
 #[cfg(all(test, feature = "demo"))]
 mod tests {

@@ -178,10 +178,12 @@ impl Unit {
         }
     }
 
-    /// A block was answered after so long. Returns what is to be asked at once because of it: a block that has returned, once
-    /// more before it is believed; of a unit that has returned, all.
-    pub(super) fn answered(&mut self, key: Key, took: Duration) -> Vec<Key> {
-        self.heard_after(took);
+    /// A block was answered after so long; `None` if its unit was not the reason for that. Returns what is to be asked at once because
+    /// of it: a block that has returned, once more before it is believed; of a unit that has returned, all.
+    pub(super) fn answered(&mut self, key: Key, took: Option<Duration>) -> Vec<Key> {
+        if let Some(took) = took {
+            self.heard_after(took);
+        }
         self.misses = 0;
         if self.block(key).is_some() {
             self.last_heard = Some((key, false));
@@ -231,16 +233,15 @@ impl Unit {
         }
     }
 
-    /// The blocks that are to be asked though they are not due, with the time from which on. Of a unit that does not answer at
-    /// all, the one that was not asked for the longest time.
+    /// The blocks that are to be asked though they are not due, with the time from which on. One that has answered is among them
+    /// from its first failure on: its group may be due in an hour, which is too long to be in doubt. Of a unit that does not answer
+    /// at all, the one that was not asked for the longest time.
     pub(super) fn probes(&self) -> impl Iterator<Item = (Mono, &Block)> {
         let of_all = self.retreat.and_then(|retreat| {
             Some((retreat.ask_at, self.blocks.iter().min_by_key(|block| block.asked.unwrap_or(Mono(0)))?))
         });
         let is_alone = of_all.is_none();
-        let wants = move |block: &&Block| {
-            is_alone && matches!(block.health, Health::Silent { .. } | Health::Good(MISSES_BEFORE_SILENCE..))
-        };
+        let wants = move |block: &&Block| is_alone && matches!(block.health, Health::Silent { .. } | Health::Good(1..));
         of_all.into_iter().chain(self.blocks.iter().filter(wants).map(|block| (block.ask_at, block)))
     }
 
@@ -276,6 +277,11 @@ impl Unit {
         (wanted.min(self.timeout), least.min(self.timeout))
     }
 
+    /// Whether an answer after so long took longer than the spread of its answers and any hiccup explain.
+    pub(super) fn is_slow(&self, took: Duration) -> bool {
+        self.slowest.is_some_and(|slowest| took > (slowest * PROBE_PATIENCE_FACTOR).max(PATIENCE_MIN))
+    }
+
     fn learned(&self) -> Option<Duration> {
         let learned = |slowest: Duration| slowest.saturating_mul(PATIENCE_FACTOR).max(PATIENCE_MIN).min(self.timeout);
         self.slowest.map(learned)
@@ -292,9 +298,6 @@ impl Unit {
         self.slowest = Some(slowest.min(self.timeout));
     }
 }
-
-/// After so many failures a block is asked again without waiting for its group: an hour is too long to be in doubt.
-const MISSES_BEFORE_SILENCE: u32 = MISSES_MAX - 1;
 
 impl Block {
     fn missed(&mut self, ended: Ended, interval: Duration, now: Mono) {
