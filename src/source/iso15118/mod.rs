@@ -53,6 +53,8 @@ mod trouble;
 mod vehicle;
 
 #[cfg(test)]
+mod course_tests;
+#[cfg(test)]
 mod feed_tests;
 #[cfg(test)]
 mod tests;

@@ -185,6 +185,8 @@ impl Tracker {
         if self.session.as_ref().is_some_and(goes_on) {
             self.forget_present();
             self.is_lost = true;
+            // A choice that is heard next may answer an offer that was not.
+            self.offers.clear();
         } else {
             self.close("aborted", now);
         }
@@ -240,7 +242,7 @@ impl Tracker {
     /// The same of a feed that has times of its own: `own` is where the frame stands on their line. Energies and lengths count by it.
     pub fn handle_frame_of(&mut self, payload_type: u16, payload: &[u8], now: Mono, own: Mono) {
         let mut heard = std::mem::take(&mut self.heard);
-        match decode(&self.agreed, payload_type, payload, &mut heard) {
+        match self.decode(payload_type, payload, &mut heard) {
             Decoded::As(Some(protocol)) if self.is_stray(protocol, &heard) => {
                 self.handle_unreadable(Unreadable::OtherProtocol, now);
             }
@@ -269,6 +271,17 @@ impl Tracker {
             }
         }
         self.heard = heard;
+    }
+
+    /// After a lost feed the next vehicle may have agreed on another protocol, unheard.
+    fn decode(&self, payload_type: u16, payload: &[u8], heard: &mut Heard) -> Decoded {
+        let decoded = decode(&self.agreed, payload_type, payload, heard);
+        if self.is_lost
+            && let Decoded::Not(Unreadable::Undecodable) = decoded
+        {
+            return decode(&Agreed::Unheard, payload_type, payload, heard);
+        }
+        decoded
     }
 
     /// Whether a message is one of another protocol in the midst of a session.
@@ -321,8 +334,12 @@ impl Tracker {
         let silence = now.since(heard_at);
         if silence >= SILENCE {
             self.release(now);
-            let how = if std::mem::take(&mut self.is_lost) { "aborted" } else { "silent" };
-            self.end(how, now);
+            let was_lost = std::mem::take(&mut self.is_lost);
+            self.end(if was_lost { "aborted" } else { "silent" }, now);
+            if was_lost {
+                // Nobody has heard what the next vehicle agrees on.
+                self.forget_agreement();
+            }
             self.heard_at = None;
         } else if silence >= STALE {
             self.forget_present();
@@ -354,6 +371,7 @@ impl Tracker {
     fn handshake(&mut self, heard: &mut Heard, now: Mono) {
         match std::mem::take(&mut heard.act) {
             Act::Offer(offers) => {
+                self.is_lost = false;
                 self.end("superseded", now);
                 self.forget_agreement();
                 self.offers = offers;
