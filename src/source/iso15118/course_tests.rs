@@ -52,3 +52,14 @@ fn a_gap_as_long_as_the_silence_ends_the_agreement_too() {
     assert_eq!(tracker.unreadable().count(), 0);
     assert_eq!(hows(&consumer), ["started new", "ended aborted", "started joined", "ended terminated"]);
 }
+
+#[test]
+fn an_answer_to_an_unheard_set_up_ends_the_session_before() {
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    let at = hear(&mut tracker, &frames("iso2-dc-eim")[..40], 0);
+    hear(&mut tracker, &frames("iso2-ac-eim")[3..20], at);
+    consumer.take(&mut tracker);
+    assert_eq!(hows(&consumer), ["started new", "ended superseded", "started joined"]);
+    assert_eq!(consumer.vehicles.last(), Some(&None), "the vehicle before has gone");
+    assert_eq!(tracker.unreadable().count(), 0);
+}

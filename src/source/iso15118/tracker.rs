@@ -298,11 +298,13 @@ impl Tracker {
     /// Reads a message as one of the session that runs, or of the one that has taken its place.
     fn of_session(&mut self, protocol: Protocol, heard: &mut Heard, now: Mono, own: Mono) {
         let known = self.session.as_ref().and_then(|session| session.id);
-        let id = heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_) | Act::Established { .. }));
+        let id = heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_)));
         if let (Some(known), Some(id)) = (known, id)
             && id != known
         {
-            if self.held.as_ref().is_none_or(|held| held.id != id) {
+            // A station gives an id once: the answer to a set-up, here of one that was not heard, needs no second message.
+            let is_given = matches!(heard.act, Act::Established { .. });
+            if !is_given && self.held.as_ref().is_none_or(|held| held.id != id) {
                 self.release(now);
                 self.held = Some(Held { id, protocol, heard: std::mem::take(heard), at: now, own });
                 return;
