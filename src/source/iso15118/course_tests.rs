@@ -1,8 +1,10 @@
 //! Courses of sessions that were told wrongly once: gaps in which one vehicle follows another, and messages of another session.
 
-use super::tests::{Consumer, TURN_NS, frames};
+use super::tests::{Consumer, TURN_NS, changed, frames};
 use super::*;
 use crate::measure::{Mono, SessionEvent};
+use iso15118::exi::ExiDocument;
+use iso15118::iso2::{BodyChoice, Document};
 
 type Frame = (u16, Vec<u8>);
 
@@ -12,6 +14,14 @@ fn hear(tracker: &mut Tracker, frames: &[Frame], at: u64) -> u64 {
         tracker.handle_frame(*payload_type, payload, Mono(at + turn * TURN_NS));
     }
     at + frames.len() as u64 * TURN_NS
+}
+
+/// An ISO 15118-2 frame of another session.
+fn of_another_session((payload_type, payload): &Frame) -> Frame {
+    let mut document = Document::from_bytes(payload).expect("a message");
+    let Document::V2GMessage(message) = &mut document else { panic!("no message") };
+    message.header.session_id = vec![0x0a, 1, 2, 3, 4, 5, 6, 7];
+    (*payload_type, document.to_vec().expect("it can be written"))
 }
 
 fn hows(consumer: &Consumer) -> Vec<String> {
@@ -62,4 +72,36 @@ fn an_answer_to_an_unheard_set_up_ends_the_session_before() {
     assert_eq!(hows(&consumer), ["started new", "ended superseded", "started joined"]);
     assert_eq!(consumer.vehicles.last(), Some(&None), "the vehicle before has gone");
     assert_eq!(tracker.unreadable().count(), 0);
+}
+
+#[test]
+fn one_message_of_another_session_is_not_told_as_one_of_this() {
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    let all = frames("iso2-dc-eim");
+    let at = hear(&mut tracker, &all[..40], 0);
+    consumer.take(&mut tracker);
+    let other = changed(&all[40].1, |body| match body {
+        BodyChoice::CurrentDemandReq(request) => request.dc_ev_status.ev_ress_soc = 99,
+        other => panic!("{}", other.name()),
+    });
+    let at = hear(&mut tracker, &[of_another_session(&(0x8001, other))], at);
+    hear(&mut tracker, &all[40..42], at);
+    let told = tracker.drain().map(|told| format!("{told:?}")).collect::<String>();
+    assert!(told.contains("(Soc, ") && !told.contains("(Soc, Ok(Float(99.0)))"), "{told}");
+    assert!(tracker.unreadable().map(|(reason, count)| (reason.as_str(), count)).eq([("other_session", 1)]));
+    assert_eq!(tracker.messages(), 42);
+    assert!(!tracker.is_troubled());
+}
+
+#[test]
+fn a_connection_that_turns_to_tls_takes_no_message_of_before_along() {
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    let all = frames("iso2-dc-eim");
+    let at = hear(&mut tracker, &all[..40], 0);
+    let at = hear(&mut tracker, &[of_another_session(&all[40])], at);
+    tracker.handle_encrypted(Mono(at));
+    tracker.handle_close(Mono(at));
+    consumer.take(&mut tracker);
+    assert_eq!(hows(&consumer), ["started new", "ended superseded"]);
+    assert!(tracker.unreadable().map(|(reason, count)| (reason.as_str(), count)).eq([("other_session", 1)]));
 }

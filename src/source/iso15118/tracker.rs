@@ -2,8 +2,8 @@
 //!
 //! A session is its SessionID. It begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with
 //! the connection, with another session in its place, or after [`SILENCE`]. A lost feed ends none: who comes back with the same
-//! SessionID goes on. Another SessionID counts once two messages have it, and another protocol once [`STRAYS_MAX`] have
-//! it: one alone is a stray. What is of the moment is known for [`STALE`], and no longer than the
+//! SessionID goes on. Another SessionID counts once two messages in a row have it or the station has given it, and another protocol
+//! once [`STRAYS_MAX`] have it: one alone is a stray, counted and not told, unless the connection ends with it. What is of the moment is known for [`STALE`], and no longer than the
 //! session; a term (a limit, a word) is told when it changes and every [`REPEAT`].
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
@@ -158,7 +158,7 @@ impl Tracker {
             // A feed that comes back may begin so. Its first message shows whether the session is another one.
             return;
         }
-        self.release(now);
+        self.drop_held(now);
         self.end("superseded", now);
         self.forget_agreement();
         if self.state.is_empty() {
@@ -180,9 +180,9 @@ impl Tracker {
 
     /// The feed is lost: the session may go on unheard. What is of the moment is not known.
     pub fn handle_feed_lost(&mut self, now: Mono) {
-        self.release(now);
         let goes_on = |s: &Session| s.id.is_some() && s.failed.is_none() && s.stop.is_none();
         if self.session.as_ref().is_some_and(goes_on) {
+            self.drop_held(now);
             self.forget_present();
             self.is_lost = true;
             // A choice that is heard next may answer an offer that was not.
@@ -214,6 +214,7 @@ impl Tracker {
 
     /// The connection speaks TLS.
     pub fn handle_encrypted(&mut self, now: Mono) {
+        self.drop_held(now);
         self.end("superseded", now);
         self.forget_agreement();
         if self.state != "encrypted" {
@@ -255,13 +256,15 @@ impl Tracker {
                 self.handle_unreadable(reason, now);
             }
             Decoded::As(protocol) => {
+                if self.held.as_ref().is_some_and(|held| id_of(&heard) != Some(held.id)) {
+                    self.drop_held(now);
+                }
                 let Self { trouble, told, namespace, .. } = self;
                 trouble.good(now, |news| told.push(tell_news(news, namespace.as_ref())));
                 self.messages += 1;
                 self.heard_at = Some(now);
                 match protocol {
                     None => {
-                        self.release(now);
                         self.heard_own = own;
                         self.handshake(&mut heard, now);
                     }
@@ -298,14 +301,11 @@ impl Tracker {
     /// Reads a message as one of the session that runs, or of the one that has taken its place.
     fn of_session(&mut self, protocol: Protocol, heard: &mut Heard, now: Mono, own: Mono) {
         let known = self.session.as_ref().and_then(|session| session.id);
-        let id = heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_)));
-        if let (Some(known), Some(id)) = (known, id)
+        if let (Some(known), Some(id)) = (known, id_of(heard))
             && id != known
         {
             // A station gives an id once: the answer to a set-up, here of one that was not heard, needs no second message.
-            let is_given = matches!(heard.act, Act::Established { .. });
-            if !is_given && self.held.as_ref().is_none_or(|held| held.id != id) {
-                self.release(now);
+            if self.held.is_none() && !matches!(heard.act, Act::Established { .. }) {
                 self.held = Some(Held { id, protocol, heard: std::mem::take(heard), at: now, own });
                 return;
             }
@@ -326,6 +326,14 @@ impl Tracker {
         }
     }
 
+    /// The message that was held is followed by none of its session: it was alone, and is told nowhere.
+    fn drop_held(&mut self, now: Mono) {
+        if self.held.take().is_some() {
+            self.messages -= 1;
+            self.handle_unreadable(Unreadable::OtherSession, now);
+        }
+    }
+
     /// Time passes: at least once a second.
     pub fn poll(&mut self, now: Mono) {
         if self.trouble.is_waiting() {
@@ -335,7 +343,7 @@ impl Tracker {
         let Some(heard_at) = self.heard_at else { return };
         let silence = now.since(heard_at);
         if silence >= SILENCE {
-            self.release(now);
+            self.drop_held(now);
             let was_lost = std::mem::take(&mut self.is_lost);
             self.end(if was_lost { "aborted" } else { "silent" }, now);
             if was_lost {
@@ -623,6 +631,11 @@ fn tell_news(news: News, namespace: Option<&Arc<str>>) -> TrackerOutput {
         },
         News::Readable { count } => SessionEvent::Readable { count },
     })
+}
+
+/// The session that a message belongs to; none if it has no id yet, or the vehicle names the session before.
+fn id_of(heard: &Heard) -> Option<u64> {
+    heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_)))
 }
 
 fn bounded(text: &str, chars_max: usize) -> String {
