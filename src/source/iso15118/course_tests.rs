@@ -33,6 +33,7 @@ fn hows(consumer: &Consumer) -> Vec<String> {
     consumer.events.iter().filter_map(of).collect()
 }
 
+/// The feed is lost in an ISO 15118-2 session; the next vehicle speaks DIN, and its beginning falls into the gap.
 #[test]
 fn after_a_gap_a_vehicle_of_another_protocol_is_read() {
     let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
@@ -63,6 +64,7 @@ fn a_gap_as_long_as_the_silence_ends_the_agreement_too() {
     assert_eq!(hows(&consumer), ["started new", "ended aborted", "started joined", "ended terminated"]);
 }
 
+/// The answer to a set-up names a session that begins, also where the request was not heard.
 #[test]
 fn an_answer_to_an_unheard_set_up_ends_the_session_before() {
     let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
@@ -104,4 +106,36 @@ fn a_connection_that_turns_to_tls_takes_no_message_of_before_along() {
     consumer.take(&mut tracker);
     assert_eq!(hows(&consumer), ["started new", "ended superseded"]);
     assert!(tracker.unreadable().map(|(reason, count)| (reason.as_str(), count)).eq([("other_session", 1)]));
+}
+
+/// A meter that counts in 100 Wh, in a loop of 1 s at 42 kW: 11.6 Wh each.
+#[test]
+fn a_coarse_meter_is_taken_for_a_frozen_one_in_its_first_session_only() {
+    let all = frames("iso2-dc-eim");
+    let (mut tracker, mut turns) = (Tracker::default(), 0_u64);
+    let mut frozen = Vec::new();
+    for _ in 0..3 {
+        for (payload_type, payload) in &all[..28] {
+            tracker.handle_frame(*payload_type, payload, Mono(turns * 1_000_000_000));
+        }
+        tracker.drain().count();
+        let mut marks = 0;
+        for _ in 0..60 {
+            turns += 1;
+            let answer = changed(&all[41].1, |body| match body {
+                BodyChoice::CurrentDemandRes(answer) => {
+                    let meter = answer.meter_info.as_mut().expect("it has a meter");
+                    meter.meter_reading = Some(2_000_000 + turns * 116 / 10 / 100 * 100);
+                }
+                other => panic!("{}", other.name()),
+            });
+            for payload in [&all[40].1, &answer] {
+                tracker.handle_frame(0x8001, payload, Mono(turns * 1_000_000_000));
+            }
+            marks += tracker.drain().filter(|told| matches!(told, TrackerOutput::Stuck(_, true))).count();
+        }
+        tracker.handle_close(Mono(turns * 1_000_000_000));
+        frozen.push(marks > 0);
+    }
+    assert_eq!(frozen, [true, false, false]);
 }

@@ -72,6 +72,8 @@ pub struct Tracker {
     messages: u64,
     sessions: u64,
     last_end: Option<String>,
+    /// The widest steps of the station's meters (import, export) that any session has shown, kWh.
+    meter_steps: (f64, f64),
     told: Vec<TrackerOutput>,
     values: Vec<(V, Result<Raw, Missing>)>,
     heard: Heard,
@@ -138,6 +140,7 @@ impl Default for Tracker {
             messages: 0,
             sessions: 0,
             last_end: None,
+            meter_steps: (0.0, 0.0),
             told: Vec::new(),
             values: Vec::new(),
             heard: Heard::default(),
@@ -536,7 +539,7 @@ impl Tracker {
             fault: None,
             cause: None,
             station_power: false,
-            energy: Energy::default(),
+            energy: Energy::of_steps(self.meter_steps),
             stuck: (false, false),
         });
     }
@@ -558,6 +561,7 @@ impl Tracker {
             self.tell_start(protocol);
         }
         let Some(session) = self.session.take() else { return };
+        self.meter_steps = session.energy.steps();
         self.forget_present();
         let Session { failed, fault, stop, cause, .. } = &session;
         let said = stop.as_ref().and_then(|(_, reason)| reason.as_deref());
