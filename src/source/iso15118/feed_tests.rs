@@ -50,7 +50,7 @@ impl Heard {
             .push(&bytes, |record| {
                 self.now_ms += pace_ms;
                 let at = self.stamp();
-                let own = clock.at(record.unix_us, at.mono);
+                let own = clock.at(record.unix_us, at.mono, self.adapter.tracker().heard_own());
                 match record.kind {
                     Kind::Open => self.adapter.hear(at, |tracker| tracker.handle_open(at.mono)),
                     Kind::FromVehicle => self.adapter.frames(true, record.bytes, at, own),

@@ -137,6 +137,11 @@ impl Driver {
         self.tell(index);
     }
 
+    /// Where the newest message stands on the line of its feed's times. One feed may speak of several connectors.
+    fn heard(&self) -> Mono {
+        self.adapters.iter().map(|adapter| adapter.tracker().heard_own()).max().unwrap_or(Mono(0))
+    }
+
     /// Never waits: a wire must not feel what is behind it.
     fn tell(&mut self, index: usize) {
         let adapter = &mut self.adapters[index];
@@ -444,7 +449,7 @@ fn hear_records(feed: &mut OpenFeed, bytes: &[u8], driver: &mut Driver, at: Stam
     let OpenFeed { records, clock, adapters, has_spoken, .. } = feed;
     let heard = records.push(bytes, |record| {
         *has_spoken = true;
-        let own = clock.at(record.unix_us, at.mono);
+        let own = clock.at(record.unix_us, at.mono, driver.heard());
         hear_record(adapters, &record, driver, (at, own));
     });
     heard.map_err(|bad| bad.to_string())

@@ -376,6 +376,11 @@ impl Tracker {
         self.messages
     }
 
+    /// Where the last message stands on the line of the feed's own times.
+    pub(super) fn heard_own(&self) -> Mono {
+        self.heard_own
+    }
+
     /// Frames that could not be read since the start, by reason.
     pub fn unreadable(&self) -> impl Iterator<Item = (Unreadable, u64)> + '_ {
         self.trouble.counts()
