@@ -2,9 +2,10 @@
 //!
 //! A session is its SessionID. It begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with
 //! the connection, with another session in its place, or after [`SILENCE`]. A lost feed ends none: who comes back with the same
-//! SessionID goes on. Another SessionID counts once two messages in a row have it or the station has given it, and another protocol
-//! once [`STRAYS_MAX`] have it: one alone is a stray, counted and not told, unless the connection ends with it. What is of the moment is known for [`STALE`], and no longer than the
-//! session; a term (a limit, a word) is told when it changes and every [`REPEAT`].
+//! SessionID goes on. Another SessionID counts once two messages in a row have it or the station has given it, and another
+//! protocol once [`STRAYS_MAX`] have it: one alone is a stray, counted and not told, unless the connection ends with it.
+//! What is of the moment is known for [`STALE`], and no longer than the session; a term (a limit, a word) is told when it
+//! changes and every [`REPEAT`].
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
 
