@@ -51,11 +51,13 @@ pub enum Unreadable {
     BadRecord,
     /// A record for a connector that no device of this bus has.
     UnknownConnector,
+    /// One message alone of another session in the midst of one.
+    OtherSession,
 }
 
 impl Unreadable {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Garbage,
         Self::TooLong,
         Self::Truncated,
@@ -68,6 +70,7 @@ impl Unreadable {
         Self::OtherProtocol,
         Self::BadRecord,
         Self::UnknownConnector,
+        Self::OtherSession,
     ];
 
     /// The word in `status` and on the wire.
@@ -86,6 +89,7 @@ impl Unreadable {
             Self::OtherProtocol => "other_protocol",
             Self::BadRecord => "bad_record",
             Self::UnknownConnector => "unknown_connector",
+            Self::OtherSession => "other_session",
         }
     }
 }

@@ -12,8 +12,11 @@ const HOLE: Duration = Duration::from_secs(5);
 /// More than this between two readings of a meter is another meter, or a flipped bit: 1 MWh.
 const JUMP_KWH_MAX: f64 = 1_000.0;
 
-/// So much may flow before a meter moves that never has; afterwards twice its widest step. 30 Wh are 6 s at 22 kW.
+/// So much may flow before a meter moves that never has since the agent began; afterwards twice its widest step. 30 Wh
+/// are 6 s at 22 kW. A meter of 100 Wh or 1 kWh is doubted until it has made a whole step, and nothing is lost by it.
 const STILL_KWH_MAX: f64 = 0.03;
+/// No meter of a charging station is coarser. What is wider is no step, and teaches the next session nothing.
+const STEP_KWH_MAX: f64 = 1.0;
 
 /// Both directions of a session.
 #[derive(Debug, Clone, Default)]
@@ -48,13 +51,14 @@ impl Side {
                 return;
             }
             let was_stuck = self.is_stuck();
-            self.since = 0.0;
+            let since = std::mem::take(&mut self.since);
             self.reading = Some(reading);
             if !(0.0..=JUMP_KWH_MAX).contains(&flowed) {
                 // Begun anew: what it counts from here on is right again.
                 return;
             }
-            self.step = self.step.max(flowed);
+            // What flowed unheard, or was counted by another meter, is no step: power over time does not account for it.
+            self.step = self.step.max(flowed.min(since));
             // It stood still before, and what it did not count then it does not make up for now, or all at once.
             self.sum = if was_stuck { self.sum.max(self.counted + flowed) } else { self.counted + flowed };
             self.counted = self.sum;
@@ -84,6 +88,17 @@ impl Side {
 }
 
 impl Energy {
+    /// Of a session whose station's meters (import, export) are known to move in these steps, kWh.
+    pub(super) fn of_steps((import, export): (f64, f64)) -> Self {
+        let side = |step| Side { step, ..Side::default() };
+        Self { import: side(import), export: side(export), power: None }
+    }
+
+    /// The widest steps of the meters (import, export), kWh: 0 as long as one has not moved.
+    pub(super) fn steps(&self) -> (f64, f64) {
+        (self.import.step.min(STEP_KWH_MAX), self.export.step.min(STEP_KWH_MAX))
+    }
+
     /// The power from now on, kW, positive towards the vehicle.
     pub(super) fn power(&mut self, power: f64, now: Mono) {
         if let Some((before, since)) = self.power {
@@ -231,6 +246,22 @@ mod tests {
         energy.power(36.0, at(101));
         energy.meter(Some(0.26), None);
         assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.01, "meter", (false, false)));
+    }
+
+    #[test]
+    fn what_a_meter_counted_unheard_is_no_step_of_it() {
+        let mut energy = Energy::default();
+        energy.meter(Some(100.0), None);
+        energy.power(36.0, at(0));
+        energy.power(36.0, at(1));
+        energy.pause();
+        energy.meter(Some(105.0), None);
+        let mut next = Energy::of_steps(energy.steps());
+        for second in 0..=4 {
+            next.power(36.0, at(second));
+            next.meter(Some(105.0), None);
+        }
+        assert_eq!((energy.steps(), next.stuck()), ((0.01, 0.0), (true, false)));
     }
 
     #[test]

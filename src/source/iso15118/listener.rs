@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::io::AsyncRead;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::admission::Peer;
 use crate::net::Mirror;
 use crate::tls::{Acceptor, Days, Look, Refusal, Server, TlsError, days};
 
@@ -82,7 +83,7 @@ async fn bind(address: &Mirror) -> io::Result<Socket> {
 
 /// Who has connected.
 pub(super) enum Caller {
-    Feed(Stream),
+    Feed(Stream, Option<Peer>),
     Unauthenticated(TcpStream, SocketAddr),
 }
 
@@ -101,11 +102,15 @@ impl FeedListener {
     /// Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<Caller> {
         let (tcp, peer) = match &self.socket {
-            Socket::Unix(listener) => return Ok(Caller::Feed(Box::new(listener.accept().await?.0))),
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = process_of(&stream);
+                return Ok(Caller::Feed(Box::new(stream), peer));
+            }
             Socket::Tcp(listener) => listener.accept().await?,
         };
         if self.server.is_none() {
-            return Ok(Caller::Feed(Box::new(tcp)));
+            return Ok(Caller::Feed(Box::new(tcp), Some(address_of(peer))));
         }
         if let Err(error) = keep_alive(&tcp) {
             tracing::debug!(%error, %peer, "no keep-alive on a feed");
@@ -132,6 +137,16 @@ impl FeedListener {
     pub(super) fn days(&self) -> Vec<Days> {
         self.server.iter().flat_map(|server| days(server.files().certificates())).collect()
     }
+}
+
+/// A port is another one each time.
+pub(super) fn address_of(peer: SocketAddr) -> Peer {
+    Peer::Address(peer.ip().to_canonical())
+}
+
+/// None for one that this system does not see: in another PID namespace all of them have the number 0.
+fn process_of(stream: &UnixStream) -> Option<Peer> {
+    stream.peer_cred().ok()?.pid().filter(|pid| *pid != 0).map(Peer::Process)
 }
 
 /// What `accept` says of one connection and not of the listener (accept(2): errors of the network are to be tried again).

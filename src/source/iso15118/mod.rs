@@ -16,8 +16,8 @@
 //!   count and an event, at most one a second; the next good frame goes on.
 //! - A mirror feed over the network is mutual TLS 1.3: a sender shows a certificate of the configured CA before a byte of it is
 //!   read as a record. Who is not let in has a name, a count and an event, at most one a minute for each reason.
-//! - A mirror with 16 feeds takes no more, and says so (`feeds_full`); a connection that has never sent a record
-//!   makes room for another (`feed_mute`).
+//! - A mirror with 16 feeds takes no more, and says so (`feeds_full`); who holds several, and most of all, loses one that has never
+//!   sent a record to another sender (`feed_mute`). An idle station loses nothing.
 //! - What is told of a vehicle's id is decided in one place ([`VehicleIds`]): as it is, hashed, or not at all.
 //! - Certificates, contract ids (EMAID) and signatures are not read out of a message, and no message is ever logged.
 //! - Phases (`state`): `idle`, `discovery`, `handshake`, `setup`, `authorization`, `service`, `parameters`, `cable_check`, `precharge`,
@@ -31,6 +31,7 @@
 //! frames are counted as `no_codec`.
 
 mod adapter;
+mod admission;
 mod decode;
 mod din;
 mod energy;
@@ -52,6 +53,8 @@ mod tracker;
 mod trouble;
 mod vehicle;
 
+#[cfg(test)]
+mod course_tests;
 #[cfg(test)]
 mod feed_tests;
 #[cfg(test)]

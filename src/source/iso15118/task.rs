@@ -16,10 +16,11 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Port;
 use super::adapter::SessionAdapter;
+use super::admission::{Peer, Place, to_make_room};
 use super::decode::Unreadable;
 use super::feed_clock::FeedClock;
 use super::frames::{Frames, Piece};
-use super::listener::{self, Caller, FeedListener, Handshakes, Stream, is_of_one_caller};
+use super::listener::{self, Caller, FeedListener, Handshakes, Stream, address_of, is_of_one_caller};
 use super::record::{Kind, Record, Records};
 use super::refused::Refusals;
 use super::tap::Tap;
@@ -135,6 +136,11 @@ impl Driver {
     fn one(&mut self, index: usize, work: impl FnOnce(&mut SessionAdapter)) {
         work(&mut self.adapters[index]);
         self.tell(index);
+    }
+
+    /// Where the newest message stands on the line of its feed's times. One feed may speak of several connectors.
+    fn heard(&self) -> Mono {
+        self.adapters.iter().map(|adapter| adapter.tracker().heard_own()).max().unwrap_or(Mono(0))
     }
 
     /// Never waits: a wire must not feel what is behind it.
@@ -261,6 +267,7 @@ enum FromFeed {
 struct OpenFeed {
     /// Who reads it; ended with it.
     reader: AbortHandle,
+    peer: Option<Peer>,
     /// It has sent a record.
     has_spoken: bool,
     records: Records,
@@ -297,7 +304,7 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
         let takes_more = !listener.is_guarded() || handshakes.has_room();
         let arrived = tokio::select! {
             accepted = listener.accept(), if takes_more => match accepted {
-                Ok(Caller::Feed(stream)) => Some(stream),
+                Ok(Caller::Feed(stream, peer)) => Some((stream, peer)),
                 Ok(Caller::Unauthenticated(tcp, peer)) => {
                     driver.looked(listener.look(), now());
                     let given_way = listener.acceptor().and_then(|acceptor| handshakes.begin(tcp, peer, acceptor));
@@ -312,7 +319,7 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
             Some((peer, ended)) = handshakes.next() => match admit(ended, listener, now()) {
                 Ok(stream) => {
                     tracing::info!(bus = %driver.bus, %peer, "a sender was let in by its certificate");
-                    Some(stream)
+                    Some((stream, Some(address_of(peer))))
                 }
                 Err(refusal) => {
                     driver.refuse(&peer, &refusal, now());
@@ -334,7 +341,7 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
                 None
             }
         };
-        let Some(stream) = arrived else { continue };
+        let Some((stream, peer)) = arrived else { continue };
         if feeds.len() >= FEEDS_MAX {
             // Who has sent something that nobody has looked at yet is not mute.
             for _ in 0..TURNS {
@@ -344,7 +351,7 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
                 from_feed(told, &mut feeds, driver, now());
             }
         }
-        if let Some((refusal, mute)) = crowded(&feeds) {
+        if let Some((refusal, mute)) = crowded(&feeds, peer, listener.is_guarded()) {
             let is_refused = mute.is_none();
             close(mute.and_then(|mute| feeds.remove(&mute)), refusal.reason, None, driver, now());
             driver.refuse(&name, &refusal, now());
@@ -354,7 +361,7 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
         }
         if let Some(number) = numbers.next() {
             let reader = readers.spawn(read(number, stream, sender.clone()));
-            feeds.insert(number, OpenFeed::new(reader));
+            feeds.insert(number, OpenFeed::new(reader, peer));
         }
     };
     for feed in feeds.into_values() {
@@ -364,18 +371,23 @@ async fn serve(listener: &mut FeedListener, name: &str, driver: &mut Driver, now
 }
 
 impl OpenFeed {
-    fn new(reader: AbortHandle) -> Self {
+    fn new(reader: AbortHandle, peer: Option<Peer>) -> Self {
         let (records, clock, adapters) = Default::default();
-        Self { reader, has_spoken: false, records, clock, adapters }
+        Self { reader, peer, has_spoken: false, records, clock, adapters }
     }
 }
 
-/// Who cannot be a feed because there are too many: the connection that is mute for longest, or the new one if all speak.
-fn crowded(feeds: &BTreeMap<u64, OpenFeed>) -> Option<(Refusal, Option<u64>)> {
+/// Who cannot be a feed because there are too many: a mute one that makes room, or the new one.
+fn crowded(
+    feeds: &BTreeMap<u64, OpenFeed>,
+    newcomer: Option<Peer>,
+    by_certificate: bool,
+) -> Option<(Refusal, Option<u64>)> {
     if feeds.len() < FEEDS_MAX {
         return None;
     }
-    let mute = feeds.iter().find(|(_, feed)| !feed.has_spoken).map(|(number, _)| *number);
+    let places: Vec<Place> = feeds.values().map(|feed| Place { peer: feed.peer, is_mute: !feed.has_spoken }).collect();
+    let mute = to_make_room(&places, newcomer, by_certificate).and_then(|place| feeds.keys().nth(place).copied());
     let refusal = match mute {
         Some(_) => Refusal {
             reason: "feed_mute",
@@ -444,7 +456,7 @@ fn hear_records(feed: &mut OpenFeed, bytes: &[u8], driver: &mut Driver, at: Stam
     let OpenFeed { records, clock, adapters, has_spoken, .. } = feed;
     let heard = records.push(bytes, |record| {
         *has_spoken = true;
-        let own = clock.at(record.unix_us, at.mono);
+        let own = clock.at(record.unix_us, at.mono, driver.heard());
         hear_record(adapters, &record, driver, (at, own));
     });
     heard.map_err(|bad| bad.to_string())

@@ -23,7 +23,7 @@ const SESSIONS: [&str; 7] = [
 ];
 
 /// 250 ms a message, as a loop has it.
-const TURN_NS: u64 = 250_000_000;
+pub(super) const TURN_NS: u64 = 250_000_000;
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/iso15118").join(name)
@@ -41,7 +41,7 @@ fn side(name: &str, side: &str) -> Vec<(u16, Vec<u8>)> {
 }
 
 /// Both sides in the order in which they spoke.
-fn frames(name: &str) -> Vec<(u16, Vec<u8>)> {
+pub(super) fn frames(name: &str) -> Vec<(u16, Vec<u8>)> {
     let (vehicle, station) = (side(name, "ev"), side(name, "se"));
     assert_eq!(vehicle.len(), station.len());
     vehicle.into_iter().zip(station).flat_map(|(request, answer)| [request, answer]).collect()
@@ -54,14 +54,14 @@ fn truth_of(name: &str) -> serde_json::Value {
 
 /// What was told so far.
 #[derive(Default)]
-struct Consumer {
+pub(super) struct Consumer {
     last: BTreeMap<&'static str, Result<Raw, crate::measure::Missing>>,
-    events: Vec<SessionEvent>,
-    vehicles: Vec<Option<String>>,
+    pub(super) events: Vec<SessionEvent>,
+    pub(super) vehicles: Vec<Option<String>>,
 }
 
 impl Consumer {
-    fn take(&mut self, tracker: &mut Tracker) {
+    pub(super) fn take(&mut self, tracker: &mut Tracker) {
         for told in tracker.drain() {
             match told {
                 TrackerOutput::Values(values) => {
@@ -81,18 +81,18 @@ impl Consumer {
         }
     }
 
-    fn text(&self, field: &str) -> &str {
+    pub(super) fn text(&self, field: &str) -> &str {
         match &self.last[field] {
             Ok(Raw::Text(text)) => text,
             other => panic!("{field}: {other:?}"),
         }
     }
 
-    fn names(&self) -> Vec<&'static str> {
+    pub(super) fn names(&self) -> Vec<&'static str> {
         self.events.iter().map(SessionEvent::name).collect()
     }
 
-    fn ended(&self) -> (&str, &str) {
+    pub(super) fn ended(&self) -> (&str, &str) {
         let ends = self.events.iter().rev().find_map(|event| match event {
             SessionEvent::Ended { how, reason, .. } => Some((&**how, &**reason)),
             _ => None,
@@ -344,7 +344,7 @@ fn no_certificate_contract_or_signature_leaves_the_tracker() {
 }
 
 /// An ISO 15118-2 frame with something else in its body.
-fn changed(payload: &[u8], change: impl FnOnce(&mut iso15118::iso2::BodyChoice)) -> Vec<u8> {
+pub(super) fn changed(payload: &[u8], change: impl FnOnce(&mut iso15118::iso2::BodyChoice)) -> Vec<u8> {
     use iso15118::exi::ExiDocument;
     let mut document = iso15118::iso2::Document::from_bytes(payload).expect("a message");
     let iso15118::iso2::Document::V2GMessage(message) = &mut document else { panic!("no message") };

@@ -13,6 +13,7 @@
 use iso15118::exi::{ExiError, ExiResult};
 
 use super::message::{Datum, Heard};
+use crate::spec::SessionValue;
 
 /// Zero bytes behind a document.
 const ZEROS_MAX: usize = 8;
@@ -120,8 +121,11 @@ fn keep_what_is_common(heard: &mut Heard, again: &Heard) -> ExiResult<()> {
         && *fault == again.fault
         && *act == again.act
         && values.iter().map(|(value, _)| value).eq(again.values.iter().map(|(value, _)| value));
-    let differ = || values.iter().zip(&again.values).filter(|((_, one), (_, other))| one != other).count();
-    if !is_one_message || differ() > 1 {
+    // What another value outside has made unusable differs again, and is no news.
+    let differs = |((_, one), (_, other)): &(&(SessionValue, Datum), &(SessionValue, Datum))| {
+        one != other && *one != Datum::Unusable
+    };
+    if !is_one_message || values.iter().zip(&again.values).filter(differs).count() > 1 {
         return Err(ExiError::ValueOutOfRange);
     }
     for ((_, one), (_, other)) in values.iter_mut().zip(&again.values) {
@@ -130,4 +134,59 @@ fn keep_what_is_common(heard: &mut Heard, again: &Heard) -> ExiResult<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::iso15118::decode::{Agreed, Decoded, decode};
+    use crate::source::iso15118::tests::{changed, frames};
+    use crate::spec::SessionValue as V;
+    use iso15118::Protocol;
+    use iso15118::exi::ExiDocument;
+    use iso15118::iso2::{BodyChoice, Document};
+
+    fn read_as_2(payload: &[u8]) -> Vec<(V, Datum)> {
+        let mut heard = Heard::default();
+        let decoded = decode(&Agreed::On(Protocol::Iso2), 0x8001, payload, &mut heard);
+        assert_eq!(decoded, Decoded::As(Some(Protocol::Iso2)));
+        heard.values
+    }
+
+    fn unusable(values: &[(V, Datum)]) -> Vec<V> {
+        values.iter().filter(|(_, datum)| *datum == Datum::Unusable).map(|(value, _)| *value).collect()
+    }
+
+    /// Both multipliers are one bit from 7, of which the schema knows nothing.
+    #[test]
+    fn two_values_outside_their_facets_cost_nothing_but_themselves() {
+        let mut payload = changed(&frames("iso2-dc-eim")[41].1, |body| match body {
+            BodyChoice::CurrentDemandRes(answer) => {
+                answer.evse_present_voltage.multiplier = 3;
+                answer.evse_present_current.multiplier = 3;
+            }
+            other => panic!("{}", other.name()),
+        });
+        let sent = read_as_2(&payload);
+        assert_eq!(unusable(&sent), []);
+        let bits = 8 * payload.len();
+        let mut bit_of = |value: V| {
+            let costs_it = |bit: &usize| {
+                flip(&mut payload, *bit);
+                let is_outside = Document::from_bytes(&payload).err().is_some_and(is_outside);
+                let costs = is_outside && unusable(&read_as_2(&payload)) == [value];
+                flip(&mut payload, *bit);
+                costs
+            };
+            (0..bits).find(costs_it).expect("one of its multiplier")
+        };
+        let (voltage, current) = (bit_of(V::Voltage), bit_of(V::Current));
+        flip(&mut payload, voltage);
+        flip(&mut payload, current);
+        let read = read_as_2(&payload);
+        assert_eq!(unusable(&read), [V::Voltage, V::Current]);
+        for (read, sent) in read.iter().zip(&sent).filter(|(read, _)| read.1 != Datum::Unusable) {
+            assert_eq!(read, sent);
+        }
+    }
 }

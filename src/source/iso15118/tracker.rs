@@ -2,9 +2,10 @@
 //!
 //! A session is its SessionID. It begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with
 //! the connection, with another session in its place, or after [`SILENCE`]. A lost feed ends none: who comes back with the same
-//! SessionID goes on. Another SessionID counts once two messages have it, and another protocol once [`STRAYS_MAX`] have
-//! it: one alone is a stray. What is of the moment is known for [`STALE`], and no longer than the
-//! session; a term (a limit, a word) is told when it changes and every [`REPEAT`].
+//! SessionID goes on. Another SessionID counts once two messages in a row have it or the station has given it, and another
+//! protocol once [`STRAYS_MAX`] have it: one alone is a stray, counted and not told, unless the connection ends with it.
+//! What is of the moment is known for [`STALE`], and no longer than the session; a term (a limit, a word) is told when it
+//! changes and every [`REPEAT`].
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
 
@@ -72,6 +73,8 @@ pub struct Tracker {
     messages: u64,
     sessions: u64,
     last_end: Option<String>,
+    /// The widest steps of the station's meters (import, export) that any session has shown, kWh.
+    meter_steps: (f64, f64),
     told: Vec<TrackerOutput>,
     values: Vec<(V, Result<Raw, Missing>)>,
     heard: Heard,
@@ -138,6 +141,7 @@ impl Default for Tracker {
             messages: 0,
             sessions: 0,
             last_end: None,
+            meter_steps: (0.0, 0.0),
             told: Vec::new(),
             values: Vec::new(),
             heard: Heard::default(),
@@ -158,7 +162,7 @@ impl Tracker {
             // A feed that comes back may begin so. Its first message shows whether the session is another one.
             return;
         }
-        self.release(now);
+        self.drop_held(now);
         self.end("superseded", now);
         self.forget_agreement();
         if self.state.is_empty() {
@@ -180,11 +184,13 @@ impl Tracker {
 
     /// The feed is lost: the session may go on unheard. What is of the moment is not known.
     pub fn handle_feed_lost(&mut self, now: Mono) {
-        self.release(now);
         let goes_on = |s: &Session| s.id.is_some() && s.failed.is_none() && s.stop.is_none();
         if self.session.as_ref().is_some_and(goes_on) {
+            self.drop_held(now);
             self.forget_present();
             self.is_lost = true;
+            // A choice that is heard next may answer an offer that was not.
+            self.offers.clear();
         } else {
             self.close("aborted", now);
         }
@@ -212,6 +218,7 @@ impl Tracker {
 
     /// The connection speaks TLS.
     pub fn handle_encrypted(&mut self, now: Mono) {
+        self.drop_held(now);
         self.end("superseded", now);
         self.forget_agreement();
         if self.state != "encrypted" {
@@ -240,7 +247,7 @@ impl Tracker {
     /// The same of a feed that has times of its own: `own` is where the frame stands on their line. Energies and lengths count by it.
     pub fn handle_frame_of(&mut self, payload_type: u16, payload: &[u8], now: Mono, own: Mono) {
         let mut heard = std::mem::take(&mut self.heard);
-        match decode(&self.agreed, payload_type, payload, &mut heard) {
+        match self.decode(payload_type, payload, &mut heard) {
             Decoded::As(Some(protocol)) if self.is_stray(protocol, &heard) => {
                 self.handle_unreadable(Unreadable::OtherProtocol, now);
             }
@@ -253,13 +260,15 @@ impl Tracker {
                 self.handle_unreadable(reason, now);
             }
             Decoded::As(protocol) => {
+                if self.held.as_ref().is_some_and(|held| id_of(&heard) != Some(held.id)) {
+                    self.drop_held(now);
+                }
                 let Self { trouble, told, namespace, .. } = self;
                 trouble.good(now, |news| told.push(tell_news(news, namespace.as_ref())));
                 self.messages += 1;
                 self.heard_at = Some(now);
                 match protocol {
                     None => {
-                        self.release(now);
                         self.heard_own = own;
                         self.handshake(&mut heard, now);
                     }
@@ -269,6 +278,17 @@ impl Tracker {
             }
         }
         self.heard = heard;
+    }
+
+    /// After a lost feed the next vehicle may have agreed on another protocol, unheard.
+    fn decode(&self, payload_type: u16, payload: &[u8], heard: &mut Heard) -> Decoded {
+        let decoded = decode(&self.agreed, payload_type, payload, heard);
+        if self.is_lost
+            && let Decoded::Not(Unreadable::Undecodable) = decoded
+        {
+            return decode(&Agreed::Unheard, payload_type, payload, heard);
+        }
+        decoded
     }
 
     /// Whether a message is one of another protocol in the midst of a session.
@@ -285,12 +305,11 @@ impl Tracker {
     /// Reads a message as one of the session that runs, or of the one that has taken its place.
     fn of_session(&mut self, protocol: Protocol, heard: &mut Heard, now: Mono, own: Mono) {
         let known = self.session.as_ref().and_then(|session| session.id);
-        let id = heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_) | Act::Established { .. }));
-        if let (Some(known), Some(id)) = (known, id)
+        if let (Some(known), Some(id)) = (known, id_of(heard))
             && id != known
         {
-            if self.held.as_ref().is_none_or(|held| held.id != id) {
-                self.release(now);
+            // A station gives an id once: the answer to a set-up, here of one that was not heard, needs no second message.
+            if self.held.is_none() && !matches!(heard.act, Act::Established { .. }) {
                 self.held = Some(Held { id, protocol, heard: std::mem::take(heard), at: now, own });
                 return;
             }
@@ -311,6 +330,14 @@ impl Tracker {
         }
     }
 
+    /// The message that was held is followed by none of its session: it was alone, and is told nowhere.
+    fn drop_held(&mut self, now: Mono) {
+        if self.held.take().is_some() {
+            self.messages -= 1;
+            self.handle_unreadable(Unreadable::OtherSession, now);
+        }
+    }
+
     /// Time passes: at least once a second.
     pub fn poll(&mut self, now: Mono) {
         if self.trouble.is_waiting() {
@@ -320,9 +347,13 @@ impl Tracker {
         let Some(heard_at) = self.heard_at else { return };
         let silence = now.since(heard_at);
         if silence >= SILENCE {
-            self.release(now);
-            let how = if std::mem::take(&mut self.is_lost) { "aborted" } else { "silent" };
-            self.end(how, now);
+            self.drop_held(now);
+            let was_lost = std::mem::take(&mut self.is_lost);
+            self.end(if was_lost { "aborted" } else { "silent" }, now);
+            if was_lost {
+                // Nobody has heard what the next vehicle agrees on.
+                self.forget_agreement();
+            }
             self.heard_at = None;
         } else if silence >= STALE {
             self.forget_present();
@@ -346,6 +377,11 @@ impl Tracker {
         self.messages
     }
 
+    /// Where the last message stands on the line of the feed's own times.
+    pub(super) fn heard_own(&self) -> Mono {
+        self.heard_own
+    }
+
     /// Frames that could not be read since the start, by reason.
     pub fn unreadable(&self) -> impl Iterator<Item = (Unreadable, u64)> + '_ {
         self.trouble.counts()
@@ -354,6 +390,7 @@ impl Tracker {
     fn handshake(&mut self, heard: &mut Heard, now: Mono) {
         match std::mem::take(&mut heard.act) {
             Act::Offer(offers) => {
+                self.is_lost = false;
                 self.end("superseded", now);
                 self.forget_agreement();
                 self.offers = offers;
@@ -508,7 +545,7 @@ impl Tracker {
             fault: None,
             cause: None,
             station_power: false,
-            energy: Energy::default(),
+            energy: Energy::of_steps(self.meter_steps),
             stuck: (false, false),
         });
     }
@@ -530,6 +567,7 @@ impl Tracker {
             self.tell_start(protocol);
         }
         let Some(session) = self.session.take() else { return };
+        self.meter_steps = session.energy.steps();
         self.forget_present();
         let Session { failed, fault, stop, cause, .. } = &session;
         let said = stop.as_ref().and_then(|(_, reason)| reason.as_deref());
@@ -603,6 +641,11 @@ fn tell_news(news: News, namespace: Option<&Arc<str>>) -> TrackerOutput {
         },
         News::Readable { count } => SessionEvent::Readable { count },
     })
+}
+
+/// The session that a message belongs to; none if it has no id yet, or the vehicle names the session before.
+fn id_of(heard: &Heard) -> Option<u64> {
+    heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_)))
 }
 
 fn bounded(text: &str, chars_max: usize) -> String {
