@@ -237,7 +237,7 @@ impl<S: Store> Medium<S> {
             self.may_survive = 0;
         }
         store.create(&context.header(first))?;
-        self.segments.push(Segment::new(first, store.bytes(Seq(first))));
+        self.segments.push(Segment::new(first, store.bytes(Seq(first))).of_this_life());
         self.active = Some(Seal::open(first));
         Ok(())
     }
@@ -323,7 +323,7 @@ impl<S: Store> Medium<S> {
     ) -> Result<(), Failure> {
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
         store.make_whole(header, chunks, seal)?;
-        let segment = Segment::new(seal.first, store.bytes(Seq(seal.first))).of(seal.resolution);
+        let segment = Segment::new(seal.first, store.bytes(Seq(seal.first))).of(seal.resolution).of_this_life();
         self.bytes_written += entry_bytes as u64;
         self.segments.push(segment);
         self.durable = seal.last;
@@ -446,8 +446,13 @@ impl<S: Store> Medium<S> {
         newer
     }
 
+    /// Whether [`Medium::holds_newer`] is known of the segment at this place: it answers without reading all of it.
+    pub(super) fn knows_newer(&self, place: usize) -> bool {
+        self.segments.get(place).is_none_or(|segment| segment.newer().is_some() || segment.holds_newer().is_some())
+    }
+
     /// Whether the segment at this place must not be given up: a newer program wrote it, or entries in it. Reads all of it
-    /// the first time.
+    /// the first time: who asks of many asks of one such in a call.
     pub(super) fn holds_newer(&mut self, place: usize) -> bool {
         if self.newer_of(place).is_some() {
             return true;

@@ -36,6 +36,11 @@ impl Segment {
         Self { resolution: Some(resolution), ..self }
     }
 
+    /// The same, written in this life: nobody has to look whether a newer program did.
+    pub(super) fn of_this_life(self) -> Self {
+        Self { newer: Some(None), holds_newer: Some(false), ..self }
+    }
+
     pub(super) fn first(&self) -> u64 {
         self.first
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::depot::{Boot, NOON_NS, Y2001_NS, after_change, second_schema};
 use super::{DAY_NS, Lived, boot, boundless};
 use crate::health::JournalFacts;
+use crate::journal::core::journal_core::Purge;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::disk::chunk::{self, Chunk};
@@ -393,6 +394,57 @@ fn newer_entries_in_a_segment_of_this_version_are_passed_over_told_and_never_giv
     life.core.go_live();
     assert!(drain(&mut life).values().all(|entry| entry.window.gaps().all(|gap| gap.from.0 > 8)));
     assert_eq!(fs::read(&path).ok(), Some(database));
+}
+
+/// Three segments of an earlier life, with eight entries each.
+fn three_segments(dir: &Path) {
+    let mut life = Lived::begin(dir, second_schema(), synced(1));
+    for n in 0..12 {
+        life.keep([after_change(synced(1), 2 * n + 1), after_change(synced(1), 2 * n + 2)]);
+    }
+    life.end();
+}
+
+/// How many segments are given up by each call until one gives up nothing more.
+fn given_up_by(life: &mut Lived, mut call: impl FnMut(&mut Lived)) -> Vec<u64> {
+    let mut given_up = Vec::new();
+    loop {
+        let before = life.core.progress().unacknowledged;
+        call(life);
+        match before - life.core.progress().unacknowledged {
+            0 => return given_up,
+            entries => given_up.push(entries / 8),
+        }
+    }
+}
+
+#[test]
+fn one_call_looks_through_one_segment_of_an_earlier_life_at_most() {
+    let bounds = [
+        Limits { age_max: Duration::from_secs(1), ..boundless() },
+        Limits { bytes_max: 1, segment_bytes: 1 << 20, when_full: WhenFull::DropOldest, ..boundless() },
+        boundless(),
+    ];
+    for (case, limits) in bounds.into_iter().enumerate() {
+        let (_dir, journal) = place();
+        three_segments(&journal);
+        let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+        life.core.append(after_change(synced(3), 1), life.now);
+        let mut order = Purge::new(Duration::from_secs(1), None);
+        let mut purged = None;
+        let by_call = given_up_by(&mut life, |life| {
+            if case == 2 {
+                purged = life.core.purge(&mut order);
+            } else {
+                life.maintain();
+            }
+        });
+        assert_eq!(by_call, [1, 1, 1], "case {case}");
+        if case == 2 {
+            let purged = purged.expect("it is done");
+            assert_eq!((purged.segments, purged.entries, purged.newer), (3, 24, 0));
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod retention;
 mod time;
 mod writing;
 
+pub(in crate::journal) use self::purge::Purge;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -116,6 +116,7 @@ impl<S: Store> JournalCore<S> {
         self.medium.complete() >= count && (0..count).all(|place| self.is_needless(place))
     }
 
+    /// Gives up what is too old. Of segments of earlier lives it looks through one in a call: the next call goes on.
     fn give_up_aged(&mut self) {
         let Some(now) = self.clock.newest_utc() else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
@@ -126,13 +127,18 @@ impl<S: Store> JournalCore<S> {
             if !aged {
                 return;
             }
+            let was_known = self.medium.knows_newer(place);
             if self.may_drop(place) {
                 self.give_up(place, seal, GapReason::Aged);
+            }
+            if !was_known {
+                return;
             }
         }
     }
 
-    /// Downsamples or drops until the bounds are kept, or as far as it goes now.
+    /// Downsamples or drops until the bounds are kept, or as far as it goes now. Of segments of earlier lives it looks
+    /// through one in a call: the next call goes on.
     fn make_room(&mut self, now: Duration) {
         if self.limits.when_full == WhenFull::RefuseNewest {
             return;
@@ -146,9 +152,12 @@ impl<S: Store> JournalCore<S> {
                 JobState::Working if !urgent => return,
                 JobState::Working | JobState::Done => {}
                 JobState::Nothing => {
-                    let Some(place) = self.first_to_drop() else { return };
+                    let Some((place, was_known)) = self.first_to_drop() else { return };
                     let seal = self.medium.seal_of(place);
                     self.give_up(place, seal, GapReason::JournalFull);
+                    if !was_known {
+                        return;
+                    }
                 }
             }
         }
@@ -176,9 +185,19 @@ impl<S: Store> JournalCore<S> {
         tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
     }
 
-    /// The complete segment that gives first when something must be dropped.
-    fn first_to_drop(&mut self) -> Option<usize> {
-        self.ranked_to_drop().into_iter().find(|&place| self.may_drop(place))
+    /// The complete segment that gives first when something must be dropped, and whether that was known without looking
+    /// through it. `None` also if one was looked through that must stay.
+    fn first_to_drop(&mut self) -> Option<(usize, bool)> {
+        for place in self.ranked_to_drop() {
+            let was_known = self.medium.knows_newer(place);
+            if self.may_drop(place) {
+                return Some((place, was_known));
+            }
+            if !was_known {
+                return None;
+            }
+        }
+        None
     }
 
     /// The complete segments in the order in which they give: the coarsest and so oldest first, of which nothing is out on
