@@ -42,6 +42,10 @@ use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp,
 /// minutes of a depot of 250 points at 4 windows a second.
 const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Entries that one call walks past because they cannot leave, with those that it hands out or reads: each may be a chunk
+/// that is read for nothing. The next call goes on behind them.
+const LOOKED_AT_MAX: usize = 1_024;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(in crate::journal) struct JournalCore<S> {
@@ -186,10 +190,13 @@ impl<S: Store> JournalCore<S> {
         }
     }
 
-    /// Hands out up to `max` entries of a lane, in order.
+    /// Hands out up to `max` entries of a lane, in order; fewer also behind many that cannot leave.
     pub(in crate::journal) fn lease(&mut self, lane: Lane, max: usize) -> Vec<Arc<Entry>> {
         let mut leased = Vec::new();
-        while leased.len() < max {
+        for _ in 0..LOOKED_AT_MAX {
+            if leased.len() >= max {
+                break;
+            }
             let Some(number) = self.queue.next_to_lease(lane) else { break };
             let Some(mut entry) = self.entry_at(number) else { continue };
             match self.seal_time(&mut entry) {

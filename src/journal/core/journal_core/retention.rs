@@ -13,6 +13,10 @@ use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
+/// Segments that are dropped and slices of downsampling that are done in one call, however urgent it is; the next call goes
+/// on.
+const STEPS_MAX: usize = 64;
+
 /// A bound is reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pressure {
@@ -143,7 +147,8 @@ impl<S: Store> JournalCore<S> {
         if self.limits.when_full == WhenFull::RefuseNewest {
             return;
         }
-        while let Some(Pressure { budget, urgent }) = self.pressure() {
+        for _ in 0..STEPS_MAX {
+            let Some(Pressure { budget, urgent }) = self.pressure() else { return self.upkeep.keep_job(None) };
             let state = match self.limits.when_full {
                 WhenFull::Thin => self.downsample(budget, now),
                 WhenFull::DropOldest | WhenFull::RefuseNewest => JobState::Nothing,
@@ -161,7 +166,6 @@ impl<S: Store> JournalCore<S> {
                 }
             }
         }
-        self.upkeep.keep_job(None);
     }
 
     /// Whether a bound is reached. What is only waiting to be removed does not count.
