@@ -448,6 +448,23 @@ fn one_call_looks_through_one_segment_of_an_earlier_life_at_most() {
 }
 
 #[test]
+fn a_newer_segment_before_them_does_not_keep_what_is_too_old() {
+    let (_dir, journal) = place();
+    three_segments(&journal);
+    let ready = journal.join("0000000000000001/ready");
+    fs::write(&ready, header_of_2(&fs::read(&ready).expect("a header"))).expect("written");
+    // Its seal is one that this program cannot read.
+    let seal = journal.join("0000000000000001/seal");
+    fs::write(&seal, record_of_2(&fs::read(&seal).expect("a seal"))).expect("written");
+    // What says that a newer program was here.
+    fs::write(journal.join("life-2"), record_of_2(&fs::read(journal.join("life")).expect("a life"))).expect("written");
+    let limits = Limits { age_max: Duration::from_secs(1), ..boundless() };
+    let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+    life.core.append(after_change(synced(3), 1), life.now);
+    assert_eq!(given_up_by(&mut life, Lived::maintain), [1, 1]);
+}
+
+#[test]
 fn a_boot_without_a_clock_whose_times_a_newer_program_keeps_is_left_to_it() {
     let (_dir, journal) = place();
     let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);

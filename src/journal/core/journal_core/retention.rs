@@ -126,6 +126,10 @@ impl<S: Store> JournalCore<S> {
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
         // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
         for place in self.ranked_to_drop() {
+            // Its seal may not be readable, and it stays anyhow.
+            if self.medium.newer_of(place).is_some() {
+                continue;
+            }
             let seal = self.medium.seal_of(place);
             let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
             if !aged {
