@@ -467,17 +467,17 @@ impl<S: Store> Medium<S> {
         holds
     }
 
-    /// A newer program wrote the entry of this number.
-    pub(super) fn note_newer_in(&mut self, number: u64) {
-        if let Some(place) = self.segments.with(number) {
-            self.segments.set_holds_newer(place, true);
-        }
+    /// A newer program wrote the entry of this number. Answers whether that is news of its segment.
+    pub(super) fn note_newer_in(&mut self, number: u64) -> bool {
+        let Some(place) = self.segments.with(number) else { return false };
+        let is_news = self.segments.get(place).is_some_and(|segment| segment.holds_newer() != Some(true));
+        self.segments.set_holds_newer(place, true);
+        is_news
     }
 
     /// Segments of newer programs, or with entries of theirs, that are known: how many, the first of them, and their bytes.
     pub(super) fn newer_segments(&self) -> Option<(usize, u64, u64)> {
-        let is_newer = |segment: &&Segment| segment.newer().is_some() || segment.holds_newer() == Some(true);
-        let newer = self.segments.iter().filter(is_newer);
+        let newer = self.segments.newer();
         let bytes = newer.clone().map(Segment::bytes).sum();
         newer.clone().next().map(|first| (newer.count(), first.first(), bytes))
     }

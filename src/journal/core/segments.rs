@@ -160,9 +160,14 @@ impl Segments {
         self.list.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Bytes of those that newer programs wrote.
+    /// Those that newer programs wrote, or entries in them, as far as somebody has looked.
+    pub(super) fn newer(&self) -> impl Iterator<Item = &Segment> + Clone {
+        self.list.iter().filter(|segment| segment.newer().is_some() || segment.holds_newer() == Some(true))
+    }
+
+    /// Bytes of those that newer programs wrote, or entries in them.
     pub(super) fn bytes_of_newer(&self) -> u64 {
-        self.list.iter().filter(|segment| segment.newer().is_some()).map(|segment| segment.bytes).sum()
+        self.newer().map(Segment::bytes).sum()
     }
 
     /// Bytes of those that go as soon as their loss is told.
@@ -214,5 +219,22 @@ impl Segments {
 
     pub(super) fn remove(&mut self, place: usize) {
         self.list.remove(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_counts_as_newer_as_soon_as_anything_in_it_is_known_to_be() {
+        let mut segments = Segments::default();
+        for (first, bytes) in [(1, 100), (10, 20), (20, 3)] {
+            segments.push(Segment::new(first, bytes));
+        }
+        segments.set_newer(0, Some(2));
+        segments.set_holds_newer(1, true);
+        segments.set_holds_newer(2, false);
+        assert_eq!(segments.bytes_of_newer(), 120);
     }
 }

@@ -231,8 +231,9 @@ impl<S: Store> JournalCore<S> {
             Fetched::Newer { to, version } => {
                 tracing::debug!(from = number, to, version, "entries of a newer program are passed over");
                 self.queue.pass_over_all(number, to);
-                self.medium.note_newer_in(number);
-                self.note_newer();
+                if self.medium.note_newer_in(number) {
+                    self.note_newer();
+                }
             }
         }
         None

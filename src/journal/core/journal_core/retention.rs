@@ -178,7 +178,7 @@ impl<S: Store> JournalCore<S> {
         let going = self.medium.segments().bytes_dropping();
         // What a newer program wrote counts, and what is ours gives; but for two segments of it.
         let newer = self.medium.segments().bytes_of_newer();
-        let kept = self.medium.segments().bytes() - going - newer;
+        let kept = self.medium.segments().bytes().saturating_sub(going + newer);
         let budget = match newer {
             0 => bytes_max,
             newer => bytes_max.saturating_sub(newer).max(segment_bytes.saturating_mul(2)),
@@ -225,8 +225,9 @@ impl<S: Store> JournalCore<S> {
 
     /// Whether a segment may be given up: nothing in it is a newer program's. Reads all of it the first time.
     pub(super) fn may_drop(&mut self, place: usize) -> bool {
+        let was_known = self.medium.knows_newer(place);
         let holds_newer = self.medium.holds_newer(place);
-        if holds_newer {
+        if holds_newer && !was_known {
             self.note_newer();
         }
         !holds_newer
