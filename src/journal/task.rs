@@ -122,8 +122,9 @@ impl<S: Store> Driver<'_, S> {
 
     /// Carries the first order on by a segment: what else waits for the thread has its turn in between.
     fn purge_on(&mut self) {
+        let now = self.start.elapsed();
         let Some((order, _)) = self.orders.front_mut() else { return };
-        if let Some(purged) = self.core.purge(order)
+        if let Some(purged) = self.core.purge(order, now)
             && let Some((_, reply)) = self.orders.pop_front()
         {
             let _ = reply.send(purged);

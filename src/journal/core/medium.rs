@@ -22,6 +22,8 @@ use crate::measure::{Epoch, Seq};
 const RETRY: Duration = Duration::from_secs(2);
 /// A medium that has failed for this long is treated as none: what waits in memory may go out without being durable.
 const SEND_UNSYNCED_AFTER: Duration = Duration::from_secs(5);
+/// A segment that could not be read when it was to be given up is read again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// No life has this number: it stands for one that can no longer be known.
 const UNKNOWN: Epoch = Epoch(0);
 
@@ -432,39 +434,57 @@ impl<S: Store> Medium<S> {
         resolution
     }
 
-    /// The version in which a newer program wrote the segment at this place; `None`: it is of this version or an older one.
+    /// The version in which a newer program wrote the segment at this place; `None`: it is of this version or an older one,
+    /// or cannot be read now.
     pub(super) fn newer_of(&mut self, place: usize) -> Option<u16> {
-        let segment = self.segments.get(place)?;
+        self.ask_newer_of(place).ok().flatten()
+    }
+
+    fn ask_newer_of(&mut self, place: usize) -> Result<Option<u16>, StoreError> {
+        let Some(segment) = self.segments.get(place) else { return Ok(None) };
         if let Some(known) = segment.newer_if_known() {
-            return known;
+            return Ok(known);
         }
-        let first = segment.first();
-        let is_ours = self.active_seal(first).is_some();
-        let store = self.store.as_mut().filter(|_| !is_ours);
-        let newer = store.and_then(|store| store.newer_segment(Seq(first))).map(|(version, _)| version);
+        let first = Seq(segment.first());
+        let newer = self.store.as_mut().map_or(Ok(None), |store| store.newer_segment(first))?;
+        let newer = newer.map(|(version, _)| version);
         self.segments.set_newer(place, newer);
-        newer
+        Ok(newer)
     }
 
-    /// Whether [`Medium::holds_newer`] is known of the segment at this place: it answers without reading all of it.
-    pub(super) fn knows_newer(&self, place: usize) -> bool {
-        self.segments.get(place).is_none_or(|segment| segment.newer().is_some() || segment.holds_newer().is_some())
+    /// Whether [`Medium::may_drop`] answers for the segment at this place without reading all of it.
+    pub(super) fn knows_whether_to_drop(&self, place: usize, now: Duration) -> bool {
+        self.segments.get(place).is_none_or(|segment| {
+            segment.newer().is_some() || segment.holds_newer().is_some() || now < segment.look_again_at()
+        })
     }
 
-    /// Whether the segment at this place must not be given up: a newer program wrote it, or entries in it. Reads all of it
-    /// the first time: who asks of many asks of one such in a call.
-    pub(super) fn holds_newer(&mut self, place: usize) -> bool {
-        if self.newer_of(place).is_some() {
-            return true;
-        }
+    /// Whether the segment at this place may be given up: a newer program wrote neither it nor entries in it. Reads all of
+    /// it the first time: who asks of many asks of one such in a call. One that cannot be read now stays for now.
+    pub(super) fn may_drop(&mut self, place: usize, now: Duration) -> bool {
         let Some(segment) = self.segments.get(place) else { return false };
         if let Some(known) = segment.holds_newer() {
-            return known;
+            return !known;
+        }
+        if now < segment.look_again_at() {
+            return false;
         }
         let first = segment.first();
-        let holds = self.store.as_mut().is_some_and(|store| Reader::holds_newer(store, first));
-        self.segments.set_holds_newer(place, holds);
-        holds
+        let holds = self.ask_newer_of(place).and_then(|newer| match (newer, self.store.as_mut()) {
+            (None, Some(store)) => Reader::holds_newer(store, first),
+            (newer, _) => Ok(newer.is_some()),
+        });
+        match holds {
+            Ok(holds) => {
+                self.segments.set_holds_newer(place, holds);
+                !holds
+            }
+            Err(error) => {
+                tracing::warn!(%error, segment = first, "a segment cannot be read, so it is not given up; it is tried again");
+                self.segments.look_again_at(place, now + LOOK_AGAIN);
+                false
+            }
+        }
     }
 
     /// A newer program wrote the entry of this number. Answers whether that is news of its segment.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::journal::core::context::WriterContext;
 use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::entry;
-use crate::journal::disk::store::Store;
+use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::measure::{Entry, Epoch, Identity, Seq};
 
@@ -94,22 +94,25 @@ impl Reader {
     }
 
     /// Whether entries of a newer version lie in a segment.
-    pub(super) fn holds_newer<S: Store>(store: &mut S, segment: u64) -> bool {
-        let mut frames = store.at_or_before(Seq(segment), Seq(segment));
-        while let Ok(Some(found)) = frames {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn holds_newer<S: Store>(store: &mut S, segment: u64) -> Result<bool, StoreError> {
+        let mut frames = store.at_or_before(Seq(segment), Seq(segment))?;
+        while let Some(found) = frames {
             let Ok(chunk) = Chunk::join(&found) else {
                 // Damage is the business of whoever reads it; what is behind it counts all the same.
-                let Ok((head, ..)) = chunk::parse(&found[0]) else { return false };
-                frames = store.after(Seq(segment), head.first);
+                let Some(Ok((head, ..))) = found.first().map(|frame| chunk::parse(frame)) else { return Ok(false) };
+                frames = store.after(Seq(segment), head.first)?;
                 continue;
             };
             let entries = chunk.entries().unwrap_or_default();
             if chunk.newer || entries.into_iter().any(|range| entry::is_newer(&chunk.body[range])) {
-                return true;
+                return Ok(true);
             }
-            frames = store.after(Seq(segment), chunk.first);
+            frames = store.after(Seq(segment), chunk.first)?;
         }
-        false
+        Ok(false)
     }
 
     /// A number of the chunk that was read last.

@@ -238,9 +238,16 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>, any_newer: bool) -> Res
     for (place, Found { first, bytes, sealed }) in found.into_iter().enumerate() {
         let mut segment = Segment::new(first.0, bytes);
         let newest = place + 1 == count;
-        if (any_newer || newest || !sealed)
-            && let Some((version, epoch)) = store.newer_segment(first)
-        {
+        let asked = if any_newer || newest || !sealed { store.newer_segment(first) } else { Ok(None) };
+        let asked = match asked {
+            // Nothing is done to it here; it is asked again.
+            Err(error) if sealed && !newest => {
+                tracing::warn!(%error, "a segment does not say now which program wrote it");
+                None
+            }
+            asked => asked?,
+        };
+        if let Some((version, epoch)) = asked {
             segment.set_newer(Some(version));
             past.newest_of_newer = past.newest_of_newer.max(Some(epoch));
             if newest {

@@ -1,5 +1,7 @@
 //! The list of segments: their numbers, what they take, and what is known of each. It touches no medium.
 
+use std::time::Duration;
+
 use crate::journal::disk::segment::Seal;
 use crate::journal::resolution::Resolution;
 
@@ -22,13 +24,26 @@ pub(super) struct Segment {
     newer: Option<Option<u16>>,
     /// Whether entries of a newer version lie in it, once somebody has looked.
     holds_newer: Option<bool>,
+    /// A look for that failed: not before this is it looked at again.
+    look_again_at: Duration,
 }
 
 impl Segment {
     pub(super) fn new(first: u64, bytes: u64) -> Self {
         let (is_damaged, is_dropping, is_left_alone) = (false, false, false);
-        let (newer, holds_newer) = (None, None);
-        Self { first, bytes, seal: None, is_damaged, is_dropping, resolution: None, is_left_alone, newer, holds_newer }
+        let (seal, resolution, newer, holds_newer, look_again_at) = (None, None, None, None, Duration::ZERO);
+        Self {
+            first,
+            bytes,
+            seal,
+            is_damaged,
+            is_dropping,
+            resolution,
+            is_left_alone,
+            newer,
+            holds_newer,
+            look_again_at,
+        }
     }
 
     /// The same, and its windows are known to be of this length.
@@ -82,6 +97,11 @@ impl Segment {
 
     pub(super) fn holds_newer(&self) -> Option<bool> {
         self.holds_newer
+    }
+
+    /// Not before this is it looked at again; zero: no look failed.
+    pub(super) fn look_again_at(&self) -> Duration {
+        self.look_again_at
     }
 
     /// A newer program wrote it, in this version; or `None`.
@@ -204,6 +224,10 @@ impl Segments {
 
     pub(super) fn set_holds_newer(&mut self, place: usize, holds: bool) {
         self.list[place].holds_newer = Some(holds);
+    }
+
+    pub(super) fn look_again_at(&mut self, place: usize, at: Duration) {
+        self.list[place].look_again_at = at;
     }
 
     pub(super) fn set_resolution(&mut self, place: usize, resolution: Resolution) {

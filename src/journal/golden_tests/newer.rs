@@ -434,7 +434,7 @@ fn one_call_looks_through_one_segment_of_an_earlier_life_at_most() {
         let mut purged = None;
         let by_call = given_up_by(&mut life, |life| {
             if case == 2 {
-                purged = life.core.purge(&mut order);
+                purged = life.core.purge(&mut order, life.now);
             } else {
                 life.maintain();
             }
@@ -445,6 +445,33 @@ fn one_call_looks_through_one_segment_of_an_earlier_life_at_most() {
             assert_eq!((purged.segments, purged.entries, purged.newer), (3, 24, 0));
         }
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_to_know_whether_it_is_newer_stays_until_it_can() {
+    let (_dir, journal) = place();
+    three_segments(&journal);
+    let limits = Limits { age_max: Duration::from_secs(1), ..boundless() };
+    let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+    life.core.append(after_change(synced(3), 1), life.now);
+    // To read a directory is an error of the system.
+    let (path, aside) = (journal.join("0000000000000001/db"), journal.join("0000000000000001/aside"));
+    fs::rename(&path, &aside).expect("renamed");
+    fs::create_dir(&path).expect("made");
+    let mut waits = vec![life.core.progress().unacknowledged];
+    for _ in 0..3 {
+        life.maintain();
+        waits.push(life.core.progress().unacknowledged);
+    }
+    assert_eq!(waits, [24, 24, 16, 8], "it keeps nothing else from going");
+    fs::remove_dir(&path).expect("removed");
+    fs::rename(&aside, &path).expect("renamed");
+    for _ in 0..3 {
+        life.maintain();
+    }
+    assert_eq!(life.core.progress().unacknowledged, 8, "it is not tried at each call");
+    life.maintain();
+    assert_eq!(life.core.progress().unacknowledged, 0);
 }
 
 #[test]

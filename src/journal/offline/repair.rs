@@ -75,7 +75,7 @@ pub fn purge(dir: &Path, older_than: Duration, boot: BootId, now: Stamp) -> Resu
     let mut order = Purge::new(older_than, counted_from);
     // Each call deals with a segment more.
     let purged = loop {
-        if let Some(purged) = life.core.purge(&mut order) {
+        if let Some(purged) = life.core.purge(&mut order, Duration::ZERO) {
             break purged;
         }
     };

@@ -26,8 +26,9 @@ impl Purge {
 
 impl<S: Store> JournalCore<S> {
     /// Gives up every complete segment of which all is older than ordered: told in the next window, gone when that is
-    /// durable. Of segments of earlier lives it looks through one in a call; `None`: the next call goes on.
-    pub(in crate::journal) fn purge(&mut self, order: &mut Purge) -> Option<Purged> {
+    /// durable. Of segments of earlier lives it looks through one in a call; `None`: the next call goes on. `at`: the time
+    /// of this call.
+    pub(in crate::journal) fn purge(&mut self, order: &mut Purge, at: Duration) -> Option<Purged> {
         let complete = self.medium.complete();
         let Some(now) = order.purged.counted_from.or_else(|| self.newest_time()) else {
             return Some(Purged { undated: complete as u64, ..Purged::default() });
@@ -40,7 +41,7 @@ impl<S: Store> JournalCore<S> {
                 continue;
             }
             order.next = first + 1;
-            let was_known = self.medium.knows_newer(place);
+            let was_known = self.medium.knows_whether_to_drop(place, at);
             let is_dropping = self.medium.segments().get(place).is_some_and(|segment| segment.is_dropping());
             let seal = self.medium.seal_of(place);
             let purged = &mut order.purged;
@@ -48,7 +49,7 @@ impl<S: Store> JournalCore<S> {
                 _ if is_dropping => {}
                 _ if self.medium.newer_of(place).is_some() => purged.newer += 1,
                 Some(utc) if now.0.saturating_sub(utc) > age => {
-                    if self.may_drop(place) {
+                    if self.may_drop(place, at) {
                         let (first, last) = self.medium.span_of(place);
                         purged.segments += 1;
                         purged.entries += self.count_waiting(first, last);

@@ -33,7 +33,7 @@ impl<S: Store> JournalCore<S> {
         if self.upkeep.looks_at_bounds(now) {
             self.medium.look_at_room();
             self.remove_settled(now);
-            self.give_up_aged();
+            self.give_up_aged(now);
         } else if self.trouble().is_none()
             && (self.oldest_are_settled(2) || self.upkeep.may_remove_one(now) && self.oldest_are_settled(1))
         {
@@ -121,8 +121,8 @@ impl<S: Store> JournalCore<S> {
     }
 
     /// Gives up what is too old. Of segments of earlier lives it looks through one in a call: the next call goes on.
-    fn give_up_aged(&mut self) {
-        let Some(now) = self.clock.newest_utc() else { return };
+    fn give_up_aged(&mut self, now: Duration) {
+        let Some(newest) = self.clock.newest_utc() else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
         // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
         for place in self.ranked_to_drop() {
@@ -131,12 +131,12 @@ impl<S: Store> JournalCore<S> {
                 continue;
             }
             let seal = self.medium.seal_of(place);
-            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
+            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| newest.saturating_sub(utc) > age_max);
             if !aged {
                 return;
             }
-            let was_known = self.medium.knows_newer(place);
-            if self.may_drop(place) {
+            let was_known = self.medium.knows_whether_to_drop(place, now);
+            if self.may_drop(place, now) {
                 self.give_up(place, seal, GapReason::Aged);
             }
             if !was_known {
@@ -161,7 +161,7 @@ impl<S: Store> JournalCore<S> {
                 JobState::Working if !urgent => return,
                 JobState::Working | JobState::Done => {}
                 JobState::Nothing => {
-                    let Some((place, was_known)) = self.first_to_drop() else { return };
+                    let Some((place, was_known)) = self.first_to_drop(now) else { return };
                     let seal = self.medium.seal_of(place);
                     self.give_up(place, seal, GapReason::JournalFull);
                     if !was_known {
@@ -195,10 +195,10 @@ impl<S: Store> JournalCore<S> {
 
     /// The complete segment that gives first when something must be dropped, and whether that was known without looking
     /// through it. `None` also if one was looked through that must stay.
-    fn first_to_drop(&mut self) -> Option<(usize, bool)> {
+    fn first_to_drop(&mut self, now: Duration) -> Option<(usize, bool)> {
         for place in self.ranked_to_drop() {
-            let was_known = self.medium.knows_newer(place);
-            if self.may_drop(place) {
+            let was_known = self.medium.knows_whether_to_drop(place, now);
+            if self.may_drop(place, now) {
                 return Some((place, was_known));
             }
             if !was_known {
@@ -224,13 +224,13 @@ impl<S: Store> JournalCore<S> {
     }
 
     /// Whether a segment may be given up: nothing in it is a newer program's. Reads all of it the first time.
-    pub(super) fn may_drop(&mut self, place: usize) -> bool {
-        let was_known = self.medium.knows_newer(place);
-        let holds_newer = self.medium.holds_newer(place);
-        if holds_newer && !was_known {
+    pub(super) fn may_drop(&mut self, place: usize, now: Duration) -> bool {
+        let was_known = self.medium.knows_whether_to_drop(place, now);
+        let may_drop = self.medium.may_drop(place, now);
+        if !may_drop && !was_known {
             self.note_newer();
         }
-        !holds_newer
+        may_drop
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.
