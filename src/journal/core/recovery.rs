@@ -109,7 +109,7 @@ pub(in crate::journal) fn start<S: Store>(
     let oldest = past.segments.oldest().map_or(next, Segment::first);
     let mut times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
     if let Some(beside) = newer.times {
-        times.set_beside(beside);
+        times.set_beside(beside, newer.next);
     }
     let of_newer = |(first, _): &(u64, u64)| {
         let place = past.segments.beginning_with(*first);

@@ -493,27 +493,48 @@ fn a_newer_segment_before_them_does_not_keep_what_is_too_old() {
 
 #[test]
 fn a_boot_without_a_clock_whose_times_a_newer_program_keeps_is_left_to_it() {
-    let (_dir, journal) = place();
-    let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);
-    let mut life = Lived::begin(&journal, second_schema(), dark);
-    life.keep((1..=4).map(|n| after_change(dark, n)));
-    life.end();
-    let times = fs::read(journal.join("times")).expect("a record");
-    fs::write(journal.join("times-2"), record_of_2(&times)).expect("written");
-    fs::remove_file(journal.join("times")).expect("removed");
+    // The older program's own record is gone, or it is there and the boot is open in it.
+    for is_kept in [false, true] {
+        let (_dir, journal) = place();
+        let path = |name: &str| journal.join(name);
+        let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);
+        let mut life = Lived::begin(&journal, second_schema(), dark);
+        life.keep((1..=4).map(|n| after_change(dark, n)));
+        life.end();
+        let times = fs::read(path("times")).expect("a record");
+        fs::write(path("times-2"), record_of_2(&times)).expect("written");
+        let cursor = ["cursor-a", "cursor-b"].into_iter().find_map(|name| fs::read(path(name)).ok()).expect("a cursor");
+        fs::write(path("cursor-2-a"), record_of_2(&cursor)).expect("written");
+        if !is_kept {
+            fs::remove_file(path("times")).expect("removed");
+        }
 
-    let mut life = Lived::begin(&journal, second_schema(), synced(2));
-    life.keep((1..=2).map(|n| after_change(synced(2), n)));
-    life.core.go_live();
-    assert_eq!(drain(&mut life).into_keys().collect::<Vec<_>>(), [5, 6]);
-    life.end();
-    // The newer program is back, and tells them with the times that it knows.
-    fs::remove_file(journal.join("times-2")).expect("removed");
-    fs::write(journal.join("times"), times).expect("written");
-    let mut life = Lived::begin(&journal, second_schema(), synced(3));
-    life.keep([after_change(synced(3), 1)]);
-    life.core.go_live();
-    let out = drain(&mut life);
-    assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 7]);
-    assert!(out.values().take(4).all(|entry| entry.window.end.trust == ClockTrust::Estimated));
+        let mut life = Lived::begin(&journal, second_schema(), synced(2));
+        life.keep((1..=2).map(|n| after_change(synced(2), n)));
+        life.core.go_live();
+        assert_eq!(drain(&mut life).into_keys().collect::<Vec<_>>(), [5, 6], "kept: {is_kept}");
+        life.end();
+        // A boot that the newer program has never seen is placed all the same.
+        let dark = boot(3, Y2001_NS, ClockTrust::Unsynced);
+        let mut life = Lived::begin(&journal, second_schema(), dark);
+        life.keep([after_change(dark, 1)]);
+        life.end();
+        let mut life = Lived::begin(&journal, second_schema(), synced(4));
+        life.keep([after_change(synced(4), 1)]);
+        life.core.go_live();
+        let out = drain(&mut life);
+        assert_eq!(out.keys().copied().collect::<Vec<_>>(), [7, 8], "kept: {is_kept}");
+        assert_eq!(out[&7].window.end.trust, ClockTrust::Estimated);
+        life.end();
+        // The newer program is back, and tells them with the times that it knows.
+        fs::remove_file(path("times-2")).expect("removed");
+        fs::remove_file(path("cursor-2-a")).expect("removed");
+        fs::write(path("times"), times).expect("written");
+        let mut life = Lived::begin(&journal, second_schema(), synced(5));
+        life.keep([after_change(synced(5), 1)]);
+        life.core.go_live();
+        let out = drain(&mut life);
+        assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 9]);
+        assert!(out.values().take(4).all(|entry| entry.window.end.trust == ClockTrust::Estimated));
+    }
 }
