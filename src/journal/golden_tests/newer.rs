@@ -538,3 +538,29 @@ fn a_boot_without_a_clock_whose_times_a_newer_program_keeps_is_left_to_it() {
         assert!(out.values().take(4).all(|entry| entry.window.end.trust == ClockTrust::Estimated));
     }
 }
+
+#[test]
+fn an_anchor_that_a_newer_program_has_seen_in_this_boot_decides_what_waited_for_it() {
+    let (_dir, journal) = place();
+    let path = |name: &str| journal.join(name);
+    let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);
+    let synced = boot(1, NOON_NS, ClockTrust::Synced);
+    let mut life = Lived::begin(&journal, second_schema(), dark);
+    life.keep((1..=4).map(|n| after_change(dark, n)));
+    life.end();
+    let times = fs::read(path("times")).expect("a record");
+    let mut life = Lived::begin(&journal, second_schema(), synced);
+    life.keep([after_change(synced, 5)]);
+    life.end();
+    fs::write(path("times-2"), record_of_2(&fs::read(path("times")).expect("a record"))).expect("written");
+    fs::write(path("times"), times).expect("written");
+
+    let mut life = Lived::begin(&journal, second_schema(), dark);
+    life.keep([after_change(dark, 6)]);
+    life.core.go_live();
+    let out = drain(&mut life);
+    let told: Vec<_> = out.values().map(|entry| (entry.window.end.trust, entry.window.end.utc)).collect();
+    assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(told[..4].iter().all(|(trust, _)| *trust == ClockTrust::Resolved), "{told:?}");
+    assert!(told[..5].is_sorted_by_key(|(_, utc)| *utc) && told[0].1.0 > Y2001_NS + DAY_NS, "{told:?}");
+}

@@ -130,10 +130,14 @@ impl Times {
         if high > self.kept.high {
             (self.kept.high, self.kept.newest, self.kept.turns) = (high, newest, turns);
         }
-        if anchor.is_some_and(|anchor| anchor.boot == self.boot) {
-            self.kept.anchor = anchor;
-        }
         self.dirty = true;
+        // What waited for it in this boot is decided by it, as by one that was seen here.
+        let is_news = |anchor: &Anchor| {
+            anchor.boot == self.boot && self.kept.anchor.is_none_or(|known| known.boot != anchor.boot)
+        };
+        if let Some(anchor) = anchor.filter(is_news) {
+            self.anchor(anchor);
+        }
     }
 
     /// The record as it is written again.
