@@ -261,7 +261,7 @@ impl JournalHandle {
     }
 
     /// Gives up every complete segment of which all is older than this. The next window tells it as a gap; when that is
-    /// durable it takes place. `None` if too many ask already, or if the journal has ended: then nothing is given up.
+    /// durable it takes place. `None` if too many ask already, and nothing is given up; or if the journal ends before all is done.
     /// Cancel-safe in that what was ordered takes place, whoever listens.
     pub async fn purge(&self, older_than: Duration) -> Option<Purged> {
         let (reply, done) = oneshot::channel();

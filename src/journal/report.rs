@@ -92,7 +92,7 @@ pub struct Purged {
     pub entries: u64,
     /// Segments that go.
     pub segments: u64,
-    /// Segments that stay because a newer program wrote them, or entries in them.
+    /// Segments that stay because a newer program wrote them, or entries in them, or cannot be read to know.
     #[serde(default)]
     pub newer: u64,
     /// Segments that stay because nothing in them says when it was.

@@ -1,24 +1,28 @@
 //! The thread that owns the medium: gives it commands and the time.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::health::StatusBoard;
 use crate::journal::core::epoch::JournalMeta;
-use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::journal_core::{JournalCore, Purge};
 use crate::journal::core::wear::{Counts, Rates, Wear};
 use crate::journal::disk::files;
 use crate::journal::disk::store::Store;
 use crate::journal::line::{Command, Inbox, Lease, Line};
-use crate::journal::report::{Inventory, Progress};
+use crate::journal::report::{Inventory, Progress, Purged};
 use crate::measure::{BootId, Stamp};
 
 /// The longest sleep: bounds and the cursor are looked after this often.
 const MAINTAIN: Duration = Duration::from_millis(250);
+/// Orders to give up what is old that are carried out at once, each a segment at a time. Whoever orders more is told that
+/// the journal is busy.
+const ORDERS_MAX: usize = 8;
 
 /// Runs until it is told to close.
 pub(super) fn run<S: Store>(
@@ -30,11 +34,13 @@ pub(super) fn run<S: Store>(
     tell: &watch::Sender<Progress>,
     facts: &StatusBoard,
 ) {
-    let mut driver = Driver { core, meta, wear, dir, line, end: None, start: Instant::now(), commit_ms: None };
+    let (end, orders, start, commit_ms) = (None, VecDeque::new(), Instant::now(), None);
+    let mut driver = Driver { core, meta, wear, dir, line, end, orders, start, commit_ms };
     loop {
         let now = driver.start.elapsed();
         let due = driver.core.commit_at().map_or(MAINTAIN, |at| at.saturating_sub(now));
-        let received = inbox.next(due.min(MAINTAIN));
+        let due = if driver.orders.is_empty() { due.min(MAINTAIN) } else { Duration::ZERO };
+        let received = inbox.next(due);
         for settlement in inbox.settlements() {
             driver.core.settle(settlement);
         }
@@ -53,6 +59,7 @@ pub(super) fn run<S: Store>(
         if driver.core.commit_at().is_some_and(|at| at <= now) {
             driver.commit(JournalCore::commit_on);
         }
+        driver.purge_on();
         driver.core.maintain(driver.start.elapsed());
         driver.count();
         driver.note(facts);
@@ -69,6 +76,8 @@ struct Driver<'a, S> {
     line: &'a Line,
     /// The newest window's end: the time of what is told last.
     end: Option<(BootId, Stamp)>,
+    /// Orders to give up what is old, and who waits for each; the first is being carried out.
+    orders: VecDeque<(Purge, oneshot::Sender<Purged>)>,
     start: Instant,
     commit_ms: Option<f64>,
 }
@@ -102,10 +111,23 @@ impl<S: Store> Driver<'_, S> {
                 });
             }
             Command::Purge { older_than, reply } => {
-                // Counted from the newest entry: that is now, unless the clock cannot be believed.
-                let _ = reply.send(self.core.purge(older_than, None));
+                if self.orders.len() < ORDERS_MAX {
+                    // Counted from the newest entry: that is now, unless the clock cannot be believed.
+                    self.orders.push_back((Purge::new(older_than, None), reply));
+                }
             }
             Command::Wake | Command::Close(_) | Command::Abandon => {}
+        }
+    }
+
+    /// Carries the first order on by a segment: what else waits for the thread has its turn in between.
+    fn purge_on(&mut self) {
+        let now = self.start.elapsed();
+        let Some((order, _)) = self.orders.front_mut() else { return };
+        if let Some(purged) = self.core.purge(order, now)
+            && let Some((_, reply)) = self.orders.pop_front()
+        {
+            let _ = reply.send(purged);
         }
     }
 

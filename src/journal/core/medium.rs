@@ -22,6 +22,8 @@ use crate::measure::{Epoch, Seq};
 const RETRY: Duration = Duration::from_secs(2);
 /// A medium that has failed for this long is treated as none: what waits in memory may go out without being durable.
 const SEND_UNSYNCED_AFTER: Duration = Duration::from_secs(5);
+/// A segment that could not be read when it was to be given up is read again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// No life has this number: it stands for one that can no longer be known.
 const UNKNOWN: Epoch = Epoch(0);
 
@@ -237,7 +239,7 @@ impl<S: Store> Medium<S> {
             self.may_survive = 0;
         }
         store.create(&context.header(first))?;
-        self.segments.push(Segment::new(first, store.bytes(Seq(first))));
+        self.segments.push(Segment::new(first, store.bytes(Seq(first))).of_this_life());
         self.active = Some(Seal::open(first));
         Ok(())
     }
@@ -323,7 +325,7 @@ impl<S: Store> Medium<S> {
     ) -> Result<(), Failure> {
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
         store.make_whole(header, chunks, seal)?;
-        let segment = Segment::new(seal.first, store.bytes(Seq(seal.first))).of(seal.resolution);
+        let segment = Segment::new(seal.first, store.bytes(Seq(seal.first))).of(seal.resolution).of_this_life();
         self.bytes_written += entry_bytes as u64;
         self.segments.push(segment);
         self.durable = seal.last;
@@ -432,47 +434,70 @@ impl<S: Store> Medium<S> {
         resolution
     }
 
-    /// The version in which a newer program wrote the segment at this place; `None`: it is of this version or an older one.
+    /// The version in which a newer program wrote the segment at this place; `None`: it is of this version or an older one,
+    /// or cannot be read now.
     pub(super) fn newer_of(&mut self, place: usize) -> Option<u16> {
-        let segment = self.segments.get(place)?;
-        if let Some(known) = segment.newer_if_known() {
-            return known;
-        }
-        let first = segment.first();
-        let is_ours = self.active_seal(first).is_some();
-        let store = self.store.as_mut().filter(|_| !is_ours);
-        let newer = store.and_then(|store| store.newer_segment(Seq(first))).map(|(version, _)| version);
-        self.segments.set_newer(place, newer);
-        newer
+        self.ask_newer_of(place).ok().flatten()
     }
 
-    /// Whether the segment at this place must not be given up: a newer program wrote it, or entries in it. Reads all of it
-    /// the first time.
-    pub(super) fn holds_newer(&mut self, place: usize) -> bool {
-        if self.newer_of(place).is_some() {
-            return true;
+    fn ask_newer_of(&mut self, place: usize) -> Result<Option<u16>, StoreError> {
+        let Some(segment) = self.segments.get(place) else { return Ok(None) };
+        if let Some(known) = segment.newer_if_known() {
+            return Ok(known);
         }
+        let first = Seq(segment.first());
+        let newer = self.store.as_mut().map_or(Ok(None), |store| store.newer_segment(first))?;
+        let newer = newer.map(|(version, _)| version);
+        self.segments.set_newer(place, newer);
+        Ok(newer)
+    }
+
+    /// Whether [`Medium::may_drop`] answers for the segment at this place without reading all of it.
+    pub(super) fn knows_whether_to_drop(&self, place: usize, now: Duration) -> bool {
+        self.segments.get(place).is_none_or(|segment| {
+            segment.newer().is_some() || segment.holds_newer().is_some() || now < segment.look_again_at()
+        })
+    }
+
+    /// Whether the segment at this place may be given up: a newer program wrote neither it nor entries in it. Reads all of
+    /// it the first time: who asks of many asks of one such in a call. One that cannot be read now stays for now.
+    pub(super) fn may_drop(&mut self, place: usize, now: Duration) -> bool {
         let Some(segment) = self.segments.get(place) else { return false };
         if let Some(known) = segment.holds_newer() {
-            return known;
+            return !known;
+        }
+        if now < segment.look_again_at() {
+            return false;
         }
         let first = segment.first();
-        let holds = self.store.as_mut().is_some_and(|store| Reader::holds_newer(store, first));
-        self.segments.set_holds_newer(place, holds);
-        holds
+        let holds = self.ask_newer_of(place).and_then(|newer| match (newer, self.store.as_mut()) {
+            (None, Some(store)) => Reader::holds_newer(store, first),
+            (newer, _) => Ok(newer.is_some()),
+        });
+        match holds {
+            Ok(holds) => {
+                self.segments.set_holds_newer(place, holds);
+                !holds
+            }
+            Err(error) => {
+                tracing::warn!(%error, segment = first, "a segment cannot be read, so it is not given up; it is tried again");
+                self.segments.look_again_at(place, now + LOOK_AGAIN);
+                false
+            }
+        }
     }
 
-    /// A newer program wrote the entry of this number.
-    pub(super) fn note_newer_in(&mut self, number: u64) {
-        if let Some(place) = self.segments.with(number) {
-            self.segments.set_holds_newer(place, true);
-        }
+    /// A newer program wrote the entry of this number. Answers whether that is news of its segment.
+    pub(super) fn note_newer_in(&mut self, number: u64) -> bool {
+        let Some(place) = self.segments.with(number) else { return false };
+        let is_news = self.segments.get(place).is_some_and(|segment| segment.holds_newer() != Some(true));
+        self.segments.set_holds_newer(place, true);
+        is_news
     }
 
     /// Segments of newer programs, or with entries of theirs, that are known: how many, the first of them, and their bytes.
     pub(super) fn newer_segments(&self) -> Option<(usize, u64, u64)> {
-        let is_newer = |segment: &&Segment| segment.newer().is_some() || segment.holds_newer() == Some(true);
-        let newer = self.segments.iter().filter(is_newer);
+        let newer = self.segments.newer();
         let bytes = newer.clone().map(Segment::bytes).sum();
         newer.clone().next().map(|first| (newer.count(), first.first(), bytes))
     }

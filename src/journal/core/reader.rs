@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::journal::core::context::WriterContext;
 use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::entry;
-use crate::journal::disk::store::Store;
+use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::measure::{Entry, Epoch, Identity, Seq};
 
@@ -72,47 +72,47 @@ impl Reader {
         for _ in 0..2 {
             let Ok(Some(found)) = &frames else { return hole };
             let Ok(chunk) = Chunk::join(found) else { return hole };
-            if chunk.newer && (chunk.first.0..=chunk.last()).contains(&number) {
-                return Looked::Newer { to: chunk.last() };
-            }
-            if chunk.newer && chunk.last() < number {
-                frames = store.after(Seq(segment), chunk.first);
-                continue;
-            }
-            let Ok(entries) = chunk.entries() else { return hole };
+            // The numbers first: they are in the head, whose version is every version's.
             if chunk.last() < number {
                 frames = store.after(Seq(segment), chunk.first);
                 continue;
             }
-            return if chunk.first.0 <= number {
-                self.chunk = Some((chunk, entries));
-                Looked::Found
-            } else if chunk.begins_at() <= number {
-                Looked::Skipped { to: chunk.first.0 - 1 }
-            } else {
-                Looked::Hole { to: Some(chunk.begins_at() - 1) }
-            };
+            if chunk.first.0 > number {
+                return match chunk.begins_at() {
+                    begins_at if begins_at <= number => Looked::Skipped { to: chunk.first.0 - 1 },
+                    begins_at => Looked::Hole { to: Some(begins_at - 1) },
+                };
+            }
+            if chunk.newer {
+                return Looked::Newer { to: chunk.last() };
+            }
+            let Ok(entries) = chunk.entries() else { return hole };
+            self.chunk = Some((chunk, entries));
+            return Looked::Found;
         }
         hole
     }
 
     /// Whether entries of a newer version lie in a segment.
-    pub(super) fn holds_newer<S: Store>(store: &mut S, segment: u64) -> bool {
-        let mut frames = store.at_or_before(Seq(segment), Seq(segment));
-        while let Ok(Some(found)) = frames {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn holds_newer<S: Store>(store: &mut S, segment: u64) -> Result<bool, StoreError> {
+        let mut frames = store.at_or_before(Seq(segment), Seq(segment))?;
+        while let Some(found) = frames {
             let Ok(chunk) = Chunk::join(&found) else {
                 // Damage is the business of whoever reads it; what is behind it counts all the same.
-                let Ok((head, ..)) = chunk::parse(&found[0]) else { return false };
-                frames = store.after(Seq(segment), head.first);
+                let Some(Ok((head, ..))) = found.first().map(|frame| chunk::parse(frame)) else { return Ok(false) };
+                frames = store.after(Seq(segment), head.first)?;
                 continue;
             };
             let entries = chunk.entries().unwrap_or_default();
             if chunk.newer || entries.into_iter().any(|range| entry::is_newer(&chunk.body[range])) {
-                return true;
+                return Ok(true);
             }
-            frames = store.after(Seq(segment), chunk.first);
+            frames = store.after(Seq(segment), chunk.first)?;
         }
-        false
+        Ok(false)
     }
 
     /// A number of the chunk that was read last.
@@ -141,5 +141,55 @@ pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContex
         })),
         Err(Unreadable::Newer { version }) => Fetched::Newer { to: number, version },
         Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: context.epoch },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::mem_store::MemStore;
+    use crate::journal::disk::segment::Header;
+    use crate::journal::testing::depot_schema;
+    use crate::measure::BootId;
+
+    /// The frames of a chunk that a newer program wrote: of a kind that is not known.
+    fn newer(chunk: &Chunk) -> Vec<Vec<u8>> {
+        let mut frames = chunk.frames_as_is();
+        frames[0][52] = 2;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&frames[0][4..8]), &frames[0][12..]);
+        frames[0][8..12].copy_from_slice(&crc.to_le_bytes());
+        frames
+    }
+
+    #[test]
+    fn numbers_before_a_newer_chunk_are_skipped_or_missing_and_the_chunk_is_newer() {
+        for skipped in 0..=2 {
+            let mut store = MemStore::default();
+            let schema = Arc::new(depot_schema("gw-01", 1, 1));
+            let header = Header { epoch: Epoch(1), first: Seq(1), boot: BootId([1; 16]), schema };
+            store.create(&header).expect("it is made");
+            let mut ours = Chunk::new(Epoch(1), Seq(1), 0);
+            ours.push(&[1; 8]);
+            ours.push(&[1; 8]);
+            store.put(ours.first, &ours.frames_as_is()).expect("it is put");
+            let mut other = Chunk::new(Epoch(1), Seq(5), skipped);
+            other.push(&[9; 8]);
+            store.put(other.first, &newer(&other)).expect("it is put");
+
+            let mut reader = Reader::default();
+            let mut look = |number| reader.look(Some(&mut store), 1, number);
+            let begins_at = 5 - skipped;
+            for number in 3..=4 {
+                let looked = look(number);
+                let is_as_it_lies = match looked {
+                    Looked::Skipped { to } => number >= begins_at && to == 4,
+                    Looked::Hole { to } => number < begins_at && to == Some(begins_at - 1),
+                    Looked::Found | Looked::Newer { .. } => false,
+                };
+                assert!(is_as_it_lies, "{number} behind {skipped} skipped: {looked:?}");
+            }
+            assert!(matches!(look(5), Looked::Newer { to: 5 }));
+            assert!(matches!(look(2), Looked::Found));
+        }
     }
 }

@@ -109,7 +109,7 @@ pub(in crate::journal) fn start<S: Store>(
     let oldest = past.segments.oldest().map_or(next, Segment::first);
     let mut times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
     if let Some(beside) = newer.times {
-        times.set_beside(beside);
+        times.set_beside(beside, newer.next);
     }
     let of_newer = |(first, _): &(u64, u64)| {
         let place = past.segments.beginning_with(*first);
@@ -238,9 +238,16 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>, any_newer: bool) -> Res
     for (place, Found { first, bytes, sealed }) in found.into_iter().enumerate() {
         let mut segment = Segment::new(first.0, bytes);
         let newest = place + 1 == count;
-        if (any_newer || newest || !sealed)
-            && let Some((version, epoch)) = store.newer_segment(first)
-        {
+        let asked = if any_newer || newest || !sealed { store.newer_segment(first) } else { Ok(None) };
+        let asked = match asked {
+            // Nothing is done to it here; it is asked again.
+            Err(error) if sealed && !newest => {
+                tracing::warn!(%error, "a segment does not say now which program wrote it");
+                None
+            }
+            asked => asked?,
+        };
+        if let Some((version, epoch)) = asked {
             segment.set_newer(Some(version));
             past.newest_of_newer = past.newest_of_newer.max(Some(epoch));
             if newest {

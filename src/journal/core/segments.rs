@@ -1,5 +1,7 @@
 //! The list of segments: their numbers, what they take, and what is known of each. It touches no medium.
 
+use std::time::Duration;
+
 use crate::journal::disk::segment::Seal;
 use crate::journal::resolution::Resolution;
 
@@ -22,18 +24,36 @@ pub(super) struct Segment {
     newer: Option<Option<u16>>,
     /// Whether entries of a newer version lie in it, once somebody has looked.
     holds_newer: Option<bool>,
+    /// A look for that failed: not before this is it looked at again.
+    look_again_at: Duration,
 }
 
 impl Segment {
     pub(super) fn new(first: u64, bytes: u64) -> Self {
         let (is_damaged, is_dropping, is_left_alone) = (false, false, false);
-        let (newer, holds_newer) = (None, None);
-        Self { first, bytes, seal: None, is_damaged, is_dropping, resolution: None, is_left_alone, newer, holds_newer }
+        let (seal, resolution, newer, holds_newer, look_again_at) = (None, None, None, None, Duration::ZERO);
+        Self {
+            first,
+            bytes,
+            seal,
+            is_damaged,
+            is_dropping,
+            resolution,
+            is_left_alone,
+            newer,
+            holds_newer,
+            look_again_at,
+        }
     }
 
     /// The same, and its windows are known to be of this length.
     pub(super) fn of(self, resolution: Resolution) -> Self {
         Self { resolution: Some(resolution), ..self }
+    }
+
+    /// The same, written in this life: nobody has to look whether a newer program did.
+    pub(super) fn of_this_life(self) -> Self {
+        Self { newer: Some(None), holds_newer: Some(false), ..self }
     }
 
     pub(super) fn first(&self) -> u64 {
@@ -77,6 +97,11 @@ impl Segment {
 
     pub(super) fn holds_newer(&self) -> Option<bool> {
         self.holds_newer
+    }
+
+    /// Not before this is it looked at again; zero: no look failed.
+    pub(super) fn look_again_at(&self) -> Duration {
+        self.look_again_at
     }
 
     /// A newer program wrote it, in this version; or `None`.
@@ -155,9 +180,14 @@ impl Segments {
         self.list.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Bytes of those that newer programs wrote.
+    /// Those that newer programs wrote, or entries in them, as far as somebody has looked.
+    pub(super) fn newer(&self) -> impl Iterator<Item = &Segment> + Clone {
+        self.list.iter().filter(|segment| segment.newer().is_some() || segment.holds_newer() == Some(true))
+    }
+
+    /// Bytes of those that newer programs wrote, or entries in them.
     pub(super) fn bytes_of_newer(&self) -> u64 {
-        self.list.iter().filter(|segment| segment.newer().is_some()).map(|segment| segment.bytes).sum()
+        self.newer().map(Segment::bytes).sum()
     }
 
     /// Bytes of those that go as soon as their loss is told.
@@ -196,6 +226,10 @@ impl Segments {
         self.list[place].holds_newer = Some(holds);
     }
 
+    pub(super) fn look_again_at(&mut self, place: usize, at: Duration) {
+        self.list[place].look_again_at = at;
+    }
+
     pub(super) fn set_resolution(&mut self, place: usize, resolution: Resolution) {
         self.list[place].resolution = Some(resolution);
     }
@@ -209,5 +243,22 @@ impl Segments {
 
     pub(super) fn remove(&mut self, place: usize) {
         self.list.remove(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_counts_as_newer_as_soon_as_anything_in_it_is_known_to_be() {
+        let mut segments = Segments::default();
+        for (first, bytes) in [(1, 100), (10, 20), (20, 3)] {
+            segments.push(Segment::new(first, bytes));
+        }
+        segments.set_newer(0, Some(2));
+        segments.set_holds_newer(1, true);
+        segments.set_holds_newer(2, false);
+        assert_eq!(segments.bytes_of_newer(), 120);
     }
 }

@@ -19,7 +19,7 @@
 //!   ends in `.del`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::journal::disk::record::Record;
@@ -30,17 +30,32 @@ use crate::journal::disk::v1::record as v1;
 use crate::journal::disk::{chunk, files};
 use crate::measure::Epoch;
 
-/// The version and the epoch of the segment in this directory, if a newer program wrote it; `None` also if nobody knows.
-pub(in crate::journal) fn segment(path: &Path) -> Option<(u16, Epoch)> {
+/// The version and the epoch of the segment in this directory, if a newer program wrote it; `None` also if what is there
+/// does not say.
+///
+/// # Errors
+/// What is there cannot be read now.
+pub(in crate::journal) fn segment(path: &Path) -> io::Result<Option<(u16, Epoch)>> {
     let newer = |frames: &[Vec<u8>]| match Header::from_frames(frames) {
         Err(Unreadable::Newer { version }) => Some((version, chunk::parse(frames.first()?).ok()?.0.epoch)),
         _ => None,
     };
-    let marker = fs::read(path.join("ready")).map(|ready| chunk::split(&ready)).unwrap_or_default();
+    let read = files::read(&path.join("ready"));
+    let marker = read.as_ref().ok().and_then(Option::as_deref).map(chunk::split).unwrap_or_default();
     if Header::from_frames(&marker).is_ok() {
-        return None;
+        return Ok(None);
     }
-    newer(&marker).or_else(|| newer(&Scan::begin(&path.join("db")).and_then(|mut scan| scan.header()).ok()?))
+    if let Some(found) = newer(&marker) {
+        return Ok(Some(found));
+    }
+    let copy = match Scan::begin(&path.join("db")).and_then(|mut scan| scan.header()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        copy => copy?,
+    };
+    match newer(&copy) {
+        None if Header::from_frames(&copy).is_err() => read.map(|_| None),
+        found => Ok(found),
+    }
 }
 
 /// The records of newer programs in this directory.

@@ -302,8 +302,9 @@ impl Store for SledStore {
         Header::from_frames(&copy).map_err(|why| StoreError::Unreadable { segment: segment.0, why })
     }
 
-    fn newer_segment(&mut self, segment: Seq) -> Option<(u16, Epoch)> {
-        newer::segment(&self.path(segment))
+    fn newer_segment(&mut self, segment: Seq) -> Result<Option<(u16, Epoch)>, StoreError> {
+        let path = self.path(segment);
+        newer::segment(&path).map_err(|source| StoreError::io("read", &path, source))
     }
 
     fn newer_records(&mut self) -> Vec<NewerRecord> {

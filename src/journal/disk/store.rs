@@ -55,9 +55,9 @@ pub(in crate::journal) trait Store {
     fn bytes(&mut self, segment: Seq) -> u64;
     /// The header of a segment.
     fn header(&mut self, segment: Seq) -> Result<Header, StoreError>;
-    /// The version and the epoch of a segment that a newer program wrote; `None`: it is of this version, or nobody knows.
-    fn newer_segment(&mut self, _segment: Seq) -> Option<(u16, Epoch)> {
-        None
+    /// The version and the epoch of a segment that a newer program wrote; `None`: it is of this version, or does not say.
+    fn newer_segment(&mut self, _segment: Seq) -> Result<Option<(u16, Epoch)>, StoreError> {
+        Ok(None)
     }
     /// The records that newer programs wrote.
     fn newer_records(&mut self) -> Vec<NewerRecord> {

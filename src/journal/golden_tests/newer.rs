@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::depot::{Boot, NOON_NS, Y2001_NS, after_change, second_schema};
 use super::{DAY_NS, Lived, boot, boundless};
 use crate::health::JournalFacts;
+use crate::journal::core::journal_core::Purge;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::disk::chunk::{self, Chunk};
@@ -395,29 +396,171 @@ fn newer_entries_in_a_segment_of_this_version_are_passed_over_told_and_never_giv
     assert_eq!(fs::read(&path).ok(), Some(database));
 }
 
+/// Three segments of an earlier life, with eight entries each.
+fn three_segments(dir: &Path) {
+    let mut life = Lived::begin(dir, second_schema(), synced(1));
+    for n in 0..12 {
+        life.keep([after_change(synced(1), 2 * n + 1), after_change(synced(1), 2 * n + 2)]);
+    }
+    life.end();
+}
+
+/// How many segments are given up by each call until one gives up nothing more.
+fn given_up_by(life: &mut Lived, mut call: impl FnMut(&mut Lived)) -> Vec<u64> {
+    let mut given_up = Vec::new();
+    loop {
+        let before = life.core.progress().unacknowledged;
+        call(life);
+        match before - life.core.progress().unacknowledged {
+            0 => return given_up,
+            entries => given_up.push(entries / 8),
+        }
+    }
+}
+
+#[test]
+fn one_call_looks_through_one_segment_of_an_earlier_life_at_most() {
+    let bounds = [
+        Limits { age_max: Duration::from_secs(1), ..boundless() },
+        Limits { bytes_max: 1, segment_bytes: 1 << 20, when_full: WhenFull::DropOldest, ..boundless() },
+        boundless(),
+    ];
+    for (case, limits) in bounds.into_iter().enumerate() {
+        let (_dir, journal) = place();
+        three_segments(&journal);
+        let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+        life.core.append(after_change(synced(3), 1), life.now);
+        let mut order = Purge::new(Duration::from_secs(1), None);
+        let mut purged = None;
+        let by_call = given_up_by(&mut life, |life| {
+            if case == 2 {
+                purged = life.core.purge(&mut order, life.now);
+            } else {
+                life.maintain();
+            }
+        });
+        assert_eq!(by_call, [1, 1, 1], "case {case}");
+        if case == 2 {
+            let purged = purged.expect("it is done");
+            assert_eq!((purged.segments, purged.entries, purged.newer), (3, 24, 0));
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_to_know_whether_it_is_newer_stays_until_it_can() {
+    let (_dir, journal) = place();
+    three_segments(&journal);
+    let limits = Limits { age_max: Duration::from_secs(1), ..boundless() };
+    let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+    life.core.append(after_change(synced(3), 1), life.now);
+    // To read a directory is an error of the system.
+    let (path, aside) = (journal.join("0000000000000001/db"), journal.join("0000000000000001/aside"));
+    fs::rename(&path, &aside).expect("renamed");
+    fs::create_dir(&path).expect("made");
+    let mut waits = vec![life.core.progress().unacknowledged];
+    for _ in 0..3 {
+        life.maintain();
+        waits.push(life.core.progress().unacknowledged);
+    }
+    assert_eq!(waits, [24, 24, 16, 8], "it keeps nothing else from going");
+    fs::remove_dir(&path).expect("removed");
+    fs::rename(&aside, &path).expect("renamed");
+    for _ in 0..3 {
+        life.maintain();
+    }
+    assert_eq!(life.core.progress().unacknowledged, 8, "it is not tried at each call");
+    life.maintain();
+    assert_eq!(life.core.progress().unacknowledged, 0);
+}
+
+#[test]
+fn a_newer_segment_before_them_does_not_keep_what_is_too_old() {
+    let (_dir, journal) = place();
+    three_segments(&journal);
+    let ready = journal.join("0000000000000001/ready");
+    fs::write(&ready, header_of_2(&fs::read(&ready).expect("a header"))).expect("written");
+    // Its seal is one that this program cannot read.
+    let seal = journal.join("0000000000000001/seal");
+    fs::write(&seal, record_of_2(&fs::read(&seal).expect("a seal"))).expect("written");
+    // What says that a newer program was here.
+    fs::write(journal.join("life-2"), record_of_2(&fs::read(journal.join("life")).expect("a life"))).expect("written");
+    let limits = Limits { age_max: Duration::from_secs(1), ..boundless() };
+    let mut life = Lived::begin_within(limits, &journal, second_schema(), synced(3));
+    life.core.append(after_change(synced(3), 1), life.now);
+    assert_eq!(given_up_by(&mut life, Lived::maintain), [1, 1]);
+}
+
 #[test]
 fn a_boot_without_a_clock_whose_times_a_newer_program_keeps_is_left_to_it() {
+    // The older program's own record is gone, or it is there and the boot is open in it.
+    for is_kept in [false, true] {
+        let (_dir, journal) = place();
+        let path = |name: &str| journal.join(name);
+        let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);
+        let mut life = Lived::begin(&journal, second_schema(), dark);
+        life.keep((1..=4).map(|n| after_change(dark, n)));
+        life.end();
+        let times = fs::read(path("times")).expect("a record");
+        fs::write(path("times-2"), record_of_2(&times)).expect("written");
+        let cursor = ["cursor-a", "cursor-b"].into_iter().find_map(|name| fs::read(path(name)).ok()).expect("a cursor");
+        fs::write(path("cursor-2-a"), record_of_2(&cursor)).expect("written");
+        if !is_kept {
+            fs::remove_file(path("times")).expect("removed");
+        }
+
+        let mut life = Lived::begin(&journal, second_schema(), synced(2));
+        life.keep((1..=2).map(|n| after_change(synced(2), n)));
+        life.core.go_live();
+        assert_eq!(drain(&mut life).into_keys().collect::<Vec<_>>(), [5, 6], "kept: {is_kept}");
+        life.end();
+        // A boot that the newer program has never seen is placed all the same.
+        let dark = boot(3, Y2001_NS, ClockTrust::Unsynced);
+        let mut life = Lived::begin(&journal, second_schema(), dark);
+        life.keep([after_change(dark, 1)]);
+        life.end();
+        let mut life = Lived::begin(&journal, second_schema(), synced(4));
+        life.keep([after_change(synced(4), 1)]);
+        life.core.go_live();
+        let out = drain(&mut life);
+        assert_eq!(out.keys().copied().collect::<Vec<_>>(), [7, 8], "kept: {is_kept}");
+        assert_eq!(out[&7].window.end.trust, ClockTrust::Estimated);
+        life.end();
+        // The newer program is back, and tells them with the times that it knows.
+        fs::remove_file(path("times-2")).expect("removed");
+        fs::remove_file(path("cursor-2-a")).expect("removed");
+        fs::write(path("times"), times).expect("written");
+        let mut life = Lived::begin(&journal, second_schema(), synced(5));
+        life.keep([after_change(synced(5), 1)]);
+        life.core.go_live();
+        let out = drain(&mut life);
+        assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 9]);
+        assert!(out.values().take(4).all(|entry| entry.window.end.trust == ClockTrust::Estimated));
+    }
+}
+
+#[test]
+fn an_anchor_that_a_newer_program_has_seen_in_this_boot_decides_what_waited_for_it() {
     let (_dir, journal) = place();
+    let path = |name: &str| journal.join(name);
     let dark = boot(1, Y2001_NS, ClockTrust::Unsynced);
+    let synced = boot(1, NOON_NS, ClockTrust::Synced);
     let mut life = Lived::begin(&journal, second_schema(), dark);
     life.keep((1..=4).map(|n| after_change(dark, n)));
     life.end();
-    let times = fs::read(journal.join("times")).expect("a record");
-    fs::write(journal.join("times-2"), record_of_2(&times)).expect("written");
-    fs::remove_file(journal.join("times")).expect("removed");
-
-    let mut life = Lived::begin(&journal, second_schema(), synced(2));
-    life.keep((1..=2).map(|n| after_change(synced(2), n)));
-    life.core.go_live();
-    assert_eq!(drain(&mut life).into_keys().collect::<Vec<_>>(), [5, 6]);
+    let times = fs::read(path("times")).expect("a record");
+    let mut life = Lived::begin(&journal, second_schema(), synced);
+    life.keep([after_change(synced, 5)]);
     life.end();
-    // The newer program is back, and tells them with the times that it knows.
-    fs::remove_file(journal.join("times-2")).expect("removed");
-    fs::write(journal.join("times"), times).expect("written");
-    let mut life = Lived::begin(&journal, second_schema(), synced(3));
-    life.keep([after_change(synced(3), 1)]);
+    fs::write(path("times-2"), record_of_2(&fs::read(path("times")).expect("a record"))).expect("written");
+    fs::write(path("times"), times).expect("written");
+
+    let mut life = Lived::begin(&journal, second_schema(), dark);
+    life.keep([after_change(dark, 6)]);
     life.core.go_live();
     let out = drain(&mut life);
-    assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 7]);
-    assert!(out.values().take(4).all(|entry| entry.window.end.trust == ClockTrust::Estimated));
+    let told: Vec<_> = out.values().map(|entry| (entry.window.end.trust, entry.window.end.utc)).collect();
+    assert_eq!(out.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(told[..4].iter().all(|(trust, _)| *trust == ClockTrust::Resolved), "{told:?}");
+    assert!(told[..5].is_sorted_by_key(|(_, utc)| *utc) && told[0].1.0 > Y2001_NS + DAY_NS, "{told:?}");
 }

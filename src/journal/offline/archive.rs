@@ -480,7 +480,7 @@ fn list(dir: &Path, view: View) -> Result<Vec<Folder>, ArchiveError> {
             first,
             sealed: seal.is_some(),
             seal: seal.as_deref().and_then(|bytes| Seal::read(bytes).ok()),
-            newer: newer::segment(&path),
+            newer: newer::segment(&path).map_err(failed(&path))?,
             path,
         };
         if folder.sealed || view == View::Files {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
-use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::journal_core::{JournalCore, Purge};
 use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
 use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::recovery;
@@ -72,7 +72,13 @@ pub struct Repaired {
 pub fn purge(dir: &Path, older_than: Duration, boot: BootId, now: Stamp) -> Result<Purged, RepairError> {
     let counted_from = (now.trust != crate::measure::ClockTrust::Unsynced).then_some(now.utc);
     let mut life = Maintenance::begin(dir, boot, now)?;
-    let purged = life.core.purge(older_than, counted_from);
+    let mut order = Purge::new(older_than, counted_from);
+    // Each call deals with a segment more.
+    let purged = loop {
+        if let Some(purged) = life.core.purge(&mut order, Duration::ZERO) {
+            break purged;
+        }
+    };
     life.end()?;
     Ok(purged)
 }

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use super::JournalCore;
+use super::{JournalCore, LOOKED_AT_MAX};
 use crate::journal::core::job::{Job, JobState, Span};
 use crate::journal::core::medium::Failure;
 use crate::journal::core::segments::Segment;
@@ -109,7 +109,10 @@ impl<S: Store> JournalCore<S> {
         let home = self.context.boot;
         let bytes_max = usize::try_from(JOB_BYTES_MAX.min(self.limits.segment_bytes / 4)).unwrap_or(usize::MAX);
         let begun = job.bytes_in();
-        while job.bytes_in() - begun < SLICE_BYTES {
+        for _ in 0..LOOKED_AT_MAX {
+            if job.bytes_in() - begun >= SLICE_BYTES {
+                break;
+            }
             let Some(number) = self.next_to_read(job, bytes_max) else { return Ok(Reading::End) };
             job.go_past(number);
             let Some(mut entry) = self.entry_at(number) else { continue };

@@ -13,6 +13,7 @@ mod retention;
 mod time;
 mod writing;
 
+pub(in crate::journal) use self::purge::Purge;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,10 @@ use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp,
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
 /// minutes of a depot of 250 points at 4 windows a second.
 const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Entries that one call walks past because they cannot leave, with those that it hands out or reads: each may be a chunk
+/// that is read for nothing. The next call goes on behind them.
+const LOOKED_AT_MAX: usize = 1_024;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -185,10 +190,13 @@ impl<S: Store> JournalCore<S> {
         }
     }
 
-    /// Hands out up to `max` entries of a lane, in order.
+    /// Hands out up to `max` entries of a lane, in order; fewer also behind many that cannot leave.
     pub(in crate::journal) fn lease(&mut self, lane: Lane, max: usize) -> Vec<Arc<Entry>> {
         let mut leased = Vec::new();
-        while leased.len() < max {
+        for _ in 0..LOOKED_AT_MAX {
+            if leased.len() >= max {
+                break;
+            }
             let Some(number) = self.queue.next_to_lease(lane) else { break };
             let Some(mut entry) = self.entry_at(number) else { continue };
             match self.seal_time(&mut entry) {
@@ -223,8 +231,9 @@ impl<S: Store> JournalCore<S> {
             Fetched::Newer { to, version } => {
                 tracing::debug!(from = number, to, version, "entries of a newer program are passed over");
                 self.queue.pass_over_all(number, to);
-                self.medium.note_newer_in(number);
-                self.note_newer();
+                if self.medium.note_newer_in(number) {
+                    self.note_newer();
+                }
             }
         }
         None

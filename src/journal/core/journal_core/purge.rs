@@ -7,35 +7,71 @@ use crate::journal::disk::store::Store;
 use crate::journal::report::Purged;
 use crate::measure::{Epoch, GapReason, Utc};
 
+/// An order to give up what is old, and how far it is carried out.
+#[derive(Debug)]
+pub(in crate::journal) struct Purge {
+    older_than: Duration,
+    /// What was done so far, and from when to count.
+    purged: Purged,
+    /// The segments that begin below are dealt with.
+    next: u64,
+}
+
+impl Purge {
+    /// `now`: from when to count; without it from the newest entry.
+    pub(in crate::journal) fn new(older_than: Duration, now: Option<Utc>) -> Self {
+        Self { older_than, purged: Purged { counted_from: now, ..Purged::default() }, next: 0 }
+    }
+}
+
 impl<S: Store> JournalCore<S> {
-    /// Gives up every complete segment of which all is older than this: told in the next window, gone when that is
-    /// durable. `now`: from when to count; without it from the newest entry.
-    pub(in crate::journal) fn purge(&mut self, older_than: Duration, now: Option<Utc>) -> Purged {
+    /// Gives up every complete segment of which all is older than ordered: told in the next window, gone when that is
+    /// durable. Of segments of earlier lives it looks through one in a call; `None`: the next call goes on. `at`: the time
+    /// of this call.
+    pub(in crate::journal) fn purge(&mut self, order: &mut Purge, at: Duration) -> Option<Purged> {
         let complete = self.medium.complete();
-        let dated: Vec<_> = (0..complete).map(|place| self.medium.seal_of(place)).collect();
-        let newest = dated.iter().flatten().filter_map(|seal| seal.newest_utc).max();
-        let Some(now) = now.or(self.clock.newest_utc().max(newest).map(Utc)) else {
-            return Purged { undated: complete as u64, ..Purged::default() };
+        let Some(now) = order.purged.counted_from.or_else(|| self.newest_time()) else {
+            return Some(Purged { undated: complete as u64, ..Purged::default() });
         };
-        let age = i64::try_from(older_than.as_nanos()).unwrap_or(i64::MAX);
-        let mut purged = Purged { counted_from: Some(now), ..Purged::default() };
-        for (place, seal) in dated.into_iter().enumerate() {
+        order.purged.counted_from = Some(now);
+        let age = i64::try_from(order.older_than.as_nanos()).unwrap_or(i64::MAX);
+        for place in 0..complete {
+            let first = self.medium.segments().first_of(place);
+            if first < order.next {
+                continue;
+            }
+            order.next = first + 1;
+            let was_known = self.medium.knows_whether_to_drop(place, at);
             let is_dropping = self.medium.segments().get(place).is_some_and(|segment| segment.is_dropping());
+            let seal = self.medium.seal_of(place);
+            let purged = &mut order.purged;
             match seal.as_ref().and_then(|seal| seal.newest_utc) {
                 _ if is_dropping => {}
                 _ if self.medium.newer_of(place).is_some() => purged.newer += 1,
-                Some(utc) if now.0.saturating_sub(utc) > age && !self.may_drop(place) => purged.newer += 1,
                 Some(utc) if now.0.saturating_sub(utc) > age => {
-                    let (first, last) = self.medium.span_of(place);
-                    purged.segments += 1;
-                    purged.entries += self.count_waiting(first, last);
-                    self.give_up(place, seal, GapReason::Forgotten);
+                    if self.may_drop(place, at) {
+                        let (first, last) = self.medium.span_of(place);
+                        purged.segments += 1;
+                        purged.entries += self.count_waiting(first, last);
+                        self.give_up(place, seal, GapReason::Forgotten);
+                    } else {
+                        purged.newer += 1;
+                    }
+                    if !was_known {
+                        return None;
+                    }
                 }
                 Some(_) => {}
                 None => purged.undated += 1,
             }
         }
-        purged
+        Some(order.purged)
+    }
+
+    /// The newest time that can be believed: of a window that was kept, or of a complete segment.
+    fn newest_time(&mut self) -> Option<Utc> {
+        let sealed = (0..self.medium.complete()).filter_map(|place| self.medium.seal_of(place)?.newest_utc).max();
+        self.clock.newest_utc().max(sealed).map(Utc)
     }
 
     /// Gives up a segment if its header is gone in both places: nobody knows under which schema its entries were

@@ -13,6 +13,10 @@ use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::measure::WhenFull;
 use crate::measure::{Epoch, Gap, GapReason};
 
+/// Segments that are dropped and slices of downsampling that are done in one call, however urgent it is; the next call goes
+/// on.
+const STEPS_MAX: usize = 64;
+
 /// A bound is reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pressure {
@@ -29,7 +33,7 @@ impl<S: Store> JournalCore<S> {
         if self.upkeep.looks_at_bounds(now) {
             self.medium.look_at_room();
             self.remove_settled(now);
-            self.give_up_aged();
+            self.give_up_aged(now);
         } else if self.trouble().is_none()
             && (self.oldest_are_settled(2) || self.upkeep.may_remove_one(now) && self.oldest_are_settled(1))
         {
@@ -116,28 +120,39 @@ impl<S: Store> JournalCore<S> {
         self.medium.complete() >= count && (0..count).all(|place| self.is_needless(place))
     }
 
-    fn give_up_aged(&mut self) {
-        let Some(now) = self.clock.newest_utc() else { return };
+    /// Gives up what is too old. Of segments of earlier lives it looks through one in a call: the next call goes on.
+    fn give_up_aged(&mut self, now: Duration) {
+        let Some(newest) = self.clock.newest_utc() else { return };
         let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
         // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
         for place in self.ranked_to_drop() {
+            // Its seal may not be readable, and it stays anyhow.
+            if self.medium.newer_of(place).is_some() {
+                continue;
+            }
             let seal = self.medium.seal_of(place);
-            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| now.saturating_sub(utc) > age_max);
+            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| newest.saturating_sub(utc) > age_max);
             if !aged {
                 return;
             }
-            if self.may_drop(place) {
+            let was_known = self.medium.knows_whether_to_drop(place, now);
+            if self.may_drop(place, now) {
                 self.give_up(place, seal, GapReason::Aged);
+            }
+            if !was_known {
+                return;
             }
         }
     }
 
-    /// Downsamples or drops until the bounds are kept, or as far as it goes now.
+    /// Downsamples or drops until the bounds are kept, or as far as it goes now. Of segments of earlier lives it looks
+    /// through one in a call: the next call goes on.
     fn make_room(&mut self, now: Duration) {
         if self.limits.when_full == WhenFull::RefuseNewest {
             return;
         }
-        while let Some(Pressure { budget, urgent }) = self.pressure() {
+        for _ in 0..STEPS_MAX {
+            let Some(Pressure { budget, urgent }) = self.pressure() else { return self.upkeep.keep_job(None) };
             let state = match self.limits.when_full {
                 WhenFull::Thin => self.downsample(budget, now),
                 WhenFull::DropOldest | WhenFull::RefuseNewest => JobState::Nothing,
@@ -146,13 +161,15 @@ impl<S: Store> JournalCore<S> {
                 JobState::Working if !urgent => return,
                 JobState::Working | JobState::Done => {}
                 JobState::Nothing => {
-                    let Some(place) = self.first_to_drop() else { return };
+                    let Some((place, was_known)) = self.first_to_drop(now) else { return };
                     let seal = self.medium.seal_of(place);
                     self.give_up(place, seal, GapReason::JournalFull);
+                    if !was_known {
+                        return;
+                    }
                 }
             }
         }
-        self.upkeep.keep_job(None);
     }
 
     /// Whether a bound is reached. What is only waiting to be removed does not count.
@@ -161,7 +178,7 @@ impl<S: Store> JournalCore<S> {
         let going = self.medium.segments().bytes_dropping();
         // What a newer program wrote counts, and what is ours gives; but for two segments of it.
         let newer = self.medium.segments().bytes_of_newer();
-        let kept = self.medium.segments().bytes() - going - newer;
+        let kept = self.medium.segments().bytes().saturating_sub(going + newer);
         let budget = match newer {
             0 => bytes_max,
             newer => bytes_max.saturating_sub(newer).max(segment_bytes.saturating_mul(2)),
@@ -176,9 +193,19 @@ impl<S: Store> JournalCore<S> {
         tight.then_some(Pressure { budget: kept, urgent: free < free_min / 2 })
     }
 
-    /// The complete segment that gives first when something must be dropped.
-    fn first_to_drop(&mut self) -> Option<usize> {
-        self.ranked_to_drop().into_iter().find(|&place| self.may_drop(place))
+    /// The complete segment that gives first when something must be dropped, and whether that was known without looking
+    /// through it. `None` also if one was looked through that must stay.
+    fn first_to_drop(&mut self, now: Duration) -> Option<(usize, bool)> {
+        for place in self.ranked_to_drop() {
+            let was_known = self.medium.knows_whether_to_drop(place, now);
+            if self.may_drop(place, now) {
+                return Some((place, was_known));
+            }
+            if !was_known {
+                return None;
+            }
+        }
+        None
     }
 
     /// The complete segments in the order in which they give: the coarsest and so oldest first, of which nothing is out on
@@ -197,12 +224,13 @@ impl<S: Store> JournalCore<S> {
     }
 
     /// Whether a segment may be given up: nothing in it is a newer program's. Reads all of it the first time.
-    pub(super) fn may_drop(&mut self, place: usize) -> bool {
-        let holds_newer = self.medium.holds_newer(place);
-        if holds_newer {
+    pub(super) fn may_drop(&mut self, place: usize, now: Duration) -> bool {
+        let was_known = self.medium.knows_whether_to_drop(place, now);
+        let may_drop = self.medium.may_drop(place, now);
+        if !may_drop && !was_known {
             self.note_newer();
         }
-        !holds_newer
+        may_drop
     }
 
     /// Gives up a segment: its gap is told in the next window, and it goes when that is durable.

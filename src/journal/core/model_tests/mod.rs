@@ -582,6 +582,20 @@ fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
 }
 
 #[test]
+fn one_call_walks_past_so_many_entries_that_cannot_leave_and_the_next_goes_on() {
+    let mut world = World::new(WhenFull::DropOldest, u64::MAX);
+    for _ in 0..2_500 {
+        let unknown = Encoded { bytes: vec![99, 1, 2, 3], points: 5, tells_loss: false, utc: None };
+        world.core.append_encoded(unknown, world.now);
+    }
+    world.step(&Step::Append);
+    world.step(&Step::Commit);
+    let ready: Vec<(usize, u64)> =
+        (0..4).map(|_| (world.core.lease(Lane::History, 20).len(), world.core.queue().lanes().ready().1)).collect();
+    assert_eq!(ready, [(0, 1_477), (0, 453), (1, 0), (0, 0)]);
+}
+
+#[test]
 fn a_damaged_chunk_is_a_gap_and_everything_else_arrives() {
     for pick in 0..200_u64 {
         let mut world = World::new(WhenFull::DropOldest, u64::MAX);

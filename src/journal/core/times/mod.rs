@@ -75,8 +75,8 @@ pub(in crate::journal) struct Times {
     newest: Option<(BootId, Mono)>,
     /// While captured times are at or below the highest.
     pass: Option<Pass>,
-    /// Whether a newer program keeps a record of its own.
-    is_beside_newer: bool,
+    /// If a newer program keeps a record of its own: the number that comes next by its cursor.
+    newer_next: Option<u64>,
     dirty: bool,
     /// What is kept has changed, in a way that the newest entries tell as well.
     moved: bool,
@@ -118,21 +118,26 @@ impl Times {
         }
         // What only a segment tells must be in the record before that segment goes.
         let moved = newest.is_some();
-        Self { kept, told_by, epoch, boot, newest: None, pass: None, is_beside_newer: false, dirty: false, moved }
+        Self { kept, told_by, epoch, boot, newest: None, pass: None, newer_next: None, dirty: false, moved }
     }
 
     /// A newer program keeps a record beside: its labels are not given again, and what it may have decided is left to it.
-    pub(in crate::journal) fn set_beside(&mut self, newer: TimesBeside) {
+    /// `next`: the number that comes next by its cursor; 0 if it has none, and so has told nothing.
+    pub(in crate::journal) fn set_beside(&mut self, newer: TimesBeside, next: u64) {
         let TimesBeside { anchor, high, newest, turns } = newer;
-        self.is_beside_newer = true;
+        self.newer_next = Some(next);
         // Unless this program has gone on since.
         if high > self.kept.high {
             (self.kept.high, self.kept.newest, self.kept.turns) = (high, newest, turns);
         }
-        if anchor.is_some_and(|anchor| anchor.boot == self.boot) {
-            self.kept.anchor = anchor;
-        }
         self.dirty = true;
+        // What waited for it in this boot is decided by it, as by one that was seen here.
+        let is_news = |anchor: &Anchor| {
+            anchor.boot == self.boot && self.kept.anchor.is_none_or(|known| known.boot != anchor.boot)
+        };
+        if let Some(anchor) = anchor.filter(is_news) {
+            self.anchor(anchor);
+        }
     }
 
     /// The record as it is written again.
@@ -213,12 +218,20 @@ impl Times {
         let stretch =
             self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= end.mono);
         let Some(stretch) = stretch else {
-            return if self.is_beside_newer { Label::Newer } else { Label::Told(end) };
+            return if self.newer_next.is_some() { Label::Newer } else { Label::Told(end) };
         };
-        let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else { return Label::Open };
+        let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else {
+            return if self.is_left_to_newer(stretch) { Label::Newer } else { Label::Open };
+        };
         let utc = whole_ms(piece.course.at(end.mono)).saturating_add(i64::from(piece.turn) * 1_000);
         let trust = if piece.resolved { ClockTrust::Resolved } else { ClockTrust::Estimated };
         Label::Told(Stamp { mono: end.mono, utc: Utc(utc), trust })
+    }
+
+    /// Whether a newer program may have decided what is open of a stretch: of a boot that had ended, with numbers from
+    /// before that program's last. What was decided before it came, it has kept.
+    fn is_left_to_newer(&self, stretch: &Stretch) -> bool {
+        stretch.boot != self.boot && self.newer_next.is_some_and(|next| stretch.from < next)
     }
 
     /// Nothing better will come in time: decides for all boots that have ended, and for this one up to a little behind
@@ -243,7 +256,8 @@ impl Times {
         {
             return None;
         }
-        stretches.iter().filter(|stretch| stretch.pieces.is_empty()).map(|stretch| stretch.from).min()
+        let ours = stretches.iter().filter(|stretch| stretch.pieces.is_empty() && !self.is_left_to_newer(stretch));
+        ours.map(|stretch| stretch.from).min()
     }
 
     /// What must be durable before anything that was captured is written or told.
@@ -328,7 +342,8 @@ impl Times {
         }
         for (at, before) in bounds.into_iter().rev().enumerate() {
             let stretch = &self.kept.stretches[at];
-            if stretch.boot == boot || stretch.pieces.last().is_some_and(|piece| piece.to == EVER) {
+            let is_placed = stretch.pieces.last().is_some_and(|piece| piece.to == EVER);
+            if stretch.boot == boot || is_placed || self.is_left_to_newer(stretch) {
                 continue;
             }
             let Stretch { first, last, wall, .. } = *stretch;
