@@ -123,9 +123,9 @@ async fn found(probing: &mut Option<JoinHandle<Result<(), Loss>>>) -> bool {
 }
 
 /// What a journal that hangs has leased after all; nothing ever if nothing was asked for.
-async fn leased(leasing: &mut Option<(Lane, Leasing)>) -> Vec<Lease> {
+async fn leased(leasing: &mut Option<Asked>) -> Vec<Lease> {
     match leasing {
-        Some((_, leasing)) => leasing.await,
+        Some(asked) => (&mut asked.leasing).await,
         None => match std::future::pending::<Infallible>().await {},
     }
 }
@@ -150,6 +150,13 @@ impl From<Dead> for Loss {
     }
 }
 
+/// Leases that were asked of a journal that hangs: for a lane, on the so-many-th connection.
+struct Asked {
+    lane: Lane,
+    connection: u64,
+    leasing: Leasing,
+}
+
 /// A message that waits for room.
 enum Waiting {
     Document(Document),
@@ -166,7 +173,9 @@ struct Driver {
     route: Option<Route>,
     probing: Option<JoinHandle<Result<(), Loss>>>,
     /// Asked of a journal that hangs; nothing more is asked before it answers.
-    leasing: Option<(Lane, Leasing)>,
+    leasing: Option<Asked>,
+    /// How many connections there were so far.
+    connections: u64,
     /// A broker that does not retain refused our will for it.
     will_retained: bool,
     files: Fingerprint,
@@ -204,6 +213,7 @@ impl Driver {
             route: None,
             probing: None,
             leasing: None,
+            connections: 0,
             will_retained: true,
             files,
             looked: None,
@@ -296,6 +306,7 @@ impl Driver {
     fn connected(&mut self, accepted: Accepted, since: Stamp) {
         // From here on what is new is live; all else is history.
         self.journal.go_live();
+        self.connections += 1;
         let birth = &self.settings.birth;
         let bytes_max = packet_bytes_max(Some(&accepted));
         let mut documents = vec![self.state(Presence::Online, since)];
@@ -353,7 +364,7 @@ impl Driver {
             while room > 0 && self.outbox.is_empty() {
                 let mut leasing = self.journal.lease(lane, room.min(LEASE_AT_ONCE));
                 let Ok(leases) = timeout(PATIENCE, &mut leasing).await else {
-                    self.leasing = Some((lane, leasing));
+                    self.leasing = Some(Asked { lane, connection: self.connections, leasing });
                     return live_waits;
                 };
                 if leases.is_empty() {
@@ -371,10 +382,13 @@ impl Driver {
         live_waits
     }
 
-    /// Sends what a journal that had hung has leased. Meanwhile there may have been an end of the connection, or another
-    /// one: what there is no room for now goes back.
+    /// Sends what a journal that had hung has leased. Meanwhile the connection may have ended: what there is no room for
+    /// now goes back. So does all of it if there is another connection: what was live on the one before is history.
     fn leased(&mut self, leases: Vec<Lease>) {
-        let Some((lane, _)) = self.leasing.take() else { return };
+        let Some(Asked { lane, connection, .. }) = self.leasing.take() else { return };
+        if connection != self.connections {
+            return;
+        }
         for lease in leases {
             if self.session.room(lane, lane == Lane::Live, self.now()) > 0 {
                 self.send(lease, lane);

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::{Surroundings, run};
 use crate::health::{Heartbeats, StatusBoard};
 use crate::journal::testing::HangingJournal;
-use crate::measure::{ClockTrust, Epoch, Mono, Stamp, Utc};
+use crate::measure::{ClockTrust, Epoch, EventKind, Mono, Stamp, Utc};
 use crate::net::{BrokerUrl, Endpoint, Link};
 use crate::uplink::settings::{Birth, Settings};
 
@@ -77,43 +77,88 @@ async fn read_until(caller: &mut TcpStream, what: &[u8]) {
     }
 }
 
+/// An uplink beside a journal that hangs.
+struct Uplink {
+    /// Where its broker listens.
+    listener: TcpListener,
+    /// How often it has looked at the clock.
+    looks: Arc<AtomicU64>,
+    heartbeats: Heartbeats,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    _noticed: mpsc::Receiver<EventKind>,
+}
+
+impl Uplink {
+    async fn beside(journal: &HangingJournal) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = Endpoint::from(listener.local_addr().expect("bound"));
+        let looks = Arc::new(AtomicU64::new(0));
+        let heartbeats = Heartbeats::default();
+        let heartbeat = heartbeats.watch("uplink", Duration::ZERO, Mono(0));
+        let (notices, _noticed) = mpsc::channel(64);
+        let (stop, stopped) = watch::channel(false);
+        let clock = {
+            let looks = Arc::clone(&looks);
+            move || stamp(looks.fetch_add(1, Ordering::Relaxed) + 1)
+        };
+        let surroundings = Surroundings { facts: Arc::<StatusBoard>::default(), heartbeat, notices };
+        let running = tokio::spawn(run(settings(endpoint), journal.handle(), surroundings, clock, stopped));
+        Self { listener, looks, heartbeats, stop, running, _noticed }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        timeout(SOON, accept(&self.listener)).await.expect("the uplink calls")
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        timeout(SOON, self.running).await.expect("it ends in time").expect("and in order");
+    }
+}
+
 /// The disk hung in the midst of a sync, and with it the journal's thread. The uplink waited for its lease, gave no sign of
 /// life, took no answer of the broker, and was killed by the watchdog.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_journal_hangs_the_uplink_gives_signs_of_life_and_hears_the_broker() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = Endpoint::from(listener.local_addr().expect("bound"));
     let journal = Arc::new(HangingJournal::with_history(1));
-    let looks = Arc::new(AtomicU64::new(0));
-    let heartbeats = Heartbeats::default();
-    let heartbeat = heartbeats.watch("uplink", Duration::ZERO, Mono(0));
-    let (notices, _noticed) = mpsc::channel(64);
-    let (stop, stopped) = watch::channel(false);
-    let clock = {
-        let looks = Arc::clone(&looks);
-        move || stamp(looks.fetch_add(1, Ordering::Relaxed) + 1)
-    };
-    let surroundings = Surroundings { facts: Arc::<StatusBoard>::default(), heartbeat, notices };
-    let uplink = tokio::spawn(run(settings(endpoint), journal.handle(), surroundings, clock, stopped));
-    let mut broker = timeout(SOON, accept(&listener)).await.expect("the uplink calls");
+    let uplink = Uplink::beside(&journal).await;
+    let mut broker = uplink.accept().await;
 
     let asked = Arc::clone(&journal);
     let answer = spawn_blocking(move || asked.lease_asked()).await.expect("a lease is asked for");
     // It looks at the clock once for each thing that it hears, and once for each beat.
-    let begun = looks.load(Ordering::Relaxed);
+    let begun = uplink.looks.load(Ordering::Relaxed);
     let lives = async {
-        while looks.load(Ordering::Relaxed) < begun + 9 {
+        while uplink.looks.load(Ordering::Relaxed) < begun + 9 {
             broker.write_all(&PINGRESP).await.expect("it listens");
             tokio::task::yield_now().await;
         }
     };
     timeout(SOON, lives).await.expect("the uplink hears nothing while the journal hangs");
-    assert!(heartbeats.silent(Mono(begun + 1)).is_empty(), "no sign of life since the lease was asked for");
+    assert!(uplink.heartbeats.silent(Mono(begun + 1)).is_empty(), "no sign of life since the lease was asked for");
 
     answer();
     timeout(SOON, read_until(&mut broker, b"/history")).await.expect("what was leased goes out");
-    stop.send_replace(true);
-    timeout(SOON, uplink).await.expect("it ends in time").expect("and in order");
+    uplink.end().await;
     let settled = spawn_blocking(move || journal.settled()).await.expect("the lease comes back");
     assert_eq!(settled, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_leased_for_a_connection_that_has_ended_goes_back_and_not_out_on_the_next() {
+    let journal = Arc::new(HangingJournal::with_history(1));
+    let uplink = Uplink::beside(&journal).await;
+    let broker = uplink.accept().await;
+    let asked = Arc::clone(&journal);
+    let answer = spawn_blocking(move || asked.lease_asked()).await.expect("a lease is asked for");
+    drop(broker);
+    let mut broker = uplink.accept().await;
+    timeout(SOON, read_until(&mut broker, b"/state")).await.expect("it is online again");
+
+    answer();
+    let asked = Arc::clone(&journal);
+    let settled = spawn_blocking(move || asked.settled()).await.expect("the lease comes back");
+    assert_eq!(settled, 1);
+    uplink.end().await;
 }

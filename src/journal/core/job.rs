@@ -25,6 +25,8 @@ pub(super) enum JobState {
     Working,
     /// A piece of work is done, or found useless: the bound may be kept now.
     Done,
+    /// Numbers were given away that are not written yet: it goes on when the next window is durable.
+    Later,
     /// There is nothing that can be downsampled.
     Nothing,
 }

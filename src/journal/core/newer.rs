@@ -34,7 +34,13 @@ impl NewerRecords {
                     let next = v1::begin_of_cursor(bytes).map_or(0, |(_, next)| next);
                     found.next = found.next.max(next);
                 }
-                Record::Times => found.times = TimesBeside::of(bytes),
+                Record::Times => {
+                    let times = TimesBeside::of(bytes);
+                    // Each label is at most the highest of one of them. Of two that end alike the newest program's counts.
+                    if times.map(|times| times.high()) >= found.times.map(|times| times.high()) {
+                        found.times = times;
+                    }
+                }
             }
         }
         found
@@ -56,4 +62,34 @@ pub(super) fn in_words(names: &[String], segments: Option<(usize, u64, u64)>) ->
          nothing",
         all.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of times in a later version, with this for its highest label.
+    fn times(version: u16, high: Option<i64>) -> NewerRecord {
+        let body = postcard::to_stdvec(&v1::Times::new(None, high, high, 0)).expect("it can be written");
+        let mut bytes = crate::journal::disk::record::frame(*b"V2GA", &body).expect("it is short");
+        bytes[7] = u8::try_from(version - 1).expect("small");
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[4..8]), &body);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        NewerRecord { name: format!("times-{version}"), record: Record::Times, version, bytes }
+    }
+
+    #[test]
+    fn of_two_records_of_times_the_one_with_the_highest_label_counts() {
+        for (records, expected) in [
+            ([times(2, Some(9)), times(3, Some(5))], Some(9)),
+            ([times(2, Some(5)), times(3, Some(9))], Some(9)),
+            ([times(2, Some(5)), times(3, None)], Some(5)),
+        ] {
+            assert_eq!(NewerRecords::of(&records).times.and_then(|times| times.high()), expected);
+        }
+        let mut damaged = times(3, Some(9));
+        damaged.bytes.pop();
+        let found = NewerRecords::of(&[times(2, Some(5)), damaged]);
+        assert_eq!(found.times.and_then(|times| times.high()), Some(5));
+    }
 }

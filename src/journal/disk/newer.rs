@@ -58,10 +58,14 @@ pub(in crate::journal) fn segment(path: &Path) -> io::Result<Option<(u16, Epoch)
     }
 }
 
-/// The records of newer programs in this directory.
+/// The records of newer programs in this directory, the oldest version first.
 pub(in crate::journal) fn records(dir: &Path) -> Vec<NewerRecord> {
     let names = files::names(dir);
-    names.iter().filter_map(|name| NewerRecord::of(name, || files::read(&dir.join(name)).ok().flatten())).collect()
+    let read = |name: &String| NewerRecord::of(name, || files::read(&dir.join(name)).ok().flatten());
+    let mut found: Vec<NewerRecord> = names.iter().filter_map(read).collect();
+    // A tenth version's name sorts before a second's.
+    found.sort_by_key(|record| record.version);
+    found
 }
 
 /// The names of this version's records; should a newer program have taken one, against the rule, ours has another.

@@ -49,6 +49,9 @@ impl<S: Store> JournalCore<S> {
         if !self.medium.is_there() || self.trouble().is_some() || !self.upkeep.may_downsample(now) {
             return JobState::Nothing;
         }
+        if !self.queue.is_open() && self.is_behind() {
+            return JobState::Later;
+        }
         let Some(mut job) = self.upkeep.take_job().or_else(|| self.begin_job(budget)) else {
             return JobState::Nothing;
         };
@@ -64,6 +67,11 @@ impl<S: Store> JournalCore<S> {
                 JobState::Done
             }
         }
+    }
+
+    /// Whether the newest number is not durable: the window that had it may have had no bytes, and none will come.
+    fn is_behind(&self) -> bool {
+        self.queue.next() != self.medium.durable() + 1
     }
 
     fn is_downsamplable(&self, place: usize) -> bool {
@@ -176,8 +184,10 @@ impl<S: Store> JournalCore<S> {
             lanes.waiting_in(span.from, span.to) == [(span.from, span.to)]
                 && !lanes.any_published_in(span.from, span.to)
         };
-        let is_behind = self.queue.next() != self.medium.durable() + 1;
-        if self.trouble().is_some() || is_behind || !job.spans().iter().all(is_untouched) {
+        if self.trouble().is_none() && self.is_behind() {
+            return JobState::Later;
+        }
+        if self.trouble().is_some() || !job.spans().iter().all(is_untouched) {
             return JobState::Working;
         }
         match self.replace(&job, now) {

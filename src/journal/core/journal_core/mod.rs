@@ -434,7 +434,7 @@ impl<S: Store> JournalCore<S> {
             match self.downsample(1, now) {
                 JobState::Working => {}
                 JobState::Done => return true,
-                JobState::Nothing => return false,
+                JobState::Later | JobState::Nothing => return false,
             }
         }
     }

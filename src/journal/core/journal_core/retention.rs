@@ -159,6 +159,7 @@ impl<S: Store> JournalCore<S> {
             };
             match state {
                 JobState::Working if !urgent => return,
+                JobState::Later => return,
                 JobState::Working | JobState::Done => {}
                 JobState::Nothing => {
                     let Some((place, was_known)) = self.first_to_drop(now) else { return };

@@ -558,6 +558,27 @@ fn when_the_file_system_is_nearly_full_the_oldest_become_coarser() {
 }
 
 #[test]
+fn a_window_that_cannot_be_written_costs_nothing_while_room_is_urgent() {
+    let mut world = World::new(WhenFull::Thin, u64::MAX);
+    for _ in 0..300 {
+        world.step(&Step::Append);
+        world.step(&Step::Commit);
+    }
+    world.core.set_free_min(u64::MAX);
+    let taken: u64 = world.core.inventory().segments.iter().map(|segment| segment.bytes).sum();
+    world.store().space = Some(taken + 10);
+    let mut disordered = depot_window(1, 3, 1);
+    disordered.intervals[0].points.swap(0, 2);
+    world.core.append(disordered, world.now);
+    world.step(&Step::Maintain(1_000));
+    world.step(&Step::Append);
+    world.step(&Step::Commit);
+    world.step(&Step::Maintain(1_000));
+    let (_, lost, downsampled) = world.core.losses().counts();
+    assert!(lost == 1 && downsampled > 0, "it alone is lost: {lost} lost, {downsampled} downsampled");
+}
+
+#[test]
 fn an_entry_of_a_newer_agent_is_kept_and_passed_over() {
     let mut world = World::new(WhenFull::DropOldest, u64::MAX);
     for n in 0..9 {

@@ -68,6 +68,11 @@ impl TimesBeside {
         let v1::Times { anchor, high, newest, turns, .. } = v1::begin_of_times(bytes)?;
         Some(Self { anchor: anchor.map(Anchor::from), high, newest, turns })
     }
+
+    /// The highest label that was ever given to a captured time.
+    pub(in crate::journal) fn high(&self) -> Option<i64> {
+        self.high
+    }
 }
 
 impl From<v1::Anchor> for Anchor {
