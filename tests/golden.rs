@@ -185,7 +185,7 @@ fn place(place: &Place, words: &mut Option<Arc<Schema>>) -> String {
     match place {
         Place::Entry(kept, true) => entry(kept, words) + "  waits\n",
         Place::Entry(kept, false) => entry(kept, words) + "  is settled\n",
-        Place::Newer { from, to, version } => format!("{from} to {to} are of version {version}\n"),
+        Place::Newer { from, to, version } => format!("{from} to {to} are of version {version:?}\n"),
         Place::Hole { from, to } => format!("{from} to {to} cannot be read\n"),
     }
 }

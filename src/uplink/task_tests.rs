@@ -96,7 +96,7 @@ impl Uplink {
         let looks = Arc::new(AtomicU64::new(0));
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.watch("uplink", Duration::ZERO, Mono(0));
-        let (notices, _noticed) = mpsc::channel(64);
+        let (notices, noticed) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
         let clock = {
             let looks = Arc::clone(&looks);
@@ -104,7 +104,7 @@ impl Uplink {
         };
         let surroundings = Surroundings { facts: Arc::<StatusBoard>::default(), heartbeat, notices };
         let running = tokio::spawn(run(settings(endpoint), journal.handle(), surroundings, clock, stopped));
-        Self { listener, looks, heartbeats, stop, running, _noticed }
+        Self { listener, looks, heartbeats, stop, running, _noticed: noticed }
     }
 
     async fn accept(&self) -> TcpStream {

@@ -347,14 +347,14 @@ impl<S: Store> Medium<S> {
         };
         let (segment, last) = self.span_of(place);
         if let Some(version) = self.newer_of(place) {
-            return Fetched::Newer { to: last, version };
+            return Fetched::Newer { to: last, version: Some(version) };
         }
         let Some(context) = self.context_of(segment) else {
             return Fetched::Lost { to: last, epoch: UNKNOWN };
         };
         match self.look(segment, number) {
             Looked::Found => self.reader.read(number, &context),
-            Looked::Newer { to } => Fetched::Newer { to: to.min(last), version: 2 },
+            Looked::Newer { to } => Fetched::Newer { to: to.min(last), version: None },
             Looked::Skipped { to } => Fetched::Skipped { to: to.min(last) },
             Looked::Hole { to } => Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: context.epoch },
         }

@@ -19,8 +19,9 @@ pub(in crate::journal) enum Fetched {
     Skipped { to: u64 },
     /// From the number asked for to this one nothing can be read any more.
     Lost { to: u64, epoch: Epoch },
-    /// From the number asked for to this one a newer program wrote it, in a version that this one does not know.
-    Newer { to: u64, version: u16 },
+    /// From the number asked for to this one a newer program wrote it, in a version that this one does not know; `None`: it
+    /// does not say in which.
+    Newer { to: u64, version: Option<u16> },
 }
 
 /// Where a number is.
@@ -139,7 +140,7 @@ pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContex
             schema: Arc::clone(&context.schema),
             window,
         })),
-        Err(Unreadable::Newer { version }) => Fetched::Newer { to: number, version },
+        Err(Unreadable::Newer { version }) => Fetched::Newer { to: number, version: Some(version) },
         Err(Unreadable::Damage(_)) => Fetched::Lost { to: number, epoch: context.epoch },
     }
 }

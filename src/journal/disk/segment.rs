@@ -40,7 +40,7 @@ impl Header {
             return Err(Damage::Content.into());
         }
         if chunk.newer {
-            // It does not say in which.
+            // It does not say in which: the least that is not known.
             return Err(Unreadable::Newer { version: 2 });
         }
         let (boot, schema) = v1::schema::read(&chunk.body)?;

@@ -87,8 +87,8 @@ pub enum Place {
         from: Seq,
         /// The last, inclusive.
         to: Seq,
-        /// The version it is written in.
-        version: u16,
+        /// The version it is written in; `None`: a later one that does not say which.
+        version: Option<u16>,
     },
     /// Numbers that cannot be read, and of which some still wait.
     Hole {
@@ -263,7 +263,7 @@ impl Archive {
             if let Some((version, _)) = folder.newer {
                 let last = self.last_of(folder)?;
                 let (from, to) = (Seq(folder.first.max(from.0)), Seq(last.min(to.0)));
-                if from <= to && take(Place::Newer { from, to, version }).is_break() {
+                if from <= to && take(Place::Newer { from, to, version: Some(version) }).is_break() {
                     return Ok(());
                 }
                 continue;
@@ -349,7 +349,7 @@ impl Archive {
     ) -> ControlFlow<()> {
         if chunk.newer {
             let (from, to) = (chunk.first.max(from), Seq(chunk.last()).min(to));
-            return if from <= to { take(Place::Newer { from, to, version: 2 }) } else { ControlFlow::Continue(()) };
+            return if from <= to { take(Place::Newer { from, to, version: None }) } else { ControlFlow::Continue(()) };
         }
         for (number, range) in (chunk.first.0..).zip(chunk.entries().unwrap_or_default()) {
             let seq = Seq(number);

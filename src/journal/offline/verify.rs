@@ -88,7 +88,7 @@ impl Archive {
 
     fn verify_records(&self, report: &mut VerifyReport) {
         for record in self.newer() {
-            report.left_alone.push(left_alone(self.dir().join(&record.name), None, record.version));
+            report.left_alone.push(left_alone(self.dir().join(&record.name), None, Some(record.version)));
         }
         let mut find = |name: &str, what: &str| {
             let file = self.dir().join(name);
@@ -127,7 +127,7 @@ impl Archive {
         if let Some((version, _)) = folder.newer {
             let last = self.last_of(folder)?;
             report.newer += (last + 1).saturating_sub(folder.first);
-            report.left_alone.push(left_alone(folder.path.clone(), Some((folder.first, last)), version));
+            report.left_alone.push(left_alone(folder.path.clone(), Some((folder.first, last)), Some(version)));
             return Ok(Seal { last, ..Seal::open(folder.first) });
         }
         let mut scan = folder.scan()?;
@@ -164,7 +164,7 @@ impl Archive {
                 Piece::Chunk(chunk) if chunk.newer => {
                     content.add(&chunk);
                     newer += u64::from(chunk.count);
-                    left.push(left_alone(folder.file("db"), Some((chunk.first.0, chunk.last())), 2));
+                    left.push(left_alone(folder.file("db"), Some((chunk.first.0, chunk.last())), None));
                 }
                 Piece::Chunk(chunk) => {
                     content.add(&chunk);
@@ -203,11 +203,12 @@ impl Archive {
     }
 }
 
-/// A newer program wrote it.
-fn left_alone(file: PathBuf, range: Option<(u64, u64)>, version: u16) -> Finding {
+/// A newer program wrote it; `version`: in which, if it says so.
+fn left_alone(file: PathBuf, range: Option<(u64, u64)>, version: Option<u16>) -> Finding {
     let range = range.map(|(from, to)| (Seq(from), Seq(to)));
     let waiting = range.map_or(0, |(from, to)| (to.0 + 1).saturating_sub(from.0));
-    let what = format!("newer: written in version {version}, which this program does not know; it is left alone");
+    let version = version.map_or_else(|| "a later version".to_owned(), |version| format!("version {version}"));
+    let what = format!("newer: written in {version}, which this program does not know; it is left alone");
     Finding { file, range, waiting, what }
 }
 

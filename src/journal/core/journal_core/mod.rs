@@ -229,7 +229,7 @@ impl<S: Store> JournalCore<S> {
                 self.lose(number, to, epoch, None, GapReason::Corrupt);
             }
             Fetched::Newer { to, version } => {
-                tracing::debug!(from = number, to, version, "entries of a newer program are passed over");
+                tracing::debug!(from = number, to, ?version, "entries of a newer program are passed over");
                 self.queue.pass_over_all(number, to);
                 if self.medium.note_newer_in(number) {
                     self.note_newer();

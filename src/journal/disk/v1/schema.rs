@@ -18,8 +18,8 @@ use crate::measure;
 use crate::measure::BootId;
 use crate::spec::Aggregation;
 
-/// The format of a segment: all that is in it is of this version or of an older one. It stands first in the body of the
-/// header of every version.
+/// The format of a segment: its header, seal and chunks are of this version or of an older one; each entry says its own,
+/// which may be a later one. It stands first in the body of the header of every version.
 const FORMAT: u16 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
