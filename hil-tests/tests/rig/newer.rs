@@ -59,7 +59,7 @@ fn start(rig: &mut Rig) -> Result<(), RigError> {
 
 /// What lies in the segment, to the byte.
 fn sums(rig: &mut Rig, segment: &str) -> Result<String, RigError> {
-    rig.run(&format!("cd {segment} && ls && md5sum $(ls)"))
+    rig.run(&format!("cd {segment} && find . | sort && md5sum $(find . -type f | sort)"))
 }
 
 fn write(rig: &mut Rig, segment: &str, marker: &[u8]) -> Result<(), RigError> {
