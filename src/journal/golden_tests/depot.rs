@@ -118,7 +118,8 @@ fn once(value: f64) -> IntervalValue {
 /// Numbers of every form that the format has: decimals, 32-bit floats, those of W in kW, 64-bit floats, and edges.
 fn number(n: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "any number will do")]
-    let (whole, float) = (n as f64, f64::from((n as f32 * 1.37).sin()));
+    // By the sine of a double: of singles the C libraries have different ones.
+    let (whole, float) = (n as f64, f64::from(f64::from(n as f32 * 1.37).sin() as f32));
     match n % 9 {
         0 => whole,
         1 => whole / 10.0,
