@@ -49,11 +49,12 @@ impl<S: Store> JournalCore<S> {
 
     /// Removes every complete segment of which nothing is needed.
     pub(super) fn remove_settled(&mut self, now: Duration) {
-        let needless = (0..self.medium.complete()).filter(|&place| self.is_needless(place));
-        let needless: Vec<usize> = needless.collect();
-        let ours = needless.into_iter().filter(|&place| self.medium.newer_of(place).is_none());
-        let ours: Vec<usize> = ours.collect();
-        let goes: Vec<u64> = ours.into_iter().map(|place| self.medium.segments().first_of(place)).collect();
+        let mut goes = Vec::new();
+        for place in 0..self.medium.complete() {
+            if self.is_needless(place) && self.medium.newer_of(place).is_none() {
+                goes.push(self.medium.segments().first_of(place));
+            }
+        }
         if goes.is_empty() {
             return;
         }
