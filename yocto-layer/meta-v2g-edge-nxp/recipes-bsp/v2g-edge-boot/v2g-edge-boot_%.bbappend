@@ -1,0 +1,1 @@
+FILESEXTRAPATHS:prepend:v2g-edge-imx8mp := "${THISDIR}/files:"

@@ -1,0 +1,1 @@
+FILESEXTRAPATHS:prepend:v2g-edge-cm4 := "${THISDIR}/files:"

@@ -1,0 +1,1 @@
+require v2g-edge-u-boot.inc
