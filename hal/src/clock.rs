@@ -1,11 +1,11 @@
 //! Two clocks, and how far the second can be believed.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How far a wall time can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// Disciplined by NTP or PTP now.
     Synced,
@@ -32,14 +32,20 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Stamp;
 }
 
-/// The kernel's clocks. A stamp costs three calls into the vDSO; `adjtimex(2)` is asked at most once a second.
+/// The kernel's clocks. A stamp costs three calls into the vDSO; `adjtimex(2)` is asked once a second, and at once when the wall clock
+/// was set: the kernel knows then that nobody disciplines it any more.
 #[derive(Debug, Default)]
 pub struct LinuxClock {
     /// Monotonic second of the last `adjtimex`, plus one; 0 before the first.
     asked: AtomicU64,
     synced: AtomicBool,
     ever_synced: AtomicBool,
+    /// Wall minus monotonic time when it was last looked at, ns.
+    apart: AtomicI64,
 }
+
+/// Both clocks run at one pace: when they move apart by more, the wall clock was set.
+const SET_NS: u64 = 100_000_000;
 
 impl LinuxClock {
     /// A clock that has not asked for the trust yet.
@@ -51,11 +57,28 @@ impl LinuxClock {
     fn trust(&self, mono: Duration) -> Trust {
         let second = mono.as_secs() + 1;
         if self.asked.swap(second, Ordering::Relaxed) != second {
-            let synced = kernel_says_synced();
-            self.synced.store(synced, Ordering::Relaxed);
-            self.ever_synced.fetch_or(synced, Ordering::Relaxed);
+            self.note(kernel_says_synced());
         }
-        if self.synced.load(Ordering::Relaxed) {
+        self.known()
+    }
+
+    fn note(&self, synced: bool) {
+        self.ever_synced.fetch_or(synced, Ordering::Relaxed);
+        self.synced.store(synced, Ordering::Release);
+    }
+
+    /// The trust of a moment at which the clocks were so far apart, read when `before` was known: no better than what is known
+    /// after it, and that is asked anew if the wall clock was set since.
+    fn trust_at(&self, apart_ns: i64, before: Trust, is_synced: impl FnOnce() -> bool) -> Trust {
+        if self.apart.load(Ordering::Acquire).abs_diff(apart_ns) > SET_NS {
+            self.note(is_synced());
+            self.apart.store(apart_ns, Ordering::Release);
+        }
+        before.max(self.known())
+    }
+
+    fn known(&self) -> Trust {
+        if self.synced.load(Ordering::Acquire) {
             Trust::Synced
         } else if self.ever_synced.load(Ordering::Relaxed) {
             Trust::Holdover
@@ -73,6 +96,8 @@ impl Clock for LinuxClock {
         let mono = since_boot();
         let wall = read(libc::CLOCK_REALTIME);
         let utc_ns = wall_secs(&wall).saturating_mul(1_000_000_000).saturating_add(i64::from(nanos(&wall)));
+        let mono_ns = i64::try_from(mono.as_nanos()).unwrap_or(i64::MAX);
+        let trust = self.trust_at(utc_ns.saturating_sub(mono_ns), trust, kernel_says_synced);
         Stamp { mono, utc_ns, trust }
     }
 }
@@ -136,6 +161,21 @@ mod tests {
         let (first, second) = (clock.now(), clock.now());
         assert!(second.mono >= first.mono);
         assert!(second.utc_ns > 1_577_836_800_000_000_000);
+    }
+
+    /// What the kernel says is a second old at worst; a clock that was set by hand meanwhile was called synced until then.
+    #[test]
+    fn a_clock_that_was_set_is_not_called_synced_by_what_the_kernel_said_before() {
+        let clock = LinuxClock::new();
+        clock.note(true);
+        let unasked = || panic!("nobody has set it");
+        assert_eq!(clock.trust_at(9_000_000_000, Trust::Synced, || true), Trust::Synced);
+        assert_eq!(clock.trust_at(9_050_000_000, Trust::Synced, unasked), Trust::Synced);
+        assert_eq!(clock.trust_at(99_000_000_000, Trust::Synced, || false), Trust::Holdover);
+        assert_eq!(clock.trust_at(99_000_000_000, clock.known(), unasked), Trust::Holdover);
+        // Set right, and synced: a time that was read before that was known is not.
+        assert_eq!(clock.trust_at(9_000_000_000, Trust::Holdover, || true), Trust::Holdover);
+        assert_eq!(clock.trust_at(9_000_000_000, clock.known(), unasked), Trust::Synced);
     }
 
     #[test]

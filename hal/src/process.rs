@@ -22,6 +22,37 @@ pub fn terminate(pid: u32) -> std::io::Result<()> {
     }
 }
 
+/// Columns and rows of the terminal that stdout is; `None` if it is none, or does not tell.
+#[must_use]
+pub fn terminal_size() -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes one winsize that outlives it.
+    let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (told == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// How many files this process may have open at once, after it has asked for `wanted` as far as it may.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn open_files_max(wanted: usize) -> std::io::Result<usize> {
+    // 32 bits wide where a word is.
+    let wanted = libc::rlim_t::try_from(wanted).unwrap_or(libc::rlim_t::MAX);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes one rlimit that outlives it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    if limit.rlim_cur < wanted && limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: wanted.min(limit.rlim_max), ..limit };
+        // SAFETY: the call reads one rlimit that outlives it.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            limit = raised;
+        }
+    }
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
 /// If this thread has a real-time policy, threads that it makes from now on have the normal one, and so have theirs.
 /// Answers whether it has. Nobody can take that back without a privilege.
 ///
@@ -72,6 +103,13 @@ mod tests {
         })
         .join()
         .expect("it ends");
+    }
+
+    #[test]
+    fn files_that_may_be_open_are_raised_as_far_as_they_may_and_never_lowered() {
+        let before = open_files_max(0).expect("Linux tells");
+        assert!(open_files_max(before + 1).expect("Linux tells") >= before);
+        assert!(open_files_max(1).expect("Linux tells") >= before);
     }
 
     #[test]

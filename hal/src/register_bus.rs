@@ -3,6 +3,9 @@
 use std::fmt;
 use std::future::Future;
 
+use crate::reach;
+use crate::reply_times::ReplyTimes;
+
 /// A Modbus unit id: 1 to 247 are devices, and over TCP 0 and 255 are the server itself, which has no number of its own
 /// (Modbus Messaging on TCP/IP 1.0b, 4.4.1.2). On a serial line 0 is everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,13 +38,25 @@ impl fmt::Display for UnitId {
     }
 }
 
-/// The tables that hold words, by the function code that reads them.
+/// The tables of a device, by the function code that reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Function code 3.
     Holding,
     /// Function code 4.
     Input,
+    /// Function code 1: single bits, each of which is read as a word of 0 or 1.
+    Coil,
+    /// Function code 2: single bits, as well.
+    Discrete,
+}
+
+impl Table {
+    /// Whether it holds single bits.
+    #[must_use]
+    pub fn is_of_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::Discrete)
+    }
 }
 
 /// One read.
@@ -51,8 +66,16 @@ pub struct ReadRequest {
     pub table: Table,
     /// Zero-based address of the first register.
     pub start: u16,
-    /// 1 to 125 registers (Modbus Application Protocol 1.1b3, 6.3 and 6.4).
+    /// 1 to 125 registers (Modbus Application Protocol 1.1b3, 6.3 and 6.4), or 1 to 2000 bits (6.1 and 6.2).
     pub count: u16,
+}
+
+impl ReadRequest {
+    /// How many bytes hold what is asked for.
+    #[must_use]
+    pub fn bytes(self) -> u16 {
+        if self.table.is_of_bits() { self.count.div_ceil(8) } else { self.count.saturating_mul(2) }
+    }
 }
 
 /// Why a read gave nothing. In every case no value was changed and the bus may be used again at once; what it costs
@@ -60,12 +83,14 @@ pub struct ReadRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// Nobody accepts a connection, or the serial port cannot be opened. The next read tries again.
-    #[error("cannot reach {address}: {source}; check address or port, cable and whether the device is powered")]
+    #[error("cannot reach {address}: {source}; {cure}")]
     Unreachable {
         /// Host and port, or device path.
         address: String,
         /// What the system said.
         source: std::io::Error,
+        /// What to do about it. It is found out when it happens: who has a port is looked for among all processes.
+        cure: String,
     },
     /// No answer in time. A late one is recognised as such when it comes.
     #[error(
@@ -146,6 +171,12 @@ pub enum BusError {
 }
 
 impl BusError {
+    /// It cannot be reached: looks for what to do about it.
+    pub(crate) fn unreachable(address: String, source: std::io::Error) -> Self {
+        let cure = reach::cure(&address, &source);
+        Self::Unreachable { address, source, cure }
+    }
+
     /// A short name for counters.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -180,15 +211,6 @@ pub fn exception_name(code: u8) -> &'static str {
     }
 }
 
-/// A reply that came too late for its request, and was recognised as that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LateReply {
-    /// Whose.
-    pub unit: u8,
-    /// How long after its request.
-    pub after: std::time::Duration,
-}
-
 /// A bus that reads registers of the units on it, one request at a time.
 pub trait RegisterBus: Send {
     /// Reads `request.count` registers; the answer has exactly that many.
@@ -198,6 +220,9 @@ pub trait RegisterBus: Send {
     /// # Errors
     /// See [`BusError`].
     fn read(&mut self, unit: UnitId, request: ReadRequest) -> impl Future<Output = Result<Vec<u16>, BusError>> + Send;
+
+    /// How long answers are waited for, and what was learned of when they come.
+    fn times(&mut self) -> &mut ReplyTimes;
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::register_bus::{ReadRequest, Table, UnitId};
 
 /// Marks the function code of a refusal.
 const REFUSAL: u8 = 0x80;
-/// The most bytes of words in one reply: 125 registers.
+/// The most bytes in one reply: 125 registers, or 2000 bits.
 const WORD_BYTES_MAX: usize = 250;
 /// Unit, function, one byte, CRC: the shortest serial reply.
 const SERIAL_MIN: usize = 5;
@@ -24,15 +24,16 @@ const TCP_LENGTH: std::ops::RangeInclusive<usize> = 3..=WORD_BYTES_MAX + 3;
 /// The kind of a reply with words: what tells the answers to two requests to one unit apart on a serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// 3 or 4.
+    /// 1 to 4.
     pub function: u8,
-    /// Registers.
+    /// Registers; or bits, up to the next multiple of eight: that is all that a reply tells.
     pub count: u16,
 }
 
 impl From<ReadRequest> for Shape {
     fn from(request: ReadRequest) -> Self {
-        Self { function: function(request.table), count: request.count }
+        let bits = if request.table.is_of_bits() { 8 } else { 1 };
+        Self { function: function(request.table), count: request.count.next_multiple_of(bits) }
     }
 }
 
@@ -40,6 +41,8 @@ impl From<ReadRequest> for Shape {
 #[must_use]
 pub fn function(table: Table) -> u8 {
     match table {
+        Table::Coil => 1,
+        Table::Discrete => 2,
         Table::Holding => 3,
         Table::Input => 4,
     }
@@ -59,7 +62,7 @@ pub struct Reply {
 /// What a reply says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Registers.
+    /// Registers; or bits, a word each, up to a multiple of eight.
     Words(Vec<u16>),
     /// A refusal, by its exception code.
     Exception(u8),
@@ -129,15 +132,15 @@ fn body(request: ReadRequest) -> [u8; 5] {
 pub fn serial_head(bytes: &[u8]) -> Head {
     let length = match *bytes {
         [] | [_] => return Head::Unfinished,
-        [_, 3 | 4] => return Head::Unfinished,
-        [_, 3 | 4, count, ..] => {
+        [_, 1..=4] => return Head::Unfinished,
+        [_, function @ 1..=4, count, ..] => {
             let count = usize::from(count);
-            if count == 0 || count % 2 == 1 || count > WORD_BYTES_MAX {
+            if count == 0 || (count % 2 == 1 && function > 2) || count > WORD_BYTES_MAX {
                 return Head::Noise;
             }
             SERIAL_MIN + count
         }
-        [_, code, ..] if code == 3 | REFUSAL || code == 4 | REFUSAL => SERIAL_MIN,
+        [_, code, ..] if (1 | REFUSAL..=4 | REFUSAL).contains(&code) => SERIAL_MIN,
         _ => return Head::Noise,
     };
     let Some(frame) = bytes.get(..length) else { return Head::Unfinished };
@@ -172,7 +175,11 @@ pub fn tcp_head(bytes: &[u8]) -> (Head, u16) {
 fn reply(said: &[u8]) -> Option<Reply> {
     let (&[unit, code], rest) = said.split_first_chunk::<2>()?;
     let content = match (code & !REFUSAL, code & REFUSAL != 0, rest) {
-        (3 | 4, true, &[code]) => Content::Exception(code),
+        (1..=4, true, &[code]) => Content::Exception(code),
+        (1 | 2, false, &[count, ref bytes @ ..]) if usize::from(count) == bytes.len() => {
+            let bits = |byte: &u8| (0..8).map(|bit| u16::from(*byte >> bit & 1)).collect::<Vec<_>>();
+            Content::Words(bytes.iter().flat_map(bits).collect())
+        }
         (3 | 4, false, &[count, ref words @ ..]) if usize::from(count) == words.len() && count % 2 == 0 => {
             Content::Words(words.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect())
         }

@@ -10,30 +10,30 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::register_bus::{BusError, LateReply, ReadRequest, RegisterBus, UnitId};
+use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
 use crate::reply::{Content, Head, Reply, Shape, tcp_head, tcp_request};
+use crate::reply_times::ReplyTimes;
+use crate::rest::Rested;
 
 /// Silences in a row after which a connection is not believed any more.
 const SILENCES_MAX: u32 = 2;
 
-/// Late replies, and requests without an answer, that are remembered.
-const LATE_MAX: usize = 16;
+/// Requests without an answer that are remembered.
+const UNANSWERED_MAX: usize = 16;
 
 /// One TCP connection to one server, made when it is needed.
 pub struct TcpBus {
     host: String,
     port: u16,
-    deadline: Duration,
-    /// The longest that a unit may take: until then a gateway may be waiting for it.
-    limit: Duration,
+    /// The limit is the longest that a gateway may be waiting for a unit.
+    times: ReplyTimes,
     ahead: Ahead,
     connection: Option<Connection>,
     transaction: u16,
     /// Requests that were not answered in time.
     unanswered: Vec<Unanswered>,
-    late: Vec<LateReply>,
 }
 
 /// Of which requests that were given up a server may have to be done with before it comes to the next one.
@@ -64,6 +64,13 @@ struct Connection {
     silences: u32,
 }
 
+impl Connection {
+    /// Whether what was received, and is no whole reply yet, begins as the one to this transaction.
+    fn has_begun(&self, transaction: u16) -> bool {
+        !self.rx_buf.is_empty() && self.rx_buf.iter().zip(transaction.to_be_bytes()).all(|(came, of_it)| *came == of_it)
+    }
+}
+
 impl TcpBus {
     /// A bus to `host:port` that gives each connect and each answer `deadline`. Connects at the first read.
     #[must_use]
@@ -71,22 +78,12 @@ impl TcpBus {
         Self {
             host: host.into(),
             port,
-            deadline,
-            limit: deadline,
+            times: ReplyTimes::new(deadline),
             ahead: Ahead::All,
             connection: None,
             transaction: 0,
             unanswered: Vec::new(),
-            late: Vec::new(),
         }
-    }
-
-    /// Of the reads that follow: they are given up after `deadline`, but units behind a gateway may take up to `limit`; a
-    /// request that follows one that was given up waits for that one's time, too ([`TcpBus::set_ahead`]). Units behind one gateway
-    /// may differ.
-    pub fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
-        self.deadline = deadline;
-        self.limit = limit.max(deadline);
     }
 
     /// Of the reads that follow: which of the requests that were given up before them are waited for.
@@ -94,10 +91,41 @@ impl TcpBus {
         self.ahead = ahead;
     }
 
-    /// Replies to earlier requests that came while another was waited for, since the last time. None of them was taken
-    /// for an answer.
-    pub fn take_late(&mut self) -> Vec<LateReply> {
-        std::mem::take(&mut self.late)
+    /// Hears what comes while nothing is asked: what is late is known by when it came, and a connection that the server closes is
+    /// not used again. Ends only when there is nothing to hear. Cancel-safe.
+    pub async fn listen(&mut self) {
+        while let Some(connection) = &mut self.connection {
+            let mut lump = [0; 512];
+            match connection.stream.read(&mut lump).await {
+                Ok(count) if count > 0 => connection.rx_buf.extend_from_slice(&lump[..count]),
+                Ok(_) | Err(_) => {
+                    self.connection = None;
+                    return;
+                }
+            }
+            loop {
+                let Some(Connection { rx_buf, .. }) = &mut self.connection else { return };
+                match tcp_head(rx_buf) {
+                    (Head::Reply(reply, length), transaction) => {
+                        rx_buf.drain(..length);
+                        self.not_waited_for(transaction, &reply, Instant::now());
+                    }
+                    (Head::Unfinished, _) => break,
+                    (Head::Noise, _) => self.connection = None,
+                }
+            }
+        }
+    }
+
+    /// A reply to another request than the one that is waited for. Answers whether it is to one of ours.
+    fn not_waited_for(&mut self, transaction: u16, reply: &Reply, now: Instant) -> bool {
+        let of_it = self.unanswered.iter().position(|earlier| earlier.transaction == transaction);
+        let Some(Unanswered { unit, asked, .. }) = of_it.map(|at| self.unanswered.remove(at)) else { return false };
+        // A gateway's word that a unit gave no answer is none of the unit's.
+        if !is_gateways_word(&reply.content) {
+            self.times.was_late(unit.get(), now.duration_since(asked), now);
+        }
+        true
     }
 
     fn address(&self) -> String {
@@ -110,10 +138,48 @@ impl TcpBus {
 
     async fn connect(&self) -> io::Result<Connection> {
         let connect = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = timeout(self.deadline, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let stream = timeout(self.times.deadline, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
         // A request is one small segment that must not wait for another.
         stream.set_nodelay(true)?;
         Ok(Connection { stream, rx_buf: Vec::new(), silences: 0 })
+    }
+
+    /// There was no answer in time.
+    fn given_up(
+        &mut self,
+        mut connection: Connection,
+        asked: Unanswered,
+        rested: Rested,
+        request: ReadRequest,
+        stranger: Option<u16>,
+    ) -> (Option<Connection>, Result<Vec<u16>, BusError>) {
+        let (unit, now) = (asked.unit, Instant::now());
+        if !connection.rx_buf.is_empty() && !connection.has_begun(asked.transaction) {
+            // The answer to an earlier request comes, byte by byte, before ours: it is asked again over another connection.
+            let source = io::Error::new(io::ErrorKind::TimedOut, "an answer to an earlier request does not end");
+            return (None, Err(BusError::Gone { address: self.address(), source }));
+        }
+        if !connection.rx_buf.is_empty() {
+            // The stream has lost its beat: what comes next is the rest of this, or another answer.
+            self.times.rests.spoke(unit.get(), now);
+            let (heard, expected) = (connection.rx_buf.len(), 9 + usize::from(request.bytes()));
+            return (None, Err(BusError::Short { unit, heard, expected }));
+        }
+        if let Some(stranger) = stranger {
+            let why = format!(
+                "it has transaction number {stranger} instead of {}, so that nobody knows to which request it belongs; the device \
+                 or gateway does not keep to Modbus TCP: update it, or see that no other master's answers are sent to us",
+                asked.transaction
+            );
+            return (Some(connection), Err(BusError::Malformed { unit, why }));
+        }
+        connection.silences += 1;
+        self.times.rests.silent(rested, now);
+        self.unanswered.push(Unanswered { until: asked.asked + self.times.limit, ..asked });
+        let surplus = self.unanswered.len().saturating_sub(UNANSWERED_MAX);
+        self.unanswered.drain(..surplus);
+        let kept = (connection.silences < SILENCES_MAX).then_some(connection);
+        (kept, Err(BusError::Timeout { unit, ms: self.times.deadline.as_millis() }))
     }
 
     /// Asks over this connection. The connection is good afterwards if, and only if, it is handed back.
@@ -123,6 +189,9 @@ impl TcpBus {
         unit: UnitId,
         request: ReadRequest,
     ) -> (Option<Connection>, Result<Vec<u16>, BusError>) {
+        if let Some(ready) = self.times.rests.ready_at(unit.get()) {
+            sleep_until(ready).await;
+        }
         self.transaction = self.transaction.wrapping_add(1);
         let asked = self.transaction;
         let address = self.address();
@@ -131,13 +200,16 @@ impl TcpBus {
             return (None, gone(source));
         }
         let asked_at = Instant::now();
+        let rested = self.times.rests.asked(unit.get(), request.start, asked_at);
         let is_ahead = |earlier: &&Unanswered| match self.ahead {
             Ahead::None => false,
             Ahead::OtherUnits => earlier.unit != unit,
             Ahead::All => true,
         };
         let busy_until = self.unanswered.iter().filter(is_ahead).map(|earlier| earlier.until).max().unwrap_or(asked_at);
-        let deadline = busy_until.max(asked_at) + self.deadline;
+        let mut deadline = busy_until.max(asked_at) + self.times.deadline;
+        let ends = deadline + self.times.frame_max();
+        let mut goes_on_until = asked_at;
         // The number of a reply to nothing that was asked over this connection.
         let mut stranger = None;
         loop {
@@ -154,54 +226,48 @@ impl TcpBus {
                     if transaction == asked {
                         // Who answers this is not busy with what came before it.
                         self.unanswered.iter_mut().for_each(|earlier| earlier.until = asked_at);
+                        self.times.took = asked_at.elapsed();
+                        if is_gateways_word(&reply.content) {
+                            self.times.rests.silent(rested, Instant::now());
+                        } else {
+                            self.times.rests.answered(rested, Instant::now());
+                        }
                         let answer = judged(unit, request, reply);
                         let is_good = matches!(answer, Ok(_) | Err(BusError::Exception { .. }));
                         return (is_good.then_some(connection), answer);
                     }
-                    let of_it = self.unanswered.iter().position(|earlier| earlier.transaction == transaction);
+                    let is_ours = self.not_waited_for(transaction, &reply, Instant::now());
                     // One of ours that came twice, or very late, is no stranger. Number 0 is the first only after 65,535 others.
-                    let is_recent = usize::from(asked.wrapping_sub(transaction)) <= LATE_MAX && transaction != 0;
-                    if of_it.is_none() && !is_recent {
+                    let is_recent = usize::from(asked.wrapping_sub(transaction)) <= UNANSWERED_MAX && transaction != 0;
+                    if !is_ours && !is_recent {
                         stranger = Some(transaction);
-                    }
-                    // A gateway's word that a unit gave no answer is none of the unit's.
-                    let is_its_own = !matches!(reply.content, Content::Exception(10 | 11));
-                    if let Some(earlier) = of_it.map(|at| self.unanswered.remove(at))
-                        && is_its_own
-                        && self.late.len() < LATE_MAX
-                    {
-                        self.late.push(LateReply { unit: earlier.unit.get(), after: earlier.asked.elapsed() });
                     }
                 }
                 Head::Unfinished => {
                     let mut lump = [0; 512];
                     match timeout_at(deadline, connection.stream.read(&mut lump)).await {
                         Ok(Ok(0)) => return (None, gone(io::ErrorKind::UnexpectedEof.into())),
-                        Ok(Ok(count)) => connection.rx_buf.extend_from_slice(&lump[..count]),
-                        Ok(Err(source)) => return (None, gone(source)),
-                        Err(_) if stranger.is_some() => {
-                            let why = format!(
-                                "it has transaction number {} instead of {asked}, so that nobody knows to which request it \
-                                 belongs; the device or gateway does not keep to Modbus TCP: update it, or see that no other \
-                                 master's answers are sent to us",
-                                stranger.unwrap_or_default()
-                            );
-                            return (Some(connection), Err(BusError::Malformed { unit, why }));
+                        Ok(Ok(count)) => {
+                            connection.rx_buf.extend_from_slice(&lump[..count]);
+                            goes_on_until = ends.min(Instant::now() + self.times.byte_timeout);
                         }
+                        Ok(Err(source)) => return (None, gone(source)),
+                        // What has begun may go on after a silence.
+                        Err(_) if connection.has_begun(asked) && goes_on_until > deadline => deadline = goes_on_until,
                         Err(_) => {
-                            connection.silences += 1;
-                            let until = asked_at + self.limit;
-                            self.unanswered.push(Unanswered { transaction: asked, unit, asked: asked_at, until });
-                            let surplus = self.unanswered.len().saturating_sub(LATE_MAX);
-                            self.unanswered.drain(..surplus);
-                            let kept = (connection.silences < SILENCES_MAX).then_some(connection);
-                            return (kept, Err(BusError::Timeout { unit, ms: self.deadline.as_millis() }));
+                            let given_up = Unanswered { transaction: asked, unit, asked: asked_at, until: asked_at };
+                            return self.given_up(connection, given_up, rested, request, stranger);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Whether it says that the unit gave no answer: path unavailable, or target failed to respond.
+fn is_gateways_word(content: &Content) -> bool {
+    matches!(content, Content::Exception(10 | 11))
 }
 
 /// Whether a reply of the right transaction is the answer.
@@ -220,7 +286,10 @@ fn judged(unit: UnitId, request: ReadRequest, reply: Reply) -> Result<Vec<u16>, 
     }
     match reply.content {
         Content::Exception(code) => Err(BusError::Exception { unit, code }),
-        Content::Words(words) if words.len() == usize::from(request.count) => Ok(words),
+        Content::Words(mut words) if words.len() == usize::from(asked.count) => {
+            words.truncate(request.count.into());
+            Ok(words)
+        }
         Content::Words(words) => {
             Err(BusError::Malformed { unit, why: format!("{} registers instead of {}", words.len(), request.count) })
         }
@@ -229,7 +298,7 @@ fn judged(unit: UnitId, request: ReadRequest, reply: Reply) -> Result<Vec<u16>, 
 
 impl fmt::Debug for TcpBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { deadline, connection, .. } = self;
+        let (deadline, connection) = (self.times.deadline, &self.connection);
         let connected = connection.is_some();
         write!(f, "TcpBus {{ {}, deadline: {deadline:?}, connected: {connected} }}", self.address())
     }
@@ -238,13 +307,22 @@ impl fmt::Debug for TcpBus {
 impl RegisterBus for TcpBus {
     async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
         // Taken, and put back only when it is good: if this future is dropped, the connection goes with it.
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect().await.map_err(|source| BusError::Unreachable { address: self.address(), source })?,
-        };
+        if let Some(kept) = self.connection.take() {
+            let (connection, answer) = self.ask(kept, unit, request).await;
+            self.connection = connection;
+            // Some servers close a connection after each answer, or when it is idle: that one was kept says nothing of the next one.
+            if !matches!(answer, Err(BusError::Gone { .. })) {
+                return answer;
+            }
+        }
+        let connection = self.connect().await.map_err(|source| BusError::unreachable(self.address(), source))?;
         let (connection, answer) = self.ask(connection, unit, request).await;
         self.connection = connection;
         answer
+    }
+
+    fn times(&mut self) -> &mut ReplyTimes {
+        &mut self.times
     }
 }
 
@@ -255,6 +333,7 @@ mod tests {
 
     use super::*;
     use crate::register_bus::Table;
+    use crate::reply_times::LateReply;
     use crate::sim::{Behaviour, ModbusServer, RegisterImage};
 
     const UNIT: u8 = 1;
@@ -319,7 +398,7 @@ mod tests {
     async fn a_unit_behind_a_gateway_that_waits_for_a_dead_one_is_not_given_up_for_that() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
-        bus.set_deadline(DEADLINE / 4, 2 * DEADLINE);
+        bus.times().set_deadline(DEADLINE / 4, 2 * DEADLINE);
         let gateway = tokio::spawn(async move {
             let (mut peer, _) = listener.accept().await.expect("accepted");
             let mut asked = [0; 12];
@@ -333,7 +412,7 @@ mod tests {
         });
         assert!(matches!(bus.read(unit(1), request(0, 1)).await, Err(BusError::Timeout { .. })));
         assert_eq!(bus.read(unit(2), request(0, 1)).await.expect("read"), [0x1234]);
-        assert_eq!(bus.take_late(), [], "it was the gateway's word");
+        assert_eq!(bus.times().take_late(), [], "it was the gateway's word");
         gateway.await.expect("the gateway");
     }
 
@@ -343,7 +422,7 @@ mod tests {
         server.put(unit(2), RegisterImage::default());
         [unit(UNIT), unit(2)].into_iter().for_each(|unit| server.behave(unit, Behaviour::Silent));
         let limit = 20 * DEADLINE;
-        bus.set_deadline(DEADLINE / 4, limit);
+        bus.times().set_deadline(DEADLINE / 4, limit);
         assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
         for (ahead, id) in [(Ahead::None, 2), (Ahead::OtherUnits, UNIT)] {
             let asked = Instant::now();
@@ -398,7 +477,7 @@ mod tests {
             let told = format!("transaction number 0 instead of {asked}");
             assert!(matches!(error, BusError::Malformed { .. }) && error.to_string().contains(&told), "{error}");
         }
-        assert_eq!(bus.take_late(), []);
+        assert_eq!(bus.times().take_late(), []);
     }
 
     #[tokio::test]
@@ -417,6 +496,130 @@ mod tests {
         bus.read(unit(UNIT), request(0, 1)).await.expect("read");
         assert!(matches!(bus.read(unit(UNIT), request(0, 1)).await, Err(BusError::Timeout { .. })));
         server.await.expect("the server");
+    }
+
+    /// Answers one request with these pieces, so long apart, and hands the connection back.
+    async fn in_pieces(pieces: fn([u8; 2]) -> Vec<Vec<u8>>, apart: Duration) -> (TcpBus, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = listener.accept().await.expect("accepted");
+                let mut asked = [0; 12];
+                while peer.read_exact(&mut asked).await.is_ok() {
+                    for piece in pieces([asked[0], asked[1]]) {
+                        if peer.write_all(&piece).await.is_err() {
+                            break;
+                        }
+                        tokio::time::sleep(apart).await;
+                    }
+                }
+            }
+        });
+        (bus, server)
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_read_and_one_that_breaks_off_is_named_and_left_behind() {
+        let whole = |[t0, t1]: [u8; 2]| vec![vec![t0, t1, 0, 0, 0, 5, 1], vec![4, 2, 0x12], vec![0x34]];
+        let (mut bus, server) = in_pieces(whole, Duration::from_millis(150)).await;
+        assert_eq!(bus.read(unit(UNIT), request(0, 1)).await.expect("read"), [0x1234]);
+        server.abort();
+        let broken = |[t0, t1]: [u8; 2]| {
+            if t1 == 1 {
+                vec![vec![t0, t1, 0, 0, 0, 5, 1, 4]]
+            } else {
+                vec![vec![t0, t1, 0, 0, 0, 5, 1, 4, 2, 0x12, 0x34]]
+            }
+        };
+        let (mut bus, server) = in_pieces(broken, Duration::ZERO).await;
+        assert!(matches!(
+            bus.read(unit(UNIT), request(0, 1)).await,
+            Err(BusError::Short { heard: 8, expected: 11, .. })
+        ));
+        assert_eq!(bus.read(unit(UNIT), request(0, 1)).await.expect("read"), [0x1234]);
+        server.abort();
+    }
+
+    /// A byte at a time, each within the byte timeout: 250 registers had the bus for two minutes, and a next one after them for more.
+    #[tokio::test]
+    async fn an_answer_that_comes_byte_by_byte_is_given_up_after_a_few_silences() {
+        let trickle = |[t0, t1]: [u8; 2]| {
+            let head = [t0, t1, 0, 0, 0, 253, 1, 4, 250].map(|byte| vec![byte]);
+            head.into_iter().chain(vec![vec![0]; 250]).collect()
+        };
+        let (mut bus, server) = in_pieces(trickle, Duration::from_millis(40)).await;
+        bus.times().set_byte_timeout(Duration::from_millis(100));
+        let asked = Instant::now();
+        let error = bus.read(unit(UNIT), request(0, 125)).await.expect_err("it never ends");
+        assert!(matches!(error, BusError::Short { expected: 259, .. }), "{error}");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        server.abort();
+    }
+
+    /// Another unit behind the same gateway was not read, and was told as one whose answers break off.
+    #[tokio::test]
+    async fn an_answer_that_trickles_in_keeps_no_other_unit_of_the_gateway_from_being_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        let gateway = tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = listener.accept().await.expect("accepted");
+                let mut asked = [0; 12];
+                while peer.read_exact(&mut asked).await.is_ok() {
+                    let answer = [asked[0], asked[1], 0, 0, 0, 5, asked[6], 4, 2, 0x12, 0x34];
+                    if asked[6] == UNIT {
+                        tokio::time::sleep(2 * DEADLINE).await;
+                        for byte in [&answer[..5], &[253, UNIT, 4, 250], &[0; 250]].concat() {
+                            if peer.write_all(&[byte]).await.is_err() {
+                                break;
+                            }
+                            tokio::time::sleep(DEADLINE / 4).await;
+                        }
+                    } else if peer.write_all(&answer).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let asked = Instant::now();
+        bus.times().set_deadline(DEADLINE, 5 * DEADLINE);
+        assert!(matches!(bus.read(unit(UNIT), request(0, 125)).await, Err(BusError::Timeout { .. })));
+        assert_eq!(bus.read(unit(2), request(0, 1)).await.expect("read"), [0x1234]);
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        gateway.abort();
+    }
+
+    /// One that closes after each answer was lost every other time.
+    #[tokio::test]
+    async fn a_server_that_closes_after_each_answer_is_read_each_time_also_back_to_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut bus = TcpBus::new("127.0.0.1", listener.local_addr().expect("an address").port(), DEADLINE);
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = listener.accept().await.expect("accepted");
+                let mut asked = [0; 12];
+                peer.read_exact(&mut asked).await.expect("a request");
+                peer.write_all(&[asked[0], asked[1], 0, 0, 0, 5, asked[6], 4, 2, 0x12, 0x34]).await.expect("answered");
+            }
+        });
+        for _ in 0..20 {
+            assert_eq!(bus.read(unit(UNIT), request(0, 1)).await.expect("read"), [0x1234]);
+        }
+        server.abort();
+    }
+
+    /// It was taken to be as late as the next request.
+    #[tokio::test]
+    async fn an_answer_that_comes_between_two_requests_is_late_by_when_it_came() {
+        let (server, mut bus) = served().await;
+        server.behave(unit(UNIT), Behaviour::Late(DEADLINE + DEADLINE / 4));
+        assert!(matches!(bus.read(unit(UNIT), request(52, 2)).await, Err(BusError::Timeout { .. })));
+        let _ = timeout(5 * DEADLINE, bus.listen()).await;
+        server.behave(unit(UNIT), Behaviour::Prompt);
+        bus.read(unit(UNIT), request(52, 2)).await.expect("read");
+        let late = bus.times().take_late();
+        assert!(matches!(late[..], [LateReply { unit: UNIT, after }] if after < 4 * DEADLINE), "{late:?}");
     }
 
     #[tokio::test]

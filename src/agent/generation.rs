@@ -7,18 +7,19 @@ use hal::{Clock, LinuxClock};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::confirm;
 use super::pipeline::{self, Pipeline};
 use super::wiring::{self, Source};
 use crate::config::Plan;
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
-use crate::measure::{BootId, Event, EventKind, Sample, Stamp};
+use crate::measure::{BootId, EventKind, Notice, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::uplink;
 
 /// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
 const SAMPLES_MAX: usize = 4096;
-/// Events of the uplink on their way into a window: troubles are told once each, so a window has a few.
+/// Events of the uplink and of reloads on their way into a window: troubles are told once each, so a window has a few.
 const NOTICES_MAX: usize = 64;
 /// A source waits at most for its slowest device before it shows its next sign of life. On a serial line that is
 /// three exchanges (two to tell a late answer from the one that is asked for), each of one and a half times the
@@ -61,23 +62,25 @@ pub(super) struct Generation {
     /// The pipeline ends by itself once its sources have.
     pipeline: Tasks,
     uplink: Tasks,
+    /// The watch over an update of the box.
+    confirm: Tasks,
+    /// The pipeline's own end of the sources' queue: without a device there is no other, and it waits all the same.
+    samples: mpsc::Sender<Sample>,
     stop_sources: watch::Sender<bool>,
     stop_uplink: watch::Sender<bool>,
+    stop_confirm: watch::Sender<bool>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl Generation {
-    /// Opens the journal and starts every task of the plan.
-    pub(super) fn begin(plan: &Plan, context: &ProcessContext) -> Result<Self, journal::OpenError> {
+    /// Opens the journal and starts every task of the plan; `reloaded`: it takes the place of another plan.
+    pub(super) fn begin(plan: &Plan, context: &ProcessContext, reloaded: bool) -> Result<Self, journal::OpenError> {
         context.facts.clear_devices();
         context.heartbeats.clear();
         let now = context.now();
-        let journal = Journal::open(
-            wiring::journal_settings(plan),
-            plan.schema(),
-            context.boot,
-            now,
-            Arc::clone(&context.facts),
-        )?;
+        let settings = wiring::journal_settings(plan);
+        confirm::find_told(&plan.gateway.state_dir, &settings.dir);
+        let journal = Journal::open(settings, plan.schema(), context.boot, now, Arc::clone(&context.facts))?;
         let (stop_sources, sources_stopped) = watch::channel(false);
         let (stop_uplink, uplink_stopped) = watch::channel(false);
         let (samples, sampled) = mpsc::channel(SAMPLES_MAX);
@@ -85,7 +88,8 @@ impl Generation {
         let mono = now.mono;
         let started =
             EventKind::Started { version: env!("CARGO_PKG_VERSION").to_owned(), clean: journal.previous_ended_clean() };
-        let stages = Pipeline::new(plan, context, now, Event { device: None, kind: started });
+        let first = std::iter::once(started).chain(reloaded.then_some(EventKind::Reloaded)).collect();
+        let stages = Pipeline::new(plan, context, now, first);
 
         let mut sources = Tasks::new();
         for source in wiring::sources(plan, stages.next_end()) {
@@ -97,7 +101,7 @@ impl Generation {
                 "source"
             });
         }
-        drop(samples);
+        context.facts.without_devices(plan.devices.is_empty());
 
         let mut pipeline = Tasks::new();
         let heartbeat = context.heartbeats.watch("pipeline", PIPELINE_ALLOWANCE, mono);
@@ -109,19 +113,55 @@ impl Generation {
 
         let mut uplink = Tasks::new();
         let heartbeat = context.heartbeats.watch("uplink", UPLINK_ALLOWANCE, mono);
-        let settings = wiring::uplink_settings(plan, journal.epoch(), context.since);
+        let settings = wiring::uplink_settings(plan, journal.epoch(), context.boot, context.since);
         let (handle, facts, clock) = (journal.handle(), Arc::clone(&context.facts), Arc::clone(&context.clock));
+        let told = notices.clone();
         uplink.spawn(async move {
-            let surroundings = uplink::Surroundings { facts, heartbeat, notices };
+            let surroundings = uplink::Surroundings { facts, heartbeat, notices: told };
             uplink::run(settings, handle, surroundings, move || clock.now().into(), uplink_stopped).await;
             "uplink"
         });
-        Ok(Self { journal, sources, pipeline, uplink, stop_sources, stop_uplink })
+
+        let (stop_confirm, confirm_stopped) = watch::channel(false);
+        let mut confirm = Tasks::new();
+        let surroundings = confirm::Surroundings {
+            state_dir: plan.gateway.state_dir.clone(),
+            buses: confirm::watched(plan),
+            facts: Arc::clone(&context.facts),
+            notices: notices.clone(),
+            journal: journal.handle(),
+            since: context.since.mono,
+        };
+        let clock = Arc::clone(&context.clock);
+        confirm.spawn(async move {
+            let now = move || Stamp::from(clock.now()).mono;
+            confirm::run(surroundings, now, confirm_stopped).await;
+            "confirm"
+        });
+        Ok(Self {
+            journal,
+            sources,
+            pipeline,
+            uplink,
+            confirm,
+            samples,
+            stop_sources,
+            stop_uplink,
+            stop_confirm,
+            notices,
+        })
     }
 
     /// A handle of its journal.
     pub(super) fn journal(&self) -> JournalHandle {
         self.journal.handle()
+    }
+
+    /// Tells what a person or an audit must be able to find later; what finds no room is in the log only.
+    pub(super) fn notice(&self, kind: EventKind) {
+        if self.notices.try_send(kind.into()).is_err() {
+            tracing::debug!("an event found no room; it is in this log");
+        }
     }
 
     /// Waits until a task ends that was not told to. Cancel-safe.
@@ -130,6 +170,7 @@ impl Generation {
             Some(ended) = self.sources.join_next() => ended,
             Some(ended) = self.pipeline.join_next() => ended,
             Some(ended) = self.uplink.join_next() => ended,
+            Some(ended) = self.confirm.join_next() => ended,
             else => std::future::pending().await,
         };
         match ended {
@@ -143,8 +184,11 @@ impl Generation {
     pub(super) async fn end(mut self) {
         self.stop_sources.send_replace(true);
         while self.sources.join_next().await.is_some() {}
+        drop(self.samples);
         while self.pipeline.join_next().await.is_some() {}
         self.journal.handle().commit().await;
+        self.stop_confirm.send_replace(true);
+        while self.confirm.join_next().await.is_some() {}
         self.stop_uplink.send_replace(true);
         while self.uplink.join_next().await.is_some() {}
         if let Err(error) = self.journal.close().await {

@@ -14,10 +14,13 @@
 //!   [`FAULTS_WITHIN`] and the process exits with an error, so that systemd decides.
 //! - A reload that does not pass `check` changes nothing; the log, `status` and systemd say so. The gateway's id, its site and the state directory
 //!   cannot change in a running agent: they are the identity of what the journal holds.
+//! - After an update of the box it says what is still waited for, and tells the update's events; it decides nothing ([`confirm`]).
 
+pub mod confirm;
 mod generation;
 mod key_file;
 mod pipeline;
+mod probe_command;
 mod task;
 pub mod wiring;
 
@@ -67,6 +70,9 @@ pub enum AgentError {
     },
 }
 
+/// Characters of what is told of a refused reload in one line: a mistake can quote a line of any length.
+const REFUSED_CHARS_MAX: usize = 300;
+
 /// Why a running agent goes on with the configuration that it has.
 struct ReloadRefused {
     /// All that is wrong, over many lines.
@@ -77,9 +83,9 @@ struct ReloadRefused {
 
 /// The configuration, or why a running agent does not take it.
 fn reloaded(current: &Plan, path: &Path) -> Result<Plan, ReloadRefused> {
-    let next = crate::config::load(path).map_err(|faults| {
+    let next = crate::config::load_to_reload(path).map_err(|faults| {
         let all = faults.to_string();
-        let first = all.lines().next().unwrap_or_default();
+        let first: String = all.lines().next().unwrap_or_default().chars().take(REFUSED_CHARS_MAX).collect();
         ReloadRefused { line: format!("{first}; v2g-edge check shows all mistakes: mend them and reload again"), all }
     })?;
     let fixed = [

@@ -1,5 +1,6 @@
 //! The process: generations one after another, signals, the watchdog.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::generation::{FailedTask, Generation, ProcessContext};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, ReloadRefused, reloaded};
 use crate::api::{ApiServer, Report};
-use crate::config::{self, Plan, WatchdogPlan};
-use crate::health::{Heartbeats, StatusBoard, init_log};
+use crate::config::{self, BusKind, Plan, WatchdogPlan};
+use crate::health::{Heartbeats, LogLimit, StatusBoard, init_log};
 use crate::journal::JournalHandle;
-use crate::measure::{BootId, Stamp};
+use crate::measure::{BootId, EventKind, Stamp};
 
 /// A failed generation is followed by a pause, so that a broken device cannot make the journal's epochs run.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// How often the signs of life are looked at when systemd asks for none.
+/// Files that are open in any case: the journal's segments and records, sockets, the uplink's lines, 8 local callers, and what
+/// is opened for a moment. 16 were counted on a quiet gateway.
+const FILES: usize = 48;
+/// Feeds at a mirror, and handshakes in progress.
+const FILES_OF_A_MIRROR: usize = 32;
+/// systemd's own default.
+const FILES_ASKED: usize = 1024;
+/// How often the signs of life are looked at, at the least.
 const QUIET_CHECK: Duration = Duration::from_secs(5);
 
 /// Runs the agent until SIGTERM or SIGINT. Blocks. Says READY to systemd once its tasks run, with whatever is broken
@@ -29,11 +37,23 @@ const QUIET_CHECK: Duration = Duration::from_secs(5);
 /// See [`AgentError`].
 pub fn run(options: &Options) -> Result<(), AgentError> {
     let plan = config::load_to_run(&options.config).map_err(AgentError::Config)?;
-    init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
+    let log = init_log(options.log.as_deref().unwrap_or(&plan.log.filter))?;
+    tell_unused_mistakes(&options.config);
     hal::trim_heap();
     keep_real_time();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    runtime.block_on(run_generations(plan, options))
+    let ended = runtime.block_on(run_generations(plan, options, &log));
+    log.tell_rest();
+    ended
+}
+
+/// What `check` would blame and nothing here needs.
+fn tell_unused_mistakes(config: &Path) {
+    let mistakes = config::unused_mistakes(config);
+    if let Some(first) = mistakes.first() {
+        let count = mistakes.len();
+        tracing::warn!(count, first, "a DBC file has mistakes in what no profile uses; v2g-edge check shows them all");
+    }
 }
 
 /// Real-time priority is for the thread that reads and times, which never waits for another one by spinning. sled does:
@@ -49,6 +69,22 @@ fn keep_real_time() {
     }
 }
 
+/// Asks for as many files as the plan may need open, and says what to do if there may not be as many.
+fn too_few_files(plan: &Plan) -> Option<String> {
+    let mirrors = plan.buses.iter().filter(|bus| matches!(bus.kind, BusKind::Iso15118(_))).count();
+    let needed = FILES + plan.devices.len() + mirrors * FILES_OF_A_MIRROR;
+    let granted = hal::open_files_max(needed.max(FILES_ASKED)).ok()?;
+    if granted >= needed {
+        return None;
+    }
+    let trouble = format!(
+        "only {granted} files may be open at once, and this configuration may need {needed}: write LimitNOFILE={FILES_ASKED} \
+         into the agent's unit (systemctl edit v2g-edge), or raise ulimit -n, and restart it"
+    );
+    tracing::warn!("{trouble}");
+    Some(trouble)
+}
+
 /// How a generation ends.
 enum End {
     Stop,
@@ -56,7 +92,7 @@ enum End {
     Fault(FailedTask),
 }
 
-async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentError> {
+async fn run_generations(mut plan: Plan, options: &Options, log: &LogLimit) -> Result<(), AgentError> {
     let clock = Arc::new(LinuxClock::new());
     let context = ProcessContext {
         boot: BootId(hal::boot_id()),
@@ -70,14 +106,16 @@ async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentE
     let mut signals = Signals::catch().map_err(AgentError::Runtime)?;
     let mut faults: Vec<Instant> = Vec::new();
     tracing::info!(gateway = %plan.gateway.id, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let mut has_reloaded = false;
     loop {
-        let mut generation = Generation::begin(&plan, &context)?;
+        context.facts.files(too_few_files(&plan));
+        let mut generation = Generation::begin(&plan, &context, std::mem::take(&mut has_reloaded))?;
         let (stop_api, api_stopped) = watch::channel(false);
         let api = open_api(&plan, &context, generation.journal(), api_stopped);
         systemd.ready();
         let end = tokio::select! {
             end = until_ended(&mut generation, &mut signals, &systemd, &plan, options, &context.facts) => end,
-            () = feed(&systemd, kernel.as_ref(), &context) => unreachable!("feeding the watchdogs never ends"),
+            () = feed(&systemd, kernel.as_ref(), &context, log) => unreachable!("feeding the watchdogs never ends"),
         };
         // Ending takes seconds, in which nobody feeds.
         if let Some(kernel) = &kernel {
@@ -104,9 +142,10 @@ async fn run_generations(mut plan: Plan, options: &Options) -> Result<(), AgentE
                     disarm(kernel);
                     kernel = arm(&next.watchdog);
                 }
+                tell_unused_mistakes(&options.config);
                 context.facts.reload_refused(None);
                 systemd.status("");
-                plan = *next;
+                (plan, has_reloaded) = (*next, true);
             }
             End::Fault(failed) => {
                 tracing::error!(task = failed.task, why = failed.why, "a task failed; starting again");
@@ -146,6 +185,7 @@ async fn until_ended(
                     Err(ReloadRefused { all, line }) => {
                         tracing::warn!("reload refused, the agent goes on as it was: {all}");
                         systemd.status(&format!("reload refused, the agent goes on as it was: {line}"));
+                        generation.notice(EventKind::ReloadRefused(line.as_str().into()));
                         facts.reload_refused(Some(line));
                     }
                 }
@@ -155,15 +195,18 @@ async fn until_ended(
     }
 }
 
-/// Feeds the watchdogs while every task shows signs of life; names those that do not. Never returns.
-async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, context: &ProcessContext) {
-    let allowances = [systemd.interval(), kernel.and_then(Watchdog::interval)];
-    let mut beat = interval(allowances.into_iter().flatten().min().map_or(QUIET_CHECK, |allowance| allowance / 3));
+/// Feeds the watchdogs while every task shows signs of life; names those that do not, and what the log left out. Never
+/// returns.
+async fn feed(systemd: &Systemd, kernel: Option<&KernelWatchdog>, context: &ProcessContext, log: &LogLimit) {
+    let allowances = [systemd.interval(), kernel.and_then(Watchdog::interval)].into_iter().flatten();
+    let mut beat = interval(allowances.map(|allowance| allowance / 3).fold(QUIET_CHECK, Duration::min));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut hung = false;
     loop {
         beat.tick().await;
-        let silent = context.heartbeats.silent(context.now().mono);
+        let now = context.now().mono;
+        log.tell(now);
+        let silent = context.heartbeats.silent(now);
         if silent.is_empty() {
             systemd.feed();
             if let Some(kernel) = kernel {

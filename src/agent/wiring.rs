@@ -1,12 +1,13 @@
 //! From the plan to what each room takes: the only place in which a value of one room becomes one of another. Pure.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hal::UnitId;
 
 use crate::config::{BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, Plan, VehicleIdPolicy};
 use crate::journal;
-use crate::measure::{Epoch, Mono, Stamp};
+use crate::measure::{BootId, Epoch, Mono, Stamp};
 use crate::net::{Mirror, ServerFiles, SessionSource};
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::spec::{BusId, DeviceIx};
@@ -33,6 +34,7 @@ pub fn journal_settings(plan: &Plan) -> journal::Settings {
         age_max: journal.age_max,
         commit_interval: journal.commit_interval,
         bytes_per_day_max: journal.bytes_per_day_max,
+        runtime_dir: plan.api.socket.parent().map(Path::to_owned),
         time_wait: journal.time_wait,
         when_full: journal.when_full,
     }
@@ -139,11 +141,19 @@ fn modbus_ports(plan: &Plan, window_end: Mono) -> Vec<modbus::Port> {
                 devices: vec![target],
                 window: plan.aggregate.window,
                 window_end,
+                byte_timeout: byte_timeout(plan, device),
                 learned: Some(plan.gateway.state_dir.join("learned")),
             }),
         }
     }
     ports
+}
+
+fn byte_timeout(plan: &Plan, device: &DevicePlan) -> Duration {
+    match plan.buses.iter().find(|bus| bus.id == device.bus).map(|bus| &bus.kind) {
+        Some(BusKind::ModbusTcp { byte_timeout, .. } | BusKind::ModbusRtu { byte_timeout, .. }) => *byte_timeout,
+        _ => hal::BYTE_TIMEOUT,
+    }
 }
 
 fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, UnitId)> {
@@ -162,7 +172,7 @@ fn modbus_place(plan: &Plan, device: &DevicePlan) -> Option<(modbus::Address, Un
 }
 
 /// What a plan says of the uplink; `epoch` is that of the journal, `since` the start of the process.
-pub(super) fn uplink_settings(plan: &Plan, epoch: Epoch, since: Stamp) -> uplink::Settings {
+pub(super) fn uplink_settings(plan: &Plan, epoch: Epoch, boot: BootId, since: Stamp) -> uplink::Settings {
     let uplink = &plan.uplink;
     uplink::Settings {
         brokers: uplink.brokers.clone(),
@@ -172,9 +182,11 @@ pub(super) fn uplink_settings(plan: &Plan, epoch: Epoch, since: Stamp) -> uplink
         in_flight_max: uplink.in_flight_max,
         links: std::iter::once(&uplink.link).chain(&uplink.second).cloned().collect(),
         fail_back: uplink.fail_back,
+        holds_unheard: uplink.holds_unheard,
         tls: uplink.tls.clone(),
         login: uplink.login.clone(),
         drain: DRAIN,
+        boot,
         birth: uplink::Birth {
             gateway: plan.gateway.id.clone(),
             site: plan.gateway.site.clone(),
@@ -245,7 +257,7 @@ mod tests {
         let ports = modbus_ports(&plan, Mono(0));
         assert_eq!(ports[0].address, modbus::Address::RtuOverTcp(Endpoint { host: "10.0.0.1".to_owned(), port: 4001 }));
         assert_eq!(ports[0].devices[0].pause, Duration::from_millis(50));
-        assert_eq!(ports[0].learned.as_deref(), Some(std::path::Path::new("/var/learned")));
+        assert_eq!(ports[0].learned.as_deref(), Some(Path::new("/var/learned")));
         assert!(matches!(&ports[1].address, modbus::Address::Serial(line) if line.rs485));
     }
 

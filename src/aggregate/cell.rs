@@ -17,14 +17,28 @@ enum Known {
     Nothing,
     Missing(Missing),
     Floats {
-        sum: f64,
-        last: f64,
         min: f64,
         max: f64,
-        count: u32,
+        believed: Sum,
+        /// What makes no sense: told only where nothing else was read.
+        senseless: Sum,
     },
     /// A code or a state: the newest.
     Word(IntervalValue),
+}
+
+/// Numbers of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    sum: f64,
+    last: f64,
+    count: u32,
+}
+
+impl Sum {
+    fn add(&mut self, x: f64) {
+        *self = Self { sum: self.sum + x, last: x, count: self.count.saturating_add(1) };
+    }
 }
 
 impl Cell {
@@ -33,11 +47,11 @@ impl Cell {
     }
 
     pub(super) fn add(&mut self, outcome: Outcome) {
-        let value = match outcome {
-            Outcome::Good(value) => value,
+        let (value, is_senseless) = match outcome {
+            Outcome::Good(value) => (value, false),
             Outcome::Questionable(value, why) => {
                 self.questionable = Some(why);
-                value
+                (value, why.is_senseless())
             }
             Outcome::Missing(why) => {
                 if matches!(self.known, Known::Nothing | Known::Missing(_)) {
@@ -47,14 +61,18 @@ impl Cell {
             }
         };
         self.known = match (value, std::mem::take(&mut self.known)) {
-            (Value::Float(x), Known::Floats { sum, min, max, count, .. }) => Known::Floats {
-                sum: sum + x,
-                last: x,
-                min: min.min(x),
-                max: max.max(x),
-                count: count.saturating_add(1),
-            },
-            (Value::Float(x), _) => Known::Floats { sum: x, last: x, min: x, max: x, count: 1 },
+            (Value::Float(x), known) => {
+                let (min, max, mut believed, mut senseless) = match known {
+                    Known::Floats { min, max, believed, senseless } => (min.min(x), max.max(x), believed, senseless),
+                    _ => (x, x, Sum::default(), Sum::default()),
+                };
+                if is_senseless {
+                    senseless.add(x);
+                } else {
+                    believed.add(x);
+                }
+                Known::Floats { min, max, believed, senseless }
+            }
             (Value::Integer(code), _) => Known::Word(IntervalValue::Integer(code)),
             (Value::Text(word), _) => Known::Word(IntervalValue::Text(word)),
         };
@@ -67,7 +85,8 @@ impl Cell {
             Known::Nothing => return None,
             Known::Missing(why) => IntervalValue::Missing(why),
             Known::Word(word) => word,
-            Known::Floats { sum, last, min, max, count } => {
+            Known::Floats { min, max, believed, senseless } => {
+                let Sum { sum, last, count } = if believed.count > 0 { believed } else { senseless };
                 let value = match self.aggregation {
                     Aggregation::Last => last,
                     // Rounding of the sum must not push the mean out of what was read.
@@ -75,6 +94,7 @@ impl Cell {
                 };
                 // A sum that overflowed has no mean; the newest value is true.
                 let value = if value.is_finite() { value } else { last };
+                let count = believed.count.saturating_add(senseless.count);
                 IntervalValue::Float(Statistic { value, min, max, count })
             }
         };

@@ -10,28 +10,35 @@
 //!   earlier ones were: the journal keeps them apart, and order is its `seq`, never the label.
 //! - A reading belongs to the window in which it is handed over. Who hands over keeps back what was captured after the
 //!   end of the open window until that is closed.
+//! - A value that makes no sense (out of range, a counter that does not go on) does not stand for the others of its window: it
+//!   is among their extremes, and marks the point.
+//! - What comes late, with a time of its source's own, has windows of its own beside these ([`LateWindows`]).
 //! - A point is missing in a window only if it was asked for and no reading of it had a value. A point that was
 //!   not asked for is not in the window at all.
 //!
 //! Memory: one small cell per point. Nothing survives a restart but what was closed.
 
 mod cell;
+mod late;
 mod rollup;
 
 use std::time::Duration;
 
 use cell::Cell;
+pub use late::LateWindows;
 use rollup::Rollup;
 
 use crate::measure::{
     BootId, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc, Window,
 };
-use crate::spec::{DeviceIx, DeviceSpec, PointIx, VehicleId};
+use crate::spec::{DeviceIx, DeviceSpec, PointIx, PointSpec, VehicleId};
 
 /// The wall clock has been stepped if it is off the held offset by more than this. Above the time between the two
 /// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.
 const STEP_NS: i64 = 1_000_000;
 
+/// Events of one window beside those that are carried: a depot of 256 devices whose sessions all begin at once.
+pub const EVENTS_MAX: usize = 1024;
 /// Events that wait for a window that is kept: some hundred bytes each, and more than any depot has in the minutes for which
 /// a disk may hang.
 pub const EVENTS_CARRIED_MAX: usize = 4_096;
@@ -45,6 +52,8 @@ pub struct Aggregator {
     devices: Vec<Device>,
     rollup: Rollup,
     events: Vec<Event>,
+    /// Events of the open window beside those that are carried.
+    added: usize,
     start: Mono,
     end: Mono,
     /// UTC minus monotonic, ns.
@@ -54,7 +63,8 @@ pub struct Aggregator {
 #[derive(Debug)]
 struct Device {
     cells: Vec<Cell>,
-    power: Option<PointIx>,
+    /// Its power's place, and what it can be.
+    power: Option<(PointIx, PointSpec)>,
     /// Whether anything was added in the open window.
     touched: bool,
     vehicle: Option<VehicleId>,
@@ -66,20 +76,14 @@ impl Aggregator {
     /// An open window from `start` on, to the next multiple of `length` in UTC.
     #[must_use]
     pub fn new(devices: &[DeviceSpec], length: Duration, dead_band_kw: f64, boot: BootId, start: Stamp) -> Self {
-        let device = |device: &DeviceSpec| Device {
-            cells: device.points.iter().map(|point| Cell::new(point.aggregation)).collect(),
-            power: device.points.roles().power,
-            touched: false,
-            vehicle: None,
-            left: None,
-        };
         Self {
             boot,
             length,
             dead_band_kw,
-            devices: devices.iter().map(device).collect(),
+            devices: devices.iter().map(Device::of).collect(),
             rollup: Rollup::new(devices, length, dead_band_kw),
             events: Vec::new(),
+            added: 0,
             start: start.mono,
             end: first_end(start, length),
             offset: offset(start),
@@ -95,22 +99,32 @@ impl Aggregator {
     /// Counts a reading in the open window.
     pub fn add(&mut self, reading: Reading) {
         let Some(device) = self.devices.get_mut(usize::from(reading.device.0)) else { return };
-        let Some(cell) = device.cells.get_mut(usize::from(reading.point.0)) else { return };
-        device.touched = true;
         self.rollup.add(&reading);
-        cell.add(reading.outcome);
+        device.add(reading);
     }
 
     /// The vehicle at a device from now on: the tag of its windows. A window in which it leaves still has it.
     pub fn set_vehicle(&mut self, device: DeviceIx, vehicle: Option<VehicleId>) {
-        let Some(device) = self.devices.get_mut(usize::from(device.0)) else { return };
-        device.left = device.vehicle.take().or(device.left.take());
-        device.vehicle = vehicle;
+        if let Some(device) = self.devices.get_mut(usize::from(device.0)) {
+            device.set_vehicle(vehicle);
+        }
     }
 
-    /// Tells an event in the open window.
-    pub fn add_event(&mut self, event: Event) {
-        self.events.push(event);
+    /// The vehicle at a device.
+    #[must_use]
+    pub fn vehicle(&self, device: DeviceIx) -> Option<&VehicleId> {
+        self.devices.get(usize::from(device.0)).and_then(|device| device.vehicle.as_ref())
+    }
+
+    /// Tells an event in the open window; `false` if that has [`EVENTS_MAX`] already, and this one goes.
+    #[must_use]
+    pub fn add_event(&mut self, event: Event) -> bool {
+        let has_room = self.added < EVENTS_MAX;
+        if has_room {
+            self.added += 1;
+            self.events.push(event);
+        }
+        has_room
     }
 
     /// Tells in the open window, before its own events, those of windows that could not be kept. Beyond
@@ -158,6 +172,7 @@ impl Aggregator {
             self.events.push(Event { device: None, kind: EventKind::ClockStepped(step) });
         }
         let label = Stamp { mono: end, utc: Utc(signed(end.0).saturating_add(self.offset)), trust: now.trust };
+        self.added = 0;
         let dead_band_kw = self.dead_band_kw;
         let intervals = (0..)
             .map(DeviceIx)
@@ -176,6 +191,27 @@ impl Aggregator {
 }
 
 impl Device {
+    fn of(device: &DeviceSpec) -> Self {
+        Self {
+            cells: device.points.iter().map(|point| Cell::new(point.aggregation)).collect(),
+            power: power_of(device),
+            touched: false,
+            vehicle: None,
+            left: None,
+        }
+    }
+
+    fn add(&mut self, reading: Reading) {
+        let Some(cell) = self.cells.get_mut(usize::from(reading.point.0)) else { return };
+        self.touched = true;
+        cell.add(reading.outcome);
+    }
+
+    fn set_vehicle(&mut self, vehicle: Option<VehicleId>) {
+        self.left = self.vehicle.take().or(self.left.take());
+        self.vehicle = vehicle;
+    }
+
     fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Option<Interval> {
         let left = self.left.take();
         if !std::mem::take(&mut self.touched) {
@@ -184,13 +220,20 @@ impl Device {
         let vehicle = self.vehicle.clone().or(left);
         let points: Vec<PointInterval> =
             (0..).map(PointIx).zip(&mut self.cells).filter_map(|(point, cell)| cell.cut(point)).collect();
-        let power = points.iter().find(|p| Some(p.point) == self.power).and_then(|p| match &p.value {
-            IntervalValue::Float(statistic) => Some(statistic.value),
-            _ => None,
+        let power = self.power.as_ref().and_then(|(ix, spec)| {
+            let told = points.iter().find(|p| p.point == *ix)?;
+            let IntervalValue::Float(statistic) = told.value else { return None };
+            // What cannot be goes no way.
+            spec.makes_sense(statistic.value).then_some(statistic.value)
         });
         let direction = power.map(|kw| Direction::of(kw, dead_band_kw));
         Some(Interval { device: ix, direction, vehicle, points })
     }
+}
+
+fn power_of(device: &DeviceSpec) -> Option<(PointIx, PointSpec)> {
+    let ix = device.points.roles().power?;
+    Some((ix, device.points.get(usize::from(ix.0))?.clone()))
 }
 
 /// UTC minus monotonic, ns.

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::measure::{Direction, Mono, Outcome, Reading, SiteRollup, Value};
-use crate::spec::{DeviceKind, DeviceSpec, PointIx, Roles};
+use crate::spec::{DeviceKind, DeviceSpec, Origin, PointIx, Roles, SessionPoint, SessionValue};
+
+/// States of a connector whose sessions are heard, in which there is none. Not among them are those after which one may go on unheard.
+const WITHOUT_SESSION: [&str; 6] = ["idle", "discovery", "handshake", "terminated", "failed", "paused"];
 
 /// What is known of every charge point, now.
 ///
 /// A charge point is read less often than windows close, so a sum needs the newest value of each; but only while it
-/// can still be true: for two polls and a window. After that the charge point is counted as unknown, never summed.
+/// can still be true: for two polls and a window. After that the charge point is counted as unknown, never summed. One whose
+/// sessions are heard and that has none has no power that could be unknown.
 #[derive(Debug)]
 pub(super) struct Rollup {
     dead_band_kw: f64,
@@ -22,9 +26,13 @@ pub(super) struct Rollup {
 struct ChargePoint {
     power_ix: PointIx,
     soc_ix: Option<PointIx>,
+    /// The state of a charging session.
+    state_ix: Option<PointIx>,
     hold: Duration,
     power: Option<(f64, Mono)>,
     soc: Option<(f64, Mono)>,
+    /// There is no charging session, as was heard last.
+    is_free: bool,
 }
 
 impl Rollup {
@@ -35,6 +43,11 @@ impl Rollup {
 
     pub(super) fn add(&mut self, reading: &Reading) {
         let Some(Some(point)) = self.points.get_mut(usize::from(reading.device.0)) else { return };
+        if Some(reading.point) == point.state_ix {
+            let state = if let Outcome::Good(Value::Text(state)) = &reading.outcome { Some(&**state) } else { None };
+            point.is_free = state.is_some_and(|state| WITHOUT_SESSION.contains(&state));
+            return;
+        }
         let known = match &reading.outcome {
             Outcome::Good(Value::Float(x)) => Some((*x, reading.at.mono)),
             _ => None,
@@ -58,7 +71,7 @@ impl Rollup {
         for point in self.points.iter().flatten() {
             let fresh = |value: Option<(f64, Mono)>| value.filter(|(_, at)| end.since(*at) <= point.hold);
             let Some((kw, _)) = fresh(point.power) else {
-                unknown += 1;
+                unknown += u32::from(!point.is_free);
                 continue;
             };
             match Direction::of(kw, self.dead_band_kw) {
@@ -94,7 +107,11 @@ impl ChargePoint {
             return None;
         }
         let Roles { power, soc, .. } = device.points.roles();
+        let is_state = |origin: &Origin| matches!(origin, Origin::Session(SessionPoint { value: SessionValue::State }));
+        let state_ix = (0..).map(PointIx).zip(device.points.iter()).find(|(_, point)| is_state(&point.origin));
+        let state_ix = state_ix.map(|(ix, _)| ix);
         let poll = device.groups.iter().map(|group| group.interval).min().unwrap_or(window);
-        Some(Self { power_ix: power?, soc_ix: soc, hold: 2 * poll + window, power: None, soc: None })
+        let hold = 2 * poll + window;
+        Some(Self { power_ix: power?, soc_ix: soc, state_ix, hold, power: None, soc: None, is_free: false })
     }
 }

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::measure::{ClockTrust, Missing, Outcome, Questionable, Value};
+use crate::measure::{ClockTrust, Missing, Outcome, Questionable, Statistic, Value};
 use crate::spec::{
     Aggregation, ByteOrder, DeviceKind, Origin, PointSpec, PollGroup, RawKind, RegisterPoint, RegisterTable, Scaling,
-    Unit, ValueType, WordOrder,
+    SessionPoint, SessionValue, Unit, ValueType, WordOrder,
 };
 
 const WINDOW: Duration = Duration::from_millis(250);
@@ -96,6 +96,29 @@ fn the_mean_of_a_window_stands_between_its_extremes_and_a_counter_shows_its_newe
 }
 
 #[test]
+fn a_value_that_makes_no_sense_stands_for_a_window_only_where_nothing_else_was_read() {
+    let garbage = || Outcome::Questionable(Value::Float(-3.2e29), Questionable::OutOfRange);
+    let zero = || Outcome::Questionable(Value::Float(0.0), Questionable::CounterZero);
+    let mut aggregator = aggregator();
+    for (ms, power, counter) in
+        [(1_050, good(10.0), good(45.0)), (1_100, garbage(), zero()), (1_150, good(14.0), zero())]
+    {
+        aggregator.add(reading(0, 0, ms, power));
+        aggregator.add(reading(0, 1, ms, counter));
+    }
+    aggregator.add(reading(1, 0, 1_150, garbage()));
+    let window = aggregator.close(at(1_210)).expect("closed");
+    let [mixed, spoilt] = &window.intervals[..] else { panic!("two devices: {window:?}") };
+    let statistic = |value, min, max, count| IntervalValue::Float(Statistic { value, min, max, count });
+    assert_eq!(mixed.points[0].value, statistic(12.0, -3.2e29, 14.0, 3));
+    assert_eq!(mixed.points[0].questionable, Some(Questionable::OutOfRange));
+    assert_eq!(mixed.points[1].value, statistic(45.0, 0.0, 45.0, 3));
+    assert_eq!(mixed.points[1].questionable, Some(Questionable::CounterZero));
+    assert_eq!((mixed.direction, spoilt.direction), (Some(Direction::GridToVehicle), None));
+    assert_eq!(spoilt.points[0].value, statistic(-3.2e29, -3.2e29, -3.2e29, 1));
+}
+
+#[test]
 fn a_point_is_missing_only_if_nothing_came_in_the_whole_window() {
     let mut aggregator = aggregator();
     aggregator.add(reading(0, 0, 1_010, Outcome::Missing(Missing::Timeout)));
@@ -160,6 +183,43 @@ fn the_site_sums_what_is_known_and_says_what_is_not() {
     }
 }
 
+/// Every connector at which nobody charged was one whose power is not known.
+#[test]
+fn a_connector_without_a_session_is_not_unknown_and_one_that_is_not_heard_is() {
+    let heard = |id: &str| {
+        let state = PointSpec {
+            field: "state".try_into().expect("a field"),
+            value_type: ValueType::Text,
+            origin: Origin::Session(SessionPoint { value: SessionValue::State }),
+            ..point("state", Aggregation::Last)
+        };
+        DeviceSpec {
+            points: vec![point("power_flow", Aggregation::Mean), state].into(),
+            ..device(id, DeviceKind::Evse)
+        }
+    };
+    let devices = [heard("dc-1"), heard("dc-2")];
+    let mut aggregator = Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000));
+    let is = |state: &str| Outcome::Good(Value::Text(state.into()));
+    let lost = || Outcome::Missing(Missing::Timeout);
+    for (end, outcome, unknown) in [
+        (1_211, None, 1),
+        (1_461, Some(is("idle")), 0),
+        (1_711, None, 0),
+        (1_961, Some(is("charging")), 1),
+        (2_211, Some(is("terminated")), 0),
+        (2_461, Some(lost()), 1),
+        (2_711, Some(is("idle")), 0),
+        (2_961, Some(is("encrypted")), 1),
+        (3_211, Some(is("aborted")), 1),
+    ] {
+        aggregator.add(reading(0, 0, end - 100, good(30.0)));
+        outcome.into_iter().for_each(|outcome| aggregator.add(reading(1, 1, end - 50, outcome)));
+        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
+        assert_eq!((site.charging, site.unknown), (1, unknown), "at {end}");
+    }
+}
+
 #[test]
 fn a_gateway_without_charge_points_heard_tells_no_site() {
     let mut aggregator = aggregator();
@@ -180,9 +240,9 @@ fn a_long_sleep_is_one_window_and_not_a_burst() {
 fn the_events_of_a_window_that_was_not_kept_are_told_in_the_next_in_their_order() {
     let mut aggregator = aggregator();
     let stepped = |n| Event { device: None, kind: EventKind::ClockStepped(n) };
-    aggregator.add_event(stepped(1));
+    assert!(aggregator.add_event(stepped(1)));
     let lost = aggregator.close(at(1_250)).expect("it has ended");
-    aggregator.add_event(stepped(2));
+    assert!(aggregator.add_event(stepped(2)));
     assert_eq!(aggregator.carry_events(lost.events), 0);
     let window = aggregator.close(at(1_500)).expect("it has ended");
     assert_eq!(window.events, [stepped(1), stepped(2)]);

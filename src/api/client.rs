@@ -46,7 +46,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// The answer is not one: another program, or another version, holds the socket.
-    #[error("the answer at {path} cannot be read; is another version of the agent running?")]
+    #[error("the answer at {path} cannot be read: another version runs than this one (systemctl restart v2g-edge)")]
     Garbled {
         /// The socket.
         path: PathBuf,

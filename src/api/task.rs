@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Report, Request, Response};
 use crate::journal::JournalHandle;
@@ -22,6 +22,8 @@ const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 /// Silence after which a caller is hung up on.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// After a failed look at who calls.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The caller waits 3 s; the journal's thread may wait for its disk for longer.
 const BUSY_MAX: Duration = Duration::from_secs(2);
 const BUSY: &str = "the journal is busy with its disk; ask again";
@@ -89,7 +91,16 @@ impl ApiServer {
                 accepted = self.listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let (Ok((caller, _)), Ok(seat)) = (accepted, Arc::clone(&seats).try_acquire_owned()) else {
+            let caller = match accepted {
+                Ok((caller, _)) => caller,
+                Err(error) => {
+                    // Who waits stays in the queue, so that the next look would be at once.
+                    tracing::debug!(%error, "no local caller can be taken");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
                 continue; // Too many callers: this one sees its line closed.
             };
             let driver = Arc::clone(&driver);
@@ -162,26 +173,8 @@ async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, driver: &Drive
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::testing::HangingJournal;
-    use crate::journal::{Journal, Settings, WhenFull};
-    use crate::measure::{BootId, ClockTrust, Mono, Schema, Stamp, Utc};
-
-    fn journal(dir: &Path) -> Journal {
-        let settings = Settings {
-            dir: dir.join("journal"),
-            bytes_max: 16 << 20,
-            free_min: 0,
-            age_max: Duration::from_secs(3600),
-            commit_interval: Duration::from_millis(20),
-            bytes_per_day_max: None,
-            time_wait: Duration::ZERO,
-            when_full: WhenFull::DropOldest,
-        };
-        let gateway = "gw-01".try_into().expect("a name");
-        let schema = Schema { gateway, site: "depot-a".try_into().expect("a name"), series: Vec::new() };
-        let now = Stamp { mono: Mono(0), utc: Utc(0), trust: ClockTrust::Unsynced };
-        Journal::open(settings, schema, BootId([1; 16]), now, Arc::default()).expect("a journal")
-    }
+    use crate::journal::testing::{HangingJournal, small_journal};
+    use crate::measure::ClockTrust;
 
     fn report() -> Report {
         Report {
@@ -205,7 +198,7 @@ mod tests {
         let server = ApiServer::open(&path).expect("a server");
         assert!(matches!(ApiServer::open(&path), Err(DoorError::Taken(_))));
         let (_stop, stopped) = watch::channel(false);
-        let journal = journal(dir.path());
+        let journal = small_journal(&dir.path().join("journal"));
         tokio::spawn(server.serve(report, journal.handle(), stopped));
 
         let asked = path.clone();

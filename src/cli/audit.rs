@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use hal::Clock;
 
 use super::Exit;
+use super::show::{complain, note, print_line};
 use crate::config;
 use crate::measure::Utc;
 use crate::net::{BrokerUrl, TlsFiles};
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let length = match arguments.length.as_deref().map(config::duration).transpose() {
         Ok(length) => length,
         Err(problem) => {
-            eprintln!("v2g-edge: --for: {problem}");
+            complain(format_args!("--for: {problem}"));
             return Ok(Exit::Usage);
         }
     };
@@ -61,9 +62,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let verdict = runtime.block_on(listen(settings, length))?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&verdict)?);
+        print_line(serde_json::to_string(&verdict)?);
     } else {
-        println!("{verdict}");
+        print_line(&verdict);
     }
     Ok(if verdict.passes() { Exit::Fine } else { Exit::Wrong })
 }
@@ -128,11 +129,11 @@ async fn listen(settings: ConsumerSettings, length: Option<Duration>) -> Result<
 fn take(judge: &mut Judge, told: Heard) {
     match told {
         Heard::Message(message) => judge.take(&message),
-        Heard::Listening => eprintln!("listening"),
+        Heard::Listening => note("listening"),
         Heard::Blind => {
-            eprintln!("listening again; the broker had forgotten this consumer: it was blind meanwhile");
+            note("listening again; the broker had forgotten this consumer: it was blind meanwhile");
             judge.was_blind();
         }
-        Heard::Away(why) => eprintln!("not connected: {why}"),
+        Heard::Away(why) => note(format_args!("not connected: {why}")),
     }
 }

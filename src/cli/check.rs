@@ -3,14 +3,17 @@
 use anyhow::Result;
 use serde_json::json;
 
+use super::show::{note, print, print_line};
 use super::{ConfigPath, Exit};
 use crate::config::{self, Summary};
+use crate::net::TlsFiles;
+use crate::tls;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigPath,
-    /// One JSON object on stdout: `{"ok":…,"faults":[…],"summary":…}`
+    /// One JSON object on stdout: `{"ok":…,"faults":[…],"files":[…],"summary":…}`
     #[arg(long)]
     json: bool,
 }
@@ -18,23 +21,45 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     match config::load(&arguments.config.config) {
         Ok(plan) => {
+            // What is in a file that the configuration names is none of its own mistakes, and a reason to mend it as good.
+            let problems = plan.uplink.tls.as_ref().map(of_files).unwrap_or_default();
+            if !problems.is_empty() {
+                if arguments.json {
+                    print_line(json!({ "ok": false, "faults": [], "files": problems, "summary": plan.summary() }));
+                } else {
+                    problems.iter().for_each(|problem| {
+                        note(format_args!("{}: {problem}", arguments.config.config.display()));
+                    });
+                }
+                return Ok(Exit::Usage);
+            }
             if arguments.json {
-                println!("{}", json!({ "ok": true, "faults": [], "summary": plan.summary() }));
+                print_line(json!({ "ok": true, "faults": [], "summary": plan.summary() }));
             } else {
-                println!("{}: good", arguments.config.config.display());
-                print!("{}", text(&plan.summary()));
+                print_line(format_args!("{}: good", arguments.config.config.display()));
+                print(text(&plan.summary()));
             }
             Ok(Exit::Fine)
         }
         Err(faults) => {
             if arguments.json {
-                println!("{}", json!({ "ok": false, "faults": faults }));
+                print_line(json!({ "ok": false, "faults": faults }));
             } else {
-                eprintln!("{faults}");
+                note(&faults);
             }
             Ok(Exit::Usage)
         }
     }
+}
+
+/// Why no connection can be made with these files.
+fn of_files(files: &TlsFiles) -> Vec<String> {
+    let unusable = tls::examine(files).err().map(|error| format!("[uplink.tls]: {error}"));
+    let bearer = files.own.as_ref().and_then(tls::bearer);
+    let refused = bearer.and_then(|bearer| {
+        Some(format!("{}, the certificate of [uplink.tls], {}", bearer.path.display(), bearer.problem()?))
+    });
+    unusable.into_iter().chain(refused).collect()
 }
 
 fn text(summary: &Summary) -> String {

@@ -9,10 +9,13 @@ use anyhow::{Context as _, Result};
 use hal::Clock as _;
 use serde::Serialize;
 
-use super::show::Paint;
+use super::doctor_ports::{self, Found};
+use super::show::{Paint, note, print_line};
 use super::{ConfigPath, Exit};
 use crate::agent::wiring;
+use crate::api::{self, Report, Request, Response};
 use crate::config::{self, BusPlan, Faults, GatewayPlan, SoundParts, UplinkPlan};
+use crate::health::{Finding, Severity};
 use crate::measure::{ClockTrust, Stamp};
 use crate::net::{BrokerUrl, Link};
 use crate::{tls, uplink};
@@ -33,7 +36,7 @@ pub(super) struct Arguments {
 #[serde(rename_all = "lowercase")]
 enum CheckResult {
     Good,
-    /// It works, and will not for ever.
+    /// It works, and will not for ever; or not all of it could be looked at.
     Watch,
     Bad,
 }
@@ -55,11 +58,17 @@ impl Check {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let path = &arguments.config.config;
-    let SoundParts { faults, gateway, uplink, buses, api: _ } = config::load_sound_parts(path);
+    let SoundParts { faults, gateway, uplink, buses, api, .. } = config::load_sound_parts(path);
     let now: Stamp = hal::LinuxClock::new().now().into();
     let mut checks = vec![configuration(path, faults.as_ref())];
     checks.push(clock(now));
+    let running = api.and_then(|api| match api::ask(&api.socket, Request::Status) {
+        Ok(Response::Status(report)) => Some(report),
+        _ => None,
+    });
+    checks.extend(running.as_deref().into_iter().flat_map(agent));
     checks.extend(gateway.as_ref().map(journal));
+    checks.extend(ports(&buses, running.as_ref().map(|report| report.pid)));
     checks.extend(certificates(uplink.as_ref(), &buses, now));
     checks.extend(uplink.as_ref().and_then(|uplink| bearer(uplink, gateway.as_ref()?.id.as_str())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -70,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let worst = checks.iter().map(|check| check.result).find(|result| *result == CheckResult::Bad);
     if arguments.json {
         let faults = faults.as_ref().map_or(&[][..], Faults::as_slice);
-        println!("{}", serde_json::json!({ "healthy": worst.is_none(), "checks": checks, "faults": faults }));
+        print_line(serde_json::json!({ "healthy": worst.is_none(), "checks": checks, "faults": faults }));
     } else {
         let paint = Paint::for_stdout();
         for Check { what, result, found } in &checks {
@@ -79,12 +88,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
                 CheckResult::Watch => paint.odd("watch"),
                 CheckResult::Bad => paint.bad("BAD  "),
             };
-            println!("{mark} {}: {found}", paint.bold(what));
+            print_line(format_args!("{mark} {}: {found}", paint.bold(what)));
         }
     }
     if let Some(faults) = &faults {
         if !arguments.json {
-            eprintln!("\n{faults}");
+            note(format_args!("\n{faults}"));
         }
         return Ok(Exit::Usage);
     }
@@ -112,6 +121,30 @@ fn clock(now: Stamp) -> Check {
         trust => (CheckResult::Good, format!("{shown}, {}", trust.as_str())),
     };
     Check::new("clock", result, found)
+}
+
+/// What the running agent finds itself: much of it nobody else can see.
+fn agent(report: &Report) -> Vec<Check> {
+    let what = || format!("running agent (process {})", report.pid);
+    let findings = report.findings();
+    if findings.is_empty() {
+        return vec![Check::new(what(), CheckResult::Good, "finds nothing to look at")];
+    }
+    let told = |finding: &Finding| {
+        let result = if finding.severity == Severity::Bad { CheckResult::Bad } else { CheckResult::Watch };
+        Check::new(what(), result, finding.to_string())
+    };
+    findings.iter().map(told).collect()
+}
+
+/// Whether what the buses need can be had.
+fn ports(buses: &[BusPlan], agent: Option<u32>) -> Vec<Check> {
+    let told = |(what, found)| match found {
+        Found::Right(found) => Check::new(what, CheckResult::Good, found),
+        Found::Unclear(found) => Check::new(what, CheckResult::Watch, found),
+        Found::Wrong(found) => Check::new(what, CheckResult::Bad, found),
+    };
+    doctor_ports::examine(buses, agent).into_iter().map(told).collect()
 }
 
 /// Whether a file can be made where the record is to be kept.

@@ -2,23 +2,29 @@
 //! about data.
 //!
 //! Exit codes, the same for every command: 0 fine, 1 found something wrong, 2 usage or configuration,
-//! 3 could not do it. Every command has `--json`; what a machine reads goes to stdout, all else to stderr.
+//! 3 could not do it; 128 and the signal's number if one has ended it. A command whose reader has gone (`| head`) ends without a
+//! word and with 0. SIGPIPE stays ignored, as in every Rust program: its default would end a command at a peer's reset, too, for
+//! sockets that are written to with `writev` raise it. So stdout is written only by way of [`show`], which tells the two apart. Every command has `--json`; what a machine reads goes to stdout, all else to stderr.
+
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "they panic when nobody reads: show writes")]
 
 mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod doctor_ports;
 mod journal;
 mod probe;
 mod run;
 mod show;
 mod status;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +37,9 @@ enum Exit {
     Usage,
     /// It could not be done.
     Failed,
+    /// A signal has ended it, after it had cleared away.
+    #[cfg(feature = "demo")]
+    Signal(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -40,6 +49,9 @@ impl From<Exit> for ExitCode {
             Exit::Wrong => 1,
             Exit::Usage => 2,
             Exit::Failed => 3,
+            // As a shell counts them.
+            #[cfg(feature = "demo")]
+            Exit::Signal(number) => 128 + number,
         })
     }
 }
@@ -70,6 +82,8 @@ enum Command {
     Journal(journal::Arguments),
     /// Listen at the broker and judge: gaps, duplicates, order, latency
     Audit(audit::Arguments),
+    /// Update the whole box: install a bundle, see how it goes; a version that does not deliver is taken back
+    Update(update::Arguments),
     /// Show the whole product in half a minute: a simulated depot, a WAN outage, a killed agent, an audit
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
@@ -80,6 +94,12 @@ struct ConfigPath {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
+}
+
+/// The command line, for what is made of it: man pages and completions (`configs/package/assets.rs`).
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line says.
@@ -93,11 +113,15 @@ pub fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Update(arguments) => update::run(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
     };
     exit.unwrap_or_else(|error| {
-        eprintln!("v2g-edge: {error:#}");
+        if show::is_unread(&error) {
+            return Exit::Fine;
+        }
+        show::complain(format_args!("{error:#}"));
         Exit::Failed
     })
     .into()

@@ -1,5 +1,7 @@
 //! `v2g-edge run`: the agent itself.
 
+use std::io::{self, Write};
+
 use anyhow::Result;
 
 use super::{ConfigPath, Exit};
@@ -19,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     match agent::run(&options) {
         Ok(()) => Ok(Exit::Fine),
         Err(AgentError::Config(faults)) => {
-            eprintln!("{faults}");
+            let _ = writeln!(io::stderr(), "{faults}");
             Ok(Exit::Usage)
         }
         Err(error) => Err(error.into()),

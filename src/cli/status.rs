@@ -1,7 +1,7 @@
 //! `v2g-edge status`: how the running agent is, in its own view.
 
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -15,9 +15,8 @@ use crate::health::{
     UplinkState, entries,
 };
 
-/// Where an agent with a default configuration answers.
-const DEFAULT_SOCKET: &str = "/run/v2g-edge/api.sock";
-
+/// Questionable values of a device in one line.
+const VALUES_SHOWN: usize = 4;
 /// Ids of a CAN bus in one line.
 const IDS_SHOWN: usize = 6;
 
@@ -44,26 +43,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
         // A configuration with mistakes elsewhere still says where its agent answers.
-        None => config::load_sound_parts(&arguments.config.config)
-            .api
-            .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), |api| api.socket),
+        None => config::load_sound_parts(&arguments.config.config).api.unwrap_or_default().socket,
     };
     loop {
-        let report = match api::ask(&socket, Request::Status)? {
-            Response::Status(report) => report,
-            Response::Refused { why } => bail!("the agent refused the question: {why}"),
-            _ => bail!("the agent answered something else; is another version running?"),
-        };
+        let report = ask(&socket)?;
         let told =
             if arguments.json { serde_json::to_string(&report)? + "\n" } else { text(&report, Paint::for_stdout()) };
-        let mut stdout = io::stdout().lock();
+        let mut stdout = show::Stdout::new();
         match (stdout.write_all(told.as_bytes()).and_then(|()| stdout.flush()), arguments.every) {
             (Ok(()), Some(interval)) => std::thread::sleep(interval),
             (Ok(()), None) => return Ok(if report.findings().is_empty() { Exit::Fine } else { Exit::Wrong }),
-            // Whoever read has seen enough.
-            (Err(error), Some(_)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Fine),
             (Err(error), _) => return Err(error.into()),
         }
+    }
+}
+
+/// How the agent behind this socket is.
+pub(super) fn ask(socket: &Path) -> Result<Box<Report>> {
+    match api::ask(socket, Request::Status)? {
+        Response::Status(report) => Ok(report),
+        Response::Refused { why } => bail!("the agent refused the question: {why}"),
+        _ => bail!(
+            "the agent answered something else: another version runs than this one (systemctl restart v2g-edge starts the one that \
+             is installed)"
+        ),
     }
 }
 
@@ -207,17 +210,41 @@ fn bus_text(bus: &BusFacts, paint: Paint) -> String {
     let more = if ids.len() > IDS_SHOWN { format!(" and {} more", ids.len() - IDS_SHOWN) } else { String::new() };
     let port = &bus.port;
     let list = if busiest.is_empty() { String::new() } else { format!("; {}{more}", busiest.join(", ")) };
-    format!("{state} {port}, {load}, {:.0} frames/s{list}", bus.frames_per_second)
+    let given_up: Vec<String> =
+        bus.messages_given_up.iter().map(|(why, count)| format!("{count} {}", why.replace('_', " "))).collect();
+    let messages = match (bus.messages, given_up.is_empty()) {
+        (0, true) => String::new(),
+        (put_together, true) => format!("; {put_together} messages of several frames"),
+        (put_together, false) => {
+            format!("; {put_together} messages of several frames, not {}", given_up.join(", not "))
+        }
+    };
+    format!("{state} {port}, {load}, {:.0} frames/s{list}{messages}", bus.frames_per_second)
 }
 
 fn device_text(device: &DeviceFacts, paint: Paint) -> String {
+    let told = device_told(device, paint);
+    let others = device.questionable.iter().filter(|(field, _)| *field != "power_flow");
+    let questionable: Vec<String> =
+        others.take(VALUES_SHOWN).map(|(field, fact)| format!("{field} {fact} ({})", fact.why)).collect();
+    if questionable.is_empty() {
+        return told;
+    }
+    format!("{told}, {}", paint.bad(&format!("questionable: {}", questionable.join(", "))))
+}
+
+fn device_told(device: &DeviceFacts, paint: Paint) -> String {
     let state = match device.state {
         DeviceState::Answering => paint.good("answering"),
         DeviceState::Partly { answering, blocks } => paint.odd(&format!("partly ({answering} of {blocks} blocks)")),
         DeviceState::Silent(why) => paint.bad(&format!("silent ({})", why.as_str())),
         DeviceState::Unknown => paint.dim("not asked yet"),
     };
-    let power = device.power_flow_kw.map_or_else(String::new, |kw| format!(" {kw:>9.3} kW,"));
+    let power = match (device.power_flow_kw, device.questionable.get("power_flow")) {
+        (_, Some(fact)) => format!(" {},", paint.bad(&format!("{fact} (questionable)"))),
+        (Some(kw), None) => format!(" {kw:>9.3} kW,"),
+        (None, None) => String::new(),
+    };
     if let Some(session) = &device.session {
         return format!("{}{power} {}", session_state(device, session, paint), session_text(device, session, paint));
     }
@@ -225,7 +252,11 @@ fn device_text(device: &DeviceFacts, paint: Paint) -> String {
         return format!("{state}{power} {} frames read", device.answers);
     }
     let failed: u64 = device.failures.values().sum();
-    format!("{state}{power} {} of {} requests failed, reply {}", failed, device.requests, milliseconds(device.reply_ms))
+    let pause = device
+        .pause_ms
+        .map_or_else(String::new, |ms| format!(", asked {ms:.0} ms after an answer (it is deaf before)"));
+    let reply = milliseconds(device.reply_ms);
+    format!("{state}{power} {} of {} requests failed, reply {reply}{pause}", failed, device.requests)
 }
 
 fn session_state(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> String {

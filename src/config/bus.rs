@@ -1,7 +1,8 @@
 //! `[bus.*]`: the buses of the gateway.
 
+use std::io::Read as _;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hal::{Parity, SerialLine, StopBits};
@@ -26,17 +27,21 @@ pub(super) const BUS: Form = Form {
         ("iso15118", "{ tap = \"eth1\" }"),
     ],
 };
-pub(super) const MODBUS_TCP: Form =
-    Form { table: "bus.*.modbus-tcp", keys: &[("timeout", "\"1s\""), ("framing", "\"rtu\"")] };
+pub(super) const MODBUS_TCP: Form = Form {
+    table: "bus.*.modbus-tcp",
+    keys: &[("timeout", "\"1s\""), ("byte_timeout", "\"500ms\""), ("framing", "\"rtu\"")],
+};
 pub(super) const MODBUS_RTU: Form = Form {
     table: "bus.*.modbus-rtu",
     keys: &[
         ("port", "\"/dev/ttyS1\""),
         ("baud", "19200"),
+        ("data_bits", "8"),
         ("parity", "\"even\""),
         ("stop_bits", "1"),
         ("rs485", "true"),
         ("timeout", "\"1s\""),
+        ("byte_timeout", "\"500ms\""),
     ],
 };
 pub(super) const CAN: Form = Form {
@@ -68,8 +73,13 @@ pub(super) const ISO15118: Form = Form {
 /// How long to wait for a reply. Below, a healthy serial gateway is given up; above, one silent device owns the bus.
 pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
-/// What the drivers of serial ports know (`termios.h`), from 1200 on.
-const BAUDS: [u32; 10] = [1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800];
+/// Of a silence within an answer. Below, an adapter's lumps are taken apart; above, what breaks off holds up the bus.
+const BYTE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(5);
+/// What devices are set to, and some that only old ones and radio modems are. The kernel takes any (`BOTHER`).
+const BAUDS: [u32; 20] = [
+    300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14_400, 19_200, 28_800, 38_400, 56_000, 57_600, 76_800, 115_200,
+    187_500, 230_400, 460_800, 921_600,
+];
 /// CiA 301 names these; 33,333 and 83,333 are of cars and trucks.
 const BITRATES: [u32; 11] =
     [10_000, 20_000, 33_333, 50_000, 83_333, 100_000, 125_000, 250_000, 500_000, 800_000, 1_000_000];
@@ -135,22 +145,40 @@ pub(super) fn same_port(buses: &[(BusPlan, Place)]) -> Vec<Fault> {
 fn modbus_tcp(section: &Section<'_>) -> BusKind {
     let timeout = section.optional("timeout", duration_within(TIMEOUT));
     let framing = section.optional("framing", one_of(&[("tcp", Framing::Tcp), ("rtu", Framing::Rtu)]));
-    BusKind::ModbusTcp { timeout: timeout.unwrap_or(TIMEOUT_DEFAULT), framing: framing.unwrap_or(Framing::Tcp) }
+    let (timeout, framing) = (timeout.unwrap_or(TIMEOUT_DEFAULT), framing.unwrap_or(Framing::Tcp));
+    BusKind::ModbusTcp { timeout, byte_timeout: byte_timeout(section), framing }
 }
 
 fn modbus_rtu(section: &Section<'_>) -> Option<BusKind> {
     let parities = Parity::ALL.map(|parity| (parity.as_str(), parity));
     let port = section.required("port", absolute_path);
     let baud = section.required("baud", |value| listed(value, &BAUDS));
+    section.optional("data_bits", data_bits);
     let parity = section.required("parity", one_of(&parities));
     let stop_bits = match section.optional("stop_bits", integer(1..=2_u8)) {
         Some(2) => StopBits::Two,
         _ => StopBits::One,
     };
     let timeout = section.optional("timeout", duration_within(TIMEOUT)).unwrap_or(TIMEOUT_DEFAULT);
+    let byte_timeout = byte_timeout(section);
     let rs485 = section.optional("rs485", boolean).unwrap_or(false);
     let line = SerialLine { path: port?, baud: baud?, parity: parity?, stop_bits, rs485 };
-    Some(BusKind::ModbusRtu { line, timeout })
+    Some(BusKind::ModbusRtu { line, timeout, byte_timeout })
+}
+
+/// RTU carries whole bytes: a line of 7 data bits is one of Modbus ASCII (Modbus over Serial Line 1.02, 2.5.2.1).
+fn data_bits(value: &Value) -> Taken<u8> {
+    match integer(5..=8_u8)(value)? {
+        8 => Ok(8),
+        bits => {
+            let problem = format!("= {bits}: with {bits} data bits a device speaks Modbus ASCII, which is not read");
+            Err(Wrong::noted(problem, "8, and the device's mode set to RTU"))
+        }
+    }
+}
+
+fn byte_timeout(section: &Section<'_>) -> Duration {
+    section.optional("byte_timeout", duration_within(BYTE_TIMEOUT)).unwrap_or(hal::BYTE_TIMEOUT)
 }
 
 fn can(section: &Section<'_>) -> Option<BusKind> {
@@ -197,7 +225,7 @@ fn iso15118(section: &Section<'_>, surroundings: &Surroundings) -> Option<BusKin
     match section.present(&["mirror", "tap", "files"]).as_slice() {
         ["mirror"] => mirror(section, surroundings).map(SessionSource::Mirror),
         ["tap"] => section.optional("tap", interface).map(SessionSource::Interface),
-        ["files"] => recordings(section).map(SessionSource::Files),
+        ["files"] => recordings(section, surroundings).map(SessionSource::Files),
         _ => {
             let remedy =
                 "iso15118 = { mirror = \"unix:/run/v2g-edge/iso15118.sock\" }   (or tap = \"eth1\", or files = […])";
@@ -267,7 +295,7 @@ fn given(value: &Value) -> Taken<Given> {
 }
 
 /// Pairs: what the vehicle said, what the station said.
-fn recordings(section: &Section<'_>) -> Option<Vec<(PathBuf, PathBuf)>> {
+fn recordings(section: &Section<'_>, surroundings: &Surroundings) -> Option<Vec<(PathBuf, PathBuf)>> {
     let files = section.list("files", FILES_MAX, |value| text(value).map(PathBuf::from))?;
     if files.len() % 2 != 0 {
         let problem =
@@ -275,7 +303,29 @@ fn recordings(section: &Section<'_>) -> Option<Vec<(PathBuf, PathBuf)>> {
         section.blame("files", problem, "files = [\"a.ev.bin\", \"a.se.bin\"]");
         return None;
     }
+    if surroundings.of_feeds().checks_files
+        && let Some((path, begins)) = files.iter().find_map(|path| Some((path, other_beginning(path)?)))
+    {
+        let remedy = "one side of the TCP stream as it is after TLS (of a capture: Wireshark, Follow TCP Stream, Raw), or tap = \"eth1\"";
+        section.blame("files", format!("{} is no recording of one side: {begins}", path.display()), remedy);
+        return None;
+    }
     Some(files.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+}
+
+/// What a file begins with in place of a V2GTP frame. One that cannot be read, or is empty, is told when it is played.
+fn other_beginning(path: &Path) -> Option<String> {
+    let mut head = [0; 4];
+    std::fs::File::open(path).ok()?.read_exact(&mut head).ok()?;
+    match head {
+        // ISO 15118-2, 7.8.3: version 1 and its inverse.
+        [0x01, 0xfe, ..] => None,
+        [0xd4, 0xc3, 0xb2, 0xa1] | [0xa1, 0xb2, 0xc3, 0xd4] | [0x4d, 0x3c, 0xb2, 0xa1] | [0xa1, 0xb2, 0x3c, 0x4d] => {
+            Some("it is a capture of packets (pcap)".to_owned())
+        }
+        [0x0a, 0x0d, 0x0d, 0x0a] => Some("it is a capture of packets (pcapng)".to_owned()),
+        [first, second, ..] => Some(format!("it begins with {first:02x} {second:02x}, and a V2GTP frame with 01 fe")),
+    }
 }
 
 fn interface(value: &Value) -> Taken<String> {

@@ -64,12 +64,14 @@ pub struct DbcSignal {
     pub name: Arc<str>,
     /// How it is read, or why it cannot be.
     pub signal: Result<Signal, String>,
+    /// Its message has another one of this name, which is not read: what is told of that.
+    pub doubled: Option<String>,
     /// As the file has it.
     pub unit: Arc<str>,
     /// Smallest and largest value; `None` if the file leaves it open (`[0|0]`).
     pub range: Option<RangeInclusive<f64>>,
     /// What its codes mean.
-    pub texts: Vec<(i64, Arc<str>)>,
+    pub texts: Vec<(i128, Arc<str>)>,
 }
 
 impl Dbc {
@@ -88,15 +90,18 @@ impl Dbc {
     /// It is not a DBC file, and where that shows.
     pub fn read_with_mistakes(bytes: &[u8]) -> Result<(Self, Vec<DbcFault>), DbcFault> {
         let text = decoded(bytes);
-        let Prepared { text: ready, mut mistakes, lines, no_messages } = prepared(&text);
+        let Prepared { text: ready, mut mistakes, lines, no_messages, refused, doubled } = prepared(&text);
         let file = can_dbc::Dbc::try_from(ready.as_str()).map_err(|error| fault(&error, &text))?;
         let book = Book::of(&file);
         let is_none = |m: &can_dbc::Message| m.id == NO_MESSAGE && no_messages.contains(&m.name);
         let messages = file.messages.iter().filter(|message| !is_none(message));
         let mut messages: Vec<DbcMessage> = messages.map(|message| book.message(message)).collect();
         for message in &mut messages {
-            let mut names = HashSet::new();
-            message.signals.retain(|signal| names.insert(Arc::clone(&signal.name)));
+            let name_of_both = |signal: &DbcSignal| doubled.get(&(message.name.to_string(), signal.name.to_string()));
+            for signal in &mut message.signals {
+                signal.doubled = name_of_both(signal).cloned();
+            }
+            mistakes.extend(without_doubles(message));
             let written = u64::from(message.id) | u64::from(message.frame.extended) << 31;
             for signal in &mut message.signals {
                 if let Some(problem) = beyond(signal, &message.name, message.length) {
@@ -109,6 +114,16 @@ impl Dbc {
         }
         mistakes.sort_by_key(|mistake| mistake.line);
         tell_apart(&mut messages);
+        // Whoever wants one of these hears why there is none.
+        for none in file.messages.iter().filter(|message| is_none(message)) {
+            let Some(problem) = refused.get(&none.name) else { continue };
+            let mut message = book.message(none);
+            message
+                .signals
+                .iter_mut()
+                .for_each(|signal| signal.signal = Err(format!("is in a message of which {problem}")));
+            messages.push(message);
+        }
         Ok((Self { messages }, mistakes))
     }
 
@@ -127,6 +142,28 @@ fn tell_apart(messages: &mut [DbcMessage]) {
             message.signals.iter_mut().filter_map(|s| s.signal.as_mut().ok()).for_each(|s| s.frame = message.frame);
         }
     }
+}
+
+/// Takes out the signals that have the name of one before them. Of those that only have it by their long names this is told here.
+fn without_doubles(message: &mut DbcMessage) -> Vec<DbcFault> {
+    let (mut names, mut doubled) = (HashSet::new(), Vec::new());
+    message.signals.retain(|signal| {
+        let is_first = names.insert(Arc::clone(&signal.name));
+        if !is_first && signal.doubled.is_none() {
+            doubled.push(Arc::clone(&signal.name));
+        }
+        is_first
+    });
+    let mut faults = Vec::new();
+    for name in doubled {
+        let problem = format!("{} has two signals of the long name {name}", message.name);
+        let cure = "another SystemSignalLongSymbol for one of the two, or delete it".to_owned();
+        for signal in message.signals.iter_mut().filter(|signal| signal.name == name) {
+            signal.doubled = Some(problem.clone());
+        }
+        faults.push(DbcFault { line: None, problem, cure });
+    }
+    faults
 }
 
 /// How a signal reaches beyond its message; a message of length 0 says nothing of its length.
@@ -182,7 +219,7 @@ struct Book<'f> {
     formats: HashMap<MessageId, bool>,
     is_j1939: bool,
     kinds: HashMap<Key<'f>, SignalExtendedValueType>,
-    texts: HashMap<Key<'f>, Vec<(i64, Arc<str>)>>,
+    texts: HashMap<Key<'f>, Vec<(i128, Arc<str>)>>,
     /// Names of more than 32 characters, which the file itself cuts short.
     long_messages: HashMap<MessageId, &'f str>,
     long_signals: HashMap<Key<'f>, &'f str>,
@@ -217,7 +254,8 @@ impl<'f> Book<'f> {
         let mut texts: HashMap<_, Vec<_>> = HashMap::new();
         for description in &file.value_descriptions {
             if let ValueDescription::Signal { message_id, name, value_descriptions } = description {
-                let words = value_descriptions.iter().map(|v| (v.id, Arc::from(v.description.as_str()))).collect();
+                let words =
+                    value_descriptions.iter().map(|v| (i128::from(v.id), Arc::from(v.description.as_str()))).collect();
                 texts.insert((*message_id, name.as_str()), words);
             }
         }
@@ -288,11 +326,17 @@ impl<'f> Book<'f> {
             Ok(Signal { name, message, frame, field, kind, factor, offset, gates })
         };
         let (low, high) = (numeric(signal.min), numeric(signal.max));
+        let mut texts = self.texts.get(&(message.id, signal.name.as_str())).cloned().unwrap_or_default();
+        if signal.size == 64 && signal.value_type == can_dbc::ValueType::Unsigned {
+            // The parser knows codes of 63 bits; a larger one was given to it as the negative one of the same bits.
+            texts.iter_mut().filter(|(code, _)| *code < 0).for_each(|(code, _)| *code += 1 << 64);
+        }
         DbcSignal {
             signal: read(),
+            doubled: None,
             unit: signal.unit.as_str().into(),
             range: (low < high).then_some(low..=high),
-            texts: self.texts.get(&(message.id, signal.name.as_str())).cloned().unwrap_or_default(),
+            texts,
             name,
         }
     }
@@ -430,6 +474,19 @@ mod tests {
     }
 
     #[test]
+    fn a_code_of_64_bits_has_its_word_and_a_range_beyond_63_bits_its_end() {
+        let (dbc, mistakes) = case("dbc-val-u64.dbc");
+        assert_eq!(mistakes, []);
+        assert_eq!(signal(&dbc, "T").texts, [(i128::from(u64::MAX), Arc::from("SNA"))]);
+        let dbc = read(
+            "BO_ 256 M: 8 A\n SG_ T : 0|64@1+ (1,0) [0|18446744073709551615] \"\" A\n\
+             BO_ 257 N: 8 A\n SG_ S : 0|64@1- (1,0) [0|0] \"\" A\n\nVAL_ 257 S -1 \"SNA\" 7 \"x\" ;\n",
+        );
+        assert_eq!(signal(&dbc, "T").range, Some(0.0..=18_446_744_073_709_551_615.0));
+        assert_eq!(signal(&dbc, "S").texts[0].0, -1, "a signed signal");
+    }
+
+    #[test]
     fn multiplexors_inside_of_multiplexors_are_a_chain_of_gates() {
         let dbc = read(
             "BO_ 256 M: 8 A\n SG_ O M : 0|8@1+ (1,0) [0|0] \"\" A\n SG_ I m3M : 8|8@1+ (1,0) [0|0] \"\" A\n\
@@ -488,6 +545,40 @@ mod tests {
         assert!(Dbc::read(b"\x00\xff\xfe").is_err());
     }
 
+    /// An id was cut down to 29 bits, and its message read from the frames of another.
+    #[test]
+    fn an_id_of_more_than_29_bits_is_a_mistake_and_no_other_message() {
+        for id in [u64::from(u32::MAX), 0xf000_0001, 1 << 32, 0xc000_0001] {
+            let text = format!(
+                "{HEAD}BO_ 256 M: 8 A\n SG_ T : 0|32@1+ (1,0) [0|{id}] \"\" A\nBO_ {id} W: 8 A\n SG_ U : 0|8@1+ (1,0) [0|0] \"\" A\n\
+                 VAL_ 256 T {id} \"SNA\" ;\nVAL_ {id} U 1 \"on\" ;\n"
+            );
+            let (dbc, mistakes) = Dbc::read_with_mistakes(text.as_bytes()).expect("the rest can be read");
+            let problem = format!("the id {id} of W has more than 29 bits");
+            assert!(mistakes.len() == 1 && mistakes[0].problem == problem, "{mistakes:?}");
+            assert!(signal(&dbc, "U").signal.as_ref().is_err_and(|why| why.contains(&problem)));
+            // The same number as a limit and as a code is what it is.
+            let limit = signal(&dbc, "T").range.as_ref().map(|range| range.end().to_string());
+            assert_eq!(limit, Some(id.to_string()));
+            assert_eq!(signal(&dbc, "T").texts, [(i128::from(id), Arc::from("SNA"))]);
+        }
+    }
+
+    #[test]
+    fn two_signals_of_one_long_name_are_a_mistake() {
+        let text = format!(
+            "{HEAD}BO_ 256 M: 8 A\n SG_ T : 0|8@1+ (1,0) [0|0] \"\" A\n SG_ U : 8|8@1+ (1,0) [0|0] \"\" A\n\n\
+             BA_DEF_ SG_ \"SystemSignalLongSymbol\" STRING ;\nBA_DEF_DEF_ \"SystemSignalLongSymbol\" \"\";\n\
+             BA_ \"SystemSignalLongSymbol\" SG_ 256 T \"Same\";\nBA_ \"SystemSignalLongSymbol\" SG_ 256 U \"Same\";\n"
+        );
+        let (dbc, mistakes) = Dbc::read_with_mistakes(text.as_bytes()).expect("it is DBC");
+        assert!(
+            mistakes.len() == 1 && mistakes[0].problem == "M has two signals of the long name Same",
+            "{mistakes:?}"
+        );
+        assert!(signal(&dbc, "Same").doubled.is_some());
+    }
+
     fn case(name: &str) -> (Dbc, Vec<DbcFault>) {
         let path = format!("{}/tests/data/can/{name}", env!("CARGO_MANIFEST_DIR"));
         Dbc::read_with_mistakes(&std::fs::read(path).expect("a file")).expect("it is DBC")
@@ -511,7 +602,7 @@ mod tests {
         assert_eq!(scaled("dbc-factor-zero.dbc"), (0.0, 3.0));
         let (dbc, mistakes) = case("dbc-val-u64.dbc");
         let words: Vec<_> = signal(&dbc, "T").texts.iter().map(|(code, word)| (*code, &**word)).collect();
-        assert_eq!((words, mistakes), (vec![(-1, "SNA")], vec![]));
+        assert_eq!((words, mistakes), (vec![(i128::from(u64::MAX), "SNA")], vec![]));
     }
 
     #[test]

@@ -1,45 +1,15 @@
-//! The CAN profiles of this build with their DBC files, and where other DBC files are found: in `devices/` beside the
-//! configuration, which goes before what is built in.
+//! Where DBC files are found: in `devices/` beside the configuration, which goes before what is built in.
 
 use std::io;
 use std::rc::Rc;
 
+use super::built_in::{self, built_in_dbc};
 use super::dbc::Dbc;
 use super::profile::{DbcFiles, DbcTrouble};
 use super::profiles::{Library, ProfileSource};
 
 /// A DBC file of a whole vehicle has less than 2 MiB.
 const DBC_BYTES_MAX: u64 = 8 << 20;
-
-/// Name, file in the repository, text.
-pub(super) const PROFILES: [(&str, &str, &str); 4] = [
-    ("chademo", "configs/devices/chademo.toml", include_str!("../../configs/devices/chademo.toml")),
-    (
-        "infypower-v113",
-        "configs/devices/infypower-v113.toml",
-        include_str!("../../configs/devices/infypower-v113.toml"),
-    ),
-    (
-        "uugreenpower-ur1000x0",
-        "configs/devices/uugreenpower-ur1000x0.toml",
-        include_str!("../../configs/devices/uugreenpower-ur1000x0.toml"),
-    ),
-    ("winline-uxr", "configs/devices/winline-uxr.toml", include_str!("../../configs/devices/winline-uxr.toml")),
-];
-
-/// Name and content.
-const FILES: [(&str, &str); 4] = [
-    ("chademo.dbc", include_str!("../../configs/devices/chademo.dbc")),
-    ("infypower-v113.dbc", include_str!("../../configs/devices/infypower-v113.dbc")),
-    ("uugreenpower-ur1000x0.dbc", include_str!("../../configs/devices/uugreenpower-ur1000x0.dbc")),
-    ("winline-uxr.dbc", include_str!("../../configs/devices/winline-uxr.dbc")),
-];
-
-/// The DBC file of this name that is built into the program.
-#[must_use]
-pub fn built_in_dbc(name: &str) -> Option<&'static str> {
-    FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
-}
 
 impl ProfileSource {
     /// The bytes of a DBC file and what to call it.
@@ -55,13 +25,13 @@ impl ProfileSource {
             }
         }
         match built_in_dbc(name) {
-            Some(text) => Ok((format!("{name} (built in)"), text.as_bytes().to_vec())),
+            Some(text) => Ok((format!("{name} (built in)"), text.into_bytes())),
             None => Err(DbcTrouble::Unknown(self.dbc_names())),
         }
     }
 
     fn dbc_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = built_in::dbc_names().map(str::to_owned).collect();
         let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
         let files = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
         names.extend(files.filter(|file| file.to_ascii_lowercase().ends_with(".dbc")));
@@ -78,7 +48,7 @@ impl DbcFiles for Library<'_> {
         }
         let (file, bytes) = self.source.dbc(name)?;
         let dbc = match Dbc::read_with_mistakes(&bytes) {
-            Ok((dbc, mistakes)) if mistakes.is_empty() => Rc::new(dbc),
+            Ok((dbc, mistakes)) if mistakes.is_empty() || self.source.runs => Rc::new(dbc),
             Ok((_, mistakes)) => return Err(DbcTrouble::Broken(file, mistakes)),
             Err(fault) => return Err(DbcTrouble::Broken(file, vec![fault])),
         };

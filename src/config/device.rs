@@ -33,7 +33,7 @@ pub(super) const DEVICE: Form = Form {
 };
 
 /// Between a reply and the next request. A device that needs more wants a longer poll.
-const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
+pub(super) const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Registered for Modbus TCP.
 const MODBUS_PORT: u16 = 502;
 
@@ -55,7 +55,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let bus = bus_id.as_ref().and_then(|id| around.buses.iter().find(|bus| bus.id == *id));
     let poll = section.optional("poll", duration_within(INTERVAL));
     let own_timeout = section.optional("timeout", duration_within(TIMEOUT));
-    let pause = section.optional("pause", duration_within(PAUSE)).unwrap_or_default();
+    let own_pause = section.optional("pause", duration_within(PAUSE));
     let addressed = addressed(&section, bus);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
@@ -99,6 +99,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     };
     let Addressed { address, bus_timeout } = addressed?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
+    let pause = own_pause.unwrap_or(profile.pause);
     Some(DevicePlan { spec, bus: bus_id?, address, connector, timeout, pause, line: section.header().line() })
 }
 
@@ -149,7 +150,7 @@ fn addressed(section: &Section<'_>, bus: Option<&BusPlan>) -> Option<Addressed> 
             let endpoint = section.required("address", address)?;
             Some(Addressed { address: DeviceAddress::Tcp { endpoint, unit: unit? }, bus_timeout: *timeout })
         }
-        BusKind::ModbusRtu { line, timeout } => {
+        BusKind::ModbusRtu { line, timeout, .. } => {
             let unit = section.required("unit", serial_unit);
             if section.has("address") {
                 let problem = format!("the bus {id} is a serial line, on which a device has a unit and no address");

@@ -1,5 +1,5 @@
 //! The tables of which there is one: `[gateway]`, `[aggregate]`, `[journal]`, `[privacy]`, `[api]`, `[log]`,
-//! `[watchdog]`.
+//! `[watchdog]`, `[update]`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::document::Value;
 use super::plan::{
-    AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, PrivacyPlan, VehicleIdPolicy, WatchdogPlan,
+    AggregatePlan, ApiPlan, GatewayPlan, JournalPlan, LogPlan, PrivacyPlan, UpdatePlan, VehicleIdPolicy, WatchdogPlan,
 };
 use super::section::{Form, Section, Taken, Wrong, duration_within, name, nearest, number, one_of, size_within, text};
+use super::units::show_duration;
 use crate::measure::WhenFull;
 
 pub(super) const GATEWAY: Form = Form {
@@ -35,6 +36,7 @@ pub(super) const API: Form = Form { table: "api", keys: &[("socket", "\"/run/v2g
 pub(super) const LOG: Form = Form { table: "log", keys: &[("filter", "\"info\"")] };
 pub(super) const WATCHDOG: Form =
     Form { table: "watchdog", keys: &[("device", "\"/dev/watchdog\""), ("timeout", "\"30s\"")] };
+pub(super) const UPDATE: Form = Form { table: "update", keys: &[("confirm_within", "\"15m\"")] };
 
 /// Below, a message costs more than what is in it; above, a battery can have turned twice unseen.
 const WINDOW: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(60);
@@ -51,6 +53,10 @@ const JOURNAL_BYTES_PER_DAY: RangeInclusive<u64> = (64 << 20)..=(16 << 40);
 const TIME_WAIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// Below, a busy box is reset for nothing; above, a depot is without its record for long.
 const WATCHDOG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(600);
+/// Below, a modem has not dialled yet; above, the unit's own bound (7 h, `v2g-edge-confirm.service`) is near.
+const CONFIRM_WITHIN: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(6 * 3600);
+/// What a version needs at least besides the wait for the clock: 20 s without a restart, a connection and an acknowledgement.
+const AFTER_TIME_WAIT: Duration = Duration::from_secs(60);
 /// `sockaddr_un.sun_path` less its final NUL.
 const SOCKET_BYTES_MAX: usize = 107;
 
@@ -73,7 +79,7 @@ pub(super) fn journal(section: &Section<'_>) -> JournalPlan {
         [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest), ("refuse-newest", WhenFull::RefuseNewest)];
     JournalPlan {
         bytes_max: section.optional("bytes_max", size_within(JOURNAL_BYTES)).unwrap_or(4 << 30),
-        free_min: section.optional("free_min", size_within(JOURNAL_FREE)).unwrap_or(64 << 20),
+        free_min: section.optional("free_min", size_within(JOURNAL_FREE)).unwrap_or(JournalPlan::FREE_MIN),
         age_max: section.optional("age_max", duration_within(JOURNAL_AGE)).unwrap_or(Duration::from_secs(72 * 3600)),
         commit_interval: section
             .optional("commit_interval", duration_within(COMMIT))
@@ -99,7 +105,7 @@ pub(super) fn api(section: &Section<'_>) -> ApiPlan {
             Err(Wrong::new(format!("has {bytes} bytes; the kernel takes {SOCKET_BYTES_MAX}")))
         }
     });
-    ApiPlan { socket: socket.unwrap_or_else(|| PathBuf::from("/run/v2g-edge/api.sock")) }
+    socket.map_or_else(ApiPlan::default, |socket| ApiPlan { socket })
 }
 
 pub(super) fn log(section: &Section<'_>) -> LogPlan {
@@ -111,6 +117,24 @@ pub(super) fn watchdog(section: &Section<'_>) -> WatchdogPlan {
         device: section.optional("device", absolute_path),
         timeout: section.optional("timeout", duration_within(WATCHDOG_TIMEOUT)).unwrap_or(Duration::from_secs(30)),
     }
+}
+
+/// `time_wait` is the journal's: until it is over, a box whose clock cannot be right sends nothing that could be acknowledged.
+pub(super) fn update(section: &Section<'_>, time_wait: Duration) -> UpdatePlan {
+    let within = section.optional("confirm_within", |value| {
+        let (within, least) = (duration_within(CONFIRM_WITHIN)(value)?, time_wait + AFTER_TIME_WAIT);
+        if within >= least {
+            return Ok(within);
+        }
+        let problem = format!(
+            "= \"{}\" is over before a version can have shown anything on a box that waits for its clock (journal.time_wait = \"{}\")",
+            show_duration(within),
+            show_duration(time_wait)
+        );
+        let note = "or a shorter time_wait in [journal]; \"0s\" for a box with a battery for its clock";
+        Err(Wrong::instead(problem, format!("\"{}\"", show_duration(least)), note))
+    });
+    within.map_or_else(|| UpdatePlan::after(time_wait), |confirm_within| UpdatePlan { confirm_within })
 }
 
 pub(super) fn absolute_path(value: &Value) -> Taken<PathBuf> {

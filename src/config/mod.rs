@@ -16,6 +16,7 @@
 //!
 //! It runs at start, at a reload and in `check`; nothing here is kept, and nothing runs in the background.
 
+mod built_in;
 mod bus;
 mod dbc;
 mod dbc_files;
@@ -42,13 +43,13 @@ use fault::{Collector, Place, Source};
 use profiles::Library;
 use section::{Form, Scope, Section};
 
+pub use built_in::built_in_dbc;
 pub use dbc::{Dbc, DbcMessage, DbcSignal};
-pub use dbc_files::built_in_dbc;
 pub use dbc_text::DbcFault;
 pub use fault::{Fault, Faults, OtherLine};
 pub use plan::{
     AggregatePlan, ApiPlan, BusKind, BusPlan, CanBus, CanSource, DeviceAddress, DevicePlan, Framing, GatewayPlan,
-    JournalPlan, LogPlan, Plan, PrivacyPlan, UplinkPlan, VehicleIdPolicy, WatchdogPlan,
+    JournalPlan, LogPlan, Plan, PrivacyPlan, UpdatePlan, UplinkPlan, VehicleIdPolicy, WatchdogPlan,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DeviceSummary, Summary};
@@ -70,13 +71,14 @@ const ROOT: Form = Form {
         ("api", "[api]"),
         ("log", "[log]"),
         ("watchdog", "[watchdog]"),
+        ("update", "[update]"),
         ("bus", "[bus.lan]"),
         ("device", "[device.meter-1]"),
     ],
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 17] = [
+const FORMS: [&Form; 18] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
@@ -88,6 +90,7 @@ const FORMS: [&Form; 17] = [
     &gateway::API,
     &gateway::LOG,
     &gateway::WATCHDOG,
+    &gateway::UPDATE,
     &bus::BUS,
     &bus::MODBUS_TCP,
     &bus::MODBUS_RTU,
@@ -133,6 +136,11 @@ impl Surroundings {
         Self { profiles, ..self }
     }
 
+    /// For what is to run.
+    fn for_running(self) -> Self {
+        Self { profiles: self.profiles.for_running(), ..self }
+    }
+
     /// For what a mirror feed needs.
     fn of_feeds(&self) -> Self {
         Self { checks_files: self.checks_feeds, ..self.clone() }
@@ -162,12 +170,29 @@ pub fn load(path: &Path) -> Result<Plan, Faults> {
 }
 
 /// Reads a configuration file to run it: as [`load`], but the certificates of a mirror feed need not be there. The agent starts
-/// without them, says so in `status`, and hears the feed when they are.
+/// without them, says so in `status`, and hears the feed when they are. Nor does a mistake in a part of a DBC file that no
+/// profile uses count; see [`unused_mistakes`].
 ///
 /// # Errors
 /// All mistakes in it, or the one that it cannot be read.
 pub fn load_to_run(path: &Path) -> Result<Plan, Faults> {
-    read(path, |directory| Surroundings { checks_feeds: false, ..Surroundings::of(directory) })
+    read(path, |directory| Surroundings { checks_feeds: false, ..Surroundings::of(directory) }.for_running())
+}
+
+/// Reads a configuration file that is to take the place of one that runs: as [`load`], but for DBC files as [`load_to_run`].
+///
+/// # Errors
+/// All mistakes in it, or the one that it cannot be read.
+pub fn load_to_reload(path: &Path) -> Result<Plan, Faults> {
+    read(path, |directory| Surroundings::of(directory).for_running())
+}
+
+/// The mistakes in DBC files of a configuration that runs: none of them is in what it uses.
+#[must_use]
+pub fn unused_mistakes(path: &Path) -> Vec<String> {
+    let told = load(path).err();
+    let of_dbc = told.iter().flat_map(Faults::iter).filter(|fault| fault.key == "can.dbc");
+    of_dbc.map(|fault| fault.problem.clone()).collect()
 }
 
 /// What of a configuration file can be relied on, whatever is wrong with the rest of it.
@@ -181,6 +206,10 @@ pub struct SoundParts {
     pub uplink: Option<UplinkPlan>,
     /// `None` if something in it is wrong.
     pub api: Option<ApiPlan>,
+    /// `None` if something in it is wrong.
+    pub journal: Option<JournalPlan>,
+    /// `None` if something in it is wrong.
+    pub update: Option<UpdatePlan>,
     /// Those in which nothing is wrong.
     pub buses: Vec<BusPlan>,
 }
@@ -188,22 +217,28 @@ pub struct SoundParts {
 /// Reads a configuration file, as [`load`], for who wants to look around also when it has mistakes.
 #[must_use]
 pub fn load_sound_parts(path: &Path) -> SoundParts {
-    let (parts, faults) = match read_with_directory(path) {
+    let name = path.display().to_string();
+    let (parts, faults, text) = match read_with_directory(path) {
         Ok((text, directory)) => {
-            let (parts, faults) = parse_parts(&text, &path.display().to_string(), &Surroundings::of(directory));
-            (Some(parts), faults)
+            let (parts, faults) = parse_parts(&text, &name, &Surroundings::of(directory));
+            (Some(parts), faults, text)
         }
-        Err(faults) => (None, faults),
+        Err(faults) => (None, faults, String::new()),
     };
     let is_sound = |table: &str| {
         let inside = |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        !faults.iter().any(|fault| inside(&fault.key))
+        // What is no TOML has no key: it is of the table that it stands in.
+        let is_torn =
+            |fault: &Fault| fault.key.is_empty() && fault.file == name && inside(&table_at(&text, fault.line));
+        !faults.iter().any(|fault| inside(&fault.key) || is_torn(fault))
     };
-    let Parts { gateway, uplink, api, buses, .. } = parts.unwrap_or_default();
+    let Parts { gateway, uplink, api, journal, update, buses, .. } = parts.unwrap_or_default();
     SoundParts {
         gateway: gateway.filter(|_| is_sound("gateway")),
         uplink: uplink.filter(|_| is_sound("uplink") && is_sound("gateway")),
         api: api.filter(|_| is_sound("api")),
+        journal: journal.filter(|_| is_sound("journal")),
+        update: update.filter(|_| is_sound("update")),
         buses,
         faults: Some(faults).filter(|faults| !faults.is_empty()),
     }
@@ -212,6 +247,16 @@ pub fn load_sound_parts(path: &Path) -> SoundParts {
 fn read(path: &Path, surroundings: impl FnOnce(PathBuf) -> Surroundings) -> Result<Plan, Faults> {
     let (text, directory) = read_with_directory(path)?;
     parse(&text, &path.display().to_string(), &surroundings(directory))
+}
+
+/// The name of the table that a line stands in, or that it tries to open.
+fn table_at(text: &str, line: usize) -> String {
+    let headers = statements::statements(text).into_iter().filter(|statement| statement.is_header);
+    let is_before = |at: usize| text[..at].matches('\n').count() < line;
+    let header = headers.take_while(|header| is_before(header.span.start)).last();
+    let name = header.map_or("", |header| &text[header.span]);
+    let name = name.split('#').next().unwrap_or_default();
+    name.chars().filter(|c| !c.is_whitespace() && !matches!(c, '[' | ']' | '"' | '\'')).collect()
 }
 
 /// The text of a file, and the directory from which its relative paths count.
@@ -271,6 +316,7 @@ struct Parts {
     api: Option<ApiPlan>,
     log: Option<LogPlan>,
     watchdog: Option<WatchdogPlan>,
+    update: Option<UpdatePlan>,
     buses: Vec<BusPlan>,
     /// `None` if one of them, or a bus, could not be read.
     devices: Option<Vec<DevicePlan>>,
@@ -287,6 +333,7 @@ impl Parts {
             api: self.api?,
             log: self.log?,
             watchdog: self.watchdog?,
+            update: self.update?,
             buses: self.buses,
             devices: self.devices?,
         })
@@ -307,6 +354,7 @@ fn read_parts(scope: Scope<'_>, root: &Table, library: &Library<'_>, surrounding
     let api = gateway::api(&table("api", &gateway::API));
     let log = gateway::log(&table("log", &gateway::LOG));
     let watchdog = gateway::watchdog(&table("watchdog", &gateway::WATCHDOG));
+    let update = gateway::update(&table("update", &gateway::UPDATE), journal.time_wait);
 
     let Family { tables: bus_tables, torn } = named_family(scope, &file, &bus::BUS, BUSES_MAX);
     let read_bus = |(entry, table): &(&Entry, &Table)| {
@@ -337,6 +385,7 @@ fn read_parts(scope: Scope<'_>, root: &Table, library: &Library<'_>, surrounding
         api: Some(api),
         log: Some(log),
         watchdog: Some(watchdog),
+        update: Some(update),
         buses,
         devices,
     }

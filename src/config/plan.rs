@@ -29,6 +29,8 @@ pub struct Plan {
     pub log: LogPlan,
     /// The kernel's watchdog.
     pub watchdog: WatchdogPlan,
+    /// Updates of the whole box.
+    pub update: UpdatePlan,
     /// In the order of the file.
     pub buses: Vec<BusPlan>,
     /// In the order of the file: the place in this list is the device's [`crate::spec::DeviceIx`].
@@ -94,6 +96,11 @@ pub struct JournalPlan {
     pub time_wait: Duration,
 }
 
+impl JournalPlan {
+    /// `free_min` by default.
+    pub const FREE_MIN: u64 = 64 << 20;
+}
+
 /// `[uplink]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkPlan {
@@ -115,6 +122,8 @@ pub struct UplinkPlan {
     pub second: Option<Link>,
     /// Between two looks for a better broker or link, 1 s to 24 h.
     pub fail_back: Duration,
+    /// Entries that nobody at the broker subscribes to are kept and offered again.
+    pub holds_unheard: bool,
     /// For brokers that want a name and a password. The path is absolute; the file was there, and private, when the plan
     /// was made.
     pub login: Option<Login>,
@@ -128,6 +137,13 @@ pub struct UplinkPlan {
 pub struct ApiPlan {
     /// Absolute; at most 107 bytes (`sun_path` less its end).
     pub socket: PathBuf,
+}
+
+impl Default for ApiPlan {
+    /// Where an agent answers as it is installed.
+    fn default() -> Self {
+        Self { socket: PathBuf::from("/run/v2g-edge/api.sock") }
+    }
 }
 
 /// `[privacy]`.
@@ -165,6 +181,30 @@ pub struct WatchdogPlan {
     pub timeout: Duration,
 }
 
+/// `[update]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdatePlan {
+    /// What a new version has to show that it delivers, 1 min to 6 h, and by a minute at least longer than
+    /// `journal.time_wait`: an entry that waits for the clock is acknowledged by nobody.
+    pub confirm_within: Duration,
+}
+
+impl UpdatePlan {
+    /// By default: what the clock is waited for, and 10 min for a modem that dials, a broker that is down, and buses that wake; at
+    /// least 15 min.
+    #[must_use]
+    pub fn after(time_wait: Duration) -> Self {
+        Self { confirm_within: (time_wait + Duration::from_secs(10 * 60)).max(Duration::from_secs(15 * 60)) }
+    }
+}
+
+impl Default for UpdatePlan {
+    /// With the default of `journal.time_wait`.
+    fn default() -> Self {
+        Self::after(Duration::from_secs(5 * 60))
+    }
+}
+
 /// `[bus.*]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusPlan {
@@ -183,6 +223,8 @@ pub enum BusKind {
     ModbusTcp {
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
+        /// How long a silence within a reply may be. 20 ms to 5 s.
+        byte_timeout: Duration,
         /// What the bytes on the connection look like.
         framing: Framing,
     },
@@ -192,6 +234,8 @@ pub enum BusKind {
         line: SerialLine,
         /// How long to wait for a reply. 50 ms to 30 s. A device may have its own.
         timeout: Duration,
+        /// How long a silence within a reply may be. 20 ms to 5 s.
+        byte_timeout: Duration,
     },
     /// A CAN bus.
     Can(CanBus),

@@ -7,56 +7,12 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::built_in;
 use super::dbc::Dbc;
-use super::dbc_files;
 use super::document::read;
 use super::fault::{Collector, Source};
 use super::profile::{Draft, Profile, sunspec};
 use super::section::{Scope, nearest};
-
-/// The profiles of this build: name, file in the repository, text.
-macro_rules! built_in {
-    ($($name:literal)*) => {
-        &[$((
-            $name,
-            concat!("configs/devices/", $name, ".toml"),
-            include_str!(concat!("../../configs/devices/", $name, ".toml")),
-        )),*]
-    };
-}
-
-/// Every file in `configs/devices/`: a test compares.
-const BUILT_IN: &[(&str, &str, &str)] = built_in! {
-    "abb-b23-b24"
-    "abb-terra-ac"
-    "alfen-eve-ng9xx"
-    "alpitronic-hypercharger"
-    "carlogavazzi-em24-e1"
-    "carlogavazzi-em24-rs485"
-    "carlogavazzi-em340"
-    "eastron-sdm630"
-    "eastron-sdm72d-m"
-    "eastron-sdm72d-m-v2"
-    "iso15118"
-    "janitza-umg96rm"
-    "keba-p30"
-    "mennekes-amtron-compact-2.0s"
-    "mennekes-amtron-professional"
-    "mennekes-amtron-professional-iso15118"
-    "mennekes-amtron-xtra-premium"
-    "phoenixcontact-charx-sec"
-    "phoenixcontact-eem-mb370"
-    "schneider-iem3155"
-    "schneider-iem3255"
-    "sim-bidirectional-dc"
-    "socomec-countis-e24"
-    "webasto-unite"
-};
-
-/// Those of Modbus and of CAN.
-fn built_in() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
-    BUILT_IN.iter().chain(&dbc_files::PROFILES)
-}
 
 /// Where to look for profiles.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +20,8 @@ pub struct ProfileSource {
     pub(super) directory: Option<PathBuf>,
     /// By name: what to call the file, and its text.
     given: BTreeMap<String, (String, String)>,
+    /// It is to run: what a DBC file has wrong in places that nobody uses stops nothing.
+    pub(super) runs: bool,
 }
 
 impl ProfileSource {
@@ -86,10 +44,15 @@ impl ProfileSource {
         self
     }
 
+    /// For what is to run, whatever is wrong in those parts of a DBC file that no profile uses.
+    pub(super) fn for_running(self) -> Self {
+        Self { runs: true, ..self }
+    }
+
     /// Every name that can be used, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = built_in().map(|(name, ..)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = built_in::profile_names().map(str::to_owned).collect();
         names.extend(sunspec::NAMES.iter().map(|(name, _)| (*name).to_owned()));
         names.extend(self.given.keys().cloned());
         let entries = self.directory.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
@@ -248,8 +211,9 @@ impl<'a> Library<'a> {
         {
             return Some(own.map(|(file, text)| (Layer::Own, file, text)));
         }
-        let (_, file, text) = built_in().find(|(known, ..)| *known == name)?;
-        Some(Ok((Layer::BuiltIn, format!("{file} (built in)"), (*text).to_owned())))
+        let file = format!("{name}.toml");
+        let text = built_in::text(&file)?;
+        Some(Ok((Layer::BuiltIn, format!("{}/{file} (built in)", built_in::FOLDER), text)))
     }
 
     /// What to write for `key` instead of a name that is not there.
@@ -265,19 +229,9 @@ impl<'a> Library<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    #[test]
-    fn every_file_of_the_folder_is_built_in() {
-        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/devices")).expect("it is there");
-        let names = folder.map(|entry| entry.expect("it can be read").file_name().into_string().expect("a plain name"));
-        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect();
-        names.sort();
-        let mut listed: Vec<&str> = built_in().map(|(name, ..)| *name).collect();
-        listed.sort_unstable();
-        assert_eq!(names, listed);
-        assert!(BUILT_IN.is_sorted_by_key(|(name, ..)| *name), "the list in this file is sorted");
-    }
+    use super::*;
 
     #[test]
     fn every_built_in_profile_is_complete() {
@@ -285,7 +239,30 @@ mod tests {
         let library = Library::new(&source, &faults);
         let usable = source.names().iter().filter(|name| matches!(library.find(name), Found::Profile(_))).count();
         assert_eq!(faults.into_faults("").to_string(), "0 mistakes");
-        assert_eq!(usable, built_in().count() + sunspec::NAMES.len());
+        assert_eq!(usable, built_in::profile_names().count() + sunspec::NAMES.len());
+    }
+
+    /// What rests on one driver shares its mistakes: the frequency of one meter was ten times off, the counter of another the one
+    /// that anybody can reset.
+    #[test]
+    fn every_built_in_modbus_profile_names_two_sources_of_different_hands_or_says_that_it_rests_on_one() {
+        let (source, faults) = (ProfileSource::built_in(), Collector::default());
+        let library = Library::new(&source, &faults);
+        for name in built_in::profile_names() {
+            let (layer, file, text) = library.text(name, Layer::BuiltIn).expect("it is built in").expect("it is read");
+            let draft = library.draft(&file, &text, &mut vec![(name.to_owned(), layer)]).expect("it stands");
+            if !text.contains("\n[modbus]") {
+                continue;
+            }
+            let sources = draft.sources.expect("every profile has them");
+            let hands: BTreeSet<&str> =
+                sources.iter().map(|source| source.split([',', ':']).next().unwrap_or(source)).collect();
+            // evcc reads its meters by mbmd.
+            let is_copy = hands.iter().all(|hand| hand.starts_with("evcc-io/") || hand.starts_with("volkszaehler/"));
+            let is_said = sources.iter().any(|source| source.contains("the one source"));
+            assert!((hands.len() >= 2 && !is_copy) || is_said, "{name}: {sources:?}");
+            assert!(is_said || draft.notes.is_some(), "{name} says how its sources compare");
+        }
     }
 
     /// A database refuses a line whose field has another type than the same field of another device.

@@ -144,7 +144,8 @@ fn lies_in(block: &RegisterBlock, point: &PointSpec) -> bool {
 
 /// Sums of thirds and tenths, without the dust of binary fractions.
 fn rounded(rate: f64) -> f64 {
-    (rate * 1000.0).round() / 1000.0
+    // Of nothing, a sum is -0.
+    (rate * 1000.0).round() / 1000.0 + 0.0
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::Surroundings;
 use super::document::Value;
 use super::plan::{GatewayPlan, UplinkPlan};
-use super::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, rate_within, size_within, text};
+use super::section::{
+    Form, Section, Taken, Wrong, boolean, duration_within, integer, one_of, rate_within, size_within, text,
+};
 use crate::net::{BrokerUrl, Link, Login, OwnFiles, TlsFiles};
 
 pub(super) const UPLINK: Form = Form {
@@ -24,6 +26,7 @@ pub(super) const UPLINK: Form = Form {
         ("history_per_day_max", "\"500MiB\""),
         ("interface", "\"eth0\""),
         ("fail_back", "\"5m\""),
+        ("no_subscriber", "\"hold\""),
         ("username", "\"gw-01\""),
         ("password_file", "\"/etc/v2g-edge/tls/password\""),
         ("tls", "[uplink.tls]"),
@@ -104,6 +107,7 @@ pub(super) fn uplink(
     let history_rate_max = section.optional("history_rate_max", rate_within(HISTORY_RATE));
     let history_per_day_max = section.optional("history_per_day_max", size_within(HISTORY_PER_DAY));
     let fail_back = section.optional("fail_back", duration_within(FAIL_BACK));
+    let holds_unheard = section.optional("no_subscriber", one_of(&[("accept", false), ("hold", true)]));
     let in_flight_max = section.optional("in_flight_max", integer(IN_FLIGHT));
     Some(UplinkPlan {
         brokers: brokers?,
@@ -122,6 +126,7 @@ pub(super) fn uplink(
         },
         second: second.flatten(),
         fail_back: fail_back.unwrap_or(FAIL_BACK_DEFAULT),
+        holds_unheard: holds_unheard.unwrap_or(false),
         login,
         tls: tls.flatten(),
     })
@@ -175,8 +180,9 @@ fn brokers(section: &Section<'_>, allow_plaintext: bool) -> Option<Vec<BrokerUrl
     }
     let brokers = section.list("brokers", BROKERS_MAX, |value| {
         let given = text(value)?;
-        let url: BrokerUrl =
-            given.parse().map_err(|invalid| Wrong::new(format!("has \"{given}\", which {invalid}")))?;
+        let url: BrokerUrl = given
+            .parse()
+            .map_err(|invalid| Wrong::new(format!("has \"{}\", which {invalid}", without_login(&given))))?;
         if !url.tls && !url.is_loopback() && !allow_plaintext {
             let encrypted = url.encrypted();
             let problem = format!("has \"{given}\", which sends everything readable over the network");
@@ -189,6 +195,14 @@ fn brokers(section: &Section<'_>, allow_plaintext: bool) -> Option<Vec<BrokerUrl
         section.blame("brokers", format!("brokers has {twice} twice"), format!("{twice} once"));
     }
     Some(brokers)
+}
+
+/// What is told of a URL that was refused goes into a log, and to the broker at a reload: not with a password in it.
+fn without_login(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
 }
 
 fn client_id(value: &Value) -> Taken<String> {
@@ -304,6 +318,13 @@ mod tests {
             assert!(topic_prefix(pattern, ("s", "g")).is_err(), "{pattern:?} was accepted");
         }
         assert_eq!(topic_prefix("x/{gateway}/{site}", ("s", "g")).expect("a topic"), "x/g/s");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_told() {
+        assert_eq!(without_login("mqtts://me:s3cret@host:1"), "mqtts://…@host:1");
+        assert_eq!(without_login("mqtts://host:1/@"), "mqtts://…@");
+        assert_eq!(without_login("host"), "host");
     }
 
     #[test]

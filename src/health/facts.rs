@@ -19,6 +19,9 @@ pub struct StatusBoard {
     journal: Mutex<JournalFacts>,
     uplink: Mutex<UplinkFacts>,
     reload_refused: Mutex<Option<String>>,
+    without_devices: Mutex<bool>,
+    files: Mutex<Option<String>>,
+    update: Mutex<Option<UpdateFacts>>,
 }
 
 /// A task that panicked while it wrote left numbers, not broken logic: go on with them.
@@ -70,6 +73,21 @@ impl StatusBoard {
         *open(&self.reload_refused) = why;
     }
 
+    /// Notes whether the configuration has no device.
+    pub fn without_devices(&self, it_has_none: bool) {
+        *open(&self.without_devices) = it_has_none;
+    }
+
+    /// Notes that too few files may be open at once, in one line with what to do.
+    pub fn files(&self, trouble: Option<String>) {
+        *open(&self.files) = trouble;
+    }
+
+    /// Notes how the newest update of the box is; `None`: there was none.
+    pub fn update(&self, update: Option<UpdateFacts>) {
+        *open(&self.update) = update;
+    }
+
     /// A consistent copy of each section.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -82,6 +100,9 @@ impl StatusBoard {
             journal,
             uplink: open(&self.uplink).clone(),
             reload_refused: open(&self.reload_refused).clone(),
+            without_devices: *open(&self.without_devices),
+            files: open(&self.files).clone(),
+            update: open(&self.update).clone(),
         }
     }
 }
@@ -104,6 +125,38 @@ pub struct Status {
     /// Why the agent goes on with another configuration than the one in its file, and what to do; `None` if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_refused: Option<String>,
+    /// The configuration has no device: nothing is read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_devices: bool,
+    /// Too few files may be open at once, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// The newest update of the box; `None`: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateFacts>,
+}
+
+/// The newest update of the box, as far as this agent knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateFacts {
+    /// Tells updates apart; empty if the record cannot be read.
+    pub id: String,
+    /// `installing`, `installed`, `confirming`, `confirmed`, `rolled_back` or `failed`; empty if the record cannot be read.
+    pub state: String,
+    /// The version before.
+    pub from: String,
+    /// The new version.
+    pub to: String,
+    /// The event `update_started` is durable in the journal.
+    pub start_told: bool,
+    /// So is the event of its end.
+    #[serde(default)]
+    pub end_told: bool,
+    /// What is still waited for before the new version is confirmed, in words; nothing once the update has ended.
+    pub waits_for: Vec<String>,
+    /// What of its files cannot be read, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A device, as its source sees it.
@@ -129,13 +182,54 @@ pub struct DeviceFacts {
     /// What of it gives no answer while the rest does, with what to do; `None` unless it answers in part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_part: Option<String>,
+    /// Why it is not read as often as it should be, with what to do; `None` if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrun: Option<String>,
     /// Round trip of the last answer, ms.
     pub reply_ms: Option<f64>,
-    /// The last known power, kW, positive towards the vehicle or the site.
+    /// It does not hear what comes so soon after an answer, ms: as was found, and is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<f64>,
+    /// The last known power, kW, positive towards the vehicle or the site; `None` also if what it says makes no sense.
     pub power_flow_kw: Option<f64>,
+    /// Values of its last window that make no sense, by field. They are sent as they came, and marked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub questionable: BTreeMap<String, QuestionableFacts>,
+    /// The command that shows what it says; `None` where there is none, and before the first window with its power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
     /// The charging session, of a device whose sessions are heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionFacts>,
+}
+
+/// A value that makes no sense.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuestionableFacts {
+    /// In the wire's unit.
+    pub value: f64,
+    /// That unit.
+    pub unit: String,
+    /// The word on the wire: `out_of_range`, `counter_zero` …
+    pub why: String,
+    /// A frequency of 0 where no voltage is known: nothing is connected or energised.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unpowered: bool,
+}
+
+impl fmt::Display for QuestionableFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, unit, .. } = self;
+        let size = value.abs();
+        // Of garbage the size is enough.
+        let is_plain = size == 0.0 || (1e-4..1e7).contains(&size);
+        if is_plain {
+            write!(f, "{value}")?;
+        } else {
+            write!(f, "{value:.1e}")?;
+        }
+        if unit.is_empty() { Ok(()) } else { write!(f, " {unit}") }
+    }
 }
 
 /// A charging session, as far as it was heard. Empty where nothing was.
@@ -179,6 +273,9 @@ pub struct SessionFacts {
     pub refused: BTreeMap<String, u64>,
 }
 
+/// The detail of a bus whose recording was played to its end.
+pub const RECORDING_OVER: &str = "the recording is over";
+
 /// A CAN bus, as its source sees it. Counts are since the start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BusFacts {
@@ -209,6 +306,12 @@ pub struct BusFacts {
     pub bus_errors: u64,
     /// Lines of a recording that could not be read.
     pub unreadable: u64,
+    /// Messages of several frames (J1939 transport protocol) that were put together.
+    #[serde(default)]
+    pub messages: u64,
+    /// Those that were not, by reason: `aborted`, `timed_out`, `out_of_sequence`, `restarted`, `malformed`, `crowded`.
+    #[serde(default)]
+    pub messages_given_up: BTreeMap<String, u64>,
 }
 
 /// Whether a device answers.
@@ -241,8 +344,17 @@ pub struct PipelineFacts {
     /// Of those, told by an event in a window.
     #[serde(default)]
     pub samples_shed_told: u64,
+    /// Samples that came late, with a time of their source's own.
+    #[serde(default)]
+    pub samples_late: u64,
+    /// Windows of their own that the journal has taken of those.
+    #[serde(default)]
+    pub windows_late: u64,
     /// Windows closed.
     pub windows: u64,
+    /// Of those, windows that the journal has taken. What happened in one that it did not take is told in the next one that it takes.
+    #[serde(default)]
+    pub windows_taken: u64,
     /// How long after its end the last window was closed, ms; a few are waited on purpose.
     #[serde(default)]
     pub late_ms: Option<f64>,
@@ -273,6 +385,10 @@ pub struct JournalFacts {
     /// What they wait for; `None` if there are none.
     #[serde(skip)]
     pub clock_wait: Option<ClockWait>,
+    /// By how much the wall clock is off what its last sync says, s, ahead positive: it runs free and somebody has set it. `None`:
+    /// nobody has. Times go on from the last sync.
+    #[serde(default)]
+    pub clock_off_s: Option<f64>,
     /// Entries that are appended and not durable yet.
     pub unsynced_entries: u64,
     /// Bytes of all segments on disk.
@@ -359,6 +475,15 @@ pub struct UplinkFacts {
     pub connections: u64,
     /// Connections lost since the start.
     pub disconnections: u64,
+    /// Entries that were recorded in this boot and that a broker has acknowledged since the start, whether or not anybody subscribes.
+    #[serde(default)]
+    pub acknowledged_of_this_boot: u64,
+    /// Messages from the broker that nobody asked for; they are not looked at.
+    #[serde(default)]
+    pub unasked: u64,
+    /// Those of late: 0 once none has come for 10 min.
+    #[serde(default)]
+    pub unasked_lately: u64,
     /// Messages sent and not acknowledged.
     pub in_flight: u64,
     /// The live lane.
@@ -367,6 +492,12 @@ pub struct UplinkFacts {
     pub history: LaneFacts,
     /// What went wrong last; kept after it is mended.
     pub trouble: Option<BrokerTrouble>,
+    /// Nobody at the broker subscribes to what is sent.
+    #[serde(default)]
+    pub no_subscriber: Option<BrokerTrouble>,
+    /// Another box speaks under this gateway's id.
+    #[serde(default)]
+    pub twin: Option<BrokerTrouble>,
 }
 
 /// What a broker has granted in its CONNACK (MQTT 5, 3.2.2.3).
@@ -400,8 +531,14 @@ pub struct LaneFacts {
     /// Entries that the broker did not take for a reason of the moment or of its set-up; they go out again.
     #[serde(default)]
     pub given_back: u64,
+    /// Entries that the broker took though nobody subscribes to them.
+    #[serde(default)]
+    pub unheard: u64,
     /// Payload bytes handed to the connection.
     pub bytes: u64,
+    /// Why the broker took none of the newest; `None` once it takes one.
+    #[serde(default)]
+    pub not_taken: Option<BrokerTrouble>,
 }
 
 /// Something that went wrong towards the broker.

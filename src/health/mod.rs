@@ -5,15 +5,18 @@
 //! survives a restart, and no lock is held for longer than it takes to copy a few numbers.
 
 mod facts;
+mod files;
 mod heartbeat;
 mod judge;
 mod log;
+mod log_bound;
 
 pub use facts::{
     BrokerLimits, BrokerTrouble, BusFacts, ClockWait, DeviceFacts, DeviceState, JournalFacts, LaneFacts, PipelineFacts,
-    SessionFacts, Status, StatusBoard, UplinkFacts, UplinkState,
+    QuestionableFacts, RECORDING_OVER, SessionFacts, Status, StatusBoard, UpdateFacts, UplinkFacts, UplinkState,
 };
+pub use files::out_of_files;
 pub use heartbeat::{Heartbeat, Heartbeats, TaskName};
 pub use judge::{Finding, Severity, Subject, judge};
 pub(crate) use judge::{LATE_MS_MAX, entries};
-pub use log::{LogError, init as init_log};
+pub use log::{LogError, LogLimit, init as init_log};

@@ -15,10 +15,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::journal::report::{Inventory, Progress, Purged};
-use crate::measure::{Entry, Gap, Identity, Seq, Window};
+use crate::measure::{Entry, Gap, Identity, LifeLost, Seq, Window};
 
 /// Windows on their way to the thread: 16 s of 250 ms, far beyond any sync that ends well.
 const WINDOWS_MAX: usize = 64;
+/// Of those, windows of what comes late: a backlog leaves room for what is of the moment.
+const LATE_WINDOWS_MAX: usize = WINDOWS_MAX / 2;
 /// Requests of the agent's own tasks on their way: the uplink has one lease open at a time, and the end of the agent asks
 /// for a commit.
 const REQUESTS_MAX: usize = 4;
@@ -69,9 +71,13 @@ pub(in crate::journal) enum Settlement {
         code: u8,
         /// The gaps that the entry itself was to tell.
         told: Vec<Gap>,
+        /// And the lives.
+        lives: Vec<LifeLost>,
     },
     /// Nothing is known; it goes back.
     GivenBack(Seq),
+    /// It goes back, and nobody has it: the broker has said so.
+    Unheard(Seq),
 }
 
 /// What others ask of the thread.
@@ -86,7 +92,8 @@ pub(super) enum Command {
         reply: oneshot::Sender<Vec<Lease>>,
     },
     GoLive,
-    Commit(oneshot::Sender<()>),
+    /// Answered by whether all that was appended before is durable.
+    Commit(oneshot::Sender<bool>),
     Inventory(oneshot::Sender<Inventory>),
     Purge {
         older_than: Duration,
@@ -176,8 +183,8 @@ impl Line {
         self.commands.send((command, None)).map_err(|SendError((command, _))| command)
     }
 
-    fn append(&self, window: Window) -> Appended {
-        let Some(slot) = Slot::claim(&self.windows, WINDOWS_MAX) else { return Appended::Stalled(window) };
+    fn append(&self, window: Window, windows_max: usize) -> Appended {
+        let Some(slot) = Slot::claim(&self.windows, windows_max) else { return Appended::Stalled(window) };
         match self.commands.try_send((Command::Append(Box::new(window)), Some(slot))) {
             Ok(()) => Appended::Queued,
             Err(TrySendError::Full((Command::Append(window), _))) => Appended::Stalled(*window),
@@ -228,7 +235,12 @@ impl JournalHandle {
 
     /// Hands a window over. Never waits.
     pub fn append(&self, window: Window) -> Appended {
-        self.line.append(window)
+        self.line.append(window, WINDOWS_MAX)
+    }
+
+    /// The same for a window of what comes late: there is room for it only while half of the room is free.
+    pub fn append_late(&self, window: Window) -> Appended {
+        self.line.append(window, LATE_WINDOWS_MAX)
     }
 
     /// Leases up to `entries_max` entries of a lane, in order; none if none waits, or if the journal has no room for the
@@ -245,11 +257,12 @@ impl JournalHandle {
         self.line.send(Command::GoLive, &self.line.connections, CONNECTIONS_MAX);
     }
 
-    /// Makes all that was appended before durable, and waits until it is, or has failed. Cancel-safe.
-    pub async fn commit(&self) {
+    /// Makes all that was appended before durable, and waits until it is, or has failed. Answers whether it is: not without a medium, and not
+    /// if the journal has no room for the request or has ended. Cancel-safe.
+    pub async fn commit(&self) -> bool {
         let (reply, done) = oneshot::channel();
         self.line.request(Command::Commit(reply));
-        let _ = done.await;
+        done.await.unwrap_or(false)
     }
 
     /// What is there, segment by segment; `None` if too many ask already, or if the journal has ended. Reads two small files
@@ -326,12 +339,17 @@ impl Lease {
         self.settle(Settlement::Acknowledged(self.seq()));
     }
 
+    /// The broker has it and nobody else: it goes back as if it had never gone out.
+    pub fn hold(mut self) {
+        self.settle(Settlement::Unheard(self.seq()));
+    }
+
     /// The broker will never take it, for a reason of the entry's own: it becomes a gap that tells `code`.
     pub fn refuse(mut self, code: u8) {
         let Entry { identity: Identity { epoch, seq }, window, .. } = &*self.entry;
         let identity = Identity { epoch: *epoch, seq: *seq };
-        let (points, told) = (window.points(), window.gaps().collect());
-        self.settle(Settlement::Refused { identity, points, code, told });
+        let (points, told, lives) = (window.points(), window.gaps().collect(), window.lives_lost().collect());
+        self.settle(Settlement::Refused { identity, points, code, told, lives });
     }
 
     fn settle(&mut self, settlement: Settlement) {
@@ -353,8 +371,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::journal::testing::{depot_schema, empty_window};
-    use crate::measure::Epoch;
+    use crate::journal::testing::{depot_schema, empty_window, small_journal};
+    use crate::measure::{Epoch, Event, EventKind, Words};
 
     /// A journal whose thread hangs, as it does with its disk.
     fn hanging() -> (JournalHandle, Inbox) {
@@ -364,7 +382,8 @@ mod tests {
 
     fn lease(handle: &JournalHandle, seq: u64) -> Lease {
         let identity = Identity { epoch: Epoch(1), seq: Seq(seq) };
-        let entry = Entry { identity, schema: Arc::new(depot_schema("gw-01", 0, 0)), window: empty_window(seq) };
+        let (schema, words) = (Arc::new(depot_schema("gw-01", 0, 0)), Words::Second);
+        let entry = Entry { identity, schema, words, window: empty_window(seq) };
         Lease::new(Arc::new(entry), Lane::History, handle.line().clone())
     }
 
@@ -394,6 +413,26 @@ mod tests {
         assert_eq!(arrived(&inbox).len(), QUESTIONS_MAX + 1 + 1 + WINDOWS_MAX);
         assert!(matches!(handle.append(empty_window(0)), Appended::Queued), "there is room again");
         assert!(is_pending(&mut Box::pin(handle.inventory())).await);
+    }
+
+    #[tokio::test]
+    async fn what_only_memory_has_or_was_not_committed_is_not_called_durable() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let told = || Window { events: vec![Event { device: None, kind: EventKind::Stopping }], ..empty_window(1) };
+        let on_disk = small_journal(&dir.path().join("journal"));
+        assert!(matches!(on_disk.handle().append(told()), Appended::Queued));
+        assert!(on_disk.handle().commit().await);
+        // A file lies where the journal belongs: it runs from memory.
+        std::fs::write(dir.path().join("file"), "").expect("ours");
+        let in_memory = small_journal(&dir.path().join("file"));
+        assert!(matches!(in_memory.handle().append(told()), Appended::Queued));
+        assert!(!in_memory.handle().commit().await);
+        let (hanging, _inbox) = hanging();
+        let mut asked: Vec<_> = (0..REQUESTS_MAX).map(|_| Box::pin(hanging.commit())).collect();
+        for commit in &mut asked {
+            assert!(is_pending(commit).await);
+        }
+        assert!(!hanging.commit().await, "there is no room for one more");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 //! # What holds
 //! - **Identity** is `(gateway, epoch, seq)`. `seq` begins at 1 and goes on across starts: the next is the last durable
 //!   one and one, so that a difference other than 1 is a gap for whoever reads. The epoch is raised, durably, before the
-//!   first append of each start and never repeats, not even from a restored backup or after a factory reset (see
+//!   first append of each start, and a part of it is drawn, so that not even a restored backup or a reset repeats one (see
 //!   `epoch`). Numbers that a crash took before their commit may come again, under the new epoch: nobody has seen them.
 //! - **Durable before it counts.** A group commit (`commit_interval`, or 1 MiB) ends in `fdatasync`; only then an entry
 //!   can be leased. What a power cut takes is what was appended since the last commit.
@@ -24,11 +24,15 @@
 //!   any are dropped: a new segment under new numbers, made whole or not at all, whose first entry names what it stands
 //!   for (`downsampling`, `downsampler`). It is history: the lanes go by number, and its numbers are newer than its time. Of which
 //!   segments something was handed out is durable before it is, so that nothing goes out under two numbers.
+//! - **Old is what has waited while it ran** for longer than `age_max`: the wall clock has no say in it, and time without power does
+//!   not count (see `age`).
 //! - **Bounds**: `bytes_max` and at most one segment (8 MiB) more on disk; `free_min` of the file system left free, as
 //!   long as the journal has more than two segments; 4 MiB of entries in memory while the disk fails, and 1 MiB while
 //!   downsampling; 64 windows, 256 leases, 4 requests of the agent and 8 of people in the queues. Start-up and memory do not grow with the backlog.
-//! - A broken medium never stops the agent. While it fails, entries wait in memory; after 5 s of that, or with no
-//!   writable medium at all, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
+//! - A broken medium never stops the agent, whether it breaks in a life or before it: it is tried again every 2 s, and what
+//!   waits in memory follows. A life that begins without one says so, and what it took with it is told by the next that finds a note
+//!   of it (`disk::in_memory`). While it fails, entries wait in memory; after 5 s of that, or in a life
+//!   that could not be noted yet, they go out from memory without being durable, and [`JournalFacts::trouble`] and an event
 //!   in the next window say so. What such an entry tells or is may be undone by a restart: it then comes again, or may
 //!   be downsampled. One that was written in a sync that failed may have survived, and waits for the medium if its time is
 //!   not sealed. Damaged segments are read chunk by chunk for what is intact, then put aside (`quarantine/`).
@@ -36,15 +40,18 @@
 //! # On disk
 //! ```text
 //! journal/
-//!   lock                   held while an agent lives
+//!                          the directory itself is locked while an agent lives
+//!   lock                   so is this, for programs before this one
+//!   in-memory              lives that held entries in memory only (see `disk::in_memory`)
 //!   life                   newest epoch, gateway, site, whether it ended in order
 //!   cursor-a, cursor-b     what is settled, what was handed out, and the next number; two slots in turn
 //!   times                  anchor of the newest boot; what was decided for boots without a clock (see `times`)
+//!   lived                  how long the journal has run in all its lives, and since when each segment is complete (see `age`)
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)
-//!     ready                the header; without it the directory is half made
+//!     ready                the header; without it the directory is half made, unless entries are in it
 //!     seal                 last number, points, newest time, how coarse; without it the segment was not completed
-//!   quarantine/            damaged segments, the newest two
+//!   quarantine/            damaged segments, the newest two; and what lay in the place of one of our files
 //!   life-2, cursor-2-a, …  what a newer program wrote, left alone; so are its segments
 //! ```
 //! A segment is one life and one schema, never reopened for writing, and goes as a whole. Complete, it is read without

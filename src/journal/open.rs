@@ -15,11 +15,12 @@ use crate::journal::core::limits::Limits;
 use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::core::wear::Wear;
+use crate::journal::disk::in_memory::InMemoryNotes;
 use crate::journal::disk::sled_store::{SledStore, Unusable};
 use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::line::{Command, JournalHandle, Line};
 use crate::journal::settings::Settings;
-use crate::journal::task;
+use crate::journal::task::{self, Duties, Reopen};
 use crate::measure::{BootId, Epoch, Schema, Stamp};
 use crate::spec::{GatewayId, SiteId};
 
@@ -69,8 +70,8 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal, begins a new epoch, and starts its thread. Blocks for as long as the newest segment takes to
-    /// be looked at. A directory that cannot be used does not stop it: it then runs from memory and says so in
-    /// [`crate::health::JournalFacts::trouble`].
+    /// be looked at. A directory that cannot be used does not stop it: it then runs from memory, says so in
+    /// [`crate::health::JournalFacts::trouble`], and takes the directory into use as soon as that goes.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -81,14 +82,21 @@ impl Journal {
         now: Stamp,
         facts: Arc<StatusBoard>,
     ) -> Result<Self, OpenError> {
-        let (store, start, trouble) = match open_store(&settings, &schema, boot, now)? {
+        let of = (&schema.site, &schema.gateway);
+        let notes = InMemoryNotes::read(&settings.dir, settings.runtime_dir.as_deref(), of);
+        // A sync that fails once has told all that it has to tell.
+        let known = notes.newest();
+        let opened = match open_store(&settings, &schema, known, boot, now)? {
+            Err(_) => open_store(&settings, &schema, known, boot, now)?,
+            opened => opened,
+        };
+        let (store, start, missing) = match opened {
             Ok((store, start)) => (Some(store), start, None),
-            Err(error) => {
-                (None, Start::in_memory(boot, now), Some(format!("{}: {}", error.in_words(), error.remedy())))
-            }
+            Err(error) => (None, Start::in_memory(known, boot, now), Some(error)),
         };
         let (epoch, previous_ended_clean) = (start.epoch, start.previous_ended_clean);
         let meta = JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: true };
+        let reopen = reopener(settings.clone(), schema.clone(), epoch, boot, now);
         let context = WriterContext { epoch, boot, schema: Arc::new(schema) };
         let limits = Limits::of(&settings);
         facts.journal(|facts| {
@@ -97,21 +105,19 @@ impl Journal {
             facts.bytes_per_day_max = settings.bytes_per_day_max;
         });
         let mut core = JournalCore::new(store, limits, context, start);
-        if let Some(text) = trouble {
-            tracing::error!(
-                trouble = text,
-                "no journal on disk: entries wait in memory only, and a restart loses them"
-            );
-            core.without_medium(format!("entries wait in memory only: {text}"));
+        if let Some(error) = missing {
+            core.without_medium(&error);
         }
+        core.tell_lives_lost(notes.former().iter().copied());
 
         let (line, inbox) = Line::new();
         let (tell, progress) = watch::channel(core.progress());
         let handle = JournalHandle::new(line.clone(), progress);
         let wear = Wear::new(settings.bytes_per_day_max, settings.commit_interval);
+        let duties = Duties { meta, wear, dir: settings.dir, notes, reopen };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || task::run(core, meta, (wear, settings.dir), &inbox, &line, &tell, &facts))
+            .spawn(move || task::run(core, duties, &inbox, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
         Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
     }
@@ -167,7 +173,13 @@ impl Drop for Journal {
 type Begun = Result<(SledStore, Start), StoreError>;
 
 /// The medium with what is on it; or why there is none, which is no reason to stop.
-fn open_store(settings: &Settings, schema: &Schema, boot: BootId, now: Stamp) -> Result<Begun, OpenError> {
+fn open_store(
+    settings: &Settings,
+    schema: &Schema,
+    known: Option<Epoch>,
+    boot: BootId,
+    now: Stamp,
+) -> Result<Begun, OpenError> {
     let mut store = match SledStore::open(&settings.dir) {
         Ok(store) => store,
         Err(Unusable::Locked) => return Err(OpenError::Held(settings.dir.clone())),
@@ -183,5 +195,17 @@ fn open_store(settings: &Settings, schema: &Schema, boot: BootId, now: Stamp) ->
     {
         return Err(OpenError::Foreign { dir: settings.dir.clone(), gateway: meta.gateway, site: meta.site });
     }
-    Ok(recovery::start(&mut store, schema, boot, now).map(|start| (store, start)))
+    Ok(recovery::find(&mut store, schema, known, boot, now).map(|start| (store, start)))
+}
+
+/// How a medium is looked for while there is none. What is there may not be ours, or not only.
+fn reopener(settings: Settings, schema: Schema, known: Epoch, boot: BootId, begun: Stamp) -> Reopen<SledStore> {
+    Box::new(move |now| match open_store(&settings, &schema, Some(known), boot, now.unwrap_or(begun)) {
+        Ok(opened) => opened,
+        Err(OpenError::Held(dir)) => {
+            let what = format!("{} is held by another running agent", dir.display());
+            Err(StoreError::Refused { what, cure: "stop that one" })
+        }
+        Err(refused) => Err(StoreError::Refused { what: refused.to_string(), cure: "see there" }),
+    })
 }

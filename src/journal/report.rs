@@ -75,6 +75,8 @@ pub struct SegmentFacts {
 /// How far the journal and its delivery are. Changes whenever something becomes leasable or a lease is settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// The life that lasts; another one when a medium was found after all.
+    pub epoch: Option<Epoch>,
     /// The newest durable number.
     pub durable: Option<Seq>,
     /// Entries that the live lane could lease now.

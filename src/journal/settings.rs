@@ -24,6 +24,8 @@ pub struct Settings {
     pub bytes_per_day_max: Option<u64>,
     /// What gives when `bytes_max` or `free_min` is reached.
     pub when_full: WhenFull,
+    /// Where a note outlives this process while no disk can be written, and need not outlive the boot.
+    pub runtime_dir: Option<PathBuf>,
     /// So long after the first connection entries of a boot with a clock that cannot be right wait for it to be synced.
     pub time_wait: Duration,
 }

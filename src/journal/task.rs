@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use crate::health::StatusBoard;
 use crate::journal::core::epoch::JournalMeta;
 use crate::journal::core::journal_core::{JournalCore, Purge};
+use crate::journal::core::recovery::Start;
 use crate::journal::core::wear::{Counts, Rates, Wear};
 use crate::journal::disk::files;
-use crate::journal::disk::store::Store;
+use crate::journal::disk::in_memory::InMemoryNotes;
+use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::line::{Command, Inbox, Lease, Line};
 use crate::journal::report::{Inventory, Progress, Purged};
 use crate::measure::{BootId, Stamp};
@@ -24,18 +26,33 @@ const MAINTAIN: Duration = Duration::from_millis(250);
 /// the journal is busy.
 const ORDERS_MAX: usize = 8;
 
+/// A journal without a medium looks for one this often.
+const LOOK_FOR_MEDIUM: Duration = Duration::from_secs(2);
+
+/// Looks for a medium: what it is, and what is on it.
+pub(super) type Reopen<S> = Box<dyn FnMut(Option<Stamp>) -> Result<(S, Start), StoreError> + Send>;
+
+/// What a driver does beside what its core decides.
+pub(super) struct Duties<S> {
+    pub(super) meta: JournalMeta,
+    pub(super) wear: Wear,
+    pub(super) dir: PathBuf,
+    pub(super) notes: InMemoryNotes,
+    pub(super) reopen: Reopen<S>,
+}
+
 /// Runs until it is told to close.
 pub(super) fn run<S: Store>(
     core: JournalCore<S>,
-    meta: JournalMeta,
-    (wear, dir): (Wear, PathBuf),
+    Duties { meta, wear, dir, notes, reopen }: Duties<S>,
     inbox: &Inbox,
     line: &Line,
     tell: &watch::Sender<Progress>,
     facts: &StatusBoard,
 ) {
     let (end, orders, start, commit_ms) = (None, VecDeque::new(), Instant::now(), None);
-    let mut driver = Driver { core, meta, wear, dir, line, end, orders, start, commit_ms };
+    let search = Search { reopen, found: None, next: LOOK_FOR_MEDIUM };
+    let mut driver = Driver { core, meta, wear, dir, notes, search, line, end, orders, start, commit_ms };
     loop {
         let now = driver.start.elapsed();
         let due = driver.core.commit_at().map_or(MAINTAIN, |at| at.saturating_sub(now));
@@ -59,13 +76,23 @@ pub(super) fn run<S: Store>(
         if driver.core.commit_at().is_some_and(|at| at <= now) {
             driver.commit(JournalCore::commit_on);
         }
+        driver.look_for_medium();
         driver.purge_on();
         driver.core.maintain(driver.start.elapsed());
         driver.count();
+        driver.note_memory();
         driver.note(facts);
         let progress = driver.core.progress();
         tell.send_if_modified(|known| std::mem::replace(known, progress) != progress);
     }
+}
+
+/// The search for a medium.
+struct Search<S> {
+    reopen: Reopen<S>,
+    /// There is one; it is taken into use as soon as nobody holds an entry.
+    found: Option<(S, Start)>,
+    next: Duration,
 }
 
 struct Driver<'a, S> {
@@ -73,6 +100,8 @@ struct Driver<'a, S> {
     meta: JournalMeta,
     wear: Wear,
     dir: PathBuf,
+    notes: InMemoryNotes,
+    search: Search<S>,
     line: &'a Line,
     /// The newest window's end: the time of what is told last.
     end: Option<(BootId, Stamp)>,
@@ -91,14 +120,15 @@ impl<S: Store> Driver<'_, S> {
             }
             Command::Lease { lane, entries_max, reply } => {
                 let lease = |entry| Lease::new(entry, lane, self.line.clone());
-                let leases = self.core.lease(lane, entries_max).into_iter().map(lease).collect();
+                let entries = if self.search.found.is_some() { Vec::new() } else { self.core.lease(lane, entries_max) };
+                let leases = entries.into_iter().map(lease).collect();
                 // Nobody waits for it any more: dropped, the leases go back.
                 let _ = reply.send(leases);
             }
             Command::GoLive => self.core.go_live(),
             Command::Commit(reply) => {
                 self.commit(JournalCore::commit);
-                let _ = reply.send(());
+                let _ = reply.send(self.core.is_durable());
             }
             Command::Inventory(reply) => {
                 let Rates { kept, written, device } = self.wear.rates();
@@ -118,6 +148,34 @@ impl<S: Store> Driver<'_, S> {
             }
             Command::Wake | Command::Close(_) | Command::Abandon => {}
         }
+    }
+
+    /// Without a medium, looks for one; one that was found is used when nobody holds an entry of the life that then ends.
+    fn look_for_medium(&mut self) {
+        let now = self.start.elapsed();
+        if !self.core.lacks_medium() {
+            return;
+        }
+        if self.search.found.is_none() && now >= self.search.next {
+            match (self.search.reopen)(self.end.map(|(_, stamp)| stamp)) {
+                Ok(found) => self.search.found = Some(found),
+                Err(error) => self.core.still_without_medium(&error),
+            }
+            self.search.next = self.start.elapsed() + LOOK_FOR_MEDIUM;
+        }
+        if self.core.is_unleased()
+            && let Some((store, start)) = self.search.found.take()
+        {
+            self.core.adopt(store, start, now);
+            self.meta.epoch = self.core.epoch();
+            self.commit(JournalCore::commit);
+        }
+    }
+
+    /// Notes what is in memory only, where the next life will find it.
+    fn note_memory(&mut self) {
+        let lasting = self.core.in_memory_from().map(|from| (self.core.epoch(), from));
+        self.notes.note(lasting, self.core.has_told_lives(), self.start.elapsed());
     }
 
     /// Carries the first order on by a segment: what else waits for the thread has its turn in between.
@@ -153,8 +211,15 @@ impl<S: Store> Driver<'_, S> {
     }
 
     fn close(&mut self) -> Result<(), String> {
+        // A medium that was mended a moment ago takes what would go with this life.
+        self.search.next = Duration::ZERO;
+        self.look_for_medium();
         let now = self.start.elapsed();
         let closed = self.core.close(self.end, now).and_then(|()| self.core.save_meta(&self.meta));
+        if self.core.progress().unacknowledged == 0 || closed.is_ok() && !self.core.lacks_medium() {
+            // Nothing goes with this life.
+            self.notes.note(None, self.core.has_told_lives(), Duration::MAX);
+        }
         closed.map_err(|error| error.in_words())
     }
 

@@ -1,5 +1,6 @@
 //! Depots and windows for tests.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,15 +8,34 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use crate::journal::line::{Command, Inbox, JournalHandle, Lease, Line};
+use crate::journal::open::Journal;
 use crate::journal::report::Progress;
+use crate::journal::settings::Settings;
 use crate::measure::{
     BootId, ClockTrust, Direction, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
     Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic,
-    Utc, Window,
+    Utc, WhenFull, Window, Words,
 };
 use crate::spec::{
     Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SiteId, Unit, ValueType, VehicleId,
 };
+
+/// One that is made in this directory, by the default rules and with no wait for the clock.
+pub(crate) fn small_journal(dir: &Path) -> Journal {
+    let settings = Settings {
+        dir: dir.to_owned(),
+        bytes_max: 16 << 20,
+        free_min: 0,
+        age_max: Duration::from_secs(3600),
+        commit_interval: Duration::from_millis(20),
+        bytes_per_day_max: None,
+        runtime_dir: None,
+        time_wait: Duration::ZERO,
+        when_full: WhenFull::DropOldest,
+    };
+    let now = Stamp { mono: Mono(0), utc: Utc(0), trust: ClockTrust::Unsynced };
+    Journal::open(settings, depot_schema("gw-01", 0, 0), BootId([7; 16]), now, Arc::default()).expect("a journal")
+}
 
 /// 2026-06-01 12:00 UTC.
 pub(super) const NOON_NS: i64 = 1_780_315_200_000_000_000;
@@ -77,7 +97,7 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
     }
 }
 
-pub(super) fn empty_window(n: u64) -> Window {
+pub(crate) fn empty_window(n: u64) -> Window {
     depot_window(0, 0, n)
 }
 
@@ -88,7 +108,8 @@ fn any_value() -> impl Strategy<Value = IntervalValue> {
         any::<f32>().prop_filter("finite", |v| v.is_finite()).prop_map(f64::from),
         Just(-0.0),
     ];
-    let missing = prop_oneof![Just(Missing::Timeout), Just(Missing::BusOff), Just(Missing::Stale)];
+    let missing =
+        prop_oneof![Just(Missing::Timeout), Just(Missing::BusOff), Just(Missing::Stale), Just(Missing::Overrun)];
     prop_oneof![
         4 => number.clone().prop_map(|v| IntervalValue::Float(Statistic { value: v, min: v, max: v, count: 1 })),
         2 => (number, 0.0..5.0_f64, 1_u32..9).prop_map(|(value, spread, count)| {
@@ -159,6 +180,16 @@ impl HangingJournal {
         JournalHandle::new(self.line.clone(), self.progress.subscribe())
     }
 
+    /// Says that so many entries wait, live and of history.
+    pub(crate) fn waits(&self, live: u64, history: u64) {
+        self.progress.send_modify(|progress| (progress.live_waiting, progress.history_waiting) = (live, history));
+    }
+
+    /// Says that another life goes on.
+    pub(crate) fn go_on_as(&self, epoch: Epoch) {
+        self.progress.send_modify(|progress| progress.epoch = Some(epoch));
+    }
+
     /// Waits, with the whole thread, until a lease is asked for. Answered by what it gives back, with one entry.
     pub(crate) fn lease_asked(&self) -> impl FnOnce() + Send + use<> {
         loop {
@@ -166,11 +197,29 @@ impl HangingJournal {
             if let Command::Lease { lane, reply, .. } = next.expect("nobody asks for a lease") {
                 let identity = Identity { epoch: Epoch(1), seq: Seq(1) };
                 let schema = Arc::new(depot_schema("gw-01", 1, 1));
-                let entry = Entry { identity, schema, window: depot_window(1, 1, 1) };
+                let entry = Entry { identity, schema, words: Words::Second, window: depot_window(1, 1, 1) };
                 let lease = Lease::new(Arc::new(entry), lane, self.line.clone());
                 return move || reply.send(vec![lease]).expect("somebody waits for it");
             }
         }
+    }
+
+    /// Waits, with the whole thread, until a lease is asked for. Answered by what it gives back, with none.
+    pub(crate) fn lease_asked_in_vain(&self) -> impl FnOnce() + Send + use<> {
+        loop {
+            let next = self.inbox.lock().expect("one test").next(Duration::from_secs(30));
+            if let Command::Lease { reply, .. } = next.expect("nobody asks for a lease") {
+                return move || reply.send(Vec::new()).expect("somebody waits for it");
+            }
+        }
+    }
+
+    /// Takes the windows that were handed over.
+    pub(crate) fn windows(&self) -> Vec<Window> {
+        let inbox = self.inbox.lock().expect("one test");
+        let next = || inbox.next(Duration::ZERO).ok();
+        let window = |command| if let Command::Append(window) = command { Some(*window) } else { None };
+        std::iter::from_fn(next).filter_map(window).collect()
     }
 
     /// Waits, with the whole thread, until something is settled.

@@ -19,6 +19,22 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What a part of the agent tells of the gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened.
+    pub kind: EventKind,
+    /// Whoever tells it sees to it that it is rare: no newer event takes its place.
+    pub is_rare: bool,
+}
+
+impl From<EventKind> for Notice {
+    /// It may come as often as it will; of what comes too often the newest is told.
+    fn from(kind: EventKind) -> Self {
+        Self { kind, is_rare: false }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum EventKind {
@@ -107,6 +123,112 @@ pub enum EventKind {
         /// Those that are not.
         silent: Arc<str>,
     },
+    /// A counter does not go on as it was, and is believed where it is now.
+    CounterBreak {
+        /// The point.
+        field: FieldName,
+        /// Its last reading before, in thousandths of its unit.
+        from_milli: i64,
+        /// The first that is believed after, likewise.
+        to_milli: i64,
+        /// Why.
+        reason: BreakReason,
+    },
+    /// The number that a device tells of itself is another one.
+    MeterExchanged {
+        /// The number before.
+        before: Arc<str>,
+        /// The number now.
+        after: Arc<str>,
+    },
+    /// This life began without a medium that can be written: until [`EventKind::JournalWorking`] of the same epoch what is not
+    /// delivered goes with it.
+    JournalInMemory {
+        /// What was seen, and the cure.
+        why: Arc<str>,
+        /// The first entry that is in memory only.
+        from: Seq,
+        /// What is on the medium could not be read either: this life counts its entries from 1, and not on from the last.
+        counts_anew: bool,
+    },
+    /// What a life had in memory only will not come, or not as it was.
+    LifeLost(LifeLost),
+    /// A device is not read as often as it should be. Why, and what to do.
+    PollOverrun(Arc<str>),
+    /// It is again.
+    PollKept,
+    /// Events that were not told each, because there were too many of them; the last of them is told.
+    EventsLeftOut {
+        /// Their kinds, with commas between.
+        of: Arc<str>,
+        /// Which bus, point, broker or file, if it is about one.
+        about: Arc<str>,
+        /// How many.
+        count: u64,
+    },
+    /// The configuration was not taken at a reload: the agent goes on as it was. Why, and what to do.
+    ReloadRefused(Arc<str>),
+    /// The configuration was taken at a reload: what follows is of the new one.
+    Reloaded,
+    /// What an entry told of its own life, now that a coarser one stands for it: of the life that tells it now it says nothing.
+    OfEntry {
+        /// The entry.
+        entry: Identity,
+        /// What it told.
+        told: AboutLife,
+    },
+    /// An update of the box begins: it is about to be installed.
+    UpdateStarted {
+        /// The version that runs.
+        from: Arc<str>,
+        /// The version that is to run.
+        to: Arc<str>,
+    },
+    /// The new version delivers, and stays.
+    UpdateConfirmed {
+        /// The version before.
+        from: Arc<str>,
+        /// The version that runs.
+        to: Arc<str>,
+    },
+    /// The new version did not deliver: the one before runs again.
+    UpdateRolledBack {
+        /// The version that runs.
+        from: Arc<str>,
+        /// The version that did not stay.
+        to: Arc<str>,
+        /// What was waited for in vain.
+        why: Arc<str>,
+    },
+    /// The update was not installed.
+    UpdateFailed {
+        /// The version that runs.
+        from: Arc<str>,
+        /// The version that was to run.
+        to: Arc<str>,
+        /// Why not.
+        why: Arc<str>,
+    },
+}
+
+/// What an entry tells of its own life, and of no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum AboutLife {
+    /// [`EventKind::JournalFailing`].
+    Failing(Arc<str>),
+    /// [`EventKind::JournalWorking`].
+    Working,
+    /// [`EventKind::JournalInMemory`].
+    InMemory {
+        /// What was seen, and the cure.
+        why: Arc<str>,
+        /// The first entry that is in memory only.
+        from: Seq,
+        /// This life counts its entries from 1.
+        counts_anew: bool,
+    },
+    /// [`EventKind::Stopping`].
+    Stopping,
 }
 
 impl EventKind {
@@ -114,9 +236,9 @@ impl EventKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Gap(_) | Self::Thinned(_) => "gap",
+            Self::Gap(_) | Self::Thinned(_) | Self::LifeLost(_) => "gap",
             Self::Started { .. } => "started",
-            Self::Stopping => "stopping",
+            Self::Stopping | Self::OfEntry { told: AboutLife::Stopping, .. } => "stopping",
             Self::DeviceSilent(_) => "device_silent",
             Self::DeviceAnswering => "device_answering",
             Self::PointFrozen(_) => "point_frozen",
@@ -124,8 +246,8 @@ impl EventKind {
             Self::ClockStepped(_) => "clock_stepped",
             Self::SamplesShed(_) => "samples_shed",
             Self::EntryRefused { .. } => "entry_refused",
-            Self::JournalFailing(_) => "journal_failing",
-            Self::JournalWorking => "journal_working",
+            Self::JournalFailing(_) | Self::OfEntry { told: AboutLife::Failing(_), .. } => "journal_failing",
+            Self::JournalWorking | Self::OfEntry { told: AboutLife::Working, .. } => "journal_working",
             Self::BusState { .. } => "bus_state",
             Self::BusRestarted(_) => "bus_restarted",
             Self::FramesDropped { .. } => "frames_dropped",
@@ -135,6 +257,20 @@ impl EventKind {
             Self::CertificateExpires { .. } => "certificate_expires",
             Self::JournalNewer(_) => "journal_newer",
             Self::DevicePartly { .. } => "device_partly",
+            Self::CounterBreak { .. } => "counter_break",
+            Self::MeterExchanged { .. } => "meter_exchanged",
+            Self::JournalInMemory { .. } | Self::OfEntry { told: AboutLife::InMemory { .. }, .. } => {
+                "journal_in_memory"
+            }
+            Self::PollOverrun(_) => "poll_overrun",
+            Self::PollKept => "poll_kept",
+            Self::EventsLeftOut { .. } => "events_left_out",
+            Self::ReloadRefused(_) => "reload_refused",
+            Self::Reloaded => "reloaded",
+            Self::UpdateStarted { .. } => "update_started",
+            Self::UpdateConfirmed { .. } => "update_confirmed",
+            Self::UpdateRolledBack { .. } => "update_rolled_back",
+            Self::UpdateFailed { .. } => "update_failed",
         }
     }
 
@@ -147,6 +283,28 @@ impl EventKind {
         }
     }
 
+    /// The same in an entry that stands for `entry`, which had it.
+    #[must_use]
+    pub fn of_entry(self, entry: Identity) -> Self {
+        let told = match self {
+            Self::JournalFailing(why) => AboutLife::Failing(why),
+            Self::JournalWorking => AboutLife::Working,
+            Self::JournalInMemory { why, from, counts_anew } => AboutLife::InMemory { why, from, counts_anew },
+            Self::Stopping => AboutLife::Stopping,
+            other => return other,
+        };
+        Self::OfEntry { entry, told }
+    }
+
+    /// The life that it says lost what it had in memory only.
+    #[must_use]
+    pub fn life_lost(&self) -> Option<LifeLost> {
+        match self {
+            Self::LifeLost(lost) => Some(*lost),
+            _ => None,
+        }
+    }
+
     /// The entries that it says will never be delivered.
     #[must_use]
     pub fn gap(&self) -> Option<Gap> {
@@ -154,6 +312,26 @@ impl EventKind {
             Self::Gap(gap) | Self::Thinned(Thinned { gap, .. }) => Some(*gap),
             _ => None,
         }
+    }
+}
+
+/// What a life had in memory only: of its entries from here on those that were not delivered never will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LifeLost {
+    /// The life.
+    pub epoch: Epoch,
+    /// The first entry that may be among them.
+    pub from: Seq,
+    /// The last; `None`: nobody knows how many there were.
+    pub to: Option<Seq>,
+    /// What was in them is delivered all the same, in entries of a later epoch.
+    pub renumbered: bool,
+}
+
+/// Of a life whose numbers are its own.
+impl From<Gap> for LifeLost {
+    fn from(Gap { epoch, from, to, .. }: Gap) -> Self {
+        Self { epoch, from, to: Some(to), renumbered: false }
     }
 }
 
@@ -216,6 +394,30 @@ impl GapReason {
             Self::Refused => "refused",
             Self::Thinned => "thinned",
             Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// Why a counter does not go on as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakReason {
+    /// It came to the end of its bits.
+    RolledOver,
+    /// The meter's number is another one.
+    MeterExchanged,
+    /// It stays at another level: reset, or another meter.
+    AnotherLevel,
+}
+
+impl BreakReason {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RolledOver => "rolled_over",
+            Self::MeterExchanged => "meter_exchanged",
+            Self::AnotherLevel => "another_level",
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - a wall time never travels without its trust ([`Stamp`]);
 //! - power is in kW and positive towards the vehicle or the site (G2V, import).
 
+mod counter;
 mod event;
 mod fingerprint;
 mod id;
@@ -22,7 +23,8 @@ mod time;
 mod when_full;
 mod window;
 
-pub use event::{Event, EventKind, Gap, GapReason, Thinned};
+pub use counter::{Count, Counter, CounterBreak, CounterKind};
+pub use event::{AboutLife, BreakReason, Event, EventKind, Gap, GapReason, LifeLost, Notice, Thinned};
 pub use fingerprint::fingerprint;
 pub use id::{Epoch, Identity, Seq};
 pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, Value};
@@ -30,4 +32,4 @@ pub use schema::{PointColumn, Schema, SeriesSpec};
 pub use session::{SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use when_full::WhenFull;
-pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window};
+pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window, Words};

@@ -87,9 +87,11 @@ pub enum ClockTrust {
     Holdover,
     /// Never synced in this boot: a box without a working RTC is in the past.
     Unsynced,
-    /// Captured unsynced; found through the moment at which the clock was synced later in the same boot.
+    /// Captured unsynced; found through the moment at which the clock was synced later in the same boot. Or the time that the
+    /// source itself has given, of what came late or was recorded.
     Resolved,
-    /// Captured in a boot that was not synced; placed between its neighbours, at the pace of the monotonic clock.
+    /// Captured in a boot that was not synced; placed between its neighbours, at the pace of the monotonic clock. Or the time that
+    /// the source itself has given, counted back from a clock that is not synced.
     Estimated,
 }
 
@@ -104,6 +106,14 @@ impl ClockTrust {
             Self::Resolved => "resolved",
             Self::Estimated => "estimated",
         }
+    }
+}
+
+impl ClockTrust {
+    /// Whether a time at capture is not our clock's but the source's own.
+    #[must_use]
+    pub fn is_of_source(self) -> bool {
+        matches!(self, Self::Resolved | Self::Estimated)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::event::{Event, Gap};
+use super::event::{Event, Gap, LifeLost};
 use super::id::Identity;
 use super::sample::{Missing, Questionable};
 use super::schema::Schema;
@@ -36,6 +36,11 @@ impl Window {
     pub fn points(&self) -> u64 {
         let known = |p: &&PointInterval| !matches!(p.value, IntervalValue::Missing(_));
         self.intervals.iter().map(|i| i.points.iter().filter(known).count() as u64).sum()
+    }
+
+    /// The lives that it says lost what they had in memory only.
+    pub fn lives_lost(&self) -> impl Iterator<Item = LifeLost> + '_ {
+        self.events.iter().filter_map(|event| event.kind.life_lost())
     }
 
     /// The losses that it tells of.
@@ -166,6 +171,28 @@ pub struct Entry {
     pub identity: Identity,
     /// What its indices mean.
     pub schema: Arc<Schema>,
+    /// In which words it is told.
+    pub words: Words,
     /// What it says.
     pub window: Window,
+}
+
+/// The words of an entry, those of the program that wrote it: what has been told once is told in the same words for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Words {
+    /// Of version 0.1.0.
+    First,
+    /// Of this one: all that is new is told in them.
+    Second,
+}
+
+impl Words {
+    /// The version of the wire contract that has them.
+    #[must_use]
+    pub const fn wire_version(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Second => 2,
+        }
+    }
 }

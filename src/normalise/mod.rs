@@ -2,18 +2,22 @@
 //!
 //! In: [`Sample`]. Out: one [`Reading`] for each point that the sample was to carry, also when nothing came
 //! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device that speaks by itself
-//! falls silent or is heard again, a point is frozen or moves again. Whether a device that is polled answers is for its source to
+//! falls silent or is heard again, a point is frozen or moves again, a counter does not go on as it was. Whether a device that is polled answers is for its source to
 //! tell: only it knows what was asked, and of which part of the device.
 //!
 //! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
+mod counters;
 mod layout;
 mod registers;
 mod scaling;
 
-use crate::measure::{self, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample};
+use crate::measure::{
+    self, Count, Counter, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample, Value,
+};
 use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec};
+use counters::Serial;
 use layout::Layouts;
 
 /// The state of the room: what is remembered of each device.
@@ -26,6 +30,8 @@ pub struct Normaliser {
 struct Device {
     id: DeviceId,
     points: Vec<Point>,
+    /// The point by which it tells itself from others.
+    serial_at: Option<usize>,
     layouts: Layouts,
     is_polled: bool,
     /// `None` before it is known.
@@ -40,16 +46,28 @@ struct Point {
     frozen: bool,
     /// The same, in its source's judgement.
     stuck: bool,
+    /// What is remembered of a counter of energy.
+    counter: Option<Counter>,
+    /// The number by which the device tells itself from others, in the one point that has it.
+    serial: Option<Serial>,
 }
 
 impl Normaliser {
     /// Knows these devices, by their place in the list.
     #[must_use]
     pub fn new(devices: &[DeviceSpec]) -> Self {
-        let point = |spec: &PointSpec| Point { spec: spec.clone(), held: None, frozen: false, stuck: false };
+        let point = |spec: &PointSpec, device: &DeviceSpec| Point {
+            spec: spec.clone(),
+            held: None,
+            frozen: false,
+            stuck: false,
+            counter: spec.is_counter().then(|| counters::of(spec, device)),
+            serial: counters::tells_serial(spec).then(Serial::default),
+        };
         let device = |device: &DeviceSpec| Device {
             id: device.id.clone(),
-            points: device.points.iter().map(point).collect(),
+            points: device.points.iter().map(|spec| point(spec, device)).collect(),
+            serial_at: device.points.iter().position(counters::tells_serial),
             layouts: Layouts::new(device),
             is_polled: !device.groups.is_empty(),
             answering: None,
@@ -64,6 +82,7 @@ impl Normaliser {
         let Some(device) = self.devices.get_mut(usize::from(sample.device.0)) else { return events };
         device.notice_answer(&sample.payload, &mut events);
         let mut moved = false;
+        let mut noticed = Vec::new();
         let mut tell =
             |point, outcome| out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome });
         match &sample.payload {
@@ -81,7 +100,7 @@ impl Normaliser {
                             let of_words = || measure::fingerprint(own.iter().flat_map(|word| word.to_be_bytes()));
                             let fingerprint = raw.as_ref().map_or_else(of_words, scaling::fingerprint_of);
                             moved |= point.hold(fingerprint, sample.at.mono);
-                            point.read(raw.as_ref())
+                            point.read(raw.as_ref(), sample.at.mono, &mut noticed)
                         }
                     };
                     tell(*ix, outcome);
@@ -94,7 +113,7 @@ impl Normaliser {
                         Err(why) => Outcome::Missing(*why),
                         Ok(raw) => {
                             moved |= point.hold(scaling::fingerprint_of(raw), sample.at.mono);
-                            point.read(Some(raw))
+                            point.read(Some(raw), sample.at.mono, &mut noticed)
                         }
                     };
                     tell(*ix, outcome);
@@ -112,6 +131,7 @@ impl Normaliser {
             // Who stands there is the aggregator's affair.
             Payload::Vehicle(_) => {}
         }
+        device.notice_counters(noticed, sample.at.mono, &mut events);
         device.notice_frozen(sample.at.mono, moved, &mut events);
         events
     }
@@ -163,6 +183,20 @@ impl Device {
         }
     }
 
+    /// What readings of this sample have shown of counters. Those of an exchanged meter begin anew.
+    fn notice_counters(&mut self, noticed: Vec<EventKind>, at: Mono, events: &mut Vec<Event>) {
+        let is_same = self.serial_at.is_some_and(|ix| {
+            self.points.get(ix).and_then(|point| point.serial.as_ref()).is_some_and(|serial| serial.is_same_at(at))
+        });
+        let counters = self.points.iter_mut().filter_map(|point| point.counter.as_mut());
+        if noticed.iter().any(|kind| matches!(kind, EventKind::MeterExchanged { .. })) {
+            counters.for_each(Counter::exchange);
+        } else if is_same {
+            counters.for_each(Counter::is_same);
+        }
+        events.extend(noticed.into_iter().map(|kind| Event { device: Some(self.id.clone()), kind }));
+    }
+
     /// A point is frozen only while its neighbours move: a device on which nothing happens is at rest, not broken.
     fn notice_frozen(&mut self, now: Mono, moved: bool, events: &mut Vec<Event>) {
         for point in &mut self.points {
@@ -181,11 +215,21 @@ impl Device {
 
 impl Point {
     /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
-    fn read(&self, raw: Option<&Raw>) -> Outcome {
+    fn read(&mut self, raw: Option<&Raw>, at: Mono, noticed: &mut Vec<EventKind>) -> Outcome {
         let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
-        match outcome {
-            Outcome::Good(value) if self.frozen || self.stuck => Outcome::Questionable(value, Questionable::Frozen),
-            other => other,
+        let Outcome::Good(value) = outcome else { return outcome };
+        noticed.extend(self.serial.as_mut().and_then(|serial| serial.read(&value, at)));
+        if let (Some(counter), Value::Float(reading)) = (&mut self.counter, &value) {
+            match counter.read(*reading, at) {
+                Count::First | Count::On(_) => {}
+                Count::Doubtful(why) => return Outcome::Questionable(value, why),
+                Count::Break(broken) => noticed.push(counters::event(&self.spec.field, broken)),
+            }
+        }
+        if self.frozen || self.stuck {
+            Outcome::Questionable(value, Questionable::Frozen)
+        } else {
+            Outcome::Good(value)
         }
     }
 

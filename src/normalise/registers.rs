@@ -72,11 +72,24 @@ fn interpreted(kind: RawKind, bits: u64, width: u32) -> Option<Raw> {
     let unused = 64 - width.clamp(1, 64);
     match kind {
         RawKind::I16 | RawKind::I32 | RawKind::I64 => Some(Raw::Integer((((bits << unused) as i64) >> unused).into())),
+        RawKind::F16 => Some(Raw::Float(half(bits as u16))),
         RawKind::F32 => Some(Raw::Float(f32::from_bits(bits as u32).into())),
         RawKind::F64 => Some(Raw::Float(f64::from_bits(bits))),
         RawKind::Bcd16 | RawKind::Bcd32 | RawKind::Bcd64 => decimal(bits).map(|number| Raw::Integer(number.into())),
         _ => Some(Raw::Integer(bits.into())),
     }
+}
+
+/// A number of IEEE 754 binary16: sign, five bits of exponent, ten of fraction.
+fn half(bits: u16) -> f64 {
+    let fraction = f64::from(bits & 0x3FF) / 1024.0;
+    let magnitude = match i32::from(bits >> 10 & 0x1F) {
+        0 => fraction * 2_f64.powi(-14),
+        31 if bits & 0x3FF == 0 => f64::INFINITY,
+        31 => f64::NAN,
+        exponent => (1.0 + fraction) * 2_f64.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 /// Sixteen decimal digits, one in each half byte; `None` if one is none.
@@ -177,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::measure::{Missing, Outcome, Value};
+    use crate::measure::{Missing, Outcome, Questionable, Value};
     use crate::normalise::scaling;
     use crate::spec::{Aggregation, Origin, PointSpec, RegisterTable, Scaling, Unit, ValueType};
 
@@ -245,6 +258,8 @@ mod tests {
             Just(RawKind::I32),
             Just(RawKind::U64),
             Just(RawKind::I64),
+            Just(RawKind::F16),
+            Just(RawKind::Bit),
             Just(RawKind::F32),
             Just(RawKind::F64),
             Just(RawKind::Bcd16),
@@ -279,12 +294,13 @@ mod tests {
 
         #[test]
         fn floats_are_read_to_the_bit_and_what_is_not_finite_is_missing(value: f64, narrow: f32, (byte, word) in orders()) {
-            let expected = |value: f64| if value.is_finite() {
-                Outcome::Good(Value::Float(value))
-            } else {
-                Outcome::Missing(Missing::Decode)
-            };
             let wide = spec(register(RawKind::F64, byte, word), ValueType::Float);
+            // What no quantity is as large or small as is kept to the bit, too, and doubted.
+            let expected = |value: f64| match value {
+                _ if !value.is_finite() => Outcome::Missing(Missing::Decode),
+                _ if wide.makes_sense(value) => Outcome::Good(Value::Float(value)),
+                _ => Outcome::Questionable(Value::Float(value), Questionable::OutOfRange),
+            };
             prop_assert_eq!(outcome(&wide, &words(&value.to_be_bytes(), byte, word)), expected(value));
             let small = spec(register(RawKind::F32, byte, word), ValueType::Float);
             prop_assert_eq!(outcome(&small, &words(&narrow.to_be_bytes(), byte, word)), expected(narrow.into()));
@@ -408,6 +424,16 @@ mod tests {
             });
             let point = RegisterPoint { address: 5, mask, scale, ..register(kind, byte, word) };
             let _ = outcome(&spec(point, value_type), &words);
+        }
+    }
+
+    #[test]
+    fn a_half_is_read_as_ieee_754_has_it() {
+        let point = RegisterPoint { address: 5, ..register(RawKind::F16, ByteOrder::Big, WordOrder::MswFirst) };
+        for (bits, expected) in
+            [(0x3C00, 1.0), (0xC900, -10.0), (0x0001, 2_f64.powi(-24)), (0x7BFF, 65_504.0), (0x8000, 0.0)]
+        {
+            assert_eq!(decoded(&point, &[bits]), Some(Raw::Float(expected)), "{bits:#06x}");
         }
     }
 

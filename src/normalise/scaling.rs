@@ -36,28 +36,34 @@ fn float(spec: &PointSpec, raw: &Raw) -> Outcome {
     if !value.is_finite() {
         return Outcome::Missing(Missing::Decode);
     }
-    match &spec.valid {
-        Some(valid) if !valid.contains(&value) => Outcome::Questionable(Value::Float(value), Questionable::OutOfRange),
-        _ => Outcome::Good(Value::Float(value)),
+    if spec.makes_sense(value) {
+        Outcome::Good(Value::Float(value))
+    } else {
+        Outcome::Questionable(Value::Float(value), Questionable::OutOfRange)
     }
 }
 
 /// A code or a count: only a whole number that fits, never a rounded one.
 fn integer(scaling: &Scaling, raw: &Raw) -> Option<i64> {
+    i64::try_from(whole(scaling, raw)?).ok()
+}
+
+/// The same, of any size: a code of 64 bits is none of the wire's integers, and its word is a text.
+fn whole(scaling: &Scaling, raw: &Raw) -> Option<i128> {
     let whole = match raw {
         Raw::Integer(integer) => *integer,
         #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
         Raw::Float(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => *float as i128,
         Raw::Float(_) | Raw::Text(_) => return None,
     };
-    i64::try_from(if scaling.invert { whole.checked_neg()? } else { whole }).ok()
+    if scaling.invert { whole.checked_neg() } else { Some(whole) }
 }
 
 fn text(scaling: &Scaling, raw: &Raw) -> Option<Arc<str>> {
     if let Raw::Text(text) = raw {
         return Some(Arc::clone(text));
     }
-    let code = integer(scaling, raw)?;
+    let code = whole(scaling, raw)?;
     Some(match scaling.texts.iter().find(|(known, _)| *known == code) {
         Some((_, word)) => Arc::clone(word),
         None => code.to_string().into(),

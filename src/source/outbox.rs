@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use crate::health::StatusBoard;
-use crate::measure::{Payload, Sample};
+use crate::measure::{Payload, Sample, Stamp};
 
 /// Samples that wait: as many as the queue itself holds.
 const WAITING_MAX: usize = 4096;
@@ -77,7 +77,7 @@ impl Outbox {
     fn wait(&mut self, sample: Sample) {
         let newest = self.waiting.iter_mut().rev().find(|waiting| waiting.device == sample.device);
         let shed = match newest {
-            Some(waiting) if sample.at.mono.since(waiting.at.mono) <= FOLD_WITHIN => match fold(waiting, sample) {
+            Some(waiting) if are_of_a_moment(waiting.at, sample.at) => match fold(waiting, sample) {
                 None => true,
                 Some(sample) => self.append(sample),
             },
@@ -98,6 +98,14 @@ impl Outbox {
         self.waiting.push_back(sample);
         is_full
     }
+}
+
+/// Also by the time of a source that has its own.
+fn are_of_a_moment(earlier: Stamp, later: Stamp) -> bool {
+    let within = i64::try_from(FOLD_WITHIN.as_nanos()).unwrap_or(i64::MAX);
+    later.mono.since(earlier.mono) <= FOLD_WITHIN
+        && earlier.trust == later.trust
+        && (!earlier.trust.is_of_source() || (0..=within).contains(&(later.utc.0 - earlier.utc.0)))
 }
 
 fn is_value(sample: &Sample) -> bool {
@@ -126,7 +134,7 @@ fn fold(waiting: &mut Sample, sample: Sample) -> Option<Sample> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{ClockTrust, EventKind, Mono, Raw, SessionEvent, Stamp, Utc};
+    use crate::measure::{ClockTrust, EventKind, Mono, Raw, SessionEvent, Utc};
     use crate::spec::{DeviceIx, PointIx};
 
     fn sample(ms: u64, payload: Payload) -> Sample {

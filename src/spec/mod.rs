@@ -7,6 +7,7 @@ mod device;
 mod name;
 mod point;
 mod points;
+mod sense;
 mod session;
 mod signal;
 mod unit;

@@ -95,11 +95,43 @@ names! {
 #[serde(into = "String")]
 pub struct FieldName(Arc<str>);
 
+/// What the gateway writes beside points, as tags of the wire and as fields of its own: a point of such a name would take its
+/// place, or be dropped by a database (InfluxDB drops a field `time`, and a field of a tag's name, without a word).
+const RESERVED: [&str; 14] = [
+    "time",
+    "time_trust",
+    "epoch",
+    "seq",
+    "version",
+    "points",
+    "site",
+    "gateway",
+    "device",
+    "vehicle_id",
+    "direction",
+    "kind",
+    "historical",
+    "session_id",
+];
+
 impl FieldName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name of a point that somebody writes down. What a journal holds may have a name that is refused today.
+    ///
+    /// # Errors
+    /// It is none, or one that the gateway or a database keeps for itself.
+    pub fn of_point(text: &str) -> Result<Self, InvalidName> {
+        if RESERVED.contains(&text) {
+            let problem =
+                "is reserved: the gateway writes a tag or a field of this name, and a database keeps one of two";
+            return Err(InvalidName { text: text.to_owned(), problem });
+        }
+        Self::try_from(text)
     }
 }
 
@@ -160,5 +192,10 @@ mod tests {
             assert!(FieldName::try_from(text).is_err(), "{text:?} was accepted");
         }
         assert!(FieldName::try_from("voltage_l1").is_ok());
+        for text in RESERVED {
+            assert!(FieldName::of_point(text).is_err(), "{text:?} was accepted");
+            assert!(FieldName::try_from(text).is_ok(), "what an old journal has is read: {text:?}");
+        }
+        assert!(FieldName::of_point("voltage_l1").is_ok());
     }
 }

@@ -20,7 +20,7 @@ pub struct PointSpec {
     pub value_type: ValueType,
     /// How several readings in one window become one value.
     pub aggregation: Aggregation,
-    /// Values outside, in the wire's unit, are `Questionable(OutOfRange)`.
+    /// Values outside, in the wire's unit, are `Questionable(OutOfRange)`; `None`: as the table of [`PointSpec::range`] says.
     pub valid: Option<RangeInclusive<f64>>,
     /// Bit-identical for longer than this while the device's other points move: `Questionable(Frozen)`.
     pub frozen_after: Option<Duration>,
@@ -60,7 +60,7 @@ pub struct Scaling {
     /// Turn the sign, because the device counts export as positive.
     pub invert: bool,
     /// For [`ValueType::Text`]: what each code means. A code not listed is written as its number.
-    pub texts: Vec<(i64, Arc<str>)>,
+    pub texts: Vec<(i128, Arc<str>)>,
 }
 
 impl Default for Scaling {
@@ -158,6 +158,40 @@ pub enum RegisterTable {
     Holding,
     /// Function code 4.
     Input,
+    /// Function code 1: single bits, each of which stands for a register here.
+    Coil,
+    /// Function code 2: single bits, as well.
+    Discrete,
+}
+
+impl RegisterTable {
+    /// Whether it holds single bits.
+    #[must_use]
+    pub fn is_of_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::Discrete)
+    }
+
+    /// The word of profiles and of people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Holding => "holding",
+            Self::Input => "input",
+            Self::Coil => "coil",
+            Self::Discrete => "discrete",
+        }
+    }
+
+    /// The function code that reads it.
+    #[must_use]
+    pub fn function(self) -> u8 {
+        match self {
+            Self::Coil => 1,
+            Self::Discrete => 2,
+            Self::Holding => 3,
+            Self::Input => 4,
+        }
+    }
 }
 
 /// A run of registers that one request reads.
@@ -169,7 +203,7 @@ pub struct RegisterBlock {
     pub table: RegisterTable,
     /// Zero-based address of the first, as on the wire.
     pub start: u16,
-    /// 1 to 125 (Modbus Application Protocol 1.1b3, 6.3).
+    /// 1 to 125 registers, or 1 to 2000 bits (Modbus Application Protocol 1.1b3, 6.1 to 6.4).
     pub count: u16,
 }
 
@@ -271,10 +305,14 @@ pub enum RawKind {
     U64,
     /// 64 bits, two's complement.
     I64,
+    /// IEEE 754 binary16.
+    F16,
     /// IEEE 754 binary32.
     F32,
     /// IEEE 754 binary64.
     F64,
+    /// A coil or a discrete input: 0 or 1.
+    Bit,
     /// Four decimal digits, one in each half byte.
     Bcd16,
     /// Eight decimal digits.
@@ -300,7 +338,7 @@ impl RawKind {
     #[must_use]
     pub fn width(self) -> u16 {
         match self {
-            Self::U16 | Self::I16 | Self::Bcd16 => 1,
+            Self::U16 | Self::I16 | Self::F16 | Self::Bcd16 | Self::Bit => 1,
             Self::U32 | Self::I32 | Self::F32 | Self::Bcd32 => 2,
             Self::U64 | Self::I64 | Self::F64 | Self::Bcd64 | Self::DateTimePacked => 4,
             Self::DateTimeParts => 6,

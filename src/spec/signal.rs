@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::device::PointIx;
 
-/// The longest payload of CAN FD, in bits.
-const PAYLOAD_BITS_MAX: u16 = 512;
+/// The longest message, of J1939's transport protocol, in bits: 255 packets of seven bytes.
+const MESSAGE_BITS_MAX: u16 = 1785 * 8;
+/// The longest payload of a frame, of CAN FD, in bits.
+const FRAME_BITS_MAX: u16 = 64 * 8;
 
 /// The order of a signal's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,15 +32,15 @@ impl BitField {
     /// `start` as a DBC file has it: byte `start / 8`, bit `start % 8`, bit 0 being the least significant.
     ///
     /// # Errors
-    /// It has no bit or more than 64, or does not lie within the 64 bytes of the longest payload.
+    /// It has no bit or more than 64, or does not lie within the 1,785 bytes of the longest message.
     pub fn new(order: BitOrder, start: u64, size: u64) -> Result<Self, String> {
-        let outside = || format!("{size} bits from bit {start} on do not lie within a payload of 64 bytes");
+        let outside = || format!("{size} bits from bit {start} on do not lie within a message of 1785 bytes");
         let Some(size @ 1..=64) = u8::try_from(size).ok() else {
             return Err(format!("has {size} bits; 1 to 64 are possible"));
         };
-        let start = u16::try_from(start).ok().filter(|start| *start < PAYLOAD_BITS_MAX).ok_or_else(outside)?;
+        let start = u16::try_from(start).ok().filter(|start| *start < MESSAGE_BITS_MAX).ok_or_else(outside)?;
         let field = Self { order, start, size };
-        if field.last() >= PAYLOAD_BITS_MAX { Err(outside()) } else { Ok(field) }
+        if field.last() >= MESSAGE_BITS_MAX { Err(outside()) } else { Ok(field) }
     }
 
     /// The order of its bits.
@@ -61,6 +63,12 @@ impl BitField {
             BitOrder::Intel => self.start,
             BitOrder::Motorola => self.start - self.start % 8 + 7 - self.start % 8,
         }
+    }
+
+    /// Whether it lies within what one frame can carry; beyond is a message of several.
+    #[must_use]
+    pub fn fits_a_frame(self) -> bool {
+        self.last() < FRAME_BITS_MAX
     }
 
     /// Its last bit, counted in the same way.
@@ -114,6 +122,12 @@ impl FrameMatch {
         let is_addressed = id >> 16 & 0xff < 240;
         let mask = if is_addressed { 0x03ff_0000 } else { 0x03ff_ff00 };
         Self { id: id & mask, mask, extended: true }
+    }
+
+    /// Whether it is a parameter group: the priority, and with it who is served first, does not count in it.
+    #[must_use]
+    pub fn is_group(self) -> bool {
+        self.extended && self.mask & 0x1c00_0000 == 0
     }
 
     /// With these bits not counting.
@@ -252,15 +266,18 @@ mod tests {
         for (order, start, size) in [
             (BitOrder::Intel, 0, 0),
             (BitOrder::Intel, 0, 65),
-            (BitOrder::Intel, 505, 8),
-            (BitOrder::Intel, 512, 1),
-            (BitOrder::Motorola, 504, 2),
+            (BitOrder::Intel, 14_273, 8),
+            (BitOrder::Intel, 14_280, 1),
+            (BitOrder::Motorola, 14_272, 2),
             (BitOrder::Motorola, u64::MAX, 1),
         ] {
             assert!(BitField::new(order, start, size).is_err(), "{order:?} {start} {size}");
         }
-        assert!(BitField::new(BitOrder::Intel, 504, 8).is_ok());
-        assert!(BitField::new(BitOrder::Motorola, 511, 8).is_ok());
+        for start in [504, 14_272] {
+            let field = BitField::new(BitOrder::Intel, start, 8).expect("within the longest message");
+            assert_eq!(field.fits_a_frame(), start == 504);
+        }
+        assert!(BitField::new(BitOrder::Motorola, 511, 8).is_ok_and(BitField::fits_a_frame));
     }
 
     #[test]

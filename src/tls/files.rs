@@ -1,7 +1,7 @@
 //! From PEM files to what rustls takes.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::TlsError;
 use crate::net::OwnFiles;
 
+/// A bundle of all public CAs has less than 300 KiB.
+const BYTES_MAX: u64 = 2 << 20;
+
 /// A password: the first line of a file that nobody but its owner can read.
 pub(crate) fn password(path: &Path) -> Result<String, TlsError> {
     private(path)?;
-    let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
+    let text = String::from_utf8(bounded(path)?).map_err(|_| TlsError::NoPassword(path.to_owned()))?;
     let word = text.lines().next().unwrap_or_default();
     if word.is_empty() || word.len() > usize::from(u16::MAX) {
         return Err(TlsError::NoPassword(path.to_owned()));
@@ -41,12 +44,26 @@ pub(super) fn identity(own: &OwnFiles) -> Result<(Vec<CertificateDer<'static>>, 
     private(&own.key)?;
     let chain = certificates(&own.certificate)?;
     // In the words of both forms: PKCS #8 (RFC 7468, 11) and the header of the older one (RFC 1421, 4.6.1.1).
-    let is_encrypted = |text: Vec<u8>| text.windows(9).any(|word| word == b"ENCRYPTED");
-    if fs::read(&own.key).is_ok_and(is_encrypted) {
+    let text = bounded(&own.key)?;
+    if text.windows(9).any(|word| word == b"ENCRYPTED") {
         return Err(TlsError::EncryptedKey(own.key.clone()));
     }
-    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| not_pem(&own.key, "private key", error))?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| not_pem(&own.key, "private key", error))?;
     Ok((chain, key))
+}
+
+/// All that is in a file, if it is a file and no larger than one can be.
+fn bounded(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| unreadable(path, source);
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(unreadable(path, io::Error::other("it is no file")));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(TlsError::TooLarge(path.to_owned()));
+    }
+    Ok(bytes)
 }
 
 /// A secret that nobody but its owner can read.
@@ -56,7 +73,8 @@ fn private(path: &Path) -> Result<(), TlsError> {
 }
 
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| not_pem(path, "certificate", error))?;
+    let text = bounded(path)?;
+    let found = CertificateDer::pem_slice_iter(&text);
     let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| not_pem(path, "certificate", error))?;
     if found.is_empty() {
         return Err(TlsError::NotPem { path: path.to_owned(), what: "certificate", why: "none is in it".to_owned() });
@@ -121,6 +139,33 @@ pub(super) mod tests {
             let error = identity(&own).map(drop).expect_err("nobody knows the password");
             assert!(error.to_string().contains("openssl pkey -in"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_named_as_that_and_not_read_to_its_end() {
+        let (_dir, files) = files(Validity::Good);
+        let own = files.own.clone().expect("mutual");
+        for path in [&own.key, &own.certificate, &files.ca] {
+            let before = fs::read(path).expect("ours");
+            // Sparse: 2 GB that take no room.
+            fs::File::options().write(true).open(path).and_then(|file| file.set_len(2 << 30)).expect("ours");
+            let error = examine(&files).expect_err("2 GB").to_string();
+            assert!(error.contains("is larger than 2 MiB") && error.contains(&path.display().to_string()), "{error}");
+            fs::write(path, before).expect("ours");
+        }
+        examine(&files).expect("as before");
+        let password = own.key.with_file_name("password");
+        fs::write(&password, vec![b'x'; 3 << 20]).expect("ours");
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("ours");
+        assert!(matches!(super::password(&password), Err(TlsError::TooLarge(_))));
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_and_not_waited_for() {
+        let (_dir, files) = files(Validity::Good);
+        let zeros = TlsFiles { ca: "/dev/zero".into(), ..files };
+        let error = examine(&zeros).expect_err("no file").to_string();
+        assert!(error.contains("/dev/zero cannot be read: it is no file"), "{error}");
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub enum TlsError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is something else.
+    #[error("{0} is larger than 2 MiB: no certificate, key or password is; check the path in the configuration")]
+    TooLarge(PathBuf),
     /// It is not PEM, or holds something else.
     #[error("{path} holds no {what} in PEM form ({why})")]
     NotPem {

@@ -120,6 +120,14 @@ impl Lanes {
         }
     }
 
+    /// Of a lane, messages that wait for an answer.
+    pub(super) fn in_flight_of(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Live => self.live.messages,
+            Lane::History => self.history.messages,
+        }
+    }
+
     /// Entries that wait for an answer.
     pub(super) fn in_flight(&self) -> usize {
         self.live.messages + self.history.messages

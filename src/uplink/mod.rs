@@ -9,6 +9,8 @@
 //!   acknowledgements: while those are slow, history yields.
 //! - A packet that the broker's maximum packet size would not let through is never sent.
 //! - A link on which nothing is heard for 10 s while something is in flight is dead, whatever TCP says.
+//! - Nobody subscribes (0x10): counted and told; with `no_subscriber = "hold"` the entry stays (`unheard.rs`). Another box under our
+//!   id: named (`twin.rs`).
 //! - CA, certificate and key are read anew for each connection: what is mended on disk works at the next try.
 //!
 //! Nothing here survives a restart, and nothing needs to: a lost acknowledgement is a repeat under the same identity.
@@ -32,6 +34,8 @@ mod session;
 mod settings;
 mod task;
 mod tls;
+mod twin;
+mod unheard;
 mod watch;
 pub mod wire;
 

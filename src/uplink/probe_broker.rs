@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client::{ConnectOptions, Connection, ConnectionEvent, Loss, takes_3_1_1};
+use super::client::{ConnectOptions, Connection, ConnectionEvent, Loss, LossKind, takes_3_1_1};
 use super::reason::OLD;
 use crate::net::{BrokerUrl, Link, Login, TlsFiles};
 
@@ -65,14 +65,20 @@ pub async fn probe_broker(
                 };
             }
             // Many brokers of the version before hang up on what they do not know.
-            ConnectionEvent::Lost(loss) if loss.code.is_none() && takes_3_1_1(&options).await => {
+            ConnectionEvent::Lost(loss)
+                if loss.code.is_none() && loss.kind == LossKind::NotMqtt5 && takes_3_1_1(&options).await =>
+            {
                 return Err(Refused {
                     what: format!("{}; it takes a CONNECT of MQTT 3.1.1: it speaks that version only", loss.what),
                     remedy: OLD.to_owned(),
                 });
             }
             ConnectionEvent::Lost(loss) => return Err(refused(loss)),
-            ConnectionEvent::Answered(..) | ConnectionEvent::Message(_) | ConnectionEvent::Heard => {}
+            ConnectionEvent::Answered(..)
+            | ConnectionEvent::Subscribed(_)
+            | ConnectionEvent::Message(_)
+            | ConnectionEvent::Unasked(_)
+            | ConnectionEvent::Heard => {}
         }
     };
     // A broker that wants a certificate refuses it only now: TLS 1.3 lets a client speak before it is believed.

@@ -19,6 +19,7 @@ use super::backoff;
 use super::budget::Budget;
 use super::lanes::Lanes;
 use super::reason::{FaultDomain, Reason};
+use super::unheard::{NO_MATCHING_SUBSCRIBERS, Unheard};
 use crate::journal::Lane;
 use crate::net::BrokerUrl;
 
@@ -35,6 +36,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// What is in flight may take this long to be answered before a move.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// The packet id of our one SUBSCRIBE; no message has it.
+pub(super) const SUBSCRIBE_ID: u16 = u16::MAX;
 /// A broker that names another one is followed so often in a row.
 const REFERRALS_MAX: u32 = 3;
 
@@ -77,6 +80,12 @@ pub(super) struct Route {
 pub(super) enum Settled<L> {
     /// The broker has it.
     Acknowledge(L),
+    /// The broker has it, and nobody subscribes.
+    Unheard(L),
+    /// The broker has it, nobody subscribes, and that is not enough: later again, and nobody has it.
+    Hold(L),
+    /// The same, but somebody may have a part of it.
+    HoldHeard(L),
     /// Later again.
     GiveBack(L, Reason),
     /// Never again: the broker refuses this one.
@@ -111,6 +120,7 @@ pub(super) struct Session<L> {
     /// One for each link.
     budgets: Vec<Budget>,
     drain_until: Option<Duration>,
+    unheard: Unheard,
 }
 
 /// What the session must know of the plan.
@@ -121,6 +131,8 @@ pub(super) struct Limits {
     /// Not empty.
     pub(super) links: Vec<LinkLimits>,
     pub(super) in_flight_max: u16,
+    /// What nobody subscribes to is not taken as delivered.
+    pub(super) holds_unheard: bool,
     /// Between two looks for a better route.
     pub(super) fail_back: Duration,
 }
@@ -186,10 +198,15 @@ struct Open<L> {
     left: usize,
     /// The worst answer so far; `None` while all were good.
     refused: Option<Reason>,
+    /// Of a part nobody wants to know, and so it is to be kept, or not.
+    unheard: Option<bool>,
+    /// A part was taken, and somebody may have it.
+    is_heard: bool,
 }
 
 impl<L> Session<L> {
     pub(super) fn new(limits: Limits, now: Duration) -> Self {
+        let unheard = Unheard::new(limits.holds_unheard);
         let budgets = limits.links.iter().map(|link| Budget::new(link.history_bytes_per_day, now)).collect();
         Self {
             limits,
@@ -208,6 +225,7 @@ impl<L> Session<L> {
             pause: PAUSE_FIRST,
             budgets,
             drain_until: None,
+            unheard,
         }
     }
 
@@ -227,7 +245,8 @@ impl<L> Session<L> {
     /// What to do at `now`. `waiting`: whether live data waits in the journal.
     pub(super) fn next(&mut self, waiting: bool, now: Duration) -> Next {
         if let Some(until) = self.drain_until {
-            let done = self.in_flight() == 0 && !waiting;
+            // A lane that nobody reads stays in the journal: there is nothing to wait for.
+            let done = self.in_flight() == 0 && !(waiting && self.unheard.is_read(Lane::Live));
             if now >= until || done || !matches!(self.phase, Phase::Online { .. }) {
                 return Next::Disconnect;
             }
@@ -257,7 +276,8 @@ impl<L> Session<L> {
                 let leave_at = leaving.map(|leaving| leaving.until);
                 let wake = [Some(self.paused_until), lanes.history_from(), self.drain_until, look_at, leave_at];
                 let budget = self.budgets[self.link()].allows_from();
-                let later = wake.into_iter().chain([budget]).flatten().filter(|at| *at > now).min();
+                let offer = self.unheard.until(now);
+                let later = wake.into_iter().chain([budget, offer]).flatten().filter(|at| *at > now).min();
                 let later = later.unwrap_or(now + SILENCE_MAX);
                 let Some(oldest) = oldest else { return Next::Wait(later) };
                 if self.heard + SILENCE_MAX <= now {
@@ -399,7 +419,8 @@ impl<L> Session<L> {
         if lane == Lane::History && (draining || !self.budgets[link].allows(now)) {
             return 0;
         }
-        lanes.room(lane, live_waits, now).min(window.saturating_sub(*documents + lanes.in_flight()))
+        let room = lanes.room(lane, live_waits, now).min(window.saturating_sub(*documents + lanes.in_flight()));
+        self.unheard.room(lane, room, lanes.in_flight_of(lane), now)
     }
 
     /// Whether one of our documents may be sent now.
@@ -418,7 +439,8 @@ impl<L> Session<L> {
     /// An entry goes out in so many parts, each told with [`Self::sent_part`].
     pub(super) fn opened(&mut self, lease: L, lane: Lane, parts: usize) -> EntryKey {
         self.last_entry += 1;
-        self.entries.insert(self.last_entry, Open { lease, lane, left: parts, refused: None });
+        let open = Open { lease, lane, left: parts, refused: None, unheard: None, is_heard: false };
+        self.entries.insert(self.last_entry, open);
         EntryKey(self.last_entry)
     }
 
@@ -450,7 +472,7 @@ impl<L> Session<L> {
         // At most 1,016 are in flight: a free one is near.
         let mut id = self.last_id;
         loop {
-            id = id.checked_add(1).unwrap_or(1);
+            id = id.checked_add(1).filter(|id| *id != SUBSCRIBE_ID).unwrap_or(1);
             if !self.flights.contains_key(&id) {
                 break;
             }
@@ -483,6 +505,14 @@ impl<L> Session<L> {
         if reason.domain != FaultDomain::Nobody && open.refused.is_none_or(|worst| worst.domain != FaultDomain::Entry) {
             open.refused = Some(reason);
         }
+        if reason.domain == FaultDomain::Nobody {
+            let holds = self.unheard.answered(lane, code, now);
+            if code == NO_MATCHING_SUBSCRIBERS {
+                open.unheard = Some(holds);
+            } else {
+                open.is_heard = true;
+            }
+        }
         let done = open.left == 0;
         if let Phase::Online { lanes, .. } = &mut self.phase {
             lanes.settled(lane, bytes, now.saturating_sub(sent), now);
@@ -506,7 +536,12 @@ impl<L> Session<L> {
         let done = if done { self.entries.remove(&entry.0) } else { None };
         match done {
             None => Settled::Nothing,
-            Some(Open { lease, refused: None, .. }) => Settled::Acknowledge(lease),
+            Some(Open { lease, refused: None, unheard, is_heard, .. }) => match (unheard, is_heard) {
+                (None, _) => Settled::Acknowledge(lease),
+                (Some(false), _) => Settled::Unheard(lease),
+                (Some(true), false) => Settled::Hold(lease),
+                (Some(true), true) => Settled::HoldHeard(lease),
+            },
             Some(Open { lease, refused: Some(reason), .. }) if reason.domain == FaultDomain::Entry => {
                 Settled::Refuse(lease, reason)
             }

@@ -18,6 +18,7 @@ fn limits(brokers: &[&str], links: usize) -> Limits {
         brokers: brokers.iter().map(|name| broker(name)).collect(),
         links: vec![link; links],
         in_flight_max: 10,
+        holds_unheard: false,
         fail_back: 300 * S,
     }
 }
@@ -46,6 +47,7 @@ fn only_a_success_releases_an_entry() {
         match code {
             0x95 | 0x99 => assert!(matches!(settled, Settled::Refuse(7, _)), "{code:x}"),
             1..=5 | 0x80.. => assert!(matches!(settled, Settled::GiveBack(7, _)), "{code:x}"),
+            0x10 => assert_eq!(settled, Settled::Unheard(7)),
             _ => assert_eq!(settled, Settled::Acknowledge(7), "{code:x}"),
         }
     }
@@ -54,7 +56,7 @@ fn only_a_success_releases_an_entry() {
 #[test]
 fn an_entry_in_parts_is_released_by_its_last_answer_and_by_the_worst() {
     for (codes, expected) in [
-        ([0, 0, 0x10], Settled::Acknowledge(7)),
+        ([0, 0, 0x10], Settled::Unheard(7)),
         ([0x97, 0, 0], Settled::GiveBack(7, Reason::of(0x97))),
         ([0, 0x99, 0x97], Settled::Refuse(7, Reason::of(0x99))),
         ([0x97, 0x99, 0], Settled::Refuse(7, Reason::of(0x99))),
@@ -313,13 +315,15 @@ impl World {
         let expected = self.in_flight.remove(&id);
         self.answered.push(id);
         match self.session.answered(id, code, self.now) {
-            Settled::Acknowledge(lease) | Settled::Refuse(lease, _) => {
+            Settled::Acknowledge(lease) | Settled::Unheard(lease) | Settled::Refuse(lease, _) => {
                 prop_assert_eq!(expected, Some(Some(lease.0)), "the answer is to another message");
                 prop_assert!(code < 0x80 || Reason::of(code).domain == FaultDomain::Entry);
                 prop_assert!(self.released.insert(lease.0), "released twice");
                 std::mem::forget(lease);
             }
-            Settled::GiveBack(lease, _) => prop_assert_eq!(expected, Some(Some(lease.0))),
+            Settled::GiveBack(lease, _) | Settled::Hold(lease) | Settled::HoldHeard(lease) => {
+                prop_assert_eq!(expected, Some(Some(lease.0)));
+            }
             Settled::Document(_) => prop_assert_eq!(expected, Some(None)),
             Settled::Nothing => prop_assert!(matches!(expected, None | Some(None)), "an answer was ignored"),
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::wire::DeviceCard;
-use crate::measure::{Epoch, Stamp};
+use crate::measure::{BootId, Epoch, Stamp};
 use crate::net::{BrokerUrl, Link, Login, TlsFiles};
 use crate::spec::{GatewayId, SiteId};
 
@@ -25,12 +25,16 @@ pub struct Settings {
     pub links: Vec<Link>,
     /// Between two looks whether a better broker or link can be had again.
     pub fail_back: Duration,
+    /// Entries that nobody subscribes to stay in the journal, though the broker has taken them.
+    pub holds_unheard: bool,
     /// For brokers with TLS.
     pub tls: Option<TlsFiles>,
     /// For brokers that want a name and a password.
     pub login: Option<Login>,
     /// What the last messages and the DISCONNECT may take.
     pub drain: Duration,
+    /// What is counted apart when it is acknowledged: entries that were recorded in this boot.
+    pub boot: BootId,
     /// Who is there.
     pub birth: Birth,
 }

@@ -1,5 +1,8 @@
 //! Carries leases to the connection and answers back to the journal.
 
+mod files;
+mod telling;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
@@ -10,17 +13,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{Accepted, ConnectOptions, Connection, ConnectionEvent, Document, Loss, probe, quoted};
+use super::client::{Accepted, ConnectOptions, Connection, ConnectionEvent, Document, Loss, LossKind, probe, quoted};
 use super::reason::Reason;
-use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, Session, Settled};
+use super::session::{Dead, EntryKey, Limits, LinkLimits, Next, Route, SUBSCRIBE_ID, Session, Settled};
 use super::settings::Settings;
-use super::watch::ToldTroubles;
+use super::twin::{End, Twin};
+use super::watch::{Lately, ToldTroubles};
 use super::wire::{Batch, Presence, catalog, split, state};
-use crate::health::{BrokerLimits, BrokerTrouble, Heartbeat, LaneFacts, StatusBoard, UplinkState};
+use crate::health::{BrokerLimits, Heartbeat, StatusBoard, UplinkState};
 use crate::journal::{JournalHandle, Lane, Lease, Leasing, Progress};
-use crate::measure::{EventKind, Stamp};
-use crate::net::TlsFiles;
-use crate::tls::{self, Certificates, Fingerprint};
+use crate::measure::{Epoch, EventKind, Notice, Stamp};
+use crate::tls::{Certificates, Fingerprint};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -31,8 +34,6 @@ const LEASE_AT_ONCE: usize = 32;
 /// So long the journal is waited for with nothing else done: a sync of slow flash. Beyond, its disk hangs, and its answer
 /// is waited for beside everything else.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Between two looks at the files of TLS.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// What the uplink needs of its surroundings.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Surroundings {
     /// Its signs of life.
     pub heartbeat: Heartbeat,
     /// What a person or an audit must be able to find later. One that does not fit into the queue is in the log only.
-    pub notices: mpsc::Sender<EventKind>,
+    pub notices: mpsc::Sender<Notice>,
 }
 
 /// Delivers what the journal holds until `stop` turns true, then drains for at most [`Settings::drain`].
@@ -67,6 +68,7 @@ pub async fn run(
         }
         driver.look_at_files(stamp);
         let current = *progress.borrow_and_update();
+        driver.follow(current.epoch);
         let waiting = driver.fill(current).await;
         let until = match driver.session.next(waiting, start.elapsed()) {
             Next::Connect(route) => {
@@ -178,16 +180,24 @@ struct Driver {
     connections: u64,
     /// A broker that does not retain refused our will for it.
     will_retained: bool,
+    /// The life that the will of this connection names.
+    will_of: Option<Epoch>,
     files: Fingerprint,
     looked: Option<Duration>,
     certificates: Certificates,
     told: ToldTroubles,
+    twin: Twin,
+    twin_told: bool,
+    /// Messages that nobody asked for.
+    unasked: Lately,
+    /// Of each lane whether nobody subscribed to the last entry of it.
+    unheard: [bool; 2],
     /// The last refusal on this connection: some brokers cut it then without another word.
     refusal: Option<Reason>,
     settings: Settings,
     journal: JournalHandle,
     facts: Arc<StatusBoard>,
-    notices: mpsc::Sender<EventKind>,
+    notices: mpsc::Sender<Notice>,
     start: Instant,
 }
 
@@ -201,10 +211,14 @@ impl Driver {
             brokers: settings.brokers.clone(),
             links: links.collect(),
             in_flight_max: settings.in_flight_max,
+            holds_unheard: settings.holds_unheard,
             fail_back: settings.fail_back,
         };
         let files = Fingerprint::of(settings.files());
+        let twin = Twin::new(settings.client_id.clone(), format!("{}/state", settings.prefix), settings.birth.epoch);
         let Surroundings { facts, heartbeat: _, notices } = surroundings;
+        // Another plan's uplink may have left it.
+        facts.uplink(|facts| (facts.no_subscriber, facts.unasked_lately) = (None, 0));
         Self {
             session: Session::new(limits, Duration::ZERO),
             connection: None,
@@ -215,10 +229,15 @@ impl Driver {
             leasing: None,
             connections: 0,
             will_retained: true,
+            will_of: None,
             files,
             looked: None,
             certificates: Certificates::default(),
             told: ToldTroubles::default(),
+            twin,
+            twin_told: false,
+            unasked: Lately::default(),
+            unheard: [false; 2],
             refusal: None,
             settings,
             journal,
@@ -252,6 +271,7 @@ impl Driver {
         });
         self.session.connecting();
         self.files = Fingerprint::of(self.settings.files());
+        self.will_of = Some(self.settings.birth.epoch);
         let Document { topic, payload } = self.state(Presence::Offline, self.settings.birth.since);
         let options = ConnectOptions {
             broker: &route.broker,
@@ -270,6 +290,18 @@ impl Driver {
         match opened {
             Ok(connection) => self.connection = Some(connection),
             Err(loss) => self.lost(loss, stamp),
+        }
+    }
+
+    /// The journal may go on in another life. The documents at the broker, and the will, are of that: they are made anew.
+    fn follow(&mut self, epoch: Option<Epoch>) {
+        if let Some(epoch) = epoch.filter(|epoch| *epoch != self.settings.birth.epoch) {
+            tracing::info!(%epoch, "the journal goes on in another life, and so does the uplink");
+            self.settings.birth.epoch = epoch;
+            self.twin.live_on_as(epoch);
+        }
+        if self.session.is_online() && self.will_of != Some(self.settings.birth.epoch) {
+            self.session.renew(self.now());
         }
     }
 
@@ -295,7 +327,22 @@ impl Driver {
                 let settled = self.session.answered(id, code, now);
                 self.settle(settled, why.as_deref());
             }
-            ConnectionEvent::Message(_) | ConnectionEvent::Heard => self.session.heard(now),
+            ConnectionEvent::Unasked(messages) => {
+                self.session.heard(now);
+                self.unasked.add(messages, now);
+                self.facts.uplink(|facts| facts.unasked += messages);
+                self.look_for_unasked();
+            }
+            ConnectionEvent::Message(publish) => {
+                self.session.heard(now);
+                self.twin.heard(&publish.topic, &publish.payload, publish.retain, now);
+                self.look_for_twin();
+            }
+            ConnectionEvent::Subscribed(code) => {
+                self.session.heard(now);
+                self.twin.subscribed(code);
+            }
+            ConnectionEvent::Heard => self.session.heard(now),
             ConnectionEvent::Lost(loss) => self.lost(loss, stamp),
         }
         let in_flight = u64::try_from(self.session.in_flight()).unwrap_or(u64::MAX);
@@ -309,6 +356,7 @@ impl Driver {
         self.connections += 1;
         let birth = &self.settings.birth;
         let bytes_max = packet_bytes_max(Some(&accepted));
+        self.twin.comes_online(since);
         let mut documents = vec![self.state(Presence::Online, since)];
         // The words of a large depot may be more than the broker takes; the names of its devices say more than nothing.
         let catalogs =
@@ -321,6 +369,10 @@ impl Driver {
         let now = self.now();
         self.session.connected(accepted.receive_maximum, chance(), now);
         let broker = self.route.as_ref().map_or_else(String::new, |route| route.broker.to_string());
+        // Before our own state: what is there is what was there.
+        if let (Some(connection), Some(topic)) = (&self.connection, self.twin.connected(&broker, now)) {
+            let _ = connection.subscribe_others(SUBSCRIBE_ID, &topic);
+        }
         let Accepted { receive_maximum, packet_bytes_max, topic_alias_max, retains, keep_alive, .. } = &accepted;
         tracing::info!(broker, receive_maximum, ?packet_bytes_max, topic_alias_max, retains, ?keep_alive, "online");
         if let Some(id) = &accepted.assigned_client_id {
@@ -443,6 +495,7 @@ impl Driver {
     }
 
     fn settle(&mut self, settled: Settled<Lease>, why: Option<&str>) {
+        self.note_this_boot(&settled);
         if let Settled::Document(reason) | Settled::GiveBack(_, reason) | Settled::Refuse(_, reason) = &settled {
             self.refusal = Some(*reason);
         }
@@ -453,41 +506,64 @@ impl Driver {
                 self.trouble(what, reason.remedy.to_owned());
             }
             Settled::Acknowledge(lease) => {
+                self.taken(lease.lane());
                 self.lane_facts(lease.lane(), |facts| facts.acknowledged += 1);
+                self.note_subscriber(lease.lane(), true);
                 lease.acknowledge();
+            }
+            Settled::Unheard(lease) => {
+                self.taken(lease.lane());
+                self.lane_facts(lease.lane(), |facts| {
+                    facts.acknowledged += 1;
+                    facts.unheard += 1;
+                });
+                self.note_subscriber(lease.lane(), false);
+                lease.acknowledge();
+            }
+            Settled::Hold(lease) => {
+                self.taken(lease.lane());
+                self.lane_facts(lease.lane(), |facts| {
+                    facts.given_back += 1;
+                    facts.unheard += 1;
+                });
+                self.note_subscriber(lease.lane(), false);
+                lease.hold();
+            }
+            Settled::HoldHeard(lease) => {
+                self.taken(lease.lane());
+                self.lane_facts(lease.lane(), |facts| facts.given_back += 1);
+                drop(lease);
             }
             Settled::GiveBack(lease, reason) => {
                 self.lane_facts(lease.lane(), |facts| facts.given_back += 1);
                 let what = format!("the broker does not take an entry now: {reason}{}", quoted(why));
-                self.trouble(what, reason.remedy.to_owned());
+                self.not_taken(lease.lane(), what, reason.remedy.to_owned());
                 drop(lease);
             }
             Settled::Refuse(lease, reason) => {
                 self.lane_facts(lease.lane(), |facts| facts.refused += 1);
                 let what = format!("the broker refuses an entry for good: {reason}{}", quoted(why));
                 tracing::debug!(seq = lease.entry().identity.seq.0, "{what}");
-                self.trouble(what, reason.remedy.to_owned());
+                self.not_taken(lease.lane(), what, reason.remedy.to_owned());
                 lease.refuse(reason.code);
             }
         }
     }
 
-    fn lane_facts(&self, lane: Lane, update: impl FnOnce(&mut LaneFacts)) {
-        self.facts.uplink(|facts| {
-            update(match lane {
-                Lane::Live => &mut facts.live,
-                Lane::History => &mut facts.history,
-            });
-        });
-    }
-
     fn lost(&mut self, mut loss: Loss, stamp: Stamp) {
         let was_online = self.session.is_online();
+        let end = match (loss.code, loss.kind) {
+            (Some(0x8e), _) => End::TakenOver,
+            (None, LossKind::Closed) => End::Closed,
+            _ => End::Other,
+        };
+        self.twin.lost(end, self.now());
+        self.forget_subscribers();
         (self.connection, self.accepted) = (None, None);
         self.outbox.clear();
         self.stop_probing();
         // The broker's words about a certificate are few; what we see in ours is more.
-        if let Some(problem) = self.settings.tls.as_ref().and_then(|files| own_problem(files, stamp))
+        if let Some(problem) = self.own_problem(stamp)
             && loss.code.is_none()
             && self.route.as_ref().is_some_and(|route| route.broker.tls)
         {
@@ -513,64 +589,12 @@ impl Driver {
             facts.granted = None;
             facts.disconnections += u64::from(was_online);
         });
+        self.look_for_twin();
     }
 
     fn stop_probing(&mut self) {
         if let Some(probing) = self.probing.take() {
             probing.abort();
-        }
-    }
-
-    /// Tells a trouble once, and again when it comes back after a connection or lasts.
-    fn trouble(&mut self, what: String, remedy: String) {
-        let broker = self.route.as_ref().map_or_else(String::new, |route| route.broker.to_string());
-        if self.told.is_news(&broker, &what, self.start.elapsed()) {
-            tracing::warn!(broker, remedy, "uplink: {what}");
-            self.notice(EventKind::UplinkTrouble {
-                broker: broker.as_str().into(),
-                what: what.as_str().into(),
-                remedy: remedy.as_str().into(),
-            });
-        }
-        self.facts.uplink(|facts| facts.trouble = Some(BrokerTrouble { broker, what, remedy }));
-    }
-
-    fn notice(&self, kind: EventKind) {
-        if self.notices.try_send(kind).is_err() {
-            tracing::debug!("an event of the uplink found no room; it is in this log");
-        }
-    }
-
-    /// Certificates that end soon are warned of; files that have changed are taken over by a new connection.
-    fn look_at_files(&mut self, stamp: Stamp) {
-        let now = self.now();
-        if self.looked.is_some_and(|looked| now < looked + LOOK) {
-            return;
-        }
-        self.looked = Some(now);
-        let Some(files) = &self.settings.tls else { return };
-        let seen = Fingerprint::of(self.settings.files());
-        let days = tls::days(files.certificates());
-        let mut news = self.certificates.look(&days, stamp);
-        for (text, notice) in news.drain(..) {
-            tracing::warn!("uplink: {text}");
-            self.notice(notice);
-        }
-        let warnings = self.certificates.warnings();
-        self.facts.uplink(|facts| facts.warnings = warnings);
-        if seen == self.files || !self.session.is_online() {
-            return;
-        }
-        self.files = seen;
-        match tls::examine(files) {
-            Ok(()) => {
-                tracing::info!("the files of [uplink.tls] have changed: connecting anew with them");
-                self.session.renew(now);
-            }
-            Err(error) => {
-                let remedy = "mend the file; until then the connection goes on with the old ones".to_owned();
-                self.trouble(error.to_string(), remedy);
-            }
         }
     }
 
@@ -580,6 +604,8 @@ impl Driver {
         tracing::info!(other_broker = offline.is_some(), "leaving the broker in order, to connect anew");
         self.farewell(offline).await;
         self.stop_probing();
+        self.twin.left();
+        self.forget_subscribers();
         self.outbox.clear();
         self.accepted = None;
         let now = self.now();
@@ -593,6 +619,7 @@ impl Driver {
         self.stop_probing();
         let offline = self.state(Presence::Offline, now);
         self.farewell(Some(offline)).await;
+        self.forget_subscribers();
         self.facts.uplink(|facts| facts.state = UplinkState::Offline);
     }
 
@@ -619,7 +646,11 @@ impl Driver {
                         self.settle(settled, why.as_deref());
                     }
                     ConnectionEvent::Lost(_) => return,
-                    ConnectionEvent::Connected(_) | ConnectionEvent::Message(_) | ConnectionEvent::Heard => {}
+                    ConnectionEvent::Connected(_)
+                    | ConnectionEvent::Message(_)
+                    | ConnectionEvent::Unasked(_)
+                    | ConnectionEvent::Subscribed(_)
+                    | ConnectionEvent::Heard => {}
                 }
             }
             if connection.disconnect().is_ok() {
@@ -643,11 +674,6 @@ fn alias(lane: Lane, max: u16) -> Option<u16> {
         Lane::History => 2,
     };
     (number <= max).then_some(number)
-}
-
-/// What our own certificate says against a connection now.
-fn own_problem(files: &TlsFiles, stamp: Stamp) -> Option<String> {
-    tls::days(files.certificates()).iter().find_map(|days| days.problem(stamp.utc))
 }
 
 /// Uniform in 0..=1, different in every process and at every call.

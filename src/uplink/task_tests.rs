@@ -11,9 +11,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::{Surroundings, run};
-use crate::health::{Heartbeats, StatusBoard};
+use crate::health::{BrokerTrouble, Heartbeats, StatusBoard};
 use crate::journal::testing::HangingJournal;
-use crate::measure::{ClockTrust, Epoch, EventKind, Mono, Stamp, Utc};
+use crate::measure::{BootId, ClockTrust, Epoch, Mono, Notice, Stamp, Utc};
 use crate::net::{BrokerUrl, Endpoint, Link};
 use crate::uplink::settings::{Birth, Settings};
 
@@ -36,9 +36,11 @@ fn settings(endpoint: Endpoint) -> Settings {
         in_flight_max: 16,
         links: vec![Link { interface: None, history_rate_max: 1 << 20, history_bytes_per_day: None }],
         fail_back: Duration::from_secs(600),
+        holds_unheard: false,
         tls: None,
         login: None,
         drain: Duration::from_millis(100),
+        boot: BootId([1; 16]),
         birth: Birth {
             gateway: "gw-01".try_into().expect("a name"),
             site: "depot-a".try_into().expect("a name"),
@@ -84,13 +86,23 @@ struct Uplink {
     /// How often it has looked at the clock.
     looks: Arc<AtomicU64>,
     heartbeats: Heartbeats,
+    facts: Arc<StatusBoard>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
-    _noticed: mpsc::Receiver<EventKind>,
+    _noticed: mpsc::Receiver<Notice>,
 }
 
 impl Uplink {
     async fn beside(journal: &HangingJournal) -> Self {
+        Self::with(journal, Arc::default(), |_| {}).await
+    }
+
+    async fn in_boot(journal: &HangingJournal, boot: BootId) -> Self {
+        Self::with(journal, Arc::default(), |settings| settings.boot = boot).await
+    }
+
+    /// With settings that `change` has changed.
+    async fn with(journal: &HangingJournal, facts: Arc<StatusBoard>, change: impl FnOnce(&mut Settings)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = Endpoint::from(listener.local_addr().expect("bound"));
         let looks = Arc::new(AtomicU64::new(0));
@@ -102,9 +114,11 @@ impl Uplink {
             let looks = Arc::clone(&looks);
             move || stamp(looks.fetch_add(1, Ordering::Relaxed) + 1)
         };
-        let surroundings = Surroundings { facts: Arc::<StatusBoard>::default(), heartbeat, notices };
-        let running = tokio::spawn(run(settings(endpoint), journal.handle(), surroundings, clock, stopped));
-        Self { listener, looks, heartbeats, stop, running, _noticed: noticed }
+        let surroundings = Surroundings { facts: Arc::clone(&facts), heartbeat, notices };
+        let mut settings = settings(endpoint);
+        change(&mut settings);
+        let running = tokio::spawn(run(settings, journal.handle(), surroundings, clock, stopped));
+        Self { facts, listener, looks, heartbeats, stop, running, _noticed: noticed }
     }
 
     async fn accept(&self) -> TcpStream {
@@ -161,4 +175,125 @@ async fn what_was_leased_for_a_connection_that_has_ended_goes_back_and_not_out_o
     let settled = spawn_blocking(move || asked.settled()).await.expect("the lease comes back");
     assert_eq!(settled, 1);
     uplink.end().await;
+}
+
+/// PUBACK of a message (MQTT 5, 3.4).
+fn answer(id: u8, code: u8) -> [u8; 5] {
+    [0x40, 3, 0, id, code]
+}
+
+/// A medium was found after all, and the journal went on in another life: `state`, and the will, named the one before until the next
+/// start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_journal_goes_on_in_another_life_state_and_will_are_of_that() {
+    let journal = HangingJournal::with_history(0);
+    let uplink = Uplink::beside(&journal).await;
+    let mut broker = uplink.accept().await;
+    timeout(SOON, read_until(&mut broker, b"\"epoch\":1,")).await.expect("its state");
+    for id in 1..=2 {
+        broker.write_all(&answer(id, 0)).await.expect("it listens");
+    }
+    journal.go_on_as(Epoch(2));
+    timeout(SOON, read_until(&mut broker, &[0xe0, 0])).await.expect("it leaves in order");
+    drop(broker);
+    let connect = async {
+        let (mut caller, _) = uplink.listener.accept().await.expect("the uplink calls");
+        read_until(&mut caller, b"\"epoch\":2,").await;
+        caller.write_all(&CONNACK).await.expect("it listens");
+        caller
+    };
+    let mut broker = timeout(SOON, connect).await.expect("its will is of the other life");
+    timeout(SOON, read_until(&mut broker, b"\"epoch\":2,")).await.expect("and so is its state");
+    uplink.end().await;
+}
+
+/// Nobody subscribed, and that stayed a finding after the uplink had left the broker in order, and after a reload.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_nobody_subscribes_is_forgotten_with_the_connection_and_with_the_plan() {
+    let journal = Arc::new(HangingJournal::with_history(0));
+    let uplink = Uplink::beside(&journal).await;
+    let nobody = |facts: &StatusBoard| facts.status().uplink.no_subscriber.is_some();
+    let unheard = async |broker: &mut TcpStream| {
+        journal.waits(0, 1);
+        let asked = Arc::clone(&journal);
+        let one_leased = move || {
+            asked.lease_asked()();
+            let nothing = asked.lease_asked_in_vain();
+            asked.waits(0, 0);
+            nothing();
+        };
+        spawn_blocking(one_leased).await.expect("a lease is asked for");
+        timeout(SOON, read_until(broker, b"/history")).await.expect("what was leased goes out");
+        // Its own documents, and the entry: numbers go on from one connection to the next.
+        for id in 1..=6 {
+            broker.write_all(&answer(id, 0x10)).await.expect("it listens");
+        }
+        let told = async {
+            while !nobody(&uplink.facts) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, told).await.expect("it is told");
+    };
+    let mut broker = uplink.accept().await;
+    unheard(&mut broker).await;
+    journal.go_on_as(Epoch(2));
+    timeout(SOON, read_until(&mut broker, &[0xe0, 0])).await.expect("it leaves in order");
+    drop(broker);
+    let mut broker = uplink.accept().await;
+    assert!(!nobody(&uplink.facts), "nobody knows who subscribes now");
+    unheard(&mut broker).await;
+    // As a generation ends that is told to, and as one that fails.
+    let facts = Arc::clone(&uplink.facts);
+    uplink.end().await;
+    assert!(!nobody(&facts));
+    let [broker, what, remedy] = ["a", "nobody", "look"].map(str::to_owned);
+    facts.uplink(|facts| facts.no_subscriber = Some(BrokerTrouble { broker, what, remedy }));
+    let journal = HangingJournal::with_history(0);
+    let next = Uplink::with(&journal, Arc::clone(&facts), |_| {}).await;
+    let _broker = next.accept().await;
+    assert!(!nobody(&facts));
+    next.end().await;
+}
+
+/// With `no_subscriber = "hold"` live data waited for nobody, and the end of the agent for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_does_not_wait_for_a_lane_that_nobody_reads() {
+    let journal = Arc::new(HangingJournal::with_history(0));
+    let change =
+        |settings: &mut Settings| (settings.holds_unheard, settings.drain) = (true, Duration::from_secs(3_600));
+    let uplink = Uplink::with(&journal, Arc::default(), change).await;
+    let mut broker = uplink.accept().await;
+    journal.waits(7, 0);
+    let asked = Arc::clone(&journal);
+    spawn_blocking(move || asked.lease_asked()).await.expect("a lease is asked for")();
+    timeout(SOON, read_until(&mut broker, b"/telemetry")).await.expect("what was leased goes out");
+    for (id, code) in [(1, 0), (2, 0), (3, 0x10)] {
+        broker.write_all(&answer(id, code)).await.expect("it listens");
+    }
+    let asked = Arc::clone(&journal);
+    spawn_blocking(move || asked.settled()).await.expect("the lease comes back");
+    uplink.end().await;
+}
+
+/// An update is confirmed by what was recorded since its boot, and not by what the version before has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_is_acknowledged_only_entries_of_this_boot_count_for_it() {
+    // As the entries of that journal have it, and another one.
+    for (boot, counted) in [(BootId([7; 16]), 1), (BootId([1; 16]), 0)] {
+        let journal = Arc::new(HangingJournal::with_history(1));
+        let uplink = Uplink::in_boot(&journal, boot).await;
+        let mut broker = uplink.accept().await;
+        let asked = Arc::clone(&journal);
+        spawn_blocking(move || asked.lease_asked()).await.expect("a lease is asked for")();
+        timeout(SOON, read_until(&mut broker, b"/history")).await.expect("it goes out");
+        // After `state` and `catalog`.
+        broker.write_all(&[0x40, 2, 0, 3]).await.expect("it listens");
+        let asked = Arc::clone(&journal);
+        let settled = spawn_blocking(move || asked.settled()).await.expect("it is acknowledged");
+        assert_eq!(settled, 1);
+        let facts = uplink.facts.status().uplink;
+        assert_eq!((facts.history.acknowledged, facts.acknowledged_of_this_boot), (1, counted));
+        uplink.end().await;
+    }
 }

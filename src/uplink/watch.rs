@@ -34,6 +34,28 @@ impl ToldTroubles {
     }
 }
 
+/// What was counted lately is shown for so long after the last.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// A count of what should not be: shown while it goes on, and for a while after.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    count: u64,
+    newest: Duration,
+}
+
+impl Lately {
+    /// So many more.
+    pub(super) fn add(&mut self, count: u64, now: Duration) {
+        *self = Self { count: self.count(now).saturating_add(count), newest: now };
+    }
+
+    /// How many, if the last was not long ago.
+    pub(super) fn count(&self, now: Duration) -> u64 {
+        if now.saturating_sub(self.newest) < REMEMBERED { self.count } else { 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +70,17 @@ mod tests {
         assert!(told.is_news("a", "refused", s(600)));
         told.forget();
         assert!(told.is_news("a", "refused", s(601)));
+    }
+
+    /// One message that nobody had asked for was a finding until the next start.
+    #[test]
+    fn what_was_counted_is_shown_until_ten_minutes_after_the_last() {
+        let (mut lately, s) = (Lately::default(), Duration::from_secs);
+        assert_eq!(lately.count(s(5)), 0);
+        lately.add(2, s(10));
+        lately.add(1, s(500));
+        assert_eq!((lately.count(s(1_099)), lately.count(s(1_100))), (3, 0));
+        lately.add(7, s(2_000));
+        assert_eq!(lately.count(s(2_000)), 7);
     }
 }

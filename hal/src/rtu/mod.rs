@@ -9,7 +9,10 @@
 //!   holds). So silence is not what safety rests on; it only keeps a late reply from running into another request.
 //! - After a deadline the line is heard out for [`grace`]: half the deadline, and three times what the exchange takes
 //!   on the wire. A reply that comes in that time is told as late ([`BusError::Late`]), and ends it.
-//! - What cannot be read is heard until nothing has come for [`HUSH`], and refused.
+//! - A unit that does not hear what comes soon after its answer is left alone for so long (`rest.rs`).
+//! - What cannot be read is heard until nothing has come for [`HUSH`], and refused. The beginning of the answer is waited on for the
+//!   byte timeout after each byte, and for a few of those in all: some gateways and adapters fall silent within a frame. Of a unit
+//!   whose frames were not completed in that time, it is waited for seldom ([`WAIT_EVERY`]).
 //! - Closing a port does not unsay a request, and it may reset an adapter: the port stays open through all of this, and
 //!   is opened anew, by its path or by the name of its adapter that stays, only when it went away. After opening the line
 //!   is heard out: whoever had the port before may have asked something.
@@ -20,14 +23,16 @@ mod wire;
 
 pub use wire::{Parity, SerialLine, StopBits};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::register_bus::{BusError, LateReply, ReadRequest, RegisterBus, UnitId};
+use crate::register_bus::{BusError, ReadRequest, RegisterBus, UnitId};
 use crate::reply::{Content, Head, Reply, Shape, serial_head, serial_request};
+use crate::reply_times::ReplyTimes;
 use owed::{Owed, Whose};
 use wire::{Place, Wire};
 
@@ -45,8 +50,10 @@ const RX_BUF_BYTES_MAX: usize = 1024;
 /// Requests of another shape that are tried before one whose reply is still owed.
 const SETTLING_MAX: usize = 2;
 
-/// Late replies that are remembered until somebody takes them.
-const LATE_MAX: usize = 16;
+/// Frames of a unit that ended with a silence, after which it is taken that they break off; and then every so many it is given the
+/// time again.
+const BROKEN_OFF: u32 = 2;
+const WAIT_EVERY: u32 = 16;
 
 /// How long the line is heard after a deadline has passed: "later than the slowest reply".
 fn grace(deadline: Duration, on_wire: Duration) -> Duration {
@@ -56,17 +63,15 @@ fn grace(deadline: Duration, on_wire: Duration) -> Duration {
 /// One line with the units on it, opened when it is needed. Unit 0 is broadcast and never answers.
 pub struct RtuBus {
     place: Place,
-    deadline: Duration,
-    /// An answer that comes after the deadline, while the line is heard out, is still good before this.
-    limit: Duration,
+    times: ReplyTimes,
     wire: Option<Wire>,
     owed: Owed,
     /// What was received and not yet understood.
     rx_buf: Vec<u8>,
     /// Before this nothing may be sent.
     quiet_at: Instant,
-    /// Late replies that were recognised and dropped, not yet taken.
-    late: Vec<LateReply>,
+    /// Of each unit, how many answers in a row broke off.
+    broken_off: BTreeMap<u8, u32>,
 }
 
 /// What became of one request on the wire.
@@ -92,32 +97,42 @@ impl RtuBus {
         let quiet_at = Instant::now();
         Self {
             place,
-            deadline,
-            limit: deadline,
+            times: ReplyTimes::new(deadline),
             wire: None,
             owed: Owed::default(),
             rx_buf: Vec::new(),
             quiet_at,
-            late: Vec::new(),
+            broken_off: BTreeMap::new(),
         }
     }
 
-    /// Of the reads that follow: after `deadline` the line is only heard out; what is heard of the answer then is taken
-    /// until `limit`, and late after it. Units on one line may differ.
-    pub fn set_deadline(&mut self, deadline: Duration, limit: Duration) {
-        self.deadline = deadline;
-        self.limit = limit.max(deadline);
+    /// Hears what comes while nothing is asked, so that what is late is known by when it came. Ends only when there is nothing to
+    /// hear. Cancel-safe.
+    pub async fn listen(&mut self) {
+        while let Some(wire) = &mut self.wire {
+            let mut lump = [0; 256];
+            match wire.read(&mut lump).await {
+                Ok(count) => self.overhear(&lump[..count]),
+                Err(error) => drop(self.gone(error)),
+            }
+        }
     }
 
-    /// Replies to earlier requests that came while the line was heard for something else, since the last time. None of
-    /// them was taken for an answer.
-    pub fn take_late(&mut self) -> Vec<LateReply> {
-        std::mem::take(&mut self.late)
+    /// Something came that nobody waits for.
+    fn overhear(&mut self, lump: &[u8]) {
+        let now = Instant::now();
+        self.hear(lump);
+        while let Some((reply, ..)) = self.understand(false) {
+            self.settle(None, &reply, now);
+        }
+        // What ended with a whole reply needs no longer silence than any frame.
+        let silence = self.place.silence();
+        self.quiet_at = now + if self.rx_buf.is_empty() { silence } else { HUSH.max(silence) };
     }
 
     /// What request and answer take on the wire.
-    fn on_wire(&self, count: u16) -> Duration {
-        self.place.characters(REQUEST_BYTES + REPLY_BYTES + 2 * u32::from(count))
+    fn on_wire(&self, request: ReadRequest) -> Duration {
+        self.place.characters(REQUEST_BYTES + REPLY_BYTES + u32::from(request.bytes()))
     }
 
     fn gone(&mut self, source: io::Error) -> BusError {
@@ -128,8 +143,8 @@ impl RtuBus {
 
     async fn open(&mut self, patience: Duration) -> Result<(), BusError> {
         if self.wire.is_none() {
-            let opened = self.place.open(self.deadline).await;
-            let wire = opened.map_err(|source| BusError::Unreachable { address: self.place.to_string(), source })?;
+            let opened = self.place.open(self.times.deadline).await;
+            let wire = opened.map_err(|source| BusError::unreachable(self.place.to_string(), source))?;
             self.rx_buf.clear();
             self.quiet_at = Instant::now() + patience;
             self.wire = Some(wire);
@@ -151,18 +166,11 @@ impl RtuBus {
                     return Ok(());
                 }
                 Ok(Some(count)) => {
-                    let now = Instant::now();
-                    self.hear(&lump[..count]);
-                    while let Some((reply, ..)) = self.understand(false) {
-                        self.settle(None, &reply, now);
-                    }
-                    if now > give_up {
+                    self.overhear(&lump[..count]);
+                    if Instant::now() > give_up {
                         let why = "the line does not fall silent; is there another master on it, or noise?".to_owned();
                         return Err(BusError::Malformed { unit, why });
                     }
-                    // What ended with a whole reply needs no longer silence than any frame.
-                    let silence = self.place.silence();
-                    self.quiet_at = now + if self.rx_buf.is_empty() { silence } else { HUSH.max(silence) };
                 }
                 Err(source) => return Err(self.gone(source)),
             }
@@ -201,10 +209,8 @@ impl RtuBus {
 
     fn settle(&mut self, asked: Option<u8>, reply: &Reply, now: Instant) -> Whose {
         let whose = self.owed.heard(asked, reply, now);
-        if let Whose::Late(after) = whose
-            && self.late.len() < LATE_MAX
-        {
-            self.late.push(LateReply { unit: reply.unit, after });
+        if let Whose::Late(after) = whose {
+            self.times.was_late(reply.unit, after, now);
         }
         whose
     }
@@ -212,10 +218,16 @@ impl RtuBus {
     /// One request whose shape is not owed, and what comes of it.
     async fn exchange(&mut self, unit: UnitId, request: ReadRequest) -> Result<Said, BusError> {
         self.hear_out(unit).await?;
-        let on_wire = self.on_wire(request.count);
+        while let Some(ready) = self.times.rests.ready_at(unit.get()).filter(|ready| *ready > Instant::now()) {
+            self.quiet_at = self.quiet_at.max(ready);
+            self.hear_out(unit).await?;
+        }
+        let on_wire = self.on_wire(request);
         let asked = Instant::now();
-        let deadline = asked + self.deadline + on_wire;
-        let end = deadline + grace(self.deadline, on_wire);
+        let rested = self.times.rests.asked(unit.get(), request.start, asked);
+        let deadline = asked + self.times.deadline + on_wire;
+        let end = deadline + grace(self.times.deadline, on_wire);
+        let frame_end = end + self.times.frame_max();
         // Written down before the request goes out, so that it stands also if this future is dropped.
         self.owed.asked(unit.get(), Shape::from(request), asked);
         self.quiet_at = end;
@@ -228,9 +240,16 @@ impl RtuBus {
         let mut stranger = None;
         let mut heard_bytes = 0;
         let mut last = asked;
+        // An answer that has begun in time is not late, however long it takes.
+        let mut first = None;
         loop {
             let is_garbage = !self.rx_buf.is_empty() || stranger.is_some();
-            let until = if is_garbage { end.min(last + HUSH.max(self.place.silence())) } else { end };
+            let hush = HUSH.max(self.place.silence());
+            let until = match (is_garbage, self.goes_on(unit, request)) {
+                (false, _) => end,
+                (true, false) => end.min(last + hush),
+                (true, true) => frame_end.min(last + hush.max(self.times.byte_timeout)),
+            };
             let mut lump = [0; 256];
             let Some(wire) = &mut self.wire else { return Err(BusError::Timeout { unit, ms: 0 }) };
             let (read, ended) = match timeout_at(until, wire.read(&mut lump)).await {
@@ -241,15 +260,21 @@ impl RtuBus {
             let now = Instant::now();
             if read > 0 {
                 last = now;
+                first.get_or_insert(now);
                 heard_bytes += read;
                 self.hear(&lump[..read]);
             }
+            let began = ended && self.has_begun(unit, request);
             while let Some((reply, _)) = self.understand(ended) {
                 match self.settle(Some(unit.get()), &reply, now) {
                     Whose::Newest | Whose::Unclear => {
+                        self.times.rests.answered(rested, now);
+                        self.broken_off.remove(&unit.get());
+                        self.times.took = now.duration_since(asked);
                         self.quiet_at = now + self.place.silence();
                         self.rx_buf.clear();
-                        return said(unit, reply, now.duration_since(asked), self.limit + on_wire);
+                        let began = first.unwrap_or(now).duration_since(asked);
+                        return said(unit, reply, began, self.times.limit + on_wire);
                     }
                     Whose::Late(_) => {}
                     Whose::Nobodys => stranger = Some(reply),
@@ -258,14 +283,41 @@ impl RtuBus {
             if ended {
                 self.quiet_at = now;
                 self.rx_buf.clear();
+                if began {
+                    *self.broken_off.entry(unit.get()).or_default() += 1;
+                }
+                if heard_bytes == 0 {
+                    self.times.rests.silent(rested, now);
+                } else {
+                    self.times.rests.spoke(unit.get(), last);
+                }
                 return Err(self.nothing(unit, request, stranger, heard_bytes));
             }
         }
     }
 
+    /// Whether what was heard last is the beginning of the answer, and may go on after a silence.
+    fn goes_on(&self, unit: UnitId, request: ReadRequest) -> bool {
+        let broken = self.broken_off.get(&unit.get()).copied().unwrap_or(0);
+        (broken < BROKEN_OFF || broken.is_multiple_of(WAIT_EVERY)) && self.has_begun(unit, request)
+    }
+
+    fn has_begun(&self, unit: UnitId, request: ReadRequest) -> bool {
+        let function = Shape::from(request).function;
+        let head = [unit.get(), function, u8::try_from(request.bytes()).unwrap_or(u8::MAX)];
+        (0..self.rx_buf.len()).any(|at| {
+            let rest = &self.rx_buf[at..];
+            let length = rest.len().min(head.len());
+            // Within what came, less than a head is chance.
+            (at == 0 || length == head.len())
+                && rest[..length] == head[..length]
+                && serial_head(rest) == Head::Unfinished
+        })
+    }
+
     /// Why there was no answer.
     fn nothing(&self, unit: UnitId, request: ReadRequest, stranger: Option<Reply>, heard: usize) -> BusError {
-        let expected = usize::from(request.count) * 2 + REPLY_BYTES as usize;
+        let expected = usize::from(request.bytes()) + REPLY_BYTES as usize;
         match stranger {
             Some(Reply { unit: by, .. }) if by != unit.get() => BusError::WrongUnit { unit, by },
             Some(Reply { content: Content::Words(words), function, .. }) => BusError::Malformed {
@@ -276,7 +328,7 @@ impl RtuBus {
                 let why = format!("a refusal ({code}) of function {function}, which was not asked");
                 BusError::Malformed { unit, why }
             }
-            None if heard == 0 => BusError::Timeout { unit, ms: self.deadline.as_millis() },
+            None if heard == 0 => BusError::Timeout { unit, ms: self.times.deadline.as_millis() },
             None if heard < expected => BusError::Short { unit, heard, expected },
             None => BusError::Noise { unit, heard },
         }
@@ -295,14 +347,15 @@ fn said(unit: UnitId, reply: Reply, after: Duration, patience: Duration) -> Resu
 
 impl fmt::Debug for RtuBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, deadline, wire, .. } = self;
+        let Self { place, times, wire, .. } = self;
+        let deadline = times.deadline;
         write!(f, "RtuBus {{ {place}, deadline: {deadline:?}, open: {} }}", wire.is_some())
     }
 }
 
 impl RegisterBus for RtuBus {
     async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
-        self.open(self.deadline + self.on_wire(request.count)).await?;
+        self.open(self.times.deadline + self.on_wire(request)).await?;
         let shape = Shape::from(request);
         for _ in 0..SETTLING_MAX {
             // What is late may have come by now.
@@ -313,15 +366,24 @@ impl RegisterBus for RtuBus {
             let Some(another) = self.owed.another(unit.get(), request, Instant::now()) else { break };
             // Its words are not wanted; whatever it says tells the older replies apart from what follows.
             self.exchange(unit, another).await?;
+            self.quiet_at =
+                self.times.rests.surely_ready_at(unit.get()).map_or(self.quiet_at, |ready| ready.max(self.quiet_at));
         }
         if self.owed.is_owed(unit.get(), shape, Instant::now()) {
             let why = "it still owes answers to earlier requests, and refuses all by which they could be told apart";
             return Err(BusError::Malformed { unit, why: why.to_owned() });
         }
         match self.exchange(unit, request).await? {
-            Said::Words(words) => Ok(words),
+            Said::Words(mut words) => {
+                words.truncate(request.count.into());
+                Ok(words)
+            }
             Said::Refusal(code) => Err(BusError::Exception { unit, code }),
         }
+    }
+
+    fn times(&mut self) -> &mut ReplyTimes {
+        &mut self.times
     }
 }
 

@@ -95,6 +95,8 @@ impl Owed {
         let table = match like.table {
             Table::Holding => Table::Input,
             Table::Input => Table::Holding,
+            Table::Coil => Table::Discrete,
+            Table::Discrete => Table::Coil,
         };
         let same = shorter.filter(|count| *count > 0).chain(longer).map(|count| ReadRequest { count, ..like });
         same.chain([ReadRequest { table, ..like }]).find(|request| !self.is_owed(unit, Shape::from(*request), now))

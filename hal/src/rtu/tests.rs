@@ -208,7 +208,7 @@ async fn an_answer_later_than_the_line_is_heard_out_is_not_taken_for_another_uni
     });
     assert!(matches!(bus.read(unit(1), request(1, 1)).await, Err(BusError::Timeout { .. })));
     assert_eq!(bus.read(unit(2), request(1, 1)).await.expect("read"), [0x2222]);
-    assert_eq!(bus.take_late().len(), 1);
+    assert_eq!(bus.times().take_late().len(), 1);
     device.await.expect("the device");
 }
 
@@ -400,4 +400,67 @@ async fn an_adapter_that_came_back_under_another_path_is_found_by_the_name_that_
     second.put(unit(1), image(2.0));
     symlink(second.path(), &name).expect("linked");
     assert_eq!(bus.read(unit(1), request(52, 2)).await.expect("read"), [0x4000, 0]);
+}
+
+/// A gateway hands a frame over in two pieces: what came first was refused as broken off after 40 ms.
+#[tokio::test]
+async fn an_answer_that_falls_silent_within_is_read() {
+    for silence in [50, 300] {
+        let (mut far, _near, mut bus) = by_hand();
+        let peer = tokio::spawn(async move {
+            heard(&mut far).await;
+            let answer = one_word(1, 0x1234);
+            far.write_all(&answer[..4]).await.expect("begun");
+            sleep(Duration::from_millis(silence)).await;
+            far.write_all(&answer[4..]).await.expect("ended");
+            far
+        });
+        assert_eq!(bus.read(unit(1), request(52, 1)).await.expect("read"), [0x1234], "{silence} ms");
+        peer.await.expect("the unit");
+    }
+}
+
+/// The time for what may go on is given up for a unit whose answers break off.
+#[tokio::test]
+async fn answers_that_break_off_are_noticed_and_soon_cost_little() {
+    let (mut far, _near, mut bus) = by_hand();
+    bus.times().set_byte_timeout(Duration::from_secs(2));
+    let peer = tokio::spawn(async move {
+        let whole = one_word(1, 0x1234);
+        for _ in 0..6 {
+            heard(&mut far).await;
+            far.write_all(&whole[..4]).await.expect("begun");
+        }
+        heard(&mut far).await;
+        far.write_all(&whole).await.expect("answered");
+        far
+    });
+    let began = Instant::now();
+    for n in 0..6_u16 {
+        // Of another shape each: what a unit owes is another matter.
+        let error = bus.read(unit(1), request(52, n + 2)).await.expect_err("broken off");
+        assert!(!matches!(error, BusError::Gone { .. }), "{error}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "twice 2 s, and no more: {:?}", began.elapsed());
+    assert_eq!(bus.read(unit(1), request(52, 1)).await.expect("read"), [0x1234]);
+    peer.await.expect("the unit");
+}
+
+/// A byte at a time, each within the byte timeout: such a unit had the line for as long as it liked.
+#[tokio::test]
+async fn an_answer_that_comes_byte_by_byte_is_given_up_after_a_few_silences() {
+    let (mut far, _near, mut bus) = by_hand();
+    bus.times().set_byte_timeout(Duration::from_millis(100));
+    let peer = tokio::spawn(async move {
+        heard(&mut far).await;
+        for byte in [1, 4, 250].into_iter().chain([0; 250]) {
+            far.write_all(&[byte]).await.expect("said");
+            sleep(Duration::from_millis(40)).await;
+        }
+    });
+    let asked = Instant::now();
+    let error = bus.read(unit(1), request(0, 125)).await.expect_err("it never ends");
+    assert!(matches!(error, BusError::Short { expected: 255, .. }), "{error}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    peer.abort();
 }

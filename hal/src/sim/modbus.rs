@@ -22,6 +22,9 @@ use crate::register_bus::{Table, UnitId};
 pub struct RegisterImage {
     input: BTreeMap<u16, u16>,
     holding: BTreeMap<u16, u16>,
+    /// 0 or 1.
+    coils: BTreeMap<u16, u16>,
+    discrete: BTreeMap<u16, u16>,
 }
 
 impl RegisterImage {
@@ -29,6 +32,8 @@ impl RegisterImage {
         match table {
             Table::Holding => &mut self.holding,
             Table::Input => &mut self.input,
+            Table::Coil => &mut self.coils,
+            Table::Discrete => &mut self.discrete,
         }
     }
 
@@ -77,6 +82,8 @@ impl RegisterImage {
         let table = match table {
             Table::Holding => &self.holding,
             Table::Input => &self.input,
+            Table::Coil => &self.coils,
+            Table::Discrete => &self.discrete,
         };
         (0..count).map(|i| start.checked_add(i).and_then(|address| table.get(&address).copied())).collect()
     }
@@ -90,6 +97,10 @@ impl RegisterImage {
             Request::ReadHoldingRegisters(start, count) => {
                 run(Table::Holding, start, count).map(Response::ReadHoldingRegisters)
             }
+            Request::ReadCoils(start, count) => run(Table::Coil, start, count)
+                .map(|bits| Response::ReadCoils(bits.iter().map(|bit| *bit != 0).collect())),
+            Request::ReadDiscreteInputs(start, count) => run(Table::Discrete, start, count)
+                .map(|bits| Response::ReadDiscreteInputs(bits.iter().map(|bit| *bit != 0).collect())),
             _ => Err(ExceptionCode::IllegalFunction),
         }
     }

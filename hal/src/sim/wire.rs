@@ -39,7 +39,16 @@ pub enum Manner {
     Late(Duration),
     /// One in so many of its answers has a flipped bit.
     Noisy(u32),
+    /// It does not hear what begins within this time after its answer.
+    Deaf(Duration),
+    /// So many bytes that are none of a frame come before each of its answers.
+    Garbage(usize),
+    /// It says its answer byte by byte, so far apart, and says more after it than it has.
+    Trickle(Duration),
 }
+
+/// Bytes of a unit that trickles: as many as a frame may have.
+const TRICKLE_BYTES: usize = 255;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -77,9 +86,17 @@ impl WireLine {
                 let (far, near) = SerialStream::pair()?;
                 let path = near.name().map(PathBuf::from).ok_or(io::ErrorKind::NotFound)?;
                 let _ = tell.send(Ok(path));
-                Slaves { far, _near: near, line, shared: shared_there, ends: ends_there, late: Vec::new() }
-                    .serve()
-                    .await
+                Slaves {
+                    far,
+                    _near: near,
+                    line,
+                    shared: shared_there,
+                    ends: ends_there,
+                    late: Vec::new(),
+                    answered_at: HashMap::new(),
+                }
+                .serve()
+                .await
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve)) {
@@ -127,6 +144,8 @@ struct Slaves {
     ends: Arc<AtomicBool>,
     /// Answers that are not due yet.
     late: Vec<(Instant, Vec<u8>)>,
+    /// When a deaf unit answered last.
+    answered_at: HashMap<u8, Instant>,
 }
 
 impl Slaves {
@@ -168,7 +187,27 @@ impl Slaves {
         match manner {
             Manner::Dead | Manner::DeadAt(_) => {}
             Manner::Late(by) => self.late.push((ends + by, frame)),
-            Manner::Prompt | Manner::Noisy(_) => {
+            Manner::Deaf(by) => {
+                let last = self.answered_at.get(&frame[0]);
+                if last.is_some_and(|last| came < *last + by) {
+                    return Ok(());
+                }
+                let unit = frame[0];
+                exactly(ends).await;
+                self.far.write_all(&frame).await?;
+                self.answered_at.insert(unit, Instant::now());
+            }
+            Manner::Trickle(apart) => {
+                // The head of an answer that never comes to its end.
+                frame[2] = 250;
+                frame.resize(TRICKLE_BYTES, 0);
+                let at = |n: usize| ends + apart * u32::try_from(n).unwrap_or(u32::MAX);
+                self.late.extend(frame.into_iter().enumerate().map(|(n, byte)| (at(n), vec![byte])));
+            }
+            Manner::Prompt | Manner::Noisy(_) | Manner::Garbage(_) => {
+                if let Manner::Garbage(bytes) = manner {
+                    frame.splice(..0, std::iter::repeat_n(0xa5, bytes));
+                }
                 if let Manner::Noisy(every) = manner {
                     let answered = open(&self.shared).answered.get(&frame[0]).copied().unwrap_or(0);
                     if answered.is_multiple_of(every.max(1).into()) {

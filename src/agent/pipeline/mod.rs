@@ -2,26 +2,34 @@
 //!
 //! - A window ends when it ends, whatever the load: its end is an absolute time, how late it was closed is a fact
 //!   ([`crate::health::PipelineFacts`]), and it holds what was captured in it: a sample from after its end waits.
+//! - What comes late, with a time of its source's own, goes into windows of its own beside these, and to the journal as that
+//!   has room beside what is of the moment.
 //! - Nothing here waits for the journal: a window that even the journal cannot take, and samples that a source had no
 //!   room for, are told by an event in the next window that it takes ([`EventKind::SamplesShed`]).
+//! - Nothing is told more often than once a second for each cause, whatever flaps (`events.rs`); what comes late, once in a second of its
+//!   own time.
 
+mod events;
+mod shown;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub(super) use task::run;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aggregate::Aggregator;
+use crate::aggregate::{Aggregator, LateWindows};
 use crate::health::StatusBoard;
 use crate::journal::{Appended, JournalHandle};
-use crate::measure::{Event, EventKind, Interval, IntervalValue, Mono, Payload, Sample, Stamp, Window};
+use crate::measure::{Event, EventKind, Mono, Notice, Payload, Sample, Stamp, Window};
 use crate::normalise::Normaliser;
-use crate::spec::{DeviceId, DeviceSpec, PointIx};
+use crate::spec::{DeviceIx, DeviceSpec};
 
+use self::events::EventBound;
+use self::shown::Shown;
 use super::generation::ProcessContext;
 use crate::config::Plan;
 
@@ -31,6 +39,18 @@ const AHEAD_MAX: usize = 4096;
 /// takes. Of a longer time the oldest part becomes one window.
 const CATCH_UP_MAX: u32 = 32;
 
+/// Late windows that wait for the journal: a minute's each, they are two days. Beyond, the oldest go.
+const LATE_WINDOWS_MAX: usize = 4096;
+/// So many that wait, and what comes late goes into windows of this length: a second, ten, a minute.
+const LATE_COARSER: [(usize, Duration); 3] =
+    [(512, Duration::from_secs(1)), (1024, Duration::from_secs(10)), (2048, Duration::from_secs(60))];
+/// Between two times at which what waits of a device that comes late is told though nothing more has come.
+const LATE_EVENTS_EVERY: Duration = Duration::from_secs(1);
+/// A source's own time that goes back by more was set back; by less, what it sends is out of order, and is bound all the same.
+const OWN_TIME_BACK_NS: i64 = 1_000_000_000;
+/// Between two events of what was shed.
+const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// The pipeline as a value.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -39,28 +59,52 @@ pub(super) struct Pipeline {
     /// Captured after the end of the open window, in the order in which they came.
     ahead: VecDeque<Sample>,
     window: Duration,
-    /// Of each device its name and, if it has one, its power's place.
-    powers: Vec<(DeviceId, Option<PointIx>)>,
+    shown: Shown,
+    late: LateWindows,
+    /// Events of devices that come late.
+    late_events: BTreeMap<DeviceIx, LateEvents>,
+    /// Late windows that the journal has no room for yet.
+    late_closed: VecDeque<Window>,
     facts: Arc<StatusBoard>,
     /// The last window was not taken by the journal.
     stalled: bool,
+    events: EventBound,
+    /// What was shed is told again from here on.
+    shed_from: Mono,
+}
+
+/// Events of a device that come late, bound by the time that they have.
+#[derive(Debug)]
+struct LateEvents {
+    bound: EventBound,
+    /// The newest time that has come.
+    newest: Stamp,
+    /// When nothing more had come and all that waited was told last, by our clock.
+    released: Mono,
 }
 
 impl Pipeline {
-    /// `first` is told in the first window.
-    pub(super) fn new(plan: &Plan, context: &ProcessContext, start: Stamp, first: Event) -> Self {
+    /// `first` are told in the first window.
+    pub(super) fn new(plan: &Plan, context: &ProcessContext, start: Stamp, first: Vec<EventKind>) -> Self {
         let devices: Vec<DeviceSpec> = plan.devices.iter().map(|device| device.spec.clone()).collect();
         let mut aggregator =
             Aggregator::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot, start);
-        aggregator.add_event(first);
+        for kind in first {
+            let _ = aggregator.add_event(Event { device: None, kind });
+        }
         Self {
             normaliser: Normaliser::new(&devices),
             aggregator,
             ahead: VecDeque::new(),
             window: plan.aggregate.window,
-            powers: devices.iter().map(|device| (device.id.clone(), device.points.roles().power)).collect(),
+            shown: Shown::new(plan),
+            late: LateWindows::new(&devices, plan.aggregate.dead_band_kw, context.boot),
+            late_events: BTreeMap::new(),
+            late_closed: VecDeque::new(),
             facts: Arc::clone(&context.facts),
             stalled: false,
+            events: EventBound::default(),
+            shed_from: start.mono,
         }
     }
 
@@ -71,6 +115,11 @@ impl Pipeline {
 
     /// A sample goes into the window in which it was captured, or, if that is closed, into the open one.
     fn receive(&mut self, sample: Sample, now: Stamp, journal: &JournalHandle) {
+        if sample.at.trust.is_of_source() {
+            self.take_late(&sample);
+            self.hand_over_late(journal);
+            return;
+        }
         if self.ahead.len() >= AHEAD_MAX {
             self.close(now, Duration::ZERO, journal);
         }
@@ -86,16 +135,124 @@ impl Pipeline {
         let Self { normaliser, aggregator, .. } = self;
         if let Payload::Vehicle(vehicle) = &sample.payload {
             aggregator.set_vehicle(sample.device, vehicle.clone());
+            self.late.set_vehicle(sample.device, vehicle.clone());
         }
         let noticed = normaliser.readings(sample, |reading| aggregator.add(reading));
-        for event in noticed {
-            aggregator.add_event(event);
+        noticed.into_iter().for_each(|event| self.tell(event, sample.at.mono));
+    }
+
+    /// A sample with a time of its source's own.
+    fn take_late(&mut self, sample: &Sample) {
+        self.facts.pipeline(|facts| {
+            facts.samples += 1;
+            facts.samples_late += 1;
+        });
+        let waiting = self.late_closed.len();
+        let coarser = LATE_COARSER.iter().rev().find(|(from, _)| waiting >= *from).map(|(_, length)| *length);
+        let length = coarser.map_or(self.window, |coarser| coarser.max(self.window));
+        let Self { normaliser, aggregator, late, late_events, late_closed, .. } = self;
+        let device = sample.device;
+        late_closed.extend(late.open(device, sample.at, length, || aggregator.vehicle(device).cloned()));
+        if let Payload::Vehicle(vehicle) = &sample.payload {
+            late.set_vehicle(device, vehicle.clone());
+            aggregator.set_vehicle(device, vehicle.clone());
+        }
+        let noticed = normaliser.readings(sample, |reading| late.add(reading));
+        let (own_time, mut gone) = (Mono(u64::try_from(sample.at.utc.0).unwrap_or(0)), 0);
+        let mut tell = |event| gone += u64::from(!late.add_event(device, event));
+        let new = || LateEvents { bound: EventBound::default(), newest: sample.at, released: Mono(0) };
+        let events = late_events.entry(device).or_insert_with(new);
+        if events.newest.utc.0.saturating_sub(sample.at.utc.0) > OWN_TIME_BACK_NS {
+            // By the time before nothing would be due until it is reached again.
+            events.bound.release_all(own_time, &mut tell);
+            (events.bound, events.newest) = (EventBound::default(), sample.at);
+        }
+        if sample.at.utc >= events.newest.utc {
+            events.newest = sample.at;
+        }
+        events.bound.release(own_time, &mut tell);
+        noticed.into_iter().for_each(|event| events.bound.take(event, own_time, &mut tell));
+        self.count_shed(gone);
+    }
+
+    /// Of devices of which nothing more comes late tells the last that waits: once a second by our clock, or at the end at once.
+    fn release_late(&mut self, now: Mono, is_end: bool) {
+        let Self { late, late_events, late_closed, window, .. } = self;
+        let mut gone = 0;
+        for (&device, events) in late_events {
+            let is_due = is_end || (late.is_idle(device) && now.since(events.released) >= LATE_EVENTS_EVERY);
+            if !events.bound.holds_any() || !is_due {
+                continue;
+            }
+            events.released = now;
+            late_closed.extend(late.open(device, events.newest, *window, || None));
+            events.bound.release_all(Mono(0), &mut |event| gone += u64::from(!late.add_event(device, event)));
+        }
+        self.count_shed(gone);
+    }
+
+    fn count_shed(&self, samples: u64) {
+        if samples > 0 {
+            self.facts.pipeline(|facts| facts.samples_shed += samples);
         }
     }
 
+    /// Of late windows that wait only so many are left, the newest. Of the others the values are counted, and what happened is told
+    /// in the open window, in its order.
+    fn shed_late(&mut self, left: usize) {
+        let surplus = self.late_closed.len().saturating_sub(left);
+        let (mut points, mut events) = (0, Vec::new());
+        for lost in self.late_closed.drain(..surplus) {
+            points += lost.points();
+            events.extend(lost.events);
+        }
+        let gone = self.aggregator.carry_events(events);
+        self.count_shed(points + gone as u64);
+    }
+
+    /// Hands late windows to the journal, as far as it has room for them. Answers whether some are left.
+    fn hand_over_late(&mut self, journal: &JournalHandle) -> bool {
+        while let Some(window) = self.late_closed.pop_front() {
+            self.shown.note(&window.intervals, &self.facts);
+            let points = window.points();
+            match journal.append_late(window) {
+                Appended::Queued => self.facts.pipeline(|facts| {
+                    facts.windows_late += 1;
+                    facts.points += points;
+                }),
+                Appended::Stalled(window) => {
+                    self.late_closed.push_front(window);
+                    break;
+                }
+                Appended::Closed => {}
+            }
+        }
+        self.shed_late(LATE_WINDOWS_MAX);
+        !self.late_closed.is_empty()
+    }
+
+    /// Nothing more comes: ends the late windows, too. Answers whether some wait for the journal.
+    fn finish_late(&mut self, journal: &JournalHandle) -> bool {
+        self.release_late(Mono::MAX, true);
+        self.late_closed.extend(self.late.finish());
+        self.hand_over_late(journal)
+    }
+
     /// The gateway itself has something to tell.
-    fn notice(&mut self, kind: EventKind) {
-        self.aggregator.add_event(Event { device: None, kind });
+    fn notice(&mut self, notice: Notice, now: Stamp) {
+        let Notice { kind, is_rare } = notice;
+        let event = Event { device: None, kind };
+        if is_rare {
+            add(&mut self.aggregator, &self.facts, event);
+        } else {
+            self.tell(event, now.mono);
+        }
+    }
+
+    /// Not more often than its cause may be told.
+    fn tell(&mut self, event: Event, now: Mono) {
+        let Self { aggregator, events, facts, .. } = self;
+        events.take(event, now, &mut |event| add(aggregator, facts, event));
     }
 
     /// Hands the windows to the journal that ended `grace` before `now` or earlier, each with its own samples.
@@ -104,11 +261,17 @@ impl Pipeline {
         let oldest = Mono(now.mono.0.saturating_sub(span));
         while self.next_end() <= now.mono && now.mono.since(self.next_end()) >= grace {
             let (end, next) = (self.next_end(), self.ahead.iter().map(|sample| sample.at.mono).min());
+            let Self { aggregator, events, facts, .. } = self;
+            events.release(end, &mut |event| add(aggregator, facts, event));
             let Some(window) = self.aggregator.close_before(now, next.unwrap_or(now.mono).max(oldest)) else { return };
             self.note_lateness(now.mono.since(end));
-            self.keep(window, journal);
+            let is_due = end >= self.shed_from;
+            self.keep(window, is_due, journal);
             self.take_ahead(self.next_end());
+            self.release_late(now.mono, false);
+            self.late_closed.extend(self.late.close_idle());
         }
+        self.hand_over_late(journal);
     }
 
     /// What has waited and was captured before `end` goes into the open window.
@@ -122,22 +285,34 @@ impl Pipeline {
     fn finish(&mut self, now: Stamp, journal: &JournalHandle) {
         self.close(now, Duration::ZERO, journal);
         self.take_ahead(Mono(u64::MAX));
-        self.aggregator.add_event(Event { device: None, kind: EventKind::Stopping });
+        // What came late and the journal had no room for until now.
+        self.shed_late(0);
+        let Self { aggregator, events, facts, .. } = self;
+        events.release_all(now.mono, &mut |event| add(aggregator, facts, event));
+        add(aggregator, facts, Event { device: None, kind: EventKind::Stopping });
         let window = self.aggregator.finish(now);
-        self.keep(window, journal);
+        self.keep(window, true, journal);
     }
 
-    fn keep(&mut self, mut window: Window, journal: &JournalHandle) {
+    /// `tells_shed`: whether what was shed may be told again.
+    fn keep(&mut self, mut window: Window, tells_shed: bool, journal: &JournalHandle) {
         let mut untold = 0;
         self.facts.pipeline(|facts| untold = facts.samples_shed.saturating_sub(facts.samples_shed_told));
+        if !tells_shed {
+            untold = 0;
+        }
         if untold > 0 {
+            self.shed_from = window.end.mono + SHED_TOLD_EVERY;
             window.events.push(Event { device: None, kind: EventKind::SamplesShed(untold) });
         }
         self.note(&window);
         match journal.append(window) {
             Appended::Queued => {
                 self.stalled = false;
-                self.facts.pipeline(|facts| facts.samples_shed_told += untold);
+                self.facts.pipeline(|facts| {
+                    facts.windows_taken += 1;
+                    facts.samples_shed_told += untold;
+                });
             }
             Appended::Stalled(lost) => {
                 if !std::mem::replace(&mut self.stalled, true) {
@@ -162,13 +337,8 @@ impl Pipeline {
         });
     }
 
-    fn note(&self, window: &Window) {
-        for interval in &window.intervals {
-            let Some((id, Some(point))) = self.powers.get(usize::from(interval.device.0)) else { continue };
-            if let Some(known) = value(interval, *point) {
-                self.facts.device(id, |facts| facts.power_flow_kw = known);
-            }
-        }
+    fn note(&mut self, window: &Window) {
+        self.shown.note(&window.intervals, &self.facts);
         self.facts.pipeline(|facts| {
             facts.windows += 1;
             facts.points += window.points();
@@ -180,11 +350,9 @@ impl Pipeline {
     }
 }
 
-/// What this window says of a point: `None` nothing, `Some(None)` that it is not known.
-fn value(interval: &Interval, point: PointIx) -> Option<Option<f64>> {
-    let found = interval.points.iter().find(|p| p.point == point)?;
-    Some(match &found.value {
-        IntervalValue::Float(statistic) => Some(statistic.value),
-        IntervalValue::Integer(_) | IntervalValue::Text(_) | IntervalValue::Missing(_) => None,
-    })
+/// An event for which the open window has no room is counted.
+fn add(aggregator: &mut Aggregator, facts: &StatusBoard, event: Event) {
+    if !aggregator.add_event(event) {
+        facts.pipeline(|facts| facts.samples_shed += 1);
+    }
 }

@@ -7,18 +7,20 @@ use std::time::Duration;
 use hal::Clock;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Pipeline;
 use crate::health::Heartbeat;
 use crate::journal::JournalHandle;
-use crate::measure::{EventKind, Sample, Stamp};
+use crate::measure::{Notice, Sample, Stamp};
 
 /// A sample takes a moment from its port to here. The window stays open for that long after its end, so that
 /// what was captured in it is counted in it.
 const GRACE: Duration = Duration::from_millis(5);
 /// Samples that are taken between two looks at the clock.
 const BATCH: usize = 64;
+/// What the end of the agent waits at most for the journal to take what came late. It takes thousands of windows a second.
+const LATE_WAIT: Duration = Duration::from_secs(5);
 /// Turns that the sources have before a window is closed. Who was starved wakes together with them: the first turn polls the
 /// ports, the second lets the sources hand over what has come in meanwhile.
 const TURNS: usize = 2;
@@ -27,7 +29,7 @@ const TURNS: usize = 2;
 pub(in crate::agent) async fn run<C: Clock>(
     mut pipeline: Pipeline,
     clock: Arc<C>,
-    (mut samples, mut notices): (mpsc::Receiver<Sample>, mpsc::Receiver<EventKind>),
+    (mut samples, mut notices): (mpsc::Receiver<Sample>, mpsc::Receiver<Notice>),
     journal: JournalHandle,
     heartbeat: Heartbeat,
 ) {
@@ -43,7 +45,7 @@ pub(in crate::agent) async fn run<C: Clock>(
         tokio::select! {
             biased;
             () = timer.as_mut() => {}
-            Some(notice) = notices.recv() => pipeline.notice(notice),
+            Some(notice) = notices.recv() => pipeline.notice(notice, now()),
             count = samples.recv_many(&mut batch, BATCH) => if count == 0 { break },
         }
         let at = now();
@@ -64,6 +66,12 @@ pub(in crate::agent) async fn run<C: Clock>(
             pipeline.close(at, GRACE, &journal);
             timer.as_mut().reset(Instant::now() + until_due(&pipeline));
         }
+    }
+    // What came late may be more than the journal takes at once.
+    let until = Instant::now() + LATE_WAIT;
+    while pipeline.finish_late(&journal) && Instant::now() < until {
+        let _ = timeout(LATE_WAIT, journal.commit()).await;
+        yield_now().await;
     }
     pipeline.finish(now(), &journal);
 }

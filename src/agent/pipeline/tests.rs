@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::{self, Surroundings};
 use crate::health::Heartbeats;
+use crate::journal::testing::HangingJournal;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
-use crate::measure::{BootId, ClockTrust, Missing, Payload, Raw};
-use crate::spec::DeviceIx;
+use crate::measure::{BootId, ClockTrust, IntervalValue, Missing, Payload, Raw, Utc};
+use crate::spec::{DeviceIx, PointIx};
 use crate::uplink::wire;
-use crate::uplink::wire::read::Field;
 
 const S: i64 = 1_000_000_000;
 /// 2026-06-01 12:00 UTC, the true time of the first boot.
@@ -73,12 +73,13 @@ impl Gateway {
             commit_interval: Duration::from_millis(20),
             bytes_per_day_max: None,
             when_full: WhenFull::DropOldest,
+            runtime_dir: None,
             time_wait: Duration::from_secs(3600),
         };
         let facts = Arc::clone(&self.context.facts);
         let journal = Journal::open(settings, self.plan.schema(), self.context.boot, now, facts).expect("a journal");
         let first = EventKind::Started { version: "test".to_owned(), clean: journal.previous_ended_clean() };
-        let pipeline = Pipeline::new(&self.plan, &self.context, now, Event { device: None, kind: first });
+        let pipeline = Pipeline::new(&self.plan, &self.context, now, vec![first]);
         self.generation = Some((journal, pipeline));
     }
 
@@ -122,13 +123,22 @@ impl Gateway {
     }
 }
 
+/// In its first boot, with the right time.
+fn synced() -> (tempfile::TempDir, Gateway) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut gateway = Gateway::new();
+    gateway.boot(dir.path(), NOON);
+    gateway.sync();
+    (dir, gateway)
+}
+
 /// The first line's trust and the one time of all lines of a message.
 fn as_sent(lease: &Lease) -> (String, i64) {
     let lines = wire::read::lines(&wire::payload(lease.entry())).expect("line protocol");
-    let Some(Field::Text(trust)) = lines[0].fields.get("time") else { panic!("no trust: {lines:?}") };
+    let trust = wire::read::time_trust(&lines[0]).expect("a trust").to_owned();
     let time = lines[0].time_ns;
     assert!(lines.iter().all(|line| (time..time + 10).contains(&line.time_ns)), "{lines:?}");
-    (trust.clone(), time)
+    (trust, time)
 }
 
 fn steps(leases: &[Lease]) -> Vec<i64> {
@@ -190,10 +200,7 @@ async fn a_box_that_boots_in_2001_sends_its_record_with_the_true_time() {
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_repeats_no_time_stamp() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut gateway = Gateway::new();
-    gateway.boot(dir.path(), NOON);
-    gateway.sync();
+    let (dir, mut gateway) = synced();
     gateway.run(20).await;
     // Back by whole windows, so that every label would come again: once within a generation, once while the agent is away.
     gateway.clock.step(-2_500_000_000);
@@ -230,8 +237,7 @@ async fn on_a_stream(step: Duration, burst: usize) -> (Vec<u32>, f64) {
     let (_notices, noticed) = mpsc::channel(1);
     let heartbeat = gateway.context.heartbeats.watch("pipeline", WINDOW, Stamp::from(clock.now()).mono);
     drop(pipeline);
-    let first = Event { device: None, kind: EventKind::Stopping };
-    let pipeline = || Pipeline::new(&gateway.plan, &gateway.context, clock.now().into(), first.clone());
+    let pipeline = || Pipeline::new(&gateway.plan, &gateway.context, clock.now().into(), vec![EventKind::Stopping]);
     let running = tokio::spawn(run(pipeline(), Arc::clone(&clock), (sampled, noticed), journal.handle(), heartbeat));
     for _ in 0..Duration::from_secs(12).as_nanos() / step.as_nanos() {
         for _ in 0..burst {
@@ -261,10 +267,7 @@ async fn every_window_ends_on_time_and_holds_its_own_samples_however_dense_they_
 
 #[tokio::test]
 async fn who_was_starved_for_seconds_closes_each_window_with_its_own_samples() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut gateway = Gateway::new();
-    gateway.boot(dir.path(), NOON);
-    gateway.sync();
+    let (_dir, mut gateway) = synced();
     let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
     let handle = journal.handle();
     // A sample every 50 ms for 2 s, and nobody looks at them before the end.
@@ -283,19 +286,247 @@ async fn who_was_starved_for_seconds_closes_each_window_with_its_own_samples() {
 }
 
 #[tokio::test]
-async fn what_a_source_has_shed_is_told_once_by_the_next_window() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut gateway = Gateway::new();
-    gateway.boot(dir.path(), NOON);
-    gateway.sync();
+async fn what_a_source_has_shed_is_told_once_by_the_next_window_and_at_most_once_a_second() {
+    let (_dir, mut gateway) = synced();
     gateway.context.facts.pipeline(|facts| facts.samples_shed += 5_597);
-    gateway.run(2).await;
-    gateway.context.facts.pipeline(|facts| facts.samples_shed += 3);
     gateway.run(1).await;
+    for _ in 0..5 {
+        gateway.context.facts.pipeline(|facts| facts.samples_shed += 3);
+        gateway.run(1).await;
+    }
     let shed = |lease: &Lease| {
         let of_event = |event: &Event| if let EventKind::SamplesShed(count) = event.kind { count } else { 0 };
         lease.entry().window.events.iter().map(of_event).sum::<u64>()
     };
-    assert_eq!(gateway.lease().await.iter().map(shed).collect::<Vec<_>>(), [5_597, 0, 3]);
-    assert_eq!(gateway.context.facts.status().pipeline.samples_shed_told, 5_600);
+    assert_eq!(gateway.lease().await.iter().map(shed).collect::<Vec<_>>(), [5_597, 0, 0, 0, 12, 0]);
+    assert_eq!(gateway.context.facts.status().pipeline.samples_shed_told, 5_609);
+}
+
+#[tokio::test]
+async fn a_device_that_comes_and_goes_is_told_once_a_second_and_last_as_it_is() {
+    let (_dir, mut gateway) = synced();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    for n in 0..81_u32 {
+        let silent = EventKind::DeviceSilent(Missing::Timeout);
+        let kind = if n % 2 == 0 { silent } else { EventKind::DeviceAnswering };
+        let at = gateway.clock.now().into();
+        pipeline.receive(Sample { device: DeviceIx(0), at, payload: Payload::Noticed(kind) }, at, &handle);
+        gateway.clock.advance(Duration::from_millis(50));
+        pipeline.close(gateway.clock.now().into(), Duration::ZERO, &handle);
+    }
+    pipeline.finish(gateway.clock.now().into(), &handle);
+    handle.commit().await;
+    let leases = gateway.lease().await;
+    let events = leases.iter().flat_map(|lease| &lease.entry().window.events).map(|event| &event.kind);
+    let told: Vec<&EventKind> = events.filter(|kind| !matches!(kind, EventKind::Started { .. })).collect();
+    let mut states = told.iter().filter(|kind| matches!(kind, EventKind::DeviceSilent(_) | EventKind::DeviceAnswering));
+    let left_out = told.iter().map(|kind| if let EventKind::EventsLeftOut { count, .. } = kind { *count } else { 0 });
+    assert_eq!(states.clone().count() as u64 + left_out.sum::<u64>(), 81, "{told:?}");
+    assert!(told.len() <= 10, "{told:?}");
+    assert_eq!(states.next_back(), Some(&&EventKind::DeviceSilent(Missing::Timeout)), "{told:?}");
+}
+
+/// A minute that comes in a moment, in the midst of what is of now.
+#[tokio::test]
+async fn what_comes_late_is_in_windows_of_its_own_time_and_disturbs_no_other() {
+    let (_dir, mut gateway) = synced();
+    let now: Stamp = gateway.clock.now().into();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    let value = |at, value: f64| {
+        let payload = Payload::Values(vec![(PointIx(0), Ok(Raw::Float(value)))]);
+        Sample { device: DeviceIx(0), at, payload }
+    };
+    pipeline.receive(value(now, 1.0), now, &handle);
+    for turn in 0..240_i64 {
+        let own = Utc(now.utc.0 - 60 * S + turn * 250_000_000);
+        let at = Stamp { mono: now.mono, utc: own, trust: ClockTrust::Resolved };
+        pipeline.receive(value(at, 45.5), now, &handle);
+    }
+    pipeline.receive(value(now, 3.0), now, &handle);
+    // The journal takes them as it has room, windows of the moment first.
+    for _ in 0..40 {
+        gateway.clock.advance(WINDOW);
+        pipeline.close(gateway.clock.now().into(), Duration::ZERO, &handle);
+        handle.commit().await;
+    }
+    let facts = gateway.context.facts.status().pipeline;
+    assert_eq!((facts.samples_late, facts.samples_shed, facts.windows), (240, 0, 40));
+    let leases = gateway.lease().await;
+    let times: BTreeSet<i64> = leases.iter().map(|lease| as_sent(lease).1).collect();
+    assert_eq!(times.len(), leases.len(), "no two entries share a time stamp");
+    let late: Vec<&Lease> = leases.iter().filter(|lease| as_sent(lease).0 == "resolved").collect();
+    let mut ends: Vec<i64> = late.iter().map(|lease| as_sent(lease).1 / 250_000_000).collect();
+    ends.dedup();
+    assert!((240..=241).contains(&ends.len()), "{} windows of 250 ms", ends.len());
+    assert!(ends.is_sorted() && late.iter().all(|lease| as_sent(lease).1 <= now.utc.0 + 250_000_000));
+    assert_eq!(late.iter().map(|lease| readings(lease)).sum::<u32>(), 240);
+    let live: Vec<u32> = leases.iter().filter(|lease| as_sent(lease).0 == "synced").map(readings).collect();
+    assert_eq!((live[0], live.iter().sum::<u32>()), (2, 2), "the open window has what is of now");
+}
+
+#[tokio::test]
+async fn an_hour_that_comes_at_once_is_kept_in_coarser_windows_and_none_of_it_is_shed() {
+    let (_dir, mut gateway) = synced();
+    let now: Stamp = gateway.clock.now().into();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    for turn in 0..14_400_i64 {
+        let at =
+            Stamp { mono: now.mono, utc: Utc(now.utc.0 - 3600 * S + turn * 250_000_000), trust: ClockTrust::Resolved };
+        pipeline.take_late(&Sample {
+            device: DeviceIx(0),
+            at,
+            payload: Payload::Values(vec![(PointIx(0), Ok(Raw::Float(1.0)))]),
+        });
+    }
+    let waiting = pipeline.late_closed.len();
+    assert!((1_000..=LATE_WINDOWS_MAX).contains(&waiting), "{waiting} windows wait");
+    while pipeline.finish_late(&handle) {
+        handle.commit().await;
+    }
+    handle.commit().await;
+    assert_eq!(gateway.context.facts.status().pipeline.samples_shed, 0);
+    let mut told = 0;
+    while told < 14_400 {
+        let leases = handle.lease(Lane::History, 32).await;
+        assert!(!leases.is_empty(), "{told} readings");
+        told += leases.iter().map(readings).sum::<u32>();
+        leases.into_iter().for_each(Lease::acknowledge);
+    }
+    assert_eq!(told, 14_400);
+}
+
+/// What came late and found no room in the journal until the agent stopped was gone, and nothing told it.
+#[tokio::test]
+async fn what_came_late_and_the_journal_does_not_take_before_the_end_is_counted_and_told() {
+    let (_dir, mut gateway) = synced();
+    let (_, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let now: Stamp = gateway.clock.now().into();
+    let journal = HangingJournal::with_history(0);
+    let handle = journal.handle();
+    for turn in 0..100_i64 {
+        let utc = Utc(now.utc.0 - 3600 * S + turn * 250_000_000);
+        let at = Stamp { utc, trust: ClockTrust::Resolved, ..now };
+        let payload = Payload::Values(vec![(PointIx(0), Ok(Raw::Float(1.0)))]);
+        pipeline.take_late(&Sample { device: DeviceIx(0), at, payload });
+    }
+    let happened = [EventKind::DeviceSilent(Missing::Timeout), EventKind::DeviceAnswering];
+    for (kind, before) in happened.iter().zip([3000, 2900]) {
+        let at = Stamp { utc: Utc(now.utc.0 - before * S), trust: ClockTrust::Resolved, ..now };
+        pipeline.take_late(&Sample { device: DeviceIx(0), at, payload: Payload::Noticed(kind.clone()) });
+    }
+    assert!(pipeline.finish_late(&handle), "the journal hangs");
+    pipeline.finish(now, &handle);
+    let windows = journal.windows();
+    let taken: u64 = windows.iter().map(Window::points).sum();
+    assert_eq!((taken, gateway.context.facts.status().pipeline.samples_shed), (32, 68));
+    let told = &windows.last().expect("the last").events;
+    assert!(told.iter().any(|event| event.kind == EventKind::SamplesShed(68)), "{told:?}");
+    let late = told.iter().map(|event| &event.kind).filter(|kind| happened.contains(kind));
+    assert!(late.eq(&happened), "in their order: {told:?}");
+}
+
+/// The clock of a recorder goes back by an hour: for an hour of its time nothing that happened was told but the last of it.
+#[tokio::test]
+async fn a_device_whose_own_time_goes_back_is_told_on() {
+    let (_dir, mut gateway) = synced();
+    let now: Stamp = gateway.clock.now().into();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    let states = [EventKind::DeviceSilent(Missing::Timeout), EventKind::DeviceAnswering];
+    let mut happened = Vec::new();
+    for (turn, kind) in (0..20_i64).zip(states.iter().cycle()) {
+        // Of the first ten the last comes too soon, and waits.
+        let since = if turn < 10 { turn * 20 - turn / 9 * 20 } else { turn * 20 - 3600 };
+        let at = Stamp { utc: Utc(now.utc.0 - 3600 * S + since * S), trust: ClockTrust::Resolved, ..now };
+        pipeline.take_late(&Sample { device: DeviceIx(0), at, payload: Payload::Noticed(kind.clone()) });
+        happened.push(kind.clone());
+    }
+    assert!(!pipeline.finish_late(&handle), "there is room for all");
+    handle.commit().await;
+    let leases = gateway.lease().await;
+    let told = leases.iter().flat_map(|lease| &lease.entry().window.events).map(|event| event.kind.clone());
+    assert_eq!(told.filter(|kind| states.contains(kind)).collect::<Vec<_>>(), happened);
+}
+
+/// What was told of an update was noted as told by the windows that had ended, and the journal had taken none of them.
+#[tokio::test]
+async fn what_happens_while_the_journal_stalls_is_in_the_next_window_that_counts_as_taken() {
+    let (_dir, mut gateway) = synced();
+    let (_, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let journal = HangingJournal::with_history(0);
+    let handle = journal.handle();
+    let facts = Arc::clone(&gateway.context.facts);
+    let taken = || facts.status().pipeline.windows_taken;
+    let close = |pipeline: &mut Pipeline| {
+        gateway.clock.advance(WINDOW);
+        pipeline.close(gateway.clock.now().into(), Duration::ZERO, &handle);
+    };
+    (0..100).for_each(|_| close(pipeline));
+    let before = taken();
+    assert!((1..100).contains(&before), "it stalls: {before}");
+    let rare = EventKind::UplinkOnline("b".into());
+    pipeline.notice(Notice { kind: rare.clone(), is_rare: true }, gateway.clock.now().into());
+    (0..3).for_each(|_| close(pipeline));
+    assert_eq!((taken(), journal.windows().len() as u64), (before, before), "none more is taken");
+    close(pipeline);
+    assert_eq!(taken(), before + 1);
+    let told = journal.windows();
+    assert!(told.iter().flat_map(|window| &window.events).any(|event| event.kind == rare), "{told:?}");
+}
+
+/// Two boxes of one id take the session from each other within moments: what was said of that was replaced by `uplink_online`.
+#[tokio::test]
+async fn what_is_rare_is_told_although_newer_events_of_its_kind_come_at_once() {
+    let (_dir, mut gateway) = synced();
+    let now: Stamp = gateway.clock.now().into();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    let online = EventKind::UplinkOnline("b".into());
+    let rare = EventKind::UplinkTrouble { broker: "b".into(), what: "two boxes".into(), remedy: "one id each".into() };
+    pipeline.notice(online.clone().into(), now);
+    pipeline.notice(online.clone().into(), now);
+    pipeline.notice(Notice { kind: rare.clone(), is_rare: true }, now);
+    pipeline.notice(online.into(), now);
+    pipeline.finish(now, &handle);
+    handle.commit().await;
+    let leases = gateway.lease().await;
+    let told = leases.iter().flat_map(|lease| &lease.entry().window.events);
+    assert_eq!(told.filter(|event| event.kind == rare).count(), 1);
+}
+
+/// A backlog in which a device comes and goes, many times in each second.
+#[tokio::test]
+async fn a_device_that_came_and_went_in_a_backlog_is_told_once_in_a_second_of_its_time_and_last_as_it_was() {
+    let (_dir, mut gateway) = synced();
+    let now: Stamp = gateway.clock.now().into();
+    let (journal, pipeline) = gateway.generation.as_mut().expect("it has booted");
+    let handle = journal.handle();
+    let notice = |turn: i64, kind| {
+        let utc = Utc(now.utc.0 - 3600 * S + turn * 20_000_000);
+        let at = Stamp { utc, trust: ClockTrust::Resolved, ..now };
+        Sample { device: DeviceIx(0), at, payload: Payload::Noticed(kind) }
+    };
+    for turn in 0..501 {
+        let silent = EventKind::DeviceSilent(Missing::Timeout);
+        let kind = if turn % 2 == 0 { silent } else { EventKind::DeviceAnswering };
+        pipeline.take_late(&notice(turn, kind));
+    }
+    // Nothing more comes for a while.
+    for _ in 0..8 {
+        gateway.clock.advance(WINDOW);
+        pipeline.close(gateway.clock.now().into(), Duration::ZERO, &handle);
+        handle.commit().await;
+    }
+    let leases = gateway.lease().await;
+    let late = leases.iter().filter(|lease| as_sent(lease).0 == "resolved");
+    let told: Vec<&EventKind> = late.flat_map(|lease| &lease.entry().window.events).map(|event| &event.kind).collect();
+    let mut states = told.iter().filter(|kind| matches!(kind, EventKind::DeviceSilent(_) | EventKind::DeviceAnswering));
+    let left_out = told.iter().map(|kind| if let EventKind::EventsLeftOut { count, .. } = kind { *count } else { 0 });
+    assert_eq!(states.clone().count() as u64 + left_out.sum::<u64>(), 501, "{told:?}");
+    assert!(told.len() <= 24, "ten seconds: {told:?}");
+    assert_eq!(states.next_back(), Some(&&EventKind::DeviceSilent(Missing::Timeout)), "{told:?}");
+    assert_eq!(gateway.context.facts.status().pipeline.samples_shed, 0);
 }

@@ -12,17 +12,20 @@ mod screen;
 mod story;
 mod wan;
 
-use std::io::{IsTerminal, Write};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hal::Clock;
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Exit;
-use super::show::Paint;
+use super::show::{self, Paint, Stdout, complain};
 use crate::api::Report;
 use crate::measure::Utc;
 use crate::net::BrokerUrl;
@@ -39,6 +42,9 @@ const FRAME: Duration = Duration::from_millis(200);
 const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 /// So many entries are to go out live after the outage: 2 s.
 const LIVE_AFTER: u64 = 8;
+/// A terminal that does not tell its size.
+const COLUMNS: u16 = 80;
+const ROWS: u16 = 24;
 /// Without a terminal a line is written this often.
 const LINE: Duration = Duration::from_secs(2);
 const MESSAGES_MAX: usize = 1024;
@@ -53,18 +59,62 @@ pub(super) struct Arguments {
     keep: bool,
 }
 
+/// However it ends, its agent ends with it, and its directory goes or, if it is to be kept, is told.
 pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let verdict = runtime.block_on(play(arguments))?;
-    Ok(if verdict.passes() { Exit::Fine } else { Exit::Wrong })
+    let mut directory =
+        tempfile::Builder::new().prefix("v2g-edge-demo-").tempdir().context("no temporary directory")?;
+    directory.disable_cleanup(arguments.keep);
+    let exit = runtime.block_on(async {
+        let mut signals = Signals::catch().context("no signals")?;
+        tokio::select! {
+            biased;
+            number = signals.next() => Ok(Exit::Signal(number)),
+            played = play(arguments, directory.path()) => match played {
+                Ok(verdict) => Ok(if verdict.passes() { Exit::Fine } else { Exit::Wrong }),
+                // Whoever watched has seen enough.
+                Err(error) if show::is_unread(&error) => Ok(Exit::Fine),
+                Err(error) => Err(error),
+            },
+        }
+    });
+    // A question to the agent may still be on its way.
+    runtime.shutdown_background();
+    if arguments.keep {
+        complain(format_args!("kept: {}", directory.path().display()));
+    }
+    exit
 }
 
-async fn play(arguments: &Arguments) -> Result<AuditReport> {
-    let directory = tempfile::Builder::new().prefix("v2g-edge-demo-").tempdir().context("no temporary directory")?;
+/// Those that end a program.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    const KINDS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
+
+    fn catch() -> io::Result<Self> {
+        let [hangup, interrupt, terminate] = Self::KINDS.map(signal);
+        Ok(Self([hangup?, interrupt?, terminate?]))
+    }
+
+    /// Its number. Cancel-safe.
+    async fn next(&mut self) -> u8 {
+        let Self([hangup, interrupt, terminate]) = self;
+        let [first, second, third] = Self::KINDS;
+        let kind = tokio::select! {
+            _ = hangup.recv() => first,
+            _ = interrupt.recv() => second,
+            _ = terminate.recv() => third,
+        };
+        u8::try_from(kind.as_raw_value()).unwrap_or_default()
+    }
+}
+
+async fn play(arguments: &Arguments, directory: &Path) -> Result<AuditReport> {
     let broker = broker::start().await.context("the demo's MQTT broker cannot be started")?;
     let wan = Wan::lay(broker).await.context("no loopback port is free")?;
     let plant = Plant::build().await.context("the simulated depot cannot be served")?;
-    let agent = Agent::prepare(directory.path(), plant.address(), wan.address())?;
+    let agent = Agent::prepare(directory, plant.address(), wan.address())?;
 
     let (tell, heard) = mpsc::channel(MESSAGES_MAX);
     let (stop, stopped) = watch::channel(false);
@@ -95,11 +145,7 @@ async fn play(arguments: &Arguments) -> Result<AuditReport> {
     drop(stage);
     consumer.await.context("the consumer failed")??;
 
-    View::report(arguments.json, &verdict);
-    if arguments.keep {
-        let kept = directory.keep();
-        eprintln!("kept: {}", kept.display());
-    }
+    View::report(arguments.json, &verdict)?;
     Ok(verdict)
 }
 
@@ -127,7 +173,7 @@ impl Stage {
     async fn perform(&mut self) -> Result<AuditReport> {
         self.agent.start()?;
         let mut chapter = Chapter::Live;
-        self.view.chapter(chapter);
+        self.view.chapter(chapter)?;
         let mut frame = interval(FRAME);
         frame.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -138,14 +184,14 @@ impl Stage {
                     let now = Chapter::at(elapsed);
                     if now > chapter && (now != Chapter::Audit || self.is_drained(elapsed)?) {
                         chapter = now;
-                        self.view.chapter(chapter);
+                        self.view.chapter(chapter)?;
                         if chapter == Chapter::Audit {
                             break;
                         }
                         self.enter(chapter)?;
                     }
                     self.report = self.agent.report().await;
-                    self.draw(chapter, elapsed);
+                    self.draw(chapter, elapsed)?;
                 }
             }
         }
@@ -154,7 +200,7 @@ impl Stage {
         while let Ok(told) = tokio::time::timeout(Duration::from_millis(500), self.heard.recv()).await {
             self.take(told);
         }
-        self.draw(chapter, self.start.elapsed());
+        self.draw(chapter, self.start.elapsed())?;
         Ok(self.judge.report())
     }
 
@@ -196,7 +242,7 @@ impl Stage {
         }
     }
 
-    fn draw(&mut self, chapter: Chapter, elapsed: Duration) {
+    fn draw(&mut self, chapter: Chapter, elapsed: Duration) -> io::Result<()> {
         let (live, history) = self.judge.heard();
         let depot = self.plant.depot();
         let scene = Scene {
@@ -207,7 +253,7 @@ impl Stage {
             outage: self.cut_at.map(|at| at.elapsed()),
             received: screen::Received { live, history, last_latency_ms: self.judge.last_latency_ms() },
         };
-        self.view.frame(&scene);
+        self.view.frame(&scene)
     }
 }
 
@@ -222,52 +268,60 @@ impl View {
     fn new(json: bool) -> Self {
         if json {
             Self::Json
-        } else if std::io::stdout().is_terminal() {
+        } else if io::stdout().is_terminal() {
             Self::Picture { paint: Paint::for_stdout(), height: 0 }
         } else {
             Self::Lines { last: None }
         }
     }
 
-    fn chapter(&mut self, chapter: Chapter) {
+    fn chapter(&mut self, chapter: Chapter) -> io::Result<()> {
         match self {
-            Self::Json => println!("{}", json!({ "chapter": chapter.name(), "at_s": chapter.begins().as_secs() })),
-            Self::Lines { .. } => println!("{}: {}", chapter.title(), chapter.tells()),
-            Self::Picture { .. } => {}
+            Self::Json => tell(json!({ "chapter": chapter.name(), "at_s": chapter.begins().as_secs() })),
+            Self::Lines { .. } => tell(format_args!("{}: {}", chapter.title(), chapter.tells())),
+            Self::Picture { .. } => Ok(()),
         }
     }
 
-    fn frame(&mut self, scene: &Scene<'_>) {
+    fn frame(&mut self, scene: &Scene<'_>) -> io::Result<()> {
         match self {
-            Self::Json => {}
+            Self::Json => Ok(()),
             Self::Lines { last } => {
-                if last.is_none_or(|last| scene.elapsed >= last + LINE) {
-                    *last = Some(scene.elapsed);
-                    println!("{}", screen::line(scene));
+                if last.is_some_and(|last| scene.elapsed < last + LINE) {
+                    return Ok(());
                 }
+                *last = Some(scene.elapsed);
+                tell(screen::line(scene))
             }
             Self::Picture { paint, height } => {
-                let lines = screen::render(scene, *paint);
+                // Asked each time: a window may be drawn larger or smaller meanwhile.
+                let (columns, rows) = hal::terminal_size().unwrap_or((COLUMNS, ROWS));
+                // The cursor stands below the last line.
+                let rows = usize::from(rows).saturating_sub(1);
                 let mut out = String::new();
                 if *height > 0 {
-                    out += &format!("\x1b[{height}A");
+                    out += &format!("\x1b[{}A", (*height).min(rows));
                 }
-                for line in &lines {
-                    out += &format!("\x1b[2K{line}\n");
+                let lines = screen::render(scene, *paint);
+                for line in lines.iter().take(rows) {
+                    out += &format!("\x1b[2K{}\n", screen::clipped(line, columns.into()));
                 }
-                *height = lines.len();
-                print!("{out}");
-                // A terminal that has gone away is no reason to stop.
-                let _ = std::io::stdout().flush();
+                *height = lines.len().min(rows);
+                let mut stdout = Stdout::new();
+                stdout.write_all(out.as_bytes())?;
+                stdout.flush()
             }
         }
     }
 
-    fn report(json: bool, verdict: &AuditReport) {
-        if json {
-            println!("{}", json!({ "verdict": verdict }));
-        } else {
-            println!("\n{verdict}");
-        }
+    fn report(json: bool, verdict: &AuditReport) -> io::Result<()> {
+        if json { tell(json!({ "verdict": verdict })) } else { tell(format_args!("\n{verdict}")) }
     }
+}
+
+/// Writes a line.
+fn tell(line: impl fmt::Display) -> io::Result<()> {
+    let mut stdout = Stdout::new();
+    stdout.write_all(format!("{line}\n").as_bytes())?;
+    stdout.flush()
 }

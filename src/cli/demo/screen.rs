@@ -39,9 +39,9 @@ pub(super) struct Received {
 pub(super) fn render(scene: &Scene<'_>, paint: Paint) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "{}  the record of a V2G depot, through an outage and a crash {:>16}",
+            "{}  a depot's record through an outage and a crash {}",
             paint.bold("v2g-edge demo"),
-            paint.dim(&format!("{:>4.1} s of about 30", scene.elapsed.as_secs_f64()))
+            paint.dim(&format!("{:>4.1} s of 30", scene.elapsed.as_secs_f64()))
         ),
         progress(scene.chapter, paint),
         paint.dim(scene.chapter.tells()),
@@ -60,6 +60,22 @@ pub(super) fn render(scene: &Scene<'_>, paint: Paint) -> Vec<String> {
     lines.push(String::new());
     lines.extend(machine(scene, paint));
     lines
+}
+
+/// As much of a line as has room in these columns. What colours it takes none.
+pub(super) fn clipped(line: &str, columns: usize) -> String {
+    let (mut out, mut shown, mut colours) = (String::with_capacity(line.len()), 0, false);
+    for c in line.chars() {
+        colours |= c == '\x1b';
+        if !colours {
+            shown += 1;
+        }
+        if colours || shown <= columns {
+            out.push(c);
+        }
+        colours &= c != 'm';
+    }
+    out
 }
 
 /// The scene in one line, for what is not a terminal.
@@ -110,10 +126,8 @@ fn machine(scene: &Scene<'_>, paint: Paint) -> [String; 5] {
         Some(length) => paint.bad(&format!("CUT for {:.1} s", length.as_secs_f64())),
     };
     let received = scene.received;
-    let latency =
-        received.last_latency_ms.map_or_else(String::new, |ms| format!(", the last {ms:.0} ms after its window"));
-    let broker =
-        format!("  broker     received {} entries live{latency}, {} as history", received.live, received.history);
+    let latency = received.last_latency_ms.map_or_else(String::new, |ms| format!(" (the last after {ms:.0} ms)"));
+    let broker = format!("  broker     received {} live{latency}, {} as history", received.live, received.history);
     let Some(agent) = scene.agent else {
         return [
             format!("  agent      {}", paint.bad("not running")),
@@ -141,7 +155,7 @@ fn machine(scene: &Scene<'_>, paint: Paint) -> [String; 5] {
             agent.rss_bytes.map_or_else(|| "?".to_owned(), show::bytes)
         ),
         format!(
-            "  journal    {} {} entries wait for their PUBACK, fsync {}",
+            "  journal    {} {} wait for PUBACK, fsync {}",
             show::bar(share, 2 * HALF_BAR),
             journal.waiting_entries,
             journal.commit_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1} ms"))
@@ -158,6 +172,52 @@ fn machine(scene: &Scene<'_>, paint: Paint) -> [String; 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_cut_where_the_terminal_ends_and_keeps_its_colours() {
+        assert_eq!(clipped("\x1b[1mabc\x1b[0mdef", 4), "\x1b[1mabc\x1b[0md");
+        assert_eq!(clipped("\x1b[1mabcdef\x1b[0m", 4), "\x1b[1mabcd\x1b[0m");
+        assert_eq!(clipped("ab", 4), "ab");
+    }
+
+    #[test]
+    fn the_picture_fits_into_80_columns_and_24_rows_in_every_chapter() {
+        let depot = Depot::new();
+        let report = full_report();
+        for chapter in Chapter::ALL {
+            for agent in [None, Some(&report)] {
+                let received = Received { live: 99_999, history: 99_999, last_latency_ms: Some(9_999.0) };
+                let outage = Some(Duration::from_secs(99));
+                let scene = Scene { elapsed: Duration::from_secs(99), chapter, depot: &depot, agent, outage, received };
+                let lines = render(&scene, Paint::plain());
+                assert!(lines.len() < 24, "{} lines", lines.len());
+                for line in lines {
+                    assert!(line.chars().count() <= 80, "{} characters: {line}", line.chars().count());
+                }
+            }
+        }
+    }
+
+    fn full_report() -> Report {
+        let mut status = crate::health::Status::default();
+        status.journal.waiting_entries = 99_999;
+        status.journal.commit_ms = Some(9_999.9);
+        status.uplink.state = UplinkState::Connecting;
+        status.uplink.live.acknowledged = 99_999;
+        status.uplink.history.acknowledged = 99_999;
+        Report {
+            version: "0.1.0".to_owned(),
+            gateway: "gw".try_into().expect("a name"),
+            site: "depot".try_into().expect("a name"),
+            pid: 4_194_304,
+            uptime_s: 30,
+            rss_bytes: Some(99 << 20),
+            wall_clock: String::new(),
+            clock: crate::measure::ClockTrust::Synced,
+            hung: vec![],
+            status,
+        }
+    }
 
     #[test]
     fn the_picture_keeps_its_height_whether_the_agent_runs_or_not() {

@@ -60,12 +60,12 @@ impl Chapter {
     /// In a sentence.
     pub(super) fn tells(self) -> &'static str {
         match self {
-            Self::Live => "Every 250 ms a window goes to the journal, is synced, is sent, and is released on PUBACK.",
+            Self::Live => "Every 250 ms a window goes to the journal, is synced, sent, freed by PUBACK.",
             Self::Cut => "The WAN is gone. Nothing leaves the journal without a PUBACK: it fills.",
             Self::Killed => "kill -9 in the middle of it. What was committed is on disk.",
-            Self::Restarted => "The agent is back under a new epoch, goes on reading, still without a WAN.",
-            Self::Mended => "The WAN is back: new data at once on …/telemetry, the outage beside it on …/history.",
-            Self::Audit => "The agent stops in order. The consumer at the broker judges what it has received.",
+            Self::Restarted => "The agent is back under a new epoch and goes on reading, without a WAN.",
+            Self::Mended => "The WAN is back: new data at once on …/telemetry, the rest on …/history.",
+            Self::Audit => "The agent stops in order. The consumer judges what the broker has sent it.",
         }
     }
 }

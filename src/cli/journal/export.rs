@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Target, Where};
 use crate::cli::Exit;
+use crate::cli::show::{Stdout, note};
 use crate::journal::{Archive, Place, View};
 use crate::measure::{Entry, IntervalValue, PointColumn, PointInterval, Seq};
 use crate::uplink::wire;
@@ -50,34 +51,28 @@ struct Tally {
 pub(super) fn run(target: &Target, arguments: &Arguments) -> Result<Exit> {
     let archive = Archive::open(&target.dir)?;
     let view = archive.view();
-    eprintln!("{}, {}", target.dir.display(), view.as_str());
+    note(format_args!("{}, {}", target.dir.display(), view.as_str()));
     if view == View::FilesBesideAgent {
-        eprintln!("the segment that the agent writes is left out");
+        note("the segment that the agent writes is left out");
     }
     let format = if arguments.place.json { Format::Json } else { arguments.format };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(Stdout::new());
     match export(&archive, target, arguments, format, &mut out) {
         Ok(tally) => {
             if archive.view() != view {
-                eprintln!("an agent has started meanwhile: {}", archive.view().as_str());
+                note(format_args!("an agent has started meanwhile: {}", archive.view().as_str()));
             }
-            eprintln!("{} entries", tally.entries);
+            note(format_args!("{} entries", tally.entries));
             if tally.newer > 0 {
-                eprintln!("{} entries of a newer agent cannot be read by this one", tally.newer);
+                note(format_args!("{} entries of a newer agent cannot be read by this one", tally.newer));
             }
             for (from, to) in &tally.holes {
-                eprintln!("{from} to {to} are damaged or missing");
+                note(format_args!("{from} to {to} are damaged or missing"));
             }
             Ok(if tally.holes.is_empty() { Exit::Fine } else { Exit::Wrong })
         }
-        // Whoever read has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(Exit::Fine),
         Err(error) => Err(error),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn export(

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{CONFIG, Exit};
 use crate::agent::wiring;
 use crate::api::{self, AskError, Request, Response};
+use crate::cli::show::{complain, note, print, print_line};
 use crate::config;
 use crate::journal::{self, Archive, Inventory, Purged, Repaired, Settings, VerifyReport, View};
 use crate::measure::{BootId, Stamp};
@@ -85,8 +86,8 @@ impl Where {
                 Ok(Target { dir: settings.dir.clone(), socket: Some(plan.api.socket), settings: Some(settings) })
             }
             Err(faults) => {
-                eprintln!("{faults}");
-                eprintln!("v2g-edge: or name the journal's directory with --dir");
+                note(&faults);
+                complain("or name the journal's directory with --dir");
                 Err(Exit::Usage)
             }
         }
@@ -145,9 +146,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
 fn stats(target: &Target, as_json: bool) -> Result<Exit> {
     let (view, inventory) = target.inventory()?;
     if as_json {
-        println!("{}", show::stats_json(view, target, &inventory)?);
+        print_line(show::stats_json(view, target, &inventory)?);
     } else {
-        print!("{}", show::stats_text(view, target, &inventory));
+        print(show::stats_text(view, target, &inventory));
     }
     Ok(Exit::Fine)
 }
@@ -155,9 +156,9 @@ fn stats(target: &Target, as_json: bool) -> Result<Exit> {
 fn list(target: &Target, as_json: bool) -> Result<Exit> {
     let (view, inventory) = target.inventory()?;
     if as_json {
-        println!("{}", json!({ "view": view, "journal": target.dir, "segments": inventory.segments }));
+        print_line(json!({ "view": view, "journal": target.dir, "segments": inventory.segments }));
     } else {
-        print!("{}", show::list_text(view, target, &inventory));
+        print(show::list_text(view, target, &inventory));
     }
     Ok(Exit::Fine)
 }
@@ -166,9 +167,9 @@ fn verify(target: &Target, as_json: bool) -> Result<Exit> {
     let report: VerifyReport = Archive::open(&target.dir)?.verify()?;
     let good = report.findings.is_empty();
     if as_json {
-        println!("{}", show::with(json!({ "ok": good, "journal": target.dir }), &report)?);
+        print_line(show::with(json!({ "ok": good, "journal": target.dir }), &report)?);
     } else {
-        print!("{}", show::verify_text(target, &report));
+        print(show::verify_text(target, &report));
     }
     Ok(if good { Exit::Fine } else { Exit::Wrong })
 }
@@ -180,9 +181,9 @@ fn now() -> Stamp {
 fn repair(target: &Target, as_json: bool) -> Result<Exit> {
     let repaired: Repaired = journal::repair(&target.dir, BootId(hal::boot_id()), now())?;
     if as_json {
-        println!("{}", show::with(json!({ "view": View::Files, "journal": target.dir }), &repaired)?);
+        print_line(show::with(json!({ "view": View::Files, "journal": target.dir }), &repaired)?);
     } else {
-        print!("{}", show::repaired_text(target, &repaired));
+        print(show::repaired_text(target, &repaired));
     }
     Ok(if repaired.entries_lost > 0 { Exit::Wrong } else { Exit::Fine })
 }
@@ -195,9 +196,9 @@ fn forget(target: &Target, older_than: Duration, as_json: bool) -> Result<Exit> 
         None => (View::Files, journal::purge(&target.dir, older_than, BootId(hal::boot_id()), now())?),
     };
     if as_json {
-        println!("{}", show::with(json!({ "view": view, "journal": target.dir }), &purged)?);
+        print_line(show::with(json!({ "view": view, "journal": target.dir }), &purged)?);
     } else {
-        print!("{}", show::purged_text(view, target, &purged));
+        print(show::purged_text(view, target, &purged));
     }
     Ok(Exit::Fine)
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hal::Clock;
-use hal::can::{CanLog, CanSocket, Counters, Frame, FrameBus, FrameId, Heard, LinkSettings, LogPace, Received};
+use hal::can::{CanLog, CanSocket, Counters, FrameBus, FrameId, Heard, LinkSettings, LogPace, Received};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::Exit;
-use crate::cli::show::Paint;
+use crate::cli::show::{Paint, Stdout, complain};
 use crate::config::{self, Dbc, DbcFault};
 use crate::measure::Mono;
-use crate::source::can::{Decoded, Decoder, Load, Number, Rates, Speeds};
+use crate::source::can::{Decoded, Decoder, Load, Number, Rates, Speeds, Transport};
+use crate::spec::FrameMatch;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -50,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let book = match Book::read(&arguments.dbc) {
         Ok(book) => book,
         Err(problem) => {
-            eprintln!("v2g-edge: {problem}");
+            complain(problem);
             return Ok(Exit::Usage);
         }
     };
@@ -61,12 +62,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
             (Some(log), only) => view.listen(CanLog::new(log, LogPace::Fast, only.clone()).of_one_bus()).await,
             (None, interface) => view.listen(CanSocket::new(taken_as_it_is(interface.as_deref()), vec![])).await,
         };
-        match listened {
-            // Whoever read has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Fine),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(if view.is_well() { Exit::Fine } else { Exit::Wrong }),
-        }
+        listened?;
+        Ok(if view.is_well() { Exit::Fine } else { Exit::Wrong })
     })
 }
 
@@ -84,6 +81,8 @@ fn taken_as_it_is(interface: Option<&str>) -> LinkSettings {
 /// The DBC files, ready to decode.
 struct Book {
     decoder: Decoder,
+    /// The frames that its signals are in.
+    frames: Vec<FrameMatch>,
     /// By the decoder's numbers.
     signals: Vec<Named>,
     /// Signals that cannot be read, and why.
@@ -94,7 +93,7 @@ struct Named {
     message: String,
     name: String,
     unit: String,
-    texts: Vec<(i64, std::sync::Arc<str>)>,
+    texts: Vec<(i128, std::sync::Arc<str>)>,
 }
 
 impl Book {
@@ -104,7 +103,7 @@ impl Book {
             let shown = file.display();
             let bytes = match (std::fs::read(file), file.to_str().and_then(config::built_in_dbc)) {
                 (Ok(bytes), _) => bytes,
-                (Err(_), Some(built_in)) => built_in.as_bytes().to_vec(),
+                (Err(_), Some(built_in)) => built_in.into_bytes(),
                 (Err(error), None) => return Err(format!("--dbc {shown} cannot be read: {error}")),
             };
             let told = |fault: &DbcFault| {
@@ -128,12 +127,13 @@ impl Book {
                 }
             }
         }
-        Ok(Self { decoder: Decoder::new(&taken), signals, unusable })
+        let frames = taken.iter().map(|signal| signal.frame).collect();
+        Ok(Self { decoder: Decoder::new(&taken), frames, signals, unusable })
     }
 
-    fn decode(&self, frame: &Frame) -> Vec<(usize, Option<Decoded>)> {
+    fn decode(&self, id: FrameId, data: &[u8]) -> Vec<(usize, Option<Decoded>)> {
         let mut found = Vec::new();
-        self.decoder.decode(frame, |ix, decoded| found.push((ix, decoded)));
+        self.decoder.decode_message(id, data, |ix, decoded| found.push((ix, decoded)));
         found.sort_unstable_by_key(|(ix, _)| *ix);
         found
     }
@@ -177,7 +177,7 @@ impl Named {
     /// What the code means.
     fn text(&self, decoded: Decoded) -> Option<&str> {
         let Number::Integer(code) = decoded.bits else { return None };
-        let found = self.texts.iter().find(|(known, _)| i128::from(*known) == code)?;
+        let found = self.texts.iter().find(|(known, _)| *known == code)?;
         Some(&found.1)
     }
 }
@@ -198,7 +198,7 @@ fn number(number: Number) -> Value {
 struct Seen {
     frames: u64,
     length: usize,
-    newest: Frame,
+    newest: Vec<u8>,
     /// The newest value of each of its signals: a multiplexed message shows them one page after the other.
     values: BTreeMap<usize, Option<Decoded>>,
 }
@@ -214,6 +214,7 @@ struct View<'a> {
     book: &'a Book,
     clock: hal::LinuxClock,
     load: Load,
+    transport: Transport,
     seen: BTreeMap<FrameId, Seen>,
     frames: u64,
     /// First and last time stamp.
@@ -222,7 +223,7 @@ struct View<'a> {
     dropped: u64,
     bus_errors: u64,
     unreadable: Option<(u64, String)>,
-    out: BufWriter<io::Stdout>,
+    out: BufWriter<Stdout>,
 }
 
 impl<'a> View<'a> {
@@ -232,6 +233,7 @@ impl<'a> View<'a> {
             book,
             clock: hal::LinuxClock::new(),
             load: Load::new(Mono(0)),
+            transport: Transport::new(book.frames.iter().copied()),
             seen: BTreeMap::new(),
             frames: 0,
             span: None,
@@ -239,14 +241,14 @@ impl<'a> View<'a> {
             dropped: 0,
             bus_errors: 0,
             unreadable: None,
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::new(Stdout::new()),
         }
     }
 
     /// Listens until the time is over, the recording ends, or Ctrl-C; then shows what there was.
     async fn listen(&mut self, mut bus: impl FrameBus) -> io::Result<()> {
         for problem in &self.book.unusable {
-            eprintln!("v2g-edge: {problem}");
+            complain(problem);
         }
         let began = self.clock.now();
         let over = tokio::time::sleep(self.arguments.length);
@@ -292,11 +294,11 @@ impl<'a> View<'a> {
             Heard::Frame(received) => self.take_frame(&received)?,
             Heard::State(state, detail) => {
                 if !state.is_heard() {
-                    eprintln!("v2g-edge: the bus is {state}: {detail}");
+                    complain(format_args!("the bus is {state}: {detail}"));
                 }
                 self.state = Some((state, detail));
             }
-            Heard::Restarted => eprintln!("v2g-edge: the controller was restarted after a bus-off"),
+            Heard::Restarted => complain("the controller was restarted after a bus-off"),
             Heard::Dropped(frames) | Heard::Overrun(frames) => self.dropped += frames,
             Heard::BusErrors(errors) => self.bus_errors += errors,
             Heard::Unreadable(lines, first) => self.unreadable = Some((lines, first)),
@@ -313,26 +315,37 @@ impl<'a> View<'a> {
             let (first, last) = self.span.unwrap_or((utc, utc));
             self.span = Some((first.min(utc), last.max(utc)));
         }
-        let length = frame.data().len();
-        let found = self.book.decode(&frame);
-        let new = Seen { frames: 0, length, newest: frame, values: BTreeMap::new() };
-        let seen = self.seen.entry(frame.id).or_insert(new);
+        self.take_content(frame.id, (!frame.remote).then_some(frame.data()), &frame.to_string(), received.utc_ns)?;
+        // Of a recording its own time counts.
+        let now = Mono(u64::try_from(received.utc_ns.unwrap_or(0)).unwrap_or(0));
+        if let Some(message) = self.transport.handle_frame(&frame, now) {
+            let shown = format!("{}#{}", message.id, hex(&message.data));
+            self.take_content(message.id, Some(&message.data), &shown, received.utc_ns)?;
+        }
+        Ok(())
+    }
+
+    /// What an id carries, in a frame or in several; a remote frame shows nothing.
+    fn take_content(&mut self, id: FrameId, data: Option<&[u8]>, shown: &str, utc_ns: Option<i64>) -> io::Result<()> {
+        let found = data.map_or_else(Vec::new, |data| self.book.decode(id, data));
+        let new = Seen { frames: 0, length: 0, newest: Vec::new(), values: BTreeMap::new() };
+        let seen = self.seen.entry(id).or_insert(new);
         seen.values.extend(found.iter().copied());
         seen.frames += 1;
-        seen.length = seen.length.max(length);
-        // A remote frame shows nothing.
-        if !frame.remote {
-            seen.newest = frame;
+        if let Some(data) = data {
+            seen.length = seen.length.max(data.len());
+            data.clone_into(&mut seen.newest);
         }
+        let data = data.unwrap_or_default();
         if self.arguments.frames {
-            let seconds = received.utc_ns.unwrap_or(0);
+            let seconds = utc_ns.unwrap_or(0);
             if self.arguments.json {
                 let (message, signals) = self.book.json(&found);
                 let line = FrameLine {
                     time_ns: seconds,
-                    id: frame.id.to_string(),
-                    extended: frame.id.is_extended(),
-                    data: hex(frame.data()),
+                    id: id.to_string(),
+                    extended: id.is_extended(),
+                    data: hex(data),
                     message,
                     signals,
                 };
@@ -342,7 +355,7 @@ impl<'a> View<'a> {
                 let (whole, nanos) = (seconds.div_euclid(1_000_000_000), seconds.rem_euclid(1_000_000_000) / 1000);
                 let message = self.book.message(&found).unwrap_or_default();
                 let words = self.book.words(&found).join(", ");
-                writeln!(self.out, "({whole}.{nanos:06}) {frame} {message} {words}")?;
+                writeln!(self.out, "({whole}.{nanos:06}) {shown} {message} {words}")?;
             }
         }
         Ok(())
@@ -359,7 +372,7 @@ impl<'a> View<'a> {
             let (message, signals) = self.book.json(&seen.found());
             json!({
                 "id": id.to_string(), "extended": id.is_extended(), "frames": seen.frames, "per_second": rate_of(id),
-                "bytes": seen.length, "data": hex(seen.newest.data()), "message": message, "signals": signals,
+                "bytes": seen.length, "data": hex(&seen.newest), "message": message, "signals": signals,
             })
         };
         let report = json!({
@@ -392,7 +405,7 @@ impl<'a> View<'a> {
             let rate = rates.ids.iter().find(|(known, _)| known == id).map_or(0.0, |(_, rate)| *rate);
             let found = seen.found();
             let message = self.book.message(&found).unwrap_or("");
-            let data = hex(seen.newest.data());
+            let data = hex(&seen.newest);
             writeln!(
                 self.out,
                 "{:>8}  {:>7} frames  {rate:>7.1}/s  {data}  {}",

@@ -52,7 +52,9 @@ pub(super) enum Plausibility {
     Plausible,
     /// It can be anything.
     Unknown,
-    /// No such quantity is like this.
+    /// It can be, but a device of this profile would rarely say it.
+    Odd,
+    /// It makes no sense: what `status` and the wire would call so, too ([`PointSpec::makes_sense`]).
     Implausible,
 }
 
@@ -60,6 +62,7 @@ pub(super) enum Plausibility {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fit {
     pub(super) plausible: usize,
+    /// Odd ones with them.
     pub(super) implausible: usize,
     pub(super) missing: usize,
     pub(super) points: usize,
@@ -114,15 +117,16 @@ pub(super) fn fit(points: &[Shown]) -> Fit {
     let count = |wanted| points.iter().filter(|shown| shown.plausibility == wanted).count();
     Fit {
         plausible: count(Plausibility::Plausible),
-        implausible: count(Plausibility::Implausible),
+        implausible: count(Plausibility::Implausible) + count(Plausibility::Odd),
         missing: points.iter().filter(|shown| shown.words.is_none()).count(),
         points: points.len(),
     }
 }
 
 fn plausibility(spec: &PointSpec, outcome: &Outcome) -> Plausibility {
-    let judge = |is_so: bool| if is_so { Plausibility::Plausible } else { Plausibility::Implausible };
+    let judge = |is_so: bool| if is_so { Plausibility::Plausible } else { Plausibility::Odd };
     match outcome {
+        // The normaliser's own judgement.
         Outcome::Questionable(..) => Plausibility::Implausible,
         // Not a number in the registers of a measured value is no value; "not available" by the profile's own code is.
         Outcome::Missing(_) => Plausibility::Unknown,
@@ -193,6 +197,8 @@ impl Variant {
             (false, table) => table,
             (true, RegisterTable::Holding) => RegisterTable::Input,
             (true, RegisterTable::Input) => RegisterTable::Holding,
+            (true, RegisterTable::Coil) => RegisterTable::Discrete,
+            (true, RegisterTable::Discrete) => RegisterTable::Coil,
         };
         let point = |point: &PointSpec| {
             let mut point = point.clone();

@@ -1,12 +1,13 @@
 //! Where to probe: a serial port or a TCP server, as the command line says it; and progress on stderr.
 
 use std::io::{IsTerminal, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use hal::{BusError, Parity, ReadRequest, RegisterBus, RtuBus, SerialLine, StopBits, TcpBus, UnitId};
+use hal::{BusError, Holding, Parity, ReadRequest, RegisterBus, RtuBus, SerialLine, StopBits, TcpBus, UnitId};
 
+use crate::cli::show::note;
 use crate::config;
 use crate::net::Endpoint;
 use crate::spec::{RegisterBlock, RegisterTable};
@@ -34,7 +35,7 @@ pub(super) struct Link {
 
 /// An open way to units.
 pub(super) enum Bus {
-    Tcp(TcpBus),
+    Tcp(Box<TcpBus>),
     Rtu(Box<RtuBus>),
 }
 
@@ -45,6 +46,19 @@ impl Link {
 
     pub(super) fn open(&self) -> Result<Bus> {
         if self.is_serial() {
+            match hal::holder_of(Path::new(&self.target)) {
+                // As root it could be opened all the same, and both would speak at once.
+                Holding::Process(holder) if holder.name.starts_with("v2g-edge") => {
+                    bail!("{} is busy: {}", self.target, hal::cure(&self.target, &std::io::Error::other("busy")));
+                }
+                // The other end of a pseudo-terminal, a multiplexer, a logger, or another master.
+                Holding::Process(holder) => note(format_args!(
+                    "{} is open in {holder}, too; a line has one master: if answers are missing or not right, stop that",
+                    self.target
+                )),
+                // What may not be looked at is no reason to warn: at each start of a person who is not root.
+                Holding::Nobody | Holding::User(_) | Holding::Unclear(_) => {}
+            }
             let line = SerialLine {
                 path: PathBuf::from(&self.target),
                 baud: self.baud,
@@ -60,7 +74,7 @@ impl Link {
         Ok(if self.rtu {
             Bus::Rtu(Box::new(RtuBus::over_tcp(host, port, self.timeout)))
         } else {
-            Bus::Tcp(TcpBus::new(host, port, self.timeout))
+            Bus::Tcp(Box::new(TcpBus::new(host, port, self.timeout)))
         })
     }
 
@@ -88,12 +102,27 @@ impl Bus {
         let table = match block.table {
             RegisterTable::Holding => hal::Table::Holding,
             RegisterTable::Input => hal::Table::Input,
+            RegisterTable::Coil => hal::Table::Coil,
+            RegisterTable::Discrete => hal::Table::Discrete,
         };
         let request = ReadRequest { table, start: block.start, count: block.count };
         match self {
             Self::Tcp(bus) => bus.read(unit, request).await,
             Self::Rtu(bus) => bus.read(unit, request).await,
         }
+    }
+}
+
+impl Bus {
+    /// How long the unit does not hear after an answer, as far as it was found.
+    pub(super) fn pause(&mut self, unit: UnitId) -> Option<Duration> {
+        let times = match self {
+            Self::Tcp(bus) => bus.times(),
+            Self::Rtu(bus) => bus.times(),
+        };
+        let pauses = times.pauses();
+        let of_it = pauses.into_iter().filter(|pause| pause.unit.is_none_or(|of| of == unit.get()));
+        of_it.map(|pause| pause.known).max()
     }
 }
 

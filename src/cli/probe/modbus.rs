@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::guess::{Fit, Image, Plausibility, Shown, Variant, fit, read};
 use super::link::{Bus, Link, Progress, block_on, is_heard, is_hopeless, units};
 use crate::cli::Exit;
-use crate::cli::show::Paint;
+use crate::cli::show::{Paint, Stdout, complain, note};
 use crate::config::{self, ProfileSource, ProfileView, profile_views};
 use crate::measure::{Outcome, Value};
 use crate::source::modbus::sunspec::{BASES, MARK};
@@ -21,6 +21,8 @@ const UNITS_TCP: &str = "1-16,255,0";
 const UNITS_SERIAL: &str = "1-247";
 /// Profiles that fit so nearly as well as the best are named.
 const CLOSE: f64 = 0.7;
+/// Of a unit that is deaf after its answers, the first two attempts may be lost before that is known.
+const ATTEMPTS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
@@ -52,6 +54,8 @@ struct Finding<'a> {
     as_is: Fit,
     others: Vec<&'a str>,
     is_sunspec: bool,
+    /// How long it does not hear after an answer.
+    pause: Option<Duration>,
     points: Vec<Shown>,
 }
 
@@ -59,20 +63,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let source = ProfileSource::built_in().and_directory(&arguments.devices);
     let (profiles, faults) = profile_views(&source);
     if faults.iter().next().is_some() {
-        eprintln!("{faults}");
+        note(&faults);
     }
     if let Some(name) = &arguments.profile
         && !profiles.iter().any(|profile| profile.name == *name)
     {
         let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-        eprintln!("v2g-edge: there is no profile \"{name}\"; there are: {}", names.join(", "));
+        complain(format_args!("there is no profile \"{name}\"; there are: {}", names.join(", ")));
         return Ok(Exit::Usage);
     }
     let default = if arguments.link.is_serial() { UNITS_SERIAL } else { UNITS_TCP };
     let wanted = match units(arguments.units.as_deref().unwrap_or(default)) {
         Ok(wanted) => wanted,
         Err(error) => {
-            eprintln!("v2g-edge: {error}");
+            complain(error);
             return Ok(Exit::Usage);
         }
     };
@@ -162,7 +166,11 @@ async fn fill(bus: &mut Bus, unit: UnitId, blocks: &[RegisterBlock], image: &mut
             continue;
         }
         let mut answer = bus.read(unit, *block).await;
-        if matches!(&answer, Err(error) if !is_hopeless(error) && !matches!(error, hal::BusError::Exception { .. })) {
+        for _ in 1..ATTEMPTS {
+            if !matches!(&answer, Err(error) if !is_hopeless(error) && !matches!(error, hal::BusError::Exception { .. }))
+            {
+                break;
+            }
             answer = bus.read(unit, *block).await;
         }
         match answer {
@@ -207,7 +215,8 @@ async fn examine<'a>(
     progress: &Progress,
 ) -> Result<Finding<'a>> {
     let mut image = Image::default();
-    let marks = BASES.map(|start| RegisterBlock { unit: None, table: RegisterTable::Holding, start, count: 2 });
+    let mark = |table| BASES.map(|start| RegisterBlock { unit: None, table, start, count: 2 });
+    let marks = [mark(RegisterTable::Holding), mark(RegisterTable::Input)].concat();
     let mut is_sunspec = false;
     for mark in marks {
         fill(bus, unit, &[mark], &mut image).await?;
@@ -251,6 +260,7 @@ async fn examine<'a>(
             as_is,
             others: vec![],
             is_sunspec,
+            pause: bus.pause(unit),
             points: vec![],
         });
     };
@@ -264,7 +274,17 @@ async fn examine<'a>(
     let as_is = fits.iter().find(|(_, of, variant)| of.name == profile.name && *variant == Variant::AS_IS);
     let points = read(&variant.of(&profile.spec), &image);
     let as_is = as_is.map_or(found, |(fit, ..)| *fit);
-    Ok(Finding { unit, profile: Some(profile), variant, fit: found, as_is, others, is_sunspec, points })
+    Ok(Finding {
+        unit,
+        profile: Some(profile),
+        variant,
+        fit: found,
+        as_is,
+        others,
+        is_sunspec,
+        pause: bus.pause(unit),
+        points,
+    })
 }
 
 impl Finding<'_> {
@@ -279,22 +299,33 @@ impl Finding<'_> {
         fill_profile(bus, self.unit, &spec, &mut image).await?;
         self.points = read(&spec, &image);
         self.fit = fit(&self.points);
+        self.pause = bus.pause(self.unit);
         Ok(())
     }
 
-    /// What to write into the configuration.
+    /// What it needs to be left alone after an answer, a little more than was found.
+    fn pause_ms(&self) -> Option<u128> {
+        self.pause.map(|pause| (pause.as_millis() / 10 + 1) * 10)
+    }
+
+    /// What to write into the configuration: the bus, and the device on it.
     fn config(&self, link: &Link) -> Option<String> {
+        Some(format!("{}\n{}", link.config_lines().0, self.device_lines(link)?))
+    }
+
+    fn device_lines(&self, link: &Link) -> Option<String> {
         let (kind, profile) = match (self.profile, self.is_sunspec) {
             (_, true) => (DeviceKind::Meter, "sunspec".to_owned()),
             (Some(profile), _) if self.variant == Variant::AS_IS => (profile.spec.kind, profile.name.clone()),
             (Some(profile), _) => (profile.spec.kind, format!("my-{}", profile.name)),
             (None, false) => return None,
         };
-        let (bus, address) = link.config_lines();
+        let (_, address) = link.config_lines();
         let (unit, kind, on) = (self.unit, kind.as_str(), link.bus_name());
         let device = format!("[device.{kind}-{unit}]\nkind = \"{kind}\"\nbus = \"{on}\"\n");
-        let rest = format!("unit = {unit}\nprofile = \"{profile}\"\n");
-        Some(format!("{bus}\n{device}{}{rest}", address.unwrap_or_default()))
+        let pause = self.pause_ms().map_or_else(String::new, |ms| format!("pause = \"{ms}ms\"\n"));
+        let rest = format!("unit = {unit}\nprofile = \"{profile}\"\n{pause}");
+        Some(format!("{device}{}{rest}", address.unwrap_or_default()))
     }
 
     /// What to write into a profile of one's own; `None` when the profile fits as it is.
@@ -308,7 +339,7 @@ impl Finding<'_> {
 
 fn tell(findings: &[Finding<'_>], arguments: &Arguments) -> Result<()> {
     use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
+    let mut out = Stdout::new();
     if arguments.json {
         let units: Vec<Json> = findings.iter().map(|found| found_json(found, &arguments.link)).collect();
         writeln!(out, "{}", json!({ "units": units }))?;
@@ -322,8 +353,15 @@ fn tell(findings: &[Finding<'_>], arguments: &Arguments) -> Result<()> {
     }
     let paint = Paint::for_stdout();
     for found in findings {
-        write!(out, "{}", found_text(found, &arguments.link, paint))?;
+        write!(out, "{}", found_text(found, paint))?;
     }
+    // All units in one piece: a bus is written once.
+    let devices: Vec<String> = findings.iter().filter_map(|found| found.device_lines(&arguments.link)).collect();
+    if !devices.is_empty() {
+        let (bus, _) = arguments.link.config_lines();
+        write!(out, "\n{}\n{bus}\n{}", paint.dim("# gateway.toml"), devices.join("\n"))?;
+    }
+    out.flush()?;
     Ok(())
 }
 
@@ -335,6 +373,7 @@ fn found_json(found: &Finding<'_>, link: &Link) -> Json {
         "fits": found.is_understood(),
         "also": found.others,
         "sunspec": found.is_sunspec,
+        "pause_ms": found.pause_ms(),
         "plausible": found.fit.plausible,
         "implausible": found.fit.implausible,
         "shift": found.variant.shift,
@@ -364,12 +403,13 @@ fn point_json(shown: &Shown) -> Json {
         "verdict": match shown.plausibility {
             Plausibility::Plausible => "plausible",
             Plausibility::Unknown => "unknown",
+            Plausibility::Odd => "odd",
             Plausibility::Implausible => "implausible",
         },
     })
 }
 
-fn found_text(found: &Finding<'_>, link: &Link, paint: Paint) -> String {
+fn found_text(found: &Finding<'_>, paint: Paint) -> String {
     let mut out = format!("\n{}", paint.bold(&format!("unit {}", found.unit)));
     out += &match (found.profile, found.is_sunspec) {
         (Some(profile), _) if found.fit.is_good() && found.variant == Variant::AS_IS => {
@@ -395,6 +435,10 @@ fn found_text(found: &Finding<'_>, link: &Link, paint: Paint) -> String {
     if !found.others.is_empty() {
         out += &format!("  almost as well: {}\n", found.others.join(", "));
     }
+    if let Some(ms) = found.pause_ms() {
+        out += &paint
+            .odd(&format!("  it does not hear what comes within {ms} ms after its answer: it is left alone so long\n"));
+    }
     for shown in &found.points {
         out += &point_text(shown, paint);
     }
@@ -403,9 +447,6 @@ fn found_text(found: &Finding<'_>, link: &Link, paint: Paint) -> String {
         out +=
             &paint.bold(&format!("read like this, {plausible} values make sense and {implausible} do not; write:\n"));
         out += &own;
-    }
-    if let Some(lines) = found.config(link) {
-        out += &format!("{}\n{lines}", paint.dim("# gateway.toml"));
     }
     out
 }
@@ -421,13 +462,13 @@ fn point_text(shown: &Shown, paint: Paint) -> String {
         Outcome::Missing(_) => "not available".to_owned(),
     };
     let words: Vec<String> = shown.words.iter().flatten().take(8).map(|word| format!("{word:04x}")).collect();
-    let register = shown.spec.register().map_or_else(String::new, |register| {
-        let table = if register.table == RegisterTable::Input { "input" } else { "holding" };
-        format!("{table} {}", register.address)
-    });
+    let register = shown
+        .spec
+        .register()
+        .map_or_else(String::new, |register| format!("{} {}", register.table.as_str(), register.address));
     let line = format!("  {:<26} {value:>18}   {register:<14} {}", shown.spec.field.as_str(), words.join(" "));
     match shown.plausibility {
         Plausibility::Implausible => format!("{}\n", paint.bad(&format!("{line}   ?"))),
-        Plausibility::Plausible | Plausibility::Unknown => line + "\n",
+        Plausibility::Plausible | Plausibility::Unknown | Plausibility::Odd => line + "\n",
     }
 }

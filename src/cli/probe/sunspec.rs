@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::link::{Bus, Link, Progress, block_on, is_hopeless, units};
 use crate::cli::Exit;
-use crate::cli::show::Paint;
+use crate::cli::show::{Paint, complain, print};
 use crate::measure::Raw;
 use crate::source::modbus::sunspec::{BASES, Decoded, ModelAt, Survey, SurveyStep, decode, label, supported};
 use crate::spec::{RegisterBlock, RegisterTable};
@@ -17,7 +17,7 @@ use crate::spec::{RegisterBlock, RegisterTable};
 const REQUEST_REGISTERS_MAX: u16 = 125;
 /// Below, a refusal is not for the length.
 const REQUEST_REGISTERS_MIN: u16 = 8;
-/// Requests of a survey: three bases, 64 models and an end.
+/// Requests of a survey: three bases in two tables, 64 models and an end.
 const STEPS_MAX: usize = 80;
 
 #[derive(Debug, clap::Args)]
@@ -47,30 +47,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let Ok([unit]) =
         units(&arguments.unit).map(|units| <[UnitId; 1]>::try_from(units).unwrap_or_else(|units| [units[0]]))
     else {
-        eprintln!("v2g-edge: \"{}\" is no unit; write --unit 1", arguments.unit);
+        complain(format_args!("\"{}\" is no unit; write --unit 1", arguments.unit));
         return Ok(Exit::Usage);
     };
     block_on(async {
         let mut bus = arguments.link.open()?;
         let progress = Progress::new();
-        let chain = survey(&mut bus, unit, &progress).await?;
+        let (chain, table) = survey(&mut bus, unit, &progress).await?;
         let mut shown = Vec::new();
         for model in &chain {
             progress.step(&format!("reading model {} at {}", model.id, model.address));
             shown.push(if arguments.chain || !supported(model.id) {
                 Shown { model: *model, points: Vec::new(), trouble: None }
             } else {
-                read(&mut bus, unit, *model).await?
+                read(&mut bus, unit, table, *model).await?
             });
         }
         progress.end();
-        print!("{}", if arguments.json { as_json(unit, &shown) } else { text(unit, &shown, arguments) });
+        print(if arguments.json { as_json(unit, &shown) } else { text(unit, &shown, arguments) });
         Ok(if shown.is_empty() { Exit::Wrong } else { Exit::Fine })
     })
 }
 
-/// The device's chain of models; empty if it has none.
-async fn survey(bus: &mut Bus, unit: UnitId, progress: &Progress) -> Result<Vec<ModelAt>> {
+/// The device's chain of models, with the table that it is in; empty if it has none.
+async fn survey(bus: &mut Bus, unit: UnitId, progress: &Progress) -> Result<(Vec<ModelAt>, RegisterTable)> {
     let mut survey = Survey::new(&[]);
     let mut silences = 0;
     for _ in 0..STEPS_MAX {
@@ -80,7 +80,7 @@ async fn survey(bus: &mut Bus, unit: UnitId, progress: &Progress) -> Result<Vec<
         let told = match bus.read(unit, block).await {
             Ok(words) => survey.answered(block, &words),
             Err(error @ BusError::Exception { code: 10 | 11, .. }) => bail!("{error}"),
-            Err(BusError::Exception { .. }) => survey.refused(block),
+            Err(BusError::Exception { code, .. }) => survey.refused(block, code),
             Err(error) if is_hopeless(&error) => bail!("{error}"),
             Err(error) => {
                 silences += 1;
@@ -92,24 +92,23 @@ async fn survey(bus: &mut Bus, unit: UnitId, progress: &Progress) -> Result<Vec<
             }
         };
         match told {
-            SurveyStep::NoSunSpec => return Ok(Vec::new()),
-            SurveyStep::Part if survey.chain().is_empty() => return Ok(Vec::new()),
+            SurveyStep::NoSunSpec => return Ok((Vec::new(), survey.table())),
+            SurveyStep::Part if survey.chain().is_empty() => return Ok((Vec::new(), survey.table())),
             _ => {}
         }
     }
-    Ok(survey.chain().to_vec())
+    Ok((survey.chain().to_vec(), survey.table()))
 }
 
 /// A whole model, in as many requests as the device wants.
-async fn read(bus: &mut Bus, unit: UnitId, model: ModelAt) -> Result<Shown> {
+async fn read(bus: &mut Bus, unit: UnitId, table: RegisterTable, model: ModelAt) -> Result<Shown> {
     let length = model.length.saturating_add(2);
     let mut words: Vec<u16> = Vec::new();
     let (mut longest, mut trouble, mut silences) = (REQUEST_REGISTERS_MAX, None, 0);
     while words.len() < usize::from(length) {
         let from = u16::try_from(words.len()).unwrap_or(length);
         let Some(start) = model.address.checked_add(from) else { break };
-        let block =
-            RegisterBlock { unit: None, table: RegisterTable::Holding, start, count: longest.min(length - from) };
+        let block = RegisterBlock { unit: None, table, start, count: longest.min(length - from) };
         match bus.read(unit, block).await {
             Ok(more) => words.extend(more),
             Err(BusError::Exception { .. }) if block.count > REQUEST_REGISTERS_MIN => longest = block.count / 2,

@@ -209,7 +209,7 @@ enum SourceDraft {
 #[derive(Debug, Default)]
 pub(super) struct DbcDefaults {
     pub unit: Option<Unit>,
-    pub texts: Vec<(i64, Arc<str>)>,
+    pub texts: Vec<(i128, Arc<str>)>,
     pub range: Option<(f64, f64)>,
     /// A signal is not there, which is reported: what it would have given is not missed.
     pub unknown: bool,
@@ -442,8 +442,23 @@ fn resolve(draft: &Draft, dbc: &Dbc, name: &str, key: &str, critic: Critic<'_>) 
             critic.blame(&problem, cure);
             None
         }
+        Ok((_, DbcSignal { doubled: Some(why), .. })) => {
+            critic.blame(&format!("comes from the signal {name} of {file}, and {why}"), "another signal");
+            None
+        }
         Ok((message, signal)) => match &signal.signal {
-            Ok(signal) => Some(Signal { frame: draft.can.frame(message), ..signal.clone() }),
+            Ok(signal) => {
+                let frame = draft.can.frame(message);
+                if !signal.field.fits_a_frame() && !frame.is_group() {
+                    let problem = format!(
+                        "comes from the signal {name} of {file}, which lies beyond the 64 bytes of the longest frame; only a \
+                         parameter group of J1939 has messages of several frames"
+                    );
+                    critic.blame(&problem, "protocol = \"j1939\" under [can], if it is one");
+                    return None;
+                }
+                Some(Signal { frame, ..signal.clone() })
+            }
             Err(why) => {
                 critic.blame(&format!("comes from the signal {name} of {file}, which {why}"), "another signal");
                 None

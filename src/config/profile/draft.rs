@@ -38,6 +38,7 @@ pub(super) const PROFILE: Form = Form {
         ("kind", "\"meter\""),
         ("extends", "\"eastron-sdm630\""),
         ("sources", "[\"vendor document, version, date\"]"),
+        ("notes", "[\"frequency: tenths by one source, hundredths by the other; tenths here\"]"),
     ],
 };
 pub(super) const GROUP: Form =
@@ -105,6 +106,8 @@ pub(in crate::config) struct Draft {
     pub model: Option<String>,
     pub kind: Option<DeviceKind>,
     pub sources: Option<Vec<String>>,
+    /// Where the sources disagree, and what was decided. For who reads the file; nothing is made of it.
+    pub notes: Option<Vec<String>>,
     pub(super) modbus: ModbusDraft,
     pub(super) can: CanDraft,
     /// Of a profile of charging sessions, which has neither registers nor groups.
@@ -128,7 +131,7 @@ pub(super) struct PointDraft {
     pub frozen_after: Option<Duration>,
     pub aggregation: Option<Aggregation>,
     pub value_type: Option<ValueType>,
-    pub texts: Option<Vec<(i64, Arc<str>)>>,
+    pub texts: Option<Vec<(i128, Arc<str>)>>,
 }
 
 impl Draft {
@@ -152,6 +155,7 @@ impl Draft {
             model: profile.optional("model", text),
             kind: profile.optional("kind", one_of(&KINDS)),
             sources: profile.list("sources", 64, text),
+            notes: profile.list("notes", 64, text),
             modbus: modbus_draft,
             can: CanDraft::read(file.section("can", &CAN).as_ref()),
             session: file.section("iso15118", &ISO15118).map(|section| SessionDraft::read(&section)),
@@ -166,8 +170,21 @@ impl Draft {
 
     /// This file's words where it has any, the base's elsewhere.
     pub(in crate::config) fn over(self, base: Self) -> Self {
-        let Self { extends, header, modbus_header, vendor, model, kind, sources, modbus, can, session, groups, points } =
-            self;
+        let Self {
+            extends,
+            header,
+            modbus_header,
+            vendor,
+            model,
+            kind,
+            sources,
+            notes,
+            modbus,
+            can,
+            session,
+            groups,
+            points,
+        } = self;
         let mut merged_groups = base.groups;
         for (name, group) in groups {
             match merged_groups.iter_mut().find(|(known, _)| *known == name) {
@@ -193,6 +210,7 @@ impl Draft {
             model: model.or(base.model),
             kind: kind.or(base.kind),
             sources: sources.or(base.sources),
+            notes: notes.or(base.notes),
             modbus: modbus.over(base.modbus),
             can: can.over(base.can),
             session: match (session, base.session) {
@@ -228,15 +246,16 @@ impl PointDraft {
             ),
             texts: section.optional("texts", texts),
         };
-        match FieldName::try_from(entry.key.as_str()) {
+        match FieldName::of_point(&entry.key) {
             Ok(field) => Some(draft(field)),
             Err(invalid) => {
                 let problem = format!("the point {invalid}");
-                scope.faults.push(place.fault(
-                    section.title.clone(),
-                    problem,
-                    "a name such as power_flow or voltage_l1",
-                ));
+                let own = FieldName::of_point(&format!("device_{}", entry.key));
+                let remedy = match own.ok().filter(|_| FieldName::try_from(entry.key.as_str()).is_ok()) {
+                    Some(own) => format!("{own}, or another name of its own"),
+                    None => "a name such as power_flow or voltage_l1".to_owned(),
+                };
+                scope.faults.push(place.fault(section.title.clone(), problem, remedy));
                 None
             }
         }
@@ -308,12 +327,12 @@ fn range(value: &Value) -> Taken<(f64, f64)> {
     if low < high { Ok((low, high)) } else { Err(Wrong::new("does not rise from the first number to the second")) }
 }
 
-fn texts(value: &Value) -> Taken<Vec<(i64, Arc<str>)>> {
+fn texts(value: &Value) -> Taken<Vec<(i128, Arc<str>)>> {
     let Kind::Table(table) = &value.kind else { return Err(Wrong::new("is not a table of codes")) };
     let pair = |entry: &Entry| {
         let code = match entry.key.strip_prefix("0x") {
-            Some(digits) => i64::from_str_radix(digits, 16),
-            None => entry.key.parse::<i64>(),
+            Some(digits) => u64::from_str_radix(digits, 16).map(i128::from),
+            None => entry.key.parse::<i128>(),
         };
         let code = code.map_err(|_| Wrong::new(format!("has the code {}, which is no whole number", entry.key)))?;
         let words = text(&entry.value)?;

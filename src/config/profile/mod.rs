@@ -35,6 +35,8 @@ pub(super) struct Profile {
     pub kind: DeviceKind,
     /// When the device table does not say.
     pub poll: Duration,
+    /// What passes at least between an answer and the next request, unless the device's own section says otherwise.
+    pub pause: Duration,
     /// The wire that it is for.
     pub medium: Medium,
     /// Of a station that has several in one map.
@@ -128,6 +130,7 @@ impl Draft {
             return Some(Profile {
                 kind: self.kind?,
                 poll: self.modbus.poll(),
+                pause: self.modbus.pause(),
                 address_base: None,
                 medium: Medium::Session,
                 connectors: None,
@@ -145,6 +148,7 @@ impl Draft {
         Some(Profile {
             kind: self.kind?,
             poll: self.modbus.poll(),
+            pause: self.modbus.pause(),
             address_base: self.modbus.address_base,
             medium: if self.can.is_said() { Medium::Can(self.can.node()) } else { Medium::Modbus },
             connectors: self.modbus.connectors(&self.modbus_header, faults),

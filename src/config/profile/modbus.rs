@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::blocks::merge;
 use super::draft::{GroupDraft, INTERVAL};
 use super::{Critic, Group};
+use crate::config::device::PAUSE;
 use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
 use crate::config::section::{Form, Section, Taken, Wrong, duration_within, integer, one_of, text};
@@ -15,12 +16,14 @@ use crate::spec::{
 
 /// Modbus Application Protocol 1.1b3, 6.3 and 6.4: no reply holds more.
 const REQUEST_REGISTERS_MAX: u16 = 125;
+/// The same, 6.1 and 6.2.
+const REQUEST_BITS_MAX: u16 = 2000;
 /// A hole of 8 registers costs 16 bytes; a request of its own costs about 20 and the device's thinking time.
 const REQUEST_GAP_DEFAULT: u16 = 8;
 /// When neither the device table nor the profile says.
 const POLL_DEFAULT: Duration = Duration::from_millis(500);
 /// The numbers that register lists give to the wire's address 0.
-const ADDRESS_BASES: [i128; 6] = [0, 1, 30_001, 40_001, 300_001, 400_001];
+const ADDRESS_BASES: [i128; 8] = [0, 1, 10_001, 30_001, 40_001, 100_001, 300_001, 400_001];
 
 pub(in crate::config) const MODBUS: Form = Form {
     table: "modbus",
@@ -33,6 +36,7 @@ pub(in crate::config) const MODBUS: Form = Form {
         ("request_registers_max", "60"),
         ("request_gap_max", "8"),
         ("poll", "\"500ms\""),
+        ("pause", "\"50ms\""),
         ("connectors", "2"),
         ("connector_stride", "1000"),
     ],
@@ -42,18 +46,25 @@ pub(super) const SCALE_REGISTER: Form = Form {
     keys: &[("register", "70"), ("type", "\"i16\""), ("holds", "\"exponent\""), ("not_available", "[0x8000]")],
 };
 
-const TABLES: [(&str, RegisterTable); 2] = [("input", RegisterTable::Input), ("holding", RegisterTable::Holding)];
+const TABLES: [(&str, RegisterTable); 4] = [
+    ("input", RegisterTable::Input),
+    ("holding", RegisterTable::Holding),
+    ("coil", RegisterTable::Coil),
+    ("discrete", RegisterTable::Discrete),
+];
 const WORD_ORDERS: [(&str, WordOrder); 2] = [("msw-first", WordOrder::MswFirst), ("lsw-first", WordOrder::LswFirst)];
 const BYTE_ORDERS: [(&str, ByteOrder); 2] = [("big", ByteOrder::Big), ("little", ByteOrder::Little)];
 const SCALE_KINDS: [(&str, ScaleKind); 2] = [("exponent", ScaleKind::Exponent), ("factor", ScaleKind::Factor)];
 /// The last three have the length that the point says.
-const TYPES: [(&str, RawKind); 16] = [
+const TYPES: [(&str, RawKind); 18] = [
     ("u16", RawKind::U16),
     ("i16", RawKind::I16),
     ("u32", RawKind::U32),
     ("i32", RawKind::I32),
     ("u64", RawKind::U64),
     ("i64", RawKind::I64),
+    ("bit", RawKind::Bit),
+    ("f16", RawKind::F16),
     ("f32", RawKind::F32),
     ("f64", RawKind::F64),
     ("bcd16", RawKind::Bcd16),
@@ -94,6 +105,7 @@ pub(super) struct ModbusDraft {
     registers_max: Option<u16>,
     gap_max: Option<u16>,
     poll: Option<Duration>,
+    pause: Option<Duration>,
 }
 
 impl ModbusDraft {
@@ -109,6 +121,7 @@ impl ModbusDraft {
             registers_max: section.optional("request_registers_max", integer(1..=REQUEST_REGISTERS_MAX)),
             gap_max: section.optional("request_gap_max", integer(0..=REQUEST_REGISTERS_MAX)),
             poll: section.optional("poll", duration_within(INTERVAL)),
+            pause: section.optional("pause", duration_within(PAUSE)),
         }
     }
 
@@ -124,11 +137,16 @@ impl ModbusDraft {
             registers_max: self.registers_max.or(base.registers_max),
             gap_max: self.gap_max.or(base.gap_max),
             poll: self.poll.or(base.poll),
+            pause: self.pause.or(base.pause),
         }
     }
 
     pub(super) fn poll(&self) -> Duration {
         self.poll.unwrap_or(POLL_DEFAULT)
+    }
+
+    pub(super) fn pause(&self) -> Duration {
+        self.pause.unwrap_or_default()
     }
 
     /// The connectors of a station that has several in one map; reports one of the two keys without the other.
@@ -154,7 +172,10 @@ impl ModbusDraft {
         let extent = |(_, point): &(String, PointSpec)| point.register().map(RegisterPoint::extent);
         let group = |(name, group): &(String, GroupDraft)| {
             let extents: Vec<RegisterBlock> = points.iter().filter(|(of, _)| of == name).filter_map(extent).collect();
-            let blocks = merge(&extents, registers_max, gap_max);
+            let (bits, registers): (Vec<_>, Vec<_>) = extents.into_iter().partition(|extent| extent.table.is_of_bits());
+            // A bit is to a register as one to sixteen; the numbers of a profile are those of registers.
+            let bits = merge(&bits, (registers_max * 16).min(REQUEST_BITS_MAX), gap_max.saturating_mul(16));
+            let blocks = [merge(&registers, registers_max, gap_max), bits].concat();
             Group { name: name.clone(), pace: group.pace, of_station: group.of_station, blocks }
         };
         // A group that a derived profile has emptied is no group.
@@ -226,11 +247,18 @@ impl RegisterDraft {
 
     /// The shape of a point that does not say, if its type leaves no other.
     pub(super) fn natural_shape(&self, modbus: &ModbusDraft) -> Option<ValueType> {
-        match self.raw.or(modbus.raw)? {
+        match self.kind(modbus)? {
+            RawKind::Bit => Some(ValueType::Integer),
             raw if raw.is_text() => Some(ValueType::Text),
             RawKind::DateTimePacked | RawKind::DateTimeParts => Some(ValueType::Integer),
             _ => None,
         }
+    }
+
+    /// How it is read; a coil or a discrete input needs not say that it is a bit.
+    fn kind(&self, modbus: &ModbusDraft) -> Option<RawKind> {
+        let is_bit = self.table.or(modbus.table).is_some_and(RegisterTable::is_of_bits);
+        if is_bit { self.raw.or(Some(RawKind::Bit)) } else { self.raw.or(modbus.raw) }
     }
 
     /// The place, or `None` after reporting why not. What the point does not say, `[modbus]` says for all.
@@ -242,14 +270,18 @@ impl RegisterDraft {
         critic: Critic<'_>,
     ) -> Option<RegisterPoint> {
         let table = self.table.or(modbus.table);
-        let raw = self.raw.or(modbus.raw).and_then(|raw| self.with_length(raw, critic));
+        let raw = self.kind(modbus).and_then(|raw| self.with_length(raw, critic));
         let is_ordered = raw.is_some_and(|raw| raw.width() > 1 && !raw.is_text() && raw != RawKind::DateTimeParts);
         // The order of one word, or of words that are one after the other.
         let word_order = if is_ordered { self.word_order.or(modbus.word_order) } else { Some(WordOrder::MswFirst) };
         for (is_there, key, example) in [
             (self.register.is_some(), "register", "52"),
-            (table.is_some(), "table", "\"input\"   (or \"holding\"; or once for all under [modbus])"),
-            (self.raw.or(modbus.raw).is_some(), "type", "\"f32\"   (or once for all under [modbus])"),
+            (
+                table.is_some(),
+                "table",
+                "\"input\"   (or \"holding\", \"coil\", \"discrete\"; or once for all under [modbus])",
+            ),
+            (self.kind(modbus).is_some(), "type", "\"f32\"   (or once for all under [modbus])"),
             (word_order.is_some(), "word_order", "\"msw-first\"   (or \"lsw-first\"; or once for all under [modbus])"),
         ] {
             critic.require(is_there, key, example);
@@ -299,7 +331,7 @@ impl ScaleDraft {
         let (raw, kind, number) = (self.raw?, self.kind?, self.register?);
         let is_right = match kind {
             ScaleKind::Exponent => raw.is_integer(),
-            ScaleKind::Factor => raw.is_integer() || matches!(raw, RawKind::F32 | RawKind::F64),
+            ScaleKind::Factor => raw.is_integer() || matches!(raw, RawKind::F16 | RawKind::F32 | RawKind::F64),
         };
         if !is_right {
             critic.blame("has a scale register of a type that is no number to scale by", "type = \"i16\"");
@@ -346,7 +378,14 @@ fn check_width(point: &RegisterPoint, modbus: &ModbusDraft, group: Option<&Group
 /// What the type allows.
 fn check_type(point: &RegisterPoint, value_type: ValueType, critic: Critic<'_>) {
     let RegisterPoint { raw, mask, not_available, scale, .. } = point;
-    if value_type != ValueType::Float && matches!(raw, RawKind::F32 | RawKind::F64) {
+    match (point.table.is_of_bits(), *raw == RawKind::Bit) {
+        (true, false) => critic.blame("is a single bit in its table, and no number", "it without type"),
+        (false, true) => {
+            critic.blame("is in a table of registers, which are no bits", "type = \"u16\", and a mask: 0x0001");
+        }
+        _ => {}
+    }
+    if value_type != ValueType::Float && matches!(raw, RawKind::F16 | RawKind::F32 | RawKind::F64) {
         critic.blame("is a code and cannot be a floating-point number in the device", "type = \"u16\"");
     }
     if value_type != ValueType::Text && raw.is_text() {
@@ -363,7 +402,7 @@ fn check_type(point: &RegisterPoint, value_type: ValueType, critic: Critic<'_>) 
         critic.blame("has a mask wider than its type", "a mask within its width: 0x00FF");
     }
     let bits = mask.map_or(width, u64::count_ones);
-    let are_codes = raw.width() <= 4 && !raw.is_text() && *raw != RawKind::DateTimePacked;
+    let are_codes = *raw != RawKind::Bit && raw.width() <= 4 && !raw.is_text() && *raw != RawKind::DateTimePacked;
     if !are_codes && !not_available.is_empty() {
         let remedy = "it without not_available: what is no text or no date is missing by itself";
         critic.blame("has not_available codes, and a type that has none", remedy);
@@ -401,7 +440,7 @@ fn address_base(value: &Value) -> Taken<u32> {
         }
         _ => Err(Wrong::noted(
             "is not a base that register lists have",
-            "0 as on the wire, 1, 30001, 40001, 300001 or 400001: what the list calls the first register",
+            "0 as on the wire, 1, 10001, 30001, 40001, 100001, 300001 or 400001: what the list calls the first register",
         )),
     }
 }

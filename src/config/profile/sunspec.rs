@@ -32,7 +32,7 @@ const NUMBER: ValueType = ValueType::Float;
 type Row = (&'static str, Unit, ValueType, &'static str, &'static str);
 
 #[rustfmt::skip]
-const ROWS: [Row; 50] = [
+const ROWS: [Row; 58] = [
     ("power_flow", Unit::Watt, NUMBER, "201-204.W 211-214.W", "~701.W ~101-103.W ~111-113.W"),
     ("power_flow_l1", Unit::Watt, NUMBER, "201-204.WphA 211-214.WphA", "~701.WL1"),
     ("power_flow_l2", Unit::Watt, NUMBER, "201-204.WphB 211-214.WphB", "~701.WL2"),
@@ -65,18 +65,26 @@ const ROWS: [Row; 50] = [
     ("temperature", Unit::Celsius, NUMBER, "", "701.TmpCab 101-103.TmpCab 111-113.TmpCab"),
     ("temperature_ambient", Unit::Celsius, NUMBER, "", "701.TmpAmb"),
     ("temperature_heatsink", Unit::Celsius, NUMBER, "", "701.TmpSnk 101-103.TmpSnk 111-113.TmpSnk"),
-    ("soc", Unit::Percent, NUMBER, "", "713.SoC 802.SoC 804.SoC"),
+    ("soc", Unit::Percent, NUMBER, "", "713.SoC 802.SoC 804.SoC 124.ChaState"),
     ("soh", Unit::Percent, NUMBER, "", "713.SoH 802.SoH 804.SoH"),
     ("energy_rated", Unit::WattHour, NUMBER, "", "713.WHRtg 802.WHRtg"),
     ("energy_available", Unit::WattHour, NUMBER, "", "713.WHAvail"),
-    ("state_storage", Unit::One, ValueType::Text, "", "713.Sta 802.ChaSt"),
+    ("state_storage", Unit::One, ValueType::Text, "", "713.Sta 802.ChaSt 124.ChaSt"),
     ("state_battery", Unit::One, ValueType::Text, "", "802.State"),
-    ("voltage_battery", Unit::Volt, NUMBER, "", "802.V 804.V"),
+    ("voltage_battery", Unit::Volt, NUMBER, "", "802.V 804.V 124.InBatV"),
     ("fault_battery", Unit::One, ValueType::Integer, "", "802.Evt1 804.Evt1"),
     ("temperature_battery", Unit::Celsius, NUMBER, "", "803.ModTmpAvg 804.ModTmpAvg"),
     ("temperature_battery_highest", Unit::Celsius, NUMBER, "", "803.ModTmpMax 804.ModTmpMax"),
-    ("power_limit_charge", Unit::Watt, NUMBER, "", "702.WChaRteMax 702.WChaRteMaxRtg 802.WChaRteMax"),
+    ("power_limit_charge", Unit::Watt, NUMBER, "", "702.WChaRteMax 702.WChaRteMaxRtg 802.WChaRteMax 124.WChaMax"),
     ("power_limit_discharge", Unit::Watt, NUMBER, "", "702.WDisChaRteMax 702.WDisChaRteMaxRtg 802.WDisChaRteMax"),
+    ("power_dc_1", Unit::Watt, NUMBER, "", "~160.module[0].DCW"),
+    ("power_dc_2", Unit::Watt, NUMBER, "", "~160.module[1].DCW"),
+    ("power_dc_3", Unit::Watt, NUMBER, "", "~160.module[2].DCW"),
+    ("power_dc_4", Unit::Watt, NUMBER, "", "~160.module[3].DCW"),
+    ("voltage_dc_1", Unit::Volt, NUMBER, "", "160.module[0].DCV"),
+    ("voltage_dc_2", Unit::Volt, NUMBER, "", "160.module[1].DCV"),
+    ("voltage_dc_3", Unit::Volt, NUMBER, "", "160.module[2].DCV"),
+    ("voltage_dc_4", Unit::Volt, NUMBER, "", "160.module[3].DCV"),
     ("inverter_power_flow", Unit::Watt, NUMBER, "", "~701.W ~101-103.W ~111-113.W"),
     ("inverter_power_reactive", Unit::Var, NUMBER, "", "~701.Var ~101-103.VAr ~111-113.VAr"),
     ("inverter_current", Unit::Ampere, NUMBER, "", "701.A 101-103.A 111-113.A"),
@@ -93,6 +101,7 @@ pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
     Some(Profile {
         kind,
         poll: POLL_DEFAULT,
+        pause: Duration::ZERO,
         connectors: None,
         address_base: None,
         medium: Medium::Modbus,

@@ -2,20 +2,23 @@
 //!
 //! - Smallest, largest and count of a point are those of all its readings. A mean is the mean of all its readings; of a
 //!   point of which the newest counts (energy counters, states, codes) the newest value stays, to the bit.
-//! - A point is missing only if no window had a value of it. The newest doubt stays.
+//! - A point is missing only if no window had a value of it. The newest doubt stays. A window with a reading that makes no sense
+//!   (out of range, a counter that does not go on) gives its extremes, and its value only where no other has one.
 //! - One device with two vehicles in one coarse window is told in two intervals: what a vehicle did is never mixed with
 //!   what another did.
 //! - The site's powers are means by time; its counts are the newest.
 //! - Events all stay, in order, at the end of the coarse window.
 //! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
 //!   change of its trust. What is alone in a coarse window stays as it is.
+//! - What has a time of its source's own, or was given one afterwards, is joined by that time, beside what has the clock's: late windows
+//!   between others end none of them. Of a device nothing is joined to what came after it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::journal::resolution::Resolution;
 use crate::measure::{
-    Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
+    BootId, Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
 };
 use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, VehicleId};
@@ -23,15 +26,30 @@ use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, VehicleId};
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
 
-/// A coarse window under construction.
+/// Late windows of so many devices, one beside the other, find their own coarse window again.
+const OF_SOURCES_MAX: usize = 8;
+const MS: i64 = 1_000_000;
+
+/// The coarse windows under construction, in the order in which they were begun: one of the clock's time, and some of others.
 #[derive(Debug)]
 pub(super) struct Downsampler {
     length_ns: i64,
-    open: Option<Open>,
+    open: Vec<Open>,
 }
 
 #[derive(Debug)]
-enum Open {
+struct Open {
+    held: Held,
+    /// Of the newest window in it.
+    end: Stamp,
+    /// Each has ended as much later by the one clock as by the other.
+    is_steady: bool,
+    /// The newest window of each device, by its source's time, ns.
+    newest: BTreeMap<DeviceIx, i64>,
+}
+
+#[derive(Debug)]
+enum Held {
     /// The first window, as it came.
     One(Window),
     Many(Box<Joint>),
@@ -41,50 +59,113 @@ impl Downsampler {
     /// Of coarse windows of this length.
     pub(super) fn new(resolution: Resolution) -> Self {
         let length_ns = i64::try_from(resolution.window().as_nanos()).unwrap_or(i64::MAX).max(1);
-        Self { length_ns, open: None }
+        Self { length_ns, open: Vec::new() }
     }
 
-    /// Whether `window` does not belong to the coarse window under construction.
+    /// Whether `window` belongs to none of the coarse windows under construction. What comes late beside one of the moment is no end.
     pub(super) fn is_ended_by(&self, window: &Window) -> bool {
-        let (boot, end) = match &self.open {
-            None => return false,
-            Some(Open::One(window)) => (window.boot, window.end),
-            Some(Open::Many(joint)) => (joint.first.boot, joint.end),
-        };
-        let place = |at: Stamp| (at.utc.0 - 1).div_euclid(self.length_ns);
-        let offset = |at: Stamp| at.utc.0.saturating_sub(i64::try_from(at.mono.0).unwrap_or(i64::MAX));
-        boot != window.boot
-            || end.trust != window.end.trust
-            || window.end.mono < end.mono
-            || place(end) != place(window.end)
-            || (offset(end) - offset(window.end)).abs() > STEP_NS
+        let is_beside = window.end.trust.is_of_source() && self.open.iter().any(|open| !open.end.trust.is_of_source());
+        !self.open.is_empty() && !is_beside && self.place_of(window).is_none()
+    }
+
+    /// The coarse window to which `window` belongs.
+    fn place_of(&self, window: &Window) -> Option<usize> {
+        self.open.iter().position(|open| open.goes_on_with(window, self.length_ns))
     }
 
     /// Takes the next window, in order. Answers the coarse one that it ends. `schema` is that of both.
     pub(super) fn add(&mut self, window: Window, schema: &Schema) -> Option<Window> {
-        let ended = if self.is_ended_by(&window) { self.finish(schema) } else { None };
-        self.open = Some(match self.open.take() {
-            None => Open::One(window),
-            Some(Open::One(first)) => {
-                let mut joint = Box::new(Joint::of(first));
-                joint.add(window);
-                Open::Many(joint)
-            }
-            Some(Open::Many(mut joint)) => {
-                joint.add(window);
-                Open::Many(joint)
-            }
-        });
+        if let Some(open) = self.place_of(&window).and_then(|place| self.open.get_mut(place)) {
+            open.add(window);
+            return None;
+        }
+        let is_of_source = window.end.trust.is_of_source();
+        let mut same = (0..).zip(&self.open).filter(|(_, open)| open.end.trust.is_of_source() == is_of_source);
+        let bound = if is_of_source { OF_SOURCES_MAX } else { 1 };
+        let ended = if same.clone().count() >= bound { same.next().map(|(place, _)| place) } else { None };
+        let ended = ended.map(|place| self.open.remove(place).window(schema));
+        self.open.push(Open::of(window));
         ended
     }
 
-    /// Ends the coarse window under construction.
-    pub(super) fn finish(&mut self, schema: &Schema) -> Option<Window> {
-        Some(match self.open.take()? {
-            Open::One(window) => window,
-            Open::Many(joint) => joint.window(schema),
-        })
+    /// Ends the coarse windows under construction.
+    pub(super) fn finish(&mut self, schema: &Schema) -> Vec<Window> {
+        std::mem::take(&mut self.open).into_iter().map(|open| open.window(schema)).collect()
     }
+}
+
+/// UTC minus monotonic, ns.
+fn offset(at: Stamp) -> i64 {
+    at.utc.0.saturating_sub(i64::try_from(at.mono.0).unwrap_or(i64::MAX))
+}
+
+impl Open {
+    fn of(window: Window) -> Self {
+        let (end, newest) = (window.end, newest_of(&window).collect());
+        Self { held: Held::One(window), end, is_steady: true, newest }
+    }
+
+    fn boot(&self) -> BootId {
+        match &self.held {
+            Held::One(window) => window.boot,
+            Held::Many(joint) => joint.first.boot,
+        }
+    }
+
+    fn goes_on_with(&self, window: &Window, length_ns: i64) -> bool {
+        // The journal sets times apart by less than a millisecond.
+        let place = |at: Stamp| (at.utc.0.div_euclid(MS).saturating_mul(MS) - 1).div_euclid(length_ns);
+        let belongs =
+            self.boot() == window.boot && self.end.trust == window.end.trust && place(self.end) == place(window.end);
+        let follows = if self.end.trust.is_of_source() {
+            newest_of(window).all(|(device, end)| self.newest.get(&device).is_none_or(|newest| *newest < end))
+        } else {
+            window.end.mono >= self.end.mono && self.is_as_far(window.end)
+        };
+        belongs && follows
+    }
+
+    fn is_as_far(&self, end: Stamp) -> bool {
+        (offset(self.end) - offset(end)).abs() <= STEP_NS
+    }
+
+    fn add(&mut self, window: Window) {
+        self.is_steady &= window.end.mono >= self.end.mono && self.is_as_far(window.end);
+        self.newest.extend(newest_of(&window));
+        // What is of another device may have come before it.
+        self.end = if window.end.utc >= self.end.utc { window.end } else { self.end };
+        self.held.add(window);
+    }
+
+    fn window(self, schema: &Schema) -> Window {
+        match self.held {
+            Held::One(window) => window,
+            Held::Many(joint) => joint.window(self.end, self.is_steady, schema),
+        }
+    }
+}
+
+impl Held {
+    fn add(&mut self, window: Window) {
+        if let Self::One(first) = self {
+            *self = Self::Many(Box::new(Joint::of(emptied(first))));
+        }
+        if let Self::Many(joint) = self {
+            joint.add(window);
+        }
+    }
+}
+
+/// Takes a window out, and leaves one with nothing in it.
+fn emptied(window: &mut Window) -> Window {
+    let Window { boot, end, length, .. } = *window;
+    std::mem::replace(window, Window { boot, end, length, intervals: Vec::new(), site: None, events: Vec::new() })
+}
+
+/// The end of a window, for each device in it, ns: of one that bears its source's time. Others have one time for all.
+fn newest_of(window: &Window) -> impl Iterator<Item = (DeviceIx, i64)> {
+    let intervals = if window.end.trust.is_of_source() { window.intervals.as_slice() } else { &[] };
+    intervals.iter().map(|interval| (interval.device, window.end.utc.0))
 }
 
 /// Several windows as one.
@@ -92,7 +173,8 @@ impl Downsampler {
 struct Joint {
     /// The first window, emptied: where it begins.
     first: Window,
-    end: Stamp,
+    /// The earliest begin, by the wall clock, ns.
+    begin: i64,
     series: BTreeMap<(DeviceIx, Option<VehicleId>), Series>,
     site: Option<Site>,
     events: Vec<Event>,
@@ -108,15 +190,15 @@ impl Joint {
     fn of(mut first: Window) -> Self {
         let (intervals, site, events) =
             (std::mem::take(&mut first.intervals), first.site.take(), std::mem::take(&mut first.events));
-        let (end, length) = (first.end, first.length);
-        let mut joint = Self { first, end, series: BTreeMap::new(), site: None, events: Vec::new() };
+        let (begin, length) = (begin(&first), first.length);
+        let mut joint = Self { first, begin, series: BTreeMap::new(), site: None, events: Vec::new() };
         joint.take(intervals, site, events, length);
         joint
     }
 
     fn add(&mut self, window: Window) {
-        let Window { boot: _, end, length, intervals, site, events } = window;
-        self.end = end;
+        self.begin = self.begin.min(begin(&window));
+        let Window { boot: _, end: _, length, intervals, site, events } = window;
         self.take(intervals, site, events, length);
     }
 
@@ -134,9 +216,11 @@ impl Joint {
         self.events.extend(events);
     }
 
-    fn window(self, schema: &Schema) -> Window {
-        let Self { first, end, series, site, events } = self;
-        let begin = first.end.mono - first.length;
+    /// `is_steady`: the monotonic clock says how long it is, else the wall clock does.
+    fn window(self, end: Stamp, is_steady: bool, schema: &Schema) -> Window {
+        let Self { first, begin, series, site, events } = self;
+        let by_wall_clock = Duration::from_nanos(u64::try_from(end.utc.0.saturating_sub(begin)).unwrap_or(0));
+        let length = if is_steady { end.mono.since(first.end.mono - first.length) } else { by_wall_clock };
         let interval = |((device, vehicle), series): ((DeviceIx, Option<VehicleId>), Series)| {
             let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
             let aggregation =
@@ -153,12 +237,17 @@ impl Joint {
         Window {
             boot: first.boot,
             end,
-            length: end.mono.since(begin),
+            length,
             intervals: series.into_iter().map(interval).collect(),
             site: site.and_then(Site::rollup),
             events,
         }
     }
+}
+
+/// When it began by the wall clock, ns.
+fn begin(window: &Window) -> i64 {
+    window.end.utc.0.saturating_sub(i64::try_from(window.length.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Of the directions that were seen, the one in which the mean power goes; the dead band is not known here.
@@ -182,16 +271,36 @@ enum Known {
     Nothing,
     Missing(Missing),
     Floats {
-        /// Of value times count.
-        sum: f64,
-        last: f64,
         min: f64,
         max: f64,
-        count: u32,
-        /// Whether it is of one window only.
-        one: bool,
+        believed: Sum,
+        /// Of windows with a reading that makes no sense: told only where there are no others.
+        senseless: Sum,
     },
     Word(IntervalValue),
+}
+
+/// Windows of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    /// Of value times count.
+    sum: f64,
+    last: f64,
+    count: u32,
+    windows: u32,
+}
+
+impl Sum {
+    fn add(&mut self, statistic: Statistic) {
+        let Statistic { value, min: _, max: _, count } = statistic;
+        let Self { sum, last: _, count: before, windows } = *self;
+        *self = Self {
+            sum: sum + value * f64::from(count),
+            last: value,
+            count: before.saturating_add(count),
+            windows: windows.saturating_add(1),
+        };
+    }
 }
 
 impl Point {
@@ -200,17 +309,20 @@ impl Point {
         self.known = match (value, std::mem::take(&mut self.known)) {
             (IntervalValue::Missing(why), Known::Nothing | Known::Missing(_)) => Known::Missing(why),
             (IntervalValue::Missing(_), known) => known,
-            (IntervalValue::Float(s), Known::Floats { sum, min, max, count, .. }) => Known::Floats {
-                sum: sum + s.value * f64::from(s.count),
-                last: s.value,
-                min: min.min(s.min),
-                max: max.max(s.max),
-                count: count.saturating_add(s.count),
-                one: false,
-            },
-            (IntervalValue::Float(s), _) => {
-                let Statistic { value, min, max, count } = s;
-                Known::Floats { sum: value * f64::from(count), last: value, min, max, count, one: true }
+            (IntervalValue::Float(s), known) => {
+                let (min, max, mut believed, mut senseless) = match known {
+                    Known::Floats { min, max, believed, senseless } => {
+                        (min.min(s.min), max.max(s.max), believed, senseless)
+                    }
+                    _ => (s.min, s.max, Sum::default(), Sum::default()),
+                };
+                let is_senseless = questionable.is_some_and(Questionable::is_senseless);
+                if is_senseless {
+                    senseless.add(s);
+                } else {
+                    believed.add(s);
+                }
+                Known::Floats { min, max, believed, senseless }
             }
             (word @ (IntervalValue::Integer(_) | IntervalValue::Text(_)), _) => Known::Word(word),
         };
@@ -221,11 +333,13 @@ impl Point {
             Known::Nothing => return None,
             Known::Missing(why) => IntervalValue::Missing(why),
             Known::Word(word) => word,
-            Known::Floats { sum, last, min, max, count, one } => {
+            Known::Floats { min, max, believed, senseless } => {
+                let Sum { sum, last, count, windows } = if believed.windows > 0 { believed } else { senseless };
                 let mean = sum / f64::from(count.max(1));
-                let keep = one || aggregation == Aggregation::Last || !mean.is_finite();
+                let keep = windows == 1 || aggregation == Aggregation::Last || !mean.is_finite();
                 // Rounding of the sum must not push the mean out of what was read.
                 let value = if keep { last } else { mean.max(min).min(max) };
+                let count = believed.count.saturating_add(senseless.count);
                 IntervalValue::Float(Statistic { value, min, max, count })
             }
         };
@@ -281,7 +395,7 @@ mod tests {
 
     use super::*;
     use crate::journal::testing::{depot_schema, stamp};
-    use crate::measure::{BootId, ClockTrust, Mono};
+    use crate::measure::{ClockTrust, Mono, Utc};
     use crate::spec::Unit;
 
     const STEP: Duration = Duration::from_millis(250);
@@ -322,6 +436,31 @@ mod tests {
         let mut out: Vec<Window> = windows.into_iter().filter_map(|w| downsampler.add(w, &schema)).collect();
         out.extend(downsampler.finish(&schema));
         out
+    }
+
+    #[test]
+    fn a_window_that_makes_no_sense_gives_its_value_only_where_no_other_has_one() {
+        let spoilt = |n, points| {
+            let mut window = window(n, None, points);
+            let doubts = [Questionable::OutOfRange, Questionable::CounterZero];
+            for (point, doubt) in window.intervals[0].points.iter_mut().zip(doubts) {
+                point.questionable = Some(doubt);
+            }
+            window
+        };
+        let both = |power, energy| vec![(0, once(power)), (1, once(energy))];
+        let windows = [window(1, None, both(10.0, 700.0)), window(2, None, both(14.0, 700.5))];
+        let out = coarse(Resolution::Second, windows.into_iter().chain([spoilt(3, both(-3.2e29, 0.0))]));
+        let [power, energy] = &out[0].intervals[0].points[..] else { panic!("{out:?}") };
+        let statistic = |value, min, max| IntervalValue::Float(Statistic { value, min, max, count: 3 });
+        assert_eq!(power.value, statistic(12.0, -3.2e29, 14.0));
+        assert_eq!(energy.value, statistic(700.5, 0.0, 700.5));
+        assert_eq!(energy.questionable, Some(Questionable::CounterZero));
+        let out = coarse(Resolution::Second, [spoilt(1, both(-3.2e29, 0.0)), spoilt(2, both(-3.2e29, 0.0))]);
+        assert_eq!(
+            out[0].intervals[0].points[1].value,
+            IntervalValue::Float(Statistic { value: 0.0, min: 0.0, max: 0.0, count: 2 })
+        );
     }
 
     #[test]
@@ -384,6 +523,43 @@ mod tests {
         assert_eq!(change(&|w| w.end.utc.0 += 2_000_000), 2);
         assert_eq!(change(&|w| w.end.trust = ClockTrust::Holdover), 2);
         assert_eq!(change(&|w| w.end.mono = Mono(0)), 2);
+    }
+
+    /// What came late: it has arrived with window `arrived`, and is from the `n`-th window long before.
+    fn late(arrived: u64, device: u16, n: i64, value: f64) -> Window {
+        let mut window = window(arrived, None, vec![(0, once(value))]);
+        window.intervals[0].device = DeviceIx(device);
+        let long_before = crate::journal::testing::NOON_NS - 3_600_000_000_000;
+        window.end.utc = Utc(long_before + n * 250_000_000 + 7_000);
+        window.end.trust = ClockTrust::Resolved;
+        window
+    }
+
+    /// Each late window ended the one under construction: of a backlog that came beside what is of the moment nothing became coarser.
+    #[test]
+    fn late_windows_between_others_end_none_of_them_and_are_joined_by_their_own_time() {
+        let mixed = (1..=8).flat_map(|n| {
+            let own = 3 * i64::try_from(n).expect("small");
+            let backlog = (own - 2..=own).flat_map(move |m| [late(n, 1, m, m as f64), late(n, 2, m + 40, 0.5)]);
+            std::iter::once(window(n, None, vec![(0, once(1.0))])).chain(backlog)
+        });
+        let out = coarse(Resolution::Second, mixed);
+        let (late, live): (Vec<_>, Vec<_>) = out.iter().partition(|window| window.end.trust == ClockTrust::Resolved);
+        assert_eq!(live.iter().map(|w| w.end.mono.0).collect::<Vec<_>>(), [1_000_000_000, 2_000_000_000]);
+        assert_eq!(late.len(), 2 * 6, "24 windows of each of two devices are six seconds: {late:?}");
+        for window in late {
+            let [interval] = &window.intervals[..] else { panic!("of one device: {window:?}") };
+            let IntervalValue::Float(power) = &interval.points[0].value else { panic!("{window:?}") };
+            assert_eq!((window.length, power.count), (Duration::from_secs(1), 4));
+            assert_eq!(window.end.utc.0 % 1_000_000_000, 7_000, "it ends on the second, and keeps what sets it apart");
+        }
+    }
+
+    #[test]
+    fn of_a_device_whose_time_goes_back_nothing_is_joined_to_what_came_later() {
+        let out = coarse(Resolution::Second, [late(1, 1, 2, 1.0), late(1, 2, 1, 5.0), late(1, 1, 1, 9.0)]);
+        let told: Vec<Vec<u16>> = out.iter().map(|w| w.intervals.iter().map(|i| i.device.0).collect()).collect();
+        assert_eq!(told, [vec![1, 2], vec![1]]);
     }
 
     #[test]

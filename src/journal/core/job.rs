@@ -140,8 +140,9 @@ impl Job {
 
     /// Whether it holds as much as it may, and this window can wait for the next piece of work.
     pub(super) fn ends_before(&self, window: &Window, bytes_max: usize) -> bool {
-        let is_full = self.bytes_out >= bytes_max || self.spans.len() >= SPANS_MAX;
-        is_full && self.downsampler.is_ended_by(window)
+        let is_full = |times| self.bytes_out >= times * bytes_max || self.spans.len() >= times * SPANS_MAX;
+        // What comes late may go on and on with no window of the moment beside it.
+        is_full(1) && self.downsampler.is_ended_by(window) || is_full(2)
     }
 
     /// Takes the next entry, of so many encoded bytes.
@@ -155,13 +156,17 @@ impl Job {
             _ => self.spans.push(Span { epoch, from: number, to: number, points }),
         }
         self.bytes_in += bytes;
-        let ended = self.downsampler.add(entry.window, &self.schema);
+        let Entry { identity, mut window, .. } = entry;
+        // Its number goes, and it may be of another life than what stands for it.
+        let own = |Event { device, kind }| Event { device, kind: kind.of_entry(identity) };
+        window.events = window.events.into_iter().map(own).collect();
+        let ended = self.downsampler.add(window, &self.schema);
         ended.map_or(Ok(()), |window| self.put(window, home))
     }
 
     /// Nothing more comes. Answers whether anything came of it.
     pub(super) fn finish(&mut self, home: BootId) -> Result<bool, Unwritable> {
-        if let Some(window) = self.downsampler.finish(&self.schema) {
+        for window in self.downsampler.finish(&self.schema) {
             self.put(window, home)?;
         }
         Ok(self.first.is_some())
@@ -208,5 +213,34 @@ impl Job {
             tail.push(number, encoded.clone());
         }
         Ok(tail.chunks(epoch, first, usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::testing::{depot_schema, depot_window};
+    use crate::measure::{Identity, Words};
+
+    /// An entry of a life in memory became coarser in the next life, which then seemed to be in memory itself, and never complete.
+    #[test]
+    fn what_an_entry_tells_of_its_own_life_is_told_as_of_that() {
+        let (home, schema) = (BootId([7; 16]), Arc::new(depot_schema("gw-01", 1, 1)));
+        let mut job = Job::new(Resolution::AsRead, Arc::clone(&schema), 1).expect("there is a coarser one");
+        let in_memory = EventKind::JournalInMemory { why: "full".into(), from: Seq(1), counts_anew: false };
+        let told = [in_memory, EventKind::DeviceAnswering, EventKind::JournalWorking, EventKind::Stopping];
+        let identity = |n: u64| Identity { epoch: Epoch(5), seq: Seq(n) };
+        for (n, kind) in (1..).zip(told.clone()) {
+            let events = vec![Event { device: None, kind }];
+            let window = Window { events, ..depot_window(1, 1, n) };
+            let entry = Entry { identity: identity(n), schema: Arc::clone(&schema), words: Words::Second, window };
+            job.take(entry, 100, home).expect("it is taken");
+        }
+        assert!(job.finish(home).expect("it is taken"));
+        let window = job.first.expect("one window");
+        let kinds: Vec<EventKind> = window.events.into_iter().map(|event| event.kind).collect();
+        let expected: Vec<EventKind> = (1..).zip(told).map(|(n, kind)| kind.of_entry(identity(n))).collect();
+        assert_eq!(kinds, expected);
+        assert!(matches!(kinds[0], EventKind::OfEntry { .. }) && kinds[1] == EventKind::DeviceAnswering);
     }
 }

@@ -16,13 +16,14 @@ pub(super) struct Lanes {
     settled: Ranges,
     /// Given up, and the gap entry is not durable yet. Disjoint from `settled`.
     dropping: Ranges,
-    /// Cannot be read by this version; kept for one that can.
+    /// Cannot be read by this version; kept for one that can. Disjoint from both.
     passed: Ranges,
-    /// Handed out at least once and not settled; after a start all that may have been. Never downsampled.
+    /// Handed out at least once and not settled, but for what nobody heard; after a start all that may have been. Never downsampled.
     published: Ranges,
     /// Above the floor, and history all the same: what was downsampled. Emptied when the floor rises above it.
     backfilled: Ranges,
-    leased: BTreeMap<u64, Lane>,
+    /// On lease, and whether each is handed out for the first time.
+    leased: BTreeMap<u64, bool>,
     /// Entries of the live lane that came back: history, although not below the floor. At most as many as leases.
     requeued: BTreeSet<u64>,
     /// The first number of the live lane; `None` before the first connection.
@@ -85,7 +86,7 @@ impl Lanes {
 
     /// It has been read and is handed out.
     pub(super) fn take(&mut self, number: u64, lane: Lane) {
-        self.leased.insert(number, lane);
+        self.leased.insert(number, !self.published.contains(number));
         self.published.insert(number, number);
         self.requeued.remove(&number);
         if lane == Lane::Live {
@@ -99,11 +100,18 @@ impl Lanes {
         self.settle(number, number);
     }
 
+    /// It comes back, and nobody has it. What was out before as well may be somewhere all the same.
+    pub(super) fn give_back_unheard(&mut self, number: u64) {
+        if self.leased.get(&number) == Some(&true) {
+            self.published.remove(number, number);
+        }
+        self.give_back(number);
+    }
+
     /// It comes back; it is history now.
     pub(super) fn give_back(&mut self, number: u64) {
         // Also one that came back before and was leased as history: it is above the floor all the same.
-        let leased = self.leased.remove(&number).is_some();
-        if leased {
+        if self.leased.remove(&number).is_some() {
             self.requeue(number);
         }
     }
@@ -113,8 +121,9 @@ impl Lanes {
         for (a, b) in self.settled.missing(from, to) {
             self.dropping.insert(a, b);
         }
+        self.passed.remove(from, to);
         self.leased.retain(|n, _| !(from..=to).contains(n));
-        self.requeued.retain(|n| !(from..=to).contains(n));
+        self.forget_requeued(from, to);
     }
 
     /// These need nothing more: acknowledged, or their loss is told durably.
@@ -123,6 +132,14 @@ impl Lanes {
         self.dropping.remove(from, to);
         self.passed.remove(from, to);
         self.published.remove(from, to);
+        self.forget_requeued(from, to);
+    }
+
+    fn forget_requeued(&mut self, from: u64, to: u64) {
+        if from <= to {
+            let gone: Vec<u64> = self.requeued.range(from..=to).copied().collect();
+            gone.iter().for_each(|number| _ = self.requeued.remove(number));
+        }
     }
 
     /// This one cannot be read by this version of the agent.
@@ -130,10 +147,10 @@ impl Lanes {
         self.pass_over_all(number, number);
     }
 
-    /// None of these can be read by this version of the agent.
+    /// None of these can be read by this version of the agent, as far as they still wait.
     pub(super) fn pass_over_all(&mut self, from: u64, to: u64) {
-        self.passed.insert(from, to);
-        self.requeued.retain(|number| !(from..=to).contains(number));
+        self.waiting_in(from, to).into_iter().for_each(|(a, b)| self.passed.insert(a, b));
+        self.forget_requeued(from, to);
     }
 
     /// What of `from..=to` still waits, leased or not: neither settled nor being dropped.
@@ -155,10 +172,10 @@ impl Lanes {
         }
     }
 
-    /// One that was passed over can be handed out after all. It is history now.
+    /// One that was passed over can be handed out after all, unless it was given up meanwhile. It is history now.
     pub(super) fn take_up(&mut self, number: u64) {
         self.passed.remove(number, number);
-        if !self.settled.contains(number) {
+        if !self.settled.contains(number) && !self.dropping.contains(number) {
             self.requeue(number);
         }
     }
@@ -182,6 +199,11 @@ impl Lanes {
 
     pub(super) fn settled(&self) -> &Ranges {
         &self.settled
+    }
+
+    /// Whether there has been a connection.
+    pub(super) fn is_live(&self) -> bool {
+        self.floor.is_some()
     }
 
     #[cfg(test)]
@@ -320,6 +342,36 @@ mod tests {
         assert_eq!(drain(&mut lanes, Lane::History), (1..11 + LIVE_LAG_MAX).collect::<Vec<_>>());
     }
 
+    /// What a newer program left and had delivered in part was counted twice, and what came after it was no longer seen in history.
+    #[test]
+    fn what_is_passed_over_hides_nothing_that_waits_behind_it() {
+        let settled = [(1, 8)].into_iter().collect();
+        let mut lanes = Lanes::new(settled, Ranges::default(), 17);
+        lanes.pass_over_all(1, 16);
+        lanes.extend(18);
+        lanes.go_live();
+        assert_eq!((lanes.ready(), lanes.waiting()), ((0, 1), 9));
+        assert_eq!(drain(&mut lanes, Lane::History), [17]);
+        lanes.start_dropping(9, 12);
+        lanes.extend(20);
+        lanes.go_live();
+        assert_eq!((lanes.ready(), lanes.waiting()), ((0, 2), 7));
+    }
+
+    #[test]
+    fn what_nobody_has_heard_may_become_coarser_unless_it_was_out_before_as_well() {
+        let mut lanes = with_ten_entries();
+        lanes.take(1, Lane::History);
+        lanes.give_back_unheard(1);
+        assert!(!lanes.any_published_in(1, 10));
+        for give_back in [Lanes::give_back, Lanes::give_back_unheard, Lanes::give_back_unheard] {
+            lanes.take(2, Lane::History);
+            give_back(&mut lanes, 2);
+            assert!(lanes.any_published_in(2, 2));
+        }
+        assert_eq!(drain(&mut lanes, Lane::History), (1..=10).collect::<Vec<_>>());
+    }
+
     #[test]
     fn what_was_thinned_is_history_although_it_is_new() {
         let mut lanes = with_ten_entries();
@@ -387,6 +439,38 @@ mod tests {
         lanes.settle(1, 3);
         assert_eq!(lanes.waiting(), 6);
         assert_eq!(lanes.waiting_in(1, 10), [(4, 6), (8, 10)]);
+    }
+
+    /// Nobody had heard it, and a coarser one stood for it: it went out all the same, beside the other.
+    #[test]
+    fn what_came_back_unheard_and_was_downsampled_is_not_leased() {
+        let mut lanes = with_ten_entries();
+        lanes.go_live();
+        lanes.extend(13);
+        assert_eq!(drain(&mut lanes, Lane::Live), [11, 12]);
+        lanes.give_back_unheard(11);
+        lanes.give_back_unheard(12);
+        lanes.settle(1, 11);
+        lanes.settle(1, 0);
+        assert_eq!(lanes.ready(), (0, 1));
+        assert_eq!(drain(&mut lanes, Lane::History), [12]);
+    }
+
+    /// The medium failed, and what was withheld for it was given up before it worked again: it went out, and a gap said that it never
+    /// would.
+    #[test]
+    fn what_was_given_up_while_it_was_withheld_is_not_taken_up() {
+        let mut lanes = with_ten_entries();
+        lanes.go_live();
+        lanes.extend(13);
+        lanes.pass_over(11);
+        lanes.pass_over(12);
+        assert_eq!(lanes.next(Lane::Live), None);
+        lanes.start_dropping(11, 11);
+        lanes.take_up(11);
+        lanes.take_up(12);
+        assert_eq!(lanes.ready(), (0, 11));
+        assert_eq!(drain(&mut lanes, Lane::History), (1..=10).chain([12]).collect::<Vec<_>>());
     }
 
     #[test]

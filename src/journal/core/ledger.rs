@@ -46,9 +46,19 @@ impl Ledger {
         self.unnoted |= self.published.insert(segment);
     }
 
+    /// Nobody has anything of this segment: the next cursor says so.
+    pub(super) fn take_back_publication(&mut self, segment: u64) {
+        self.dirty |= self.published.remove(&segment);
+    }
+
     /// Whether something goes out of which the durable cursor does not know.
     pub(super) fn lacks_publication(&self) -> bool {
         self.unnoted
+    }
+
+    #[cfg(test)]
+    pub(super) fn notes_publication_of(&self, segment: u64) -> bool {
+        self.published.contains(&segment)
     }
 
     /// When it was saved last.

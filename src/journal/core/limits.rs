@@ -32,6 +32,22 @@ pub(in crate::journal) struct Limits {
 }
 
 impl Limits {
+    /// Of a test in which none is reached, but for what it sets itself.
+    #[cfg(test)]
+    pub(in crate::journal) fn boundless() -> Self {
+        Self {
+            bytes_max: u64::MAX,
+            free_min: 0,
+            age_max: Duration::from_secs(3650 * 86_400),
+            when_full: WhenFull::Thin,
+            commit_interval: Duration::from_millis(100),
+            commit_bytes: COMMIT_BYTES_MAX,
+            time_wait: Duration::ZERO,
+            segment_bytes: SEGMENT_BYTES,
+            segment_chunks: SEGMENT_CHUNKS,
+        }
+    }
+
     /// Of an agent with these settings.
     pub(in crate::journal) fn of(settings: &Settings) -> Self {
         Self {

@@ -65,6 +65,8 @@ struct Trouble {
 pub(super) struct Medium<S> {
     /// `None`: no medium at all; memory is all there is.
     store: Option<S>,
+    /// The record of this life, which could not be written yet. Nothing else is before it.
+    unbegun: Option<Vec<u8>>,
     /// The newest one is being written if `active` is set.
     segments: Segments,
     /// What the seal of the segment being written will say.
@@ -91,6 +93,7 @@ impl<S: Store> Medium<S> {
     pub(super) fn new(store: Option<S>, segments: Segments, ledger: Ledger, durable: u64) -> Self {
         Self {
             store,
+            unbegun: None,
             segments,
             active: None,
             under_way: UnderWay::default(),
@@ -109,6 +112,26 @@ impl<S: Store> Medium<S> {
     /// Whether there is one at all.
     pub(super) fn is_there(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// This life could not be noted, and is before anything else is.
+    pub(super) fn set_unbegun(&mut self, life: Vec<u8>) {
+        self.unbegun = Some(life);
+    }
+
+    /// Whether this life has a record on the medium, so that the next one knows of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.store.is_some() && self.unbegun.is_none()
+    }
+
+    /// Notes this life, if it is not.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if let (Some(life), Some(store)) = (&self.unbegun, &mut self.store) {
+            store.save(Record::Life, life, Durably::Yes)?;
+            self.unbegun = None;
+            tracing::info!("the journal can be written now: this life is noted, and what waits in memory follows");
+        }
+        Ok(())
     }
 
     /// The store itself, for whoever goes on with it alone.
@@ -160,13 +183,13 @@ impl<S: Store> Medium<S> {
     /// Whether what waits in memory may go out: the alternative is to send nothing at all.
     pub(super) fn is_as_good_as_none(&self, now: Duration) -> bool {
         let is_dead = self.trouble.as_ref().is_some_and(|trouble| now >= trouble.since + SEND_UNSYNCED_AFTER);
-        self.store.is_none() || is_dead
+        !self.has_begun() || is_dead
     }
 
     /// It did not do it. The segment being written is dead for good; what was not synced is still in memory. Answers the
     /// trouble in words if it is new.
     pub(super) fn fail(&mut self, error: &StoreError, now: Duration) -> Option<String> {
-        let text = format!("{}; {}", error.in_words(), error.remedy());
+        let text = error.with_remedy();
         let since = self.trouble.as_ref().map(|trouble| trouble.since);
         if since.is_none() {
             tracing::error!(trouble = text, "the journal cannot write; entries wait in memory");
@@ -227,6 +250,7 @@ impl<S: Store> Medium<S> {
 
     /// Begins the next segment, if none is being written.
     pub(super) fn open_segment(&mut self, context: &WriterContext) -> Result<(), Failure> {
+        self.begin()?;
         let store = self.store.as_mut().ok_or(Failure::NoMedium)?;
         if self.active.is_some() {
             return Ok(());
@@ -334,6 +358,7 @@ impl<S: Store> Medium<S> {
 
     /// Replaces a record, durably. Without a medium there is nothing to do.
     pub(super) fn save(&mut self, record: Record, bytes: &[u8]) -> Result<(), StoreError> {
+        self.begin()?;
         self.store.as_mut().map_or(Ok(()), |store| store.save(record, bytes, Durably::Yes))
     }
 
@@ -542,6 +567,7 @@ impl<S: Store> Medium<S> {
 
     /// Removes a segment, or puts it aside if it is damaged.
     pub(super) fn let_go(&mut self, first: u64) -> Result<(), StoreError> {
+        self.begin()?;
         let Some(place) = self.segments.beginning_with(first) else { return Ok(()) };
         let Some(store) = self.store.as_mut() else { return Ok(()) };
         if self.segments.get(place).is_some_and(Segment::is_damaged) {
@@ -570,8 +596,14 @@ impl<S: Store> Medium<S> {
         self.ledger.note_published(first);
     }
 
+    /// Of the segment that begins with `first` nobody has anything.
+    pub(super) fn take_back_publication(&mut self, first: u64) {
+        self.ledger.take_back_publication(first);
+    }
+
     /// Writes the cursor. What is settled above the newest durable number is not said.
     pub(super) fn save_cursor(&mut self, settled: &Ranges, durably: Durably, now: Duration) -> Result<(), StoreError> {
+        self.begin()?;
         let Some(store) = self.store.as_mut() else { return Ok(()) };
         let durable = self.durable;
         let settled = settled.iter().filter(|&(a, _)| a <= durable).map(|(a, b)| (a, b.min(durable)));

@@ -4,10 +4,11 @@
 //! ([`Store`](crate::journal::disk::store::Store)). Limits are those of [`Limits`](limits::Limits). No thread, no clock, no
 //! file: what survives a power cut is decided by the medium, and what counts as kept by what it has answered.
 //!
-//! Four owners keep the state, and none sees into another: `medium` (with `segments`, `ledger`, `reader`), `queue` (with
-//! `tail`, `lanes`, `ranges`), `losses` and `clock` (with `times`). What concerns more than one of them is in
+//! Five owners keep the state, and none sees into another: `medium` (with `segments`, `ledger`, `reader`), `queue` (with
+//! `tail`, `lanes`, `ranges`), `losses`, `clock` (with `times`) and `age`. What concerns more than one of them is in
 //! `journal_core`.
 
+mod age;
 mod clock;
 pub(in crate::journal) mod context;
 mod downsampler;
@@ -31,6 +32,12 @@ mod upkeep;
 pub(in crate::journal) mod wear;
 
 #[cfg(test)]
+mod age_tests;
+#[cfg(test)]
+mod in_memory_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod ring_tests;
+#[cfg(test)]
+mod unheard_tests;

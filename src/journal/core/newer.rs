@@ -41,6 +41,8 @@ impl NewerRecords {
                         found.times = times;
                     }
                 }
+                // How long it has lived is its own business.
+                Record::Lived => {}
             }
         }
         found

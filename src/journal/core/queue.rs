@@ -122,6 +122,16 @@ impl Queue {
         self.outstanding += 1;
     }
 
+    /// How many are out on lease.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// All that is in memory, taken out.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Kept> {
+        self.tail.into_entries()
+    }
+
     /// A lease has come back, with whatever became of it.
     pub(super) fn lease_ended(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -133,6 +143,10 @@ impl Queue {
 
     pub(super) fn give_back(&mut self, number: u64) {
         self.lanes.give_back(number);
+    }
+
+    pub(super) fn give_back_unheard(&mut self, number: u64) {
+        self.lanes.give_back_unheard(number);
     }
 
     /// These need nothing more.

@@ -138,6 +138,7 @@ pub(in crate::journal) fn read(number: u64, bytes: &[u8], context: &WriterContex
         Ok(window) => Fetched::Entry(Box::new(Entry {
             identity: Identity { epoch: context.epoch, seq: Seq(number) },
             schema: Arc::clone(&context.schema),
+            words: entry::words(bytes),
             window,
         })),
         Err(Unreadable::Newer { version }) => Fetched::Newer { to: number, version: Some(version) },

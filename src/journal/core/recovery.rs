@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::journal::core::age::Age;
 use crate::journal::core::epoch::{self, JournalMeta};
 use crate::journal::core::ledger::Ledger;
 use crate::journal::core::newer::NewerRecords;
@@ -21,6 +22,8 @@ use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp
 #[derive(Debug)]
 pub(in crate::journal) struct Start {
     pub(in crate::journal) epoch: Epoch,
+    /// The record of this life, if it could not be written, and why: nothing else may be written before it.
+    pub(in crate::journal) unbegun: Option<(Vec<u8>, StoreError)>,
     /// How the life before ended; `None`: there was none.
     pub(in crate::journal) previous_ended_clean: Option<bool>,
     pub(super) segments: Segments,
@@ -30,6 +33,7 @@ pub(in crate::journal) struct Start {
     pub(super) next: u64,
     pub(super) ledger: Ledger,
     pub(super) times: Times,
+    pub(super) age: Age,
     /// The newest number that is there; 0: none, or one that is not the newest in time.
     pub(super) last: u64,
     /// Losses of the life before that it could not tell any more.
@@ -41,11 +45,12 @@ pub(in crate::journal) struct Start {
 }
 
 impl Start {
-    /// Without a medium: nothing is known, and the epoch is one that nobody else can have.
-    pub(in crate::journal) fn in_memory(boot: BootId, now: Stamp) -> Self {
-        let epoch = epoch::blind(now, boot);
+    /// Without a medium nothing is known: the epoch is the clock's, or drawn.
+    pub(in crate::journal) fn in_memory(known: Option<Epoch>, boot: BootId, now: Stamp) -> Self {
+        let epoch = epoch::begin(known, now, boot);
         Self {
             epoch,
+            unbegun: None,
             previous_ended_clean: None,
             segments: Segments::default(),
             settled: Ranges::default(),
@@ -53,6 +58,7 @@ impl Start {
             next: Seq::FIRST.0,
             ledger: Ledger::default(),
             times: Times::open(None, None, 1, (epoch, boot)),
+            age: Age::default(),
             last: 0,
             untold: Vec::new(),
             passed: Vec::new(),
@@ -68,6 +74,24 @@ impl Start {
 pub(in crate::journal) fn start<S: Store>(
     store: &mut S,
     schema: &Schema,
+    boot: BootId,
+    now: Stamp,
+) -> Result<Start, StoreError> {
+    match find(store, schema, None, boot, now)? {
+        Start { unbegun: Some((_, error)), .. } => Err(error),
+        start => Ok(start),
+    }
+}
+
+/// The same on a medium that may only be read: then the new epoch is not durable, and a life goes on from what is there.
+/// `known`: the newest life that is known from elsewhere.
+///
+/// # Errors
+/// The medium cannot be read.
+pub(in crate::journal) fn find<S: Store>(
+    store: &mut S,
+    schema: &Schema,
+    known: Option<Epoch>,
     boot: BootId,
     now: Stamp,
 ) -> Result<Start, StoreError> {
@@ -102,15 +126,21 @@ pub(in crate::journal) fn start<S: Store>(
     }
     let ledger = Ledger::after(cursor.map_or(0, |cursor| cursor.generation), second, out_of);
 
-    let epoch = epoch::begin(newest_epoch, now, boot);
+    let epoch = epoch::begin(newest_epoch.max(known), now, boot);
     let meta = JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: false };
-    save_meta(store, &meta)?;
+    let unbegun = save_meta(store, &meta).err().and_then(|error| Some((meta.write()?, error)));
     let untold = untold(&past, &settled);
     let oldest = past.segments.oldest().map_or(next, Segment::first);
     let mut times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
     if let Some(beside) = newer.times {
         times.set_beside(beside, newer.next);
     }
+    // Nothing is lost without it.
+    let lived = store.load(Record::Lived).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the record of the time lived cannot be read");
+        None
+    });
+    let age = Age::open(lived.as_deref(), past.firsts());
     let of_newer = |(first, _): &(u64, u64)| {
         let place = past.segments.beginning_with(*first);
         place.and_then(|place| past.segments.get(place)).is_some_and(|segment| segment.newer().is_some())
@@ -120,6 +150,7 @@ pub(in crate::journal) fn start<S: Store>(
     let previous_ended_clean = previous.map(|meta| meta.clean);
     Ok(Start {
         epoch,
+        unbegun,
         previous_ended_clean,
         segments: past.segments,
         settled,
@@ -127,6 +158,7 @@ pub(in crate::journal) fn start<S: Store>(
         next,
         ledger,
         times,
+        age,
         last,
         untold,
         passed,
@@ -190,7 +222,7 @@ impl Past {
         self.told_by.zip(self.newest_utc)
     }
 
-    fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
+    fn firsts(&self) -> impl DoubleEndedIterator<Item = u64> + Clone + '_ {
         self.segments.iter().map(Segment::first)
     }
 
@@ -264,8 +296,11 @@ fn look_back<S: Store>(store: &mut S, found: Vec<Found>, any_newer: bool) -> Res
         } else if !sealed || newest {
             let seal = look_into(store, first, &mut past)?;
             if seal.last < first.0 {
-                store.remove(first)?;
-                continue;
+                match store.remove(first) {
+                    Ok(()) => continue,
+                    // It is removed before another takes its name.
+                    Err(error) => tracing::warn!(%error, "an empty segment cannot be removed now"),
+                }
             }
             past.note_end(&seal, epoch_of(store, first));
             // A seal that cannot be written now is no reason to stop: it is in memory.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use crate::health::StatusBoard;
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::journal_core::JournalCore;
-use crate::journal::core::limits::{COMMIT_BYTES_MAX, Limits};
+use crate::journal::core::limits::Limits;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::recovery::{self, Start};
 use crate::journal::disk::mem_store::MemStore;
+use crate::journal::disk::store::StoreError;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
 use crate::journal::testing::{depot_schema, depot_window, empty_window, stamp};
-use crate::measure::{BootId, ClockTrust, Entry, EventKind, GapReason, Utc, WhenFull};
+use crate::measure::{BootId, ClockTrust, Entry, EventKind, GapReason, Utc};
 
 const BOOT: BootId = BootId([7; 16]);
 /// Windows of 240 points, some 900 bytes: three times what memory holds.
@@ -22,15 +23,10 @@ const BYTES_MAX: usize = 4 * 1024 * 1024 + 4096;
 
 fn core(store: Option<MemStore>) -> JournalCore<MemStore> {
     let limits = Limits {
-        bytes_max: u64::MAX,
-        free_min: 0,
         age_max: Duration::from_secs(72 * 3600),
-        when_full: WhenFull::Thin,
-        commit_interval: Duration::from_millis(100),
-        commit_bytes: COMMIT_BYTES_MAX,
         time_wait: Duration::from_secs(300),
-        segment_bytes: 8 * 1024 * 1024,
         segment_chunks: 1000,
+        ..Limits::boundless()
     };
     let schema = depot_schema("gw-01", 20, 12);
     let (store, start) = match store {
@@ -38,7 +34,7 @@ fn core(store: Option<MemStore>) -> JournalCore<MemStore> {
             let start = recovery::start(&mut store, &schema, BOOT, stamp(0)).expect("the medium works at first");
             (Some(store), start)
         }
-        None => (None, Start::in_memory(BOOT, stamp(0))),
+        None => (None, Start::in_memory(None, BOOT, stamp(0))),
     };
     let context = WriterContext { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema) };
     JournalCore::new(store, limits, context, start)
@@ -98,7 +94,7 @@ fn judge(core: &JournalCore<MemStore>, out: &[Arc<Entry>]) {
     }
     assert_eq!((told.iter().collect::<Vec<_>>(), count), (vec![(1, first - 1)], first - 1), "each loss is told once");
     let failing = out.iter().flat_map(|entry| &entry.window.events).find_map(|event| match &event.kind {
-        EventKind::JournalFailing(why) => Some(why.to_string()),
+        EventKind::JournalFailing(why) | EventKind::JournalInMemory { why, .. } => Some(why.to_string()),
         _ => None,
     });
     assert_eq!(failing.as_deref(), core.trouble(), "the broker hears what status says");
@@ -109,7 +105,8 @@ fn judge(core: &JournalCore<MemStore>, out: &[Arc<Entry>]) {
 #[test]
 fn without_any_medium_memory_is_bounded_and_losses_and_trouble_are_told() {
     let mut core = core(None);
-    core.without_medium("entries wait in memory only: read-only file system".to_owned());
+    let source = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+    core.without_medium(&StoreError::io("make", std::path::Path::new("/journal"), source));
     hoard(&mut core);
     let out = drain(&mut core);
     judge(&core, &out);

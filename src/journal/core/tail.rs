@@ -42,6 +42,10 @@ impl Tail {
         self.entries.push_back(Kept { seq, encoded });
     }
 
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Kept> {
+        self.entries.into_iter()
+    }
+
     pub(super) fn find(&self, seq: u64) -> Option<&Kept> {
         let at = self.entries.partition_point(|kept| kept.seq < seq);
         self.entries.get(at).filter(|kept| kept.seq == seq)

@@ -257,6 +257,11 @@ pub(in crate::journal) fn frame_length(bytes: &[u8]) -> Option<usize> {
     (body <= BODY_BYTES_MAX).then_some(HEAD_BYTES + body)
 }
 
+/// Whether what begins here would be a frame of entries, were it whole.
+pub(in crate::journal) fn claims_entries(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC) && bytes.get(52).is_none_or(|kind| *kind != 1)
+}
+
 /// The frames that lie one behind the other in `bytes`.
 pub(in crate::journal) fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();

@@ -1,11 +1,11 @@
 //! An entry as bytes: a version byte, then what that version makes of a window. What a version has written is read for
-//! ever; written is the oldest that has words for all of it.
+//! ever; written is the newest, whose number is what tells in which words an entry goes out.
 
 use crate::journal::disk::chunk::{Damage, ENTRY_BYTES_MAX};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::unwritable::Unwritable;
 use crate::journal::disk::{v1, v2};
-use crate::measure::{BootId, ClockTrust, Window};
+use crate::measure::{BootId, ClockTrust, Window, Words};
 
 /// A window as bytes, with what the journal needs to know of it without reading it again.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encode
     Ok(Encoded {
         bytes,
         points: window.points(),
-        tells_loss: window.gaps().next().is_some(),
+        tells_loss: window.gaps().next().is_some() || window.lives_lost().next().is_some(),
         utc: (window.end.trust != ClockTrust::Unsynced).then_some(window.end.utc.0),
     })
 }
@@ -34,6 +34,11 @@ pub(in crate::journal) fn encode(window: &Window, home: BootId) -> Result<Encode
 /// Whether a newer program wrote it.
 pub(in crate::journal) fn is_newer(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|version| *version > v2::VERSION)
+}
+
+/// The words in which an entry is told. What lies there in version 1 may have been sent by the program that wrote it.
+pub(in crate::journal) fn words(bytes: &[u8]) -> Words {
+    if bytes.first() == Some(&v1::VERSION) { Words::First } else { Words::Second }
 }
 
 /// Reads a window.

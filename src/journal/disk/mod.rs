@@ -8,6 +8,8 @@ pub(in crate::journal) mod compress;
 pub(in crate::journal) mod cursor;
 pub(in crate::journal) mod entry;
 pub(in crate::journal) mod files;
+pub(in crate::journal) mod in_memory;
+pub(in crate::journal) mod lived;
 #[cfg(test)]
 pub(in crate::journal) mod mem_store;
 pub(in crate::journal) mod newer;

@@ -87,10 +87,12 @@ impl OwnNames {
             (Record::CursorA, false) => "cursor-a",
             (Record::CursorB, false) => "cursor-b",
             (Record::Times, false) => "times",
+            (Record::Lived, false) => "lived",
             (Record::Life, true) => "life-1",
             (Record::CursorA, true) => "cursor-1-a",
             (Record::CursorB, true) => "cursor-1-b",
             (Record::Times, true) => "times-1",
+            (Record::Lived, true) => "lived-1",
         }
     }
 }

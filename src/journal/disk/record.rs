@@ -31,6 +31,8 @@ pub(in crate::journal) enum Record {
     CursorB,
     /// See `times`.
     Times,
+    /// See `lived`.
+    Lived,
 }
 
 /// Writes a record of version 1; `None`: it is too long.

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::journal::disk::chunk::{self, BODY_BYTES_MAX, Chunk, HEAD_BYTES, Kind, MAGIC};
+use crate::journal::disk::files;
 
 /// How much is looked at in one go; more than twice the longest frame.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -23,15 +24,27 @@ struct Place {
     length: usize,
 }
 
+/// What is left of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::journal) enum Remains {
+    /// Chunks that are whole.
+    Readable,
+    /// None that is.
+    Torn,
+}
+
 /// What a look at the bytes has found: some 8 KB for a full segment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::journal) struct Scan {
-    file: File,
+    /// `None`: there is none, and so nothing in it.
+    file: Option<File>,
     /// By first number: the parts of the chunk that were found.
     entries: BTreeMap<u64, Parts>,
     header: Parts,
     /// So far it has looked; `None`: at everything.
     looked_to: Option<u64>,
+    /// Frames of entries that begin and are not whole.
+    torn: u64,
 }
 
 impl Scan {
@@ -46,7 +59,23 @@ impl Scan {
     /// nothing else could be written. Right as long as chunks lie in their order; who finds a hole needs [`Scan::of`].
     pub(in crate::journal) fn begin(path: &Path) -> io::Result<Self> {
         let (entries, header) = (BTreeMap::new(), Parts::new());
-        Ok(Self { file: File::open(path)?, entries, header, looked_to: Some(0) })
+        Ok(Self { file: Some(files::open(path)?), entries, header, looked_to: Some(0), torn: 0 })
+    }
+
+    /// What is left of entries here; `None`: nothing was ever written. Only after [`Scan::of`].
+    pub(in crate::journal) fn remains(&self) -> Option<Remains> {
+        if self.whole(..).next().is_some() {
+            Some(Remains::Readable)
+        } else if self.torn > 0 || !self.entries.is_empty() {
+            Some(Remains::Torn)
+        } else {
+            None
+        }
+    }
+
+    /// Whether frames of entries were found that are not whole.
+    pub(in crate::journal) fn has_torn(&self) -> bool {
+        self.torn > 0
     }
 
     /// The frames of the header, if they are all there.
@@ -73,7 +102,7 @@ impl Scan {
         let mut buffer = Vec::new();
         while let Some(offset) = self.looked_to.filter(|_| !enough(self)) {
             buffer.resize(BUFFER_BYTES, 0);
-            let end = read_full(&self.file, &mut buffer, offset)?;
+            let end = self.file.as_ref().map_or(Ok(0), |file| read_full(file, &mut buffer, offset))?;
             let last = end < buffer.len();
             let used = look_through(&buffer[..end], offset, last, self);
             self.looked_to = (!last).then_some(offset + used as u64);
@@ -89,7 +118,8 @@ impl Scan {
     fn read(&self, parts: &Parts) -> io::Result<Vec<Vec<u8>>> {
         let frame = |(place, _): &(Place, u8)| {
             let mut frame = vec![0; place.length];
-            self.file.read_exact_at(&mut frame, place.offset).map(|()| frame)
+            let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            file.read_exact_at(&mut frame, place.offset).map(|()| frame)
         };
         parts.values().map(frame).collect()
     }
@@ -128,7 +158,10 @@ fn look_through(bytes: &[u8], offset: u64, last: bool, found: &mut Scan) -> usiz
                 found.add(&parsed, Place { offset: offset + at as u64, length });
                 at += length;
             }
-            _ => at += 1,
+            _ => {
+                found.torn += u64::from(chunk::claims_entries(&bytes[at..]));
+                at += 1;
+            }
         }
     }
     at

@@ -1,9 +1,11 @@
 //! What a segment says of itself: the header when it is made, the seal when it is full.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::journal::disk::chunk::{Chunk, Damage, Kind};
+use crate::journal::disk::chunk::{self, Chunk, Damage, Kind};
+use crate::journal::disk::files;
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::v1;
 use crate::journal::resolution::Resolution;
@@ -28,6 +30,13 @@ impl Header {
         chunk.kind = Kind::Header;
         chunk.body = v1::schema::write(self.boot, &self.schema)?;
         Some(chunk)
+    }
+
+    /// Reads it from the marker of the segment that begins at `first`. `None`: it is not there, damaged, or the marker of another
+    /// segment, under whose epoch and schema nothing of this one may be read.
+    pub(in crate::journal) fn of_marker(path: &Path, first: u64) -> Option<Self> {
+        let marker = files::read(path).ok()??;
+        Self::from_frames(&chunk::split(&marker)).ok().filter(|header| header.first == Seq(first))
     }
 
     /// Reads it from the frames of such a chunk.

@@ -53,7 +53,7 @@ impl Writing {
         let (first, failed) = (header.first, |operation| move |source| StoreError::io(operation, path, source));
         let damage = StoreError::Damaged { segment: first.0, damage: Damage::Content };
         let frames = header.to_chunk().ok_or(damage)?.frames();
-        fs::create_dir(path).map_err(failed("make"))?;
+        files::make_dir(path).map_err(failed("make"))?;
         let config = sled::Config::new()
             .path(path)
             .segment_size(BUFFER_BYTES)
@@ -71,6 +71,8 @@ impl Writing {
             Ok(())
         })?;
         let file = OpenOptions::new().read(true).write(true).open(path.join("db")).map_err(failed("open"))?;
+        // sled makes its files for everybody to read; in this directory nobody can, and they say so themselves.
+        files::make_content_private(path).map_err(failed("close to others"))?;
         files::sync_dir(path).map_err(failed("sync"))?;
         let (path, mark, trees) = (path.to_owned(), frames.concat(), Vec::new());
         Ok(Self { first, path, mark, sled, trees, tree: None, keys: 0, file, syncing: None })

@@ -16,6 +16,7 @@
 //! What the medium must not do is lie about a sync: a disk that ignores FLUSH loses acknowledged data, and nothing here
 //! can help it.
 
+use crate::health::out_of_files;
 use crate::journal::disk::chunk::Chunk;
 use crate::journal::disk::newer::NewerRecord;
 use crate::journal::disk::record::Record;
@@ -158,6 +159,26 @@ pub(in crate::journal) enum StoreError {
         #[source]
         why: super::unreadable::Unreadable,
     },
+    /// The directory is not the one any more that was taken: somebody moved it away. Nothing is written to what is there now.
+    #[error("{0} is not the directory any more that this agent holds")]
+    Displaced(std::path::PathBuf),
+    /// Something lies where a file of the journal belongs, and cannot be moved aside.
+    #[error("{path} is not the file that belongs there, and it cannot be moved aside")]
+    Misfit {
+        /// What.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not for this agent to write there.
+    #[error("{what}")]
+    Refused {
+        /// Why.
+        what: String,
+        /// What to do.
+        cure: &'static str,
+    },
     /// No segment is being written.
     #[error("no segment is open for writing")]
     Shut,
@@ -174,17 +195,62 @@ impl StoreError {
         std::error::Error::source(self).map_or_else(|| self.to_string(), |source| format!("{self}: {source}"))
     }
 
+    /// With what a person can do about it.
+    pub(in crate::journal) fn with_remedy(&self) -> String {
+        format!("{}; {}", self.in_words(), self.remedy())
+    }
+
     /// What a person can do about it.
-    pub(in crate::journal) fn remedy(&self) -> &'static str {
+    pub(in crate::journal) fn remedy(&self) -> String {
         use std::io::ErrorKind as Kind;
-        let text = self.to_string() + &std::error::Error::source(self).map_or_else(String::new, ToString::to_string);
-        let kind = if let Self::Io { source, .. } = self { Some(source.kind()) } else { None };
-        match kind {
-            Some(Kind::StorageFull | Kind::QuotaExceeded) => "free space on the file system of the journal",
-            Some(Kind::PermissionDenied) => "give the agent's user the right to write in the journal's directory",
-            Some(Kind::ReadOnlyFilesystem) => "mount the file system of the journal for writing; check the disk",
+        let text = self.in_words();
+        if let Self::Io { source, .. } = self
+            && let Some(cure) = out_of_files(source)
+        {
+            return cure.to_owned();
+        }
+        let kind =
+            if let Self::Io { source, .. } | Self::Misfit { source, .. } = self { Some(source.kind()) } else { None };
+        let fixed = match (self, kind) {
+            (_, Some(Kind::StorageFull | Kind::QuotaExceeded)) => "free space on the file system of the journal",
+            (_, Some(Kind::ReadOnlyFilesystem)) => "mount the file system of the journal for writing; check the disk",
+            (Self::Misfit { path, .. }, _) => return format!("stop the agent and move {} away", path.display()),
+            (Self::Refused { cure, .. }, _) => cure,
+            (Self::Displaced(path), _) => {
+                let path = path.display();
+                return format!(
+                    "move the directory back to {path}, or restart the agent to go on in the one that is there"
+                );
+            }
+            (Self::Io { path, .. }, Some(Kind::PermissionDenied)) => {
+                let path = path.display();
+                return format!(
+                    "give the agent's user the right to write in the journal's directory (chown, chmod 700): {path}"
+                );
+            }
+            (Self::Io { path, .. }, Some(Kind::NotADirectory | Kind::AlreadyExists)) => {
+                let path = path.display();
+                return format!(
+                    "a file lies where the directory {path}, or one above it, belongs: move that file away"
+                );
+            }
+            (Self::Io { path, .. }, Some(Kind::IsADirectory)) => {
+                return format!("a directory lies where the file {} belongs: move it away", path.display());
+            }
+            (Self::Io { path, .. }, Some(Kind::InvalidInput)) => {
+                return format!("a pipe or a device lies where the file {} belongs: move it away", path.display());
+            }
+            (Self::Io { path, .. }, Some(Kind::NotFound)) => {
+                let path = path.display();
+                return format!("make the directory above {path}, or mount the file system that it is on");
+            }
+            // As sled tells it.
+            _ if text.contains("Too many open files") => {
+                "let the agent open more files: LimitNOFILE= in its unit (systemctl edit v2g-edge), or ulimit -n"
+            }
             _ if text.contains("No space left") => "free space on the file system of the journal",
             _ => "check the disk (dmesg, smartctl) and the file system of the journal",
-        }
+        };
+        fixed.to_owned()
     }
 }

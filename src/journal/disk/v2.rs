@@ -1,12 +1,15 @@
-//! Version 2 of an entry: version 1 with the events that it has no words for. Headers, seals and records have no version 2.
+//! Version 2 of an entry: version 1 with the events, and the reasons of missing values, that it has no words for. Headers, seals and
+//! the other records have no version 2; the record of lives in memory begins with it.
 //!
-//! An entry without such an event is written in version 1 as before, so that a program of version 1, which leaves this
-//! one alone, is kept from as little as possible.
+//! Values that were not asked in time stand as timeouts in version 1's part, and `Overruns` says which they are.
+//!
+//! Every entry is written in it. Its number also says that the entry goes out in the words of wire version 2: a program of
+//! version 1 would send it in others, and so must leave it alone.
 //!
 //! Behind the version byte:
 //!
 //! ```text
-//! postcard of [(place among the window's events, device, kind)], ascending
+//! postcard of [(place among the window's events, device, kind)], ascending; what is no event (the doubts) comes last
 //! the window with its other events, as version 1 has it behind its version byte
 //! ```
 
@@ -14,9 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::v1;
 use crate::journal::disk::chunk::Damage;
+use crate::journal::disk::record;
 use crate::journal::disk::unwritable::Unwritable;
-use crate::measure::{self, BootId, Window};
-use crate::spec::DeviceId;
+use crate::measure::{
+    self, BootId, Epoch, Identity, Interval, IntervalValue, Missing, PointInterval, Questionable, Seq, Window,
+};
+use crate::spec::{DeviceId, FieldName};
 
 /// The number of this version, before each entry.
 pub(in crate::journal) const VERSION: u8 = 2;
@@ -35,18 +41,123 @@ struct Event<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 enum EventKind<'a> {
     JournalNewer(&'a str),
-    DevicePartly { answering: u16, blocks: u16, silent: &'a str },
+    DevicePartly {
+        answering: u16,
+        blocks: u16,
+        silent: &'a str,
+    },
+    CounterBreak {
+        field: &'a str,
+        from_milli: i64,
+        to_milli: i64,
+        reason: BreakReason,
+    },
+    MeterExchanged {
+        before: &'a str,
+        after: &'a str,
+    },
+    /// No event: the doubts that version 1 has no words for, each with its place among the points of the window. Version 1
+    /// has `Rate` there.
+    CounterDoubts(Vec<(u32, CounterDoubt)>),
+    EventsLeftOut {
+        of: &'a str,
+        about: &'a str,
+        count: u64,
+    },
+    ReloadRefused(&'a str),
+    Reloaded,
+    JournalInMemory {
+        why: &'a str,
+        from: u64,
+        counts_anew: bool,
+    },
+    LifeLost {
+        epoch: u64,
+        from: u64,
+        to: Option<u64>,
+        renumbered: bool,
+    },
+    /// No event: of the window's intervals the place, and the places of their points that are missing for this reason.
+    Overruns(Vec<(u32, Vec<u32>)>),
+    PollOverrun(&'a str),
+    PollKept,
+    OfEntry {
+        epoch: u64,
+        seq: u64,
+        #[serde(borrow)]
+        told: AboutLife<'a>,
+    },
+    UpdateStarted {
+        from: &'a str,
+        to: &'a str,
+    },
+    UpdateConfirmed {
+        from: &'a str,
+        to: &'a str,
+    },
+    UpdateRolledBack {
+        from: &'a str,
+        to: &'a str,
+        why: &'a str,
+    },
+    UpdateFailed {
+        from: &'a str,
+        to: &'a str,
+        why: &'a str,
+    },
 }
 
-/// Appends a window of the boot `home` to `bytes`, version byte and all; in version 1 if that has words for all of it.
+/// What an entry told of its own life. The order is what is written.
+#[derive(Debug, Serialize, Deserialize)]
+enum AboutLife<'a> {
+    Failing(&'a str),
+    Working,
+    InMemory { why: &'a str, from: u64, counts_anew: bool },
+    Stopping,
+}
+
+/// Why a counter does not go on as it was. The order is what is written.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum BreakReason {
+    RolledOver,
+    MeterExchanged,
+    AnotherLevel,
+}
+
+/// Why a counter is doubted. The order is what is written.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum CounterDoubt {
+    Zero,
+    Backwards,
+    Jump,
+}
+
+const IN_MEMORY_MAGIC: [u8; 4] = *b"V2GM";
+
+/// The record of lives in memory: epoch and first number of each (see `in_memory`).
+pub(in crate::journal) fn write_in_memory(lives: &[(u64, u64)]) -> Option<Vec<u8>> {
+    record::frame(IN_MEMORY_MAGIC, &postcard::to_stdvec(lives).ok()?)
+}
+
+/// Reads it.
+pub(in crate::journal) fn read_in_memory(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    postcard::from_bytes(record::body(IN_MEMORY_MAGIC, bytes).ok()?).ok()
+}
+
+/// Appends a window of the boot `home` to `bytes`, version byte and all.
 pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
-    let own: Vec<Event<'_>> = (0..).zip(&window.events).filter_map(|(place, event)| Event::of(place, event)).collect();
-    if own.is_empty() {
-        bytes.push(v1::VERSION);
-    } else {
-        bytes.push(VERSION);
-        bytes = postcard::to_extend(&own, bytes).map_err(|_| Unwritable::Codec)?;
+    let mut own: Vec<Event<'_>> =
+        (0..).zip(&window.events).filter_map(|(place, event)| Event::of(place, event)).collect();
+    let doubts = counter_doubts(window);
+    if !doubts.is_empty() {
+        own.push(Event { place: 0, device: None, kind: EventKind::CounterDoubts(doubts) });
     }
+    let overruns = overruns(window);
+    if !overruns.is_empty() {
+        own.push(Event { place: 0, device: None, kind: EventKind::Overruns(overruns) });
+    }
+    bytes.push(VERSION);
+    let bytes = postcard::to_extend(&own, bytes).map_err(|_| Unwritable::Codec)?;
     v1::entry::write(window, home, bytes)
 }
 
@@ -55,6 +166,14 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
     let (own, rest): (Vec<Event<'_>>, _) = postcard::take_from_bytes(bytes).map_err(|_| Damage::Content)?;
     let mut window = v1::entry::read(rest, home)?;
     for event in own {
+        if let EventKind::CounterDoubts(doubts) = event.kind {
+            doubt(&mut window, &doubts)?;
+            continue;
+        }
+        if let EventKind::Overruns(overruns) = event.kind {
+            mark(&mut window, &overruns)?;
+            continue;
+        }
         let place = usize::try_from(event.place).map_err(|_| Damage::Content)?;
         if place > window.events.len() {
             return Err(Damage::Content);
@@ -62,6 +181,114 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
         window.events.insert(place, event.try_into()?);
     }
     Ok(window)
+}
+
+/// The doubts of a window that version 1 has no words for.
+fn counter_doubts(window: &Window) -> Vec<(u32, CounterDoubt)> {
+    let points = window.intervals.iter().flat_map(|interval| &interval.points);
+    let doubt = |(at, point): (u32, &PointInterval)| Some((at, CounterDoubt::of(point.questionable?)?));
+    (0..).zip(points).filter_map(doubt).collect()
+}
+
+/// Puts them where they belong.
+fn doubt(window: &mut Window, doubts: &[(u32, CounterDoubt)]) -> Result<(), Damage> {
+    for (at, why) in doubts {
+        let mut points = window.intervals.iter_mut().flat_map(|interval| &mut interval.points);
+        let point = usize::try_from(*at).ok().and_then(|at| points.nth(at)).ok_or(Damage::Content)?;
+        point.questionable = Some((*why).into());
+    }
+    Ok(())
+}
+
+/// The values of a window that were not asked in time.
+fn overruns(window: &Window) -> Vec<(u32, Vec<u32>)> {
+    let is_one = |point: &PointInterval| point.value == IntervalValue::Missing(Missing::Overrun);
+    let of = |interval: &Interval| {
+        (0..).zip(&interval.points).filter(|(_, point)| is_one(point)).map(|(place, _)| place).collect()
+    };
+    let all = (0..).zip(window.intervals.iter().map(of));
+    all.filter(|(_, points): &(u32, Vec<u32>)| !points.is_empty()).collect()
+}
+
+fn mark(window: &mut Window, overruns: &[(u32, Vec<u32>)]) -> Result<(), Damage> {
+    let at = |place: u32| usize::try_from(place).map_err(|_| Damage::Content);
+    for (interval, points) in overruns {
+        let interval = window.intervals.get_mut(at(*interval)?).ok_or(Damage::Content)?;
+        for point in points {
+            let point = interval.points.get_mut(at(*point)?).ok_or(Damage::Content)?;
+            point.value = IntervalValue::Missing(Missing::Overrun);
+        }
+    }
+    Ok(())
+}
+
+impl CounterDoubt {
+    /// `None`: version 1 has words for it.
+    fn of(why: Questionable) -> Option<Self> {
+        match why {
+            Questionable::CounterZero => Some(Self::Zero),
+            Questionable::CounterBackwards => Some(Self::Backwards),
+            Questionable::CounterJump => Some(Self::Jump),
+            Questionable::OutOfRange | Questionable::Frozen | Questionable::Rate | Questionable::Clock => None,
+        }
+    }
+}
+
+impl From<CounterDoubt> for Questionable {
+    fn from(why: CounterDoubt) -> Self {
+        match why {
+            CounterDoubt::Zero => Self::CounterZero,
+            CounterDoubt::Backwards => Self::CounterBackwards,
+            CounterDoubt::Jump => Self::CounterJump,
+        }
+    }
+}
+
+impl From<measure::BreakReason> for BreakReason {
+    fn from(reason: measure::BreakReason) -> Self {
+        match reason {
+            measure::BreakReason::RolledOver => Self::RolledOver,
+            measure::BreakReason::MeterExchanged => Self::MeterExchanged,
+            measure::BreakReason::AnotherLevel => Self::AnotherLevel,
+        }
+    }
+}
+
+impl From<BreakReason> for measure::BreakReason {
+    fn from(reason: BreakReason) -> Self {
+        match reason {
+            BreakReason::RolledOver => Self::RolledOver,
+            BreakReason::MeterExchanged => Self::MeterExchanged,
+            BreakReason::AnotherLevel => Self::AnotherLevel,
+        }
+    }
+}
+
+impl<'a> From<&'a measure::AboutLife> for AboutLife<'a> {
+    fn from(told: &'a measure::AboutLife) -> Self {
+        use measure::AboutLife as Domain;
+        match told {
+            Domain::Failing(why) => Self::Failing(why),
+            Domain::Working => Self::Working,
+            Domain::InMemory { why, from, counts_anew } => {
+                Self::InMemory { why, from: from.0, counts_anew: *counts_anew }
+            }
+            Domain::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<AboutLife<'_>> for measure::AboutLife {
+    fn from(told: AboutLife<'_>) -> Self {
+        match told {
+            AboutLife::Failing(why) => Self::Failing(why.into()),
+            AboutLife::Working => Self::Working,
+            AboutLife::InMemory { why, from, counts_anew } => {
+                Self::InMemory { why: why.into(), from: Seq(from), counts_anew }
+            }
+            AboutLife::Stopping => Self::Stopping,
+        }
+    }
 }
 
 impl<'a> Event<'a> {
@@ -73,6 +300,31 @@ impl<'a> Event<'a> {
             Domain::DevicePartly { answering, blocks, silent } => {
                 EventKind::DevicePartly { answering: *answering, blocks: *blocks, silent }
             }
+            Domain::CounterBreak { field, from_milli, to_milli, reason } => EventKind::CounterBreak {
+                field: field.as_str(),
+                from_milli: *from_milli,
+                to_milli: *to_milli,
+                reason: (*reason).into(),
+            },
+            Domain::MeterExchanged { before, after } => EventKind::MeterExchanged { before, after },
+            Domain::EventsLeftOut { of, about, count } => EventKind::EventsLeftOut { of, about, count: *count },
+            Domain::ReloadRefused(why) => EventKind::ReloadRefused(why),
+            Domain::Reloaded => EventKind::Reloaded,
+            Domain::JournalInMemory { why, from, counts_anew } => {
+                EventKind::JournalInMemory { why, from: from.0, counts_anew: *counts_anew }
+            }
+            Domain::LifeLost(measure::LifeLost { epoch, from, to, renumbered }) => {
+                EventKind::LifeLost { epoch: epoch.0, from: from.0, to: to.map(|to| to.0), renumbered: *renumbered }
+            }
+            Domain::PollOverrun(text) => EventKind::PollOverrun(text),
+            Domain::PollKept => EventKind::PollKept,
+            Domain::OfEntry { entry: Identity { epoch, seq }, told } => {
+                EventKind::OfEntry { epoch: epoch.0, seq: seq.0, told: told.into() }
+            }
+            Domain::UpdateStarted { from, to } => EventKind::UpdateStarted { from, to },
+            Domain::UpdateConfirmed { from, to } => EventKind::UpdateConfirmed { from, to },
+            Domain::UpdateRolledBack { from, to, why } => EventKind::UpdateRolledBack { from, to, why },
+            Domain::UpdateFailed { from, to, why } => EventKind::UpdateFailed { from, to, why },
             // All of them by name: a new kind is in neither version until somebody says in which it is.
             Domain::Gap(_)
             | Domain::Started { .. }
@@ -107,6 +359,45 @@ impl TryFrom<Event<'_>> for measure::Event {
             EventKind::DevicePartly { answering, blocks, silent } => {
                 measure::EventKind::DevicePartly { answering, blocks, silent: silent.into() }
             }
+            EventKind::CounterBreak { field, from_milli, to_milli, reason } => {
+                let field = v1::event::name::<FieldName>(field)?;
+                measure::EventKind::CounterBreak { field, from_milli, to_milli, reason: reason.into() }
+            }
+            EventKind::MeterExchanged { before, after } => {
+                measure::EventKind::MeterExchanged { before: before.into(), after: after.into() }
+            }
+            EventKind::EventsLeftOut { of, about, count } => {
+                measure::EventKind::EventsLeftOut { of: of.into(), about: about.into(), count }
+            }
+            EventKind::ReloadRefused(why) => measure::EventKind::ReloadRefused(why.into()),
+            EventKind::Reloaded => measure::EventKind::Reloaded,
+            EventKind::JournalInMemory { why, from, counts_anew } => {
+                measure::EventKind::JournalInMemory { why: why.into(), from: Seq(from), counts_anew }
+            }
+            EventKind::LifeLost { epoch, from, to, renumbered } => {
+                let (epoch, from, to) = (Epoch(epoch), Seq(from), to.map(Seq));
+                measure::EventKind::LifeLost(measure::LifeLost { epoch, from, to, renumbered })
+            }
+            EventKind::PollOverrun(text) => measure::EventKind::PollOverrun(text.into()),
+            EventKind::PollKept => measure::EventKind::PollKept,
+            EventKind::OfEntry { epoch, seq, told } => {
+                let entry = Identity { epoch: Epoch(epoch), seq: Seq(seq) };
+                measure::EventKind::OfEntry { entry, told: told.into() }
+            }
+            EventKind::UpdateStarted { from, to } => {
+                measure::EventKind::UpdateStarted { from: from.into(), to: to.into() }
+            }
+            EventKind::UpdateConfirmed { from, to } => {
+                measure::EventKind::UpdateConfirmed { from: from.into(), to: to.into() }
+            }
+            EventKind::UpdateRolledBack { from, to, why } => {
+                measure::EventKind::UpdateRolledBack { from: from.into(), to: to.into(), why: why.into() }
+            }
+            EventKind::UpdateFailed { from, to, why } => {
+                measure::EventKind::UpdateFailed { from: from.into(), to: to.into(), why: why.into() }
+            }
+            // Taken out before.
+            EventKind::CounterDoubts(_) | EventKind::Overruns(_) => return Err(Damage::Content),
         };
         Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
     }
@@ -116,7 +407,7 @@ impl TryFrom<Event<'_>> for measure::Event {
 mod tests {
     use super::*;
     use crate::journal::testing::depot_window;
-    use crate::measure::{Event as Told, EventKind as Kind};
+    use crate::measure::{Event as Told, EventKind as Kind, LifeLost};
 
     const HOME: BootId = BootId([7; 16]);
 
@@ -131,18 +422,43 @@ mod tests {
         Kind::DevicePartly { answering: 3, blocks: 5, silent: "unit 200".into() }
     }
 
+    fn left_out() -> Kind {
+        Kind::EventsLeftOut { of: "bus_state".into(), about: "can0".into(), count: 199 }
+    }
+
     #[test]
     fn events_of_both_versions_come_back_in_their_order() {
         for kinds in [
             vec![partly(), Kind::Stopping, Kind::JournalNewer("a".into()), partly()],
             vec![Kind::Stopping, partly()],
             vec![partly()],
+            vec![left_out(), Kind::Reloaded, Kind::Stopping, Kind::ReloadRefused("gateway.toml:3: x".into())],
         ] {
             let window = window(kinds);
             let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
             assert_eq!(bytes[0], 2);
             assert_eq!(read(&bytes[1..], HOME), Ok(window));
         }
+    }
+
+    fn in_memory() -> [Kind; 3] {
+        let lost = |to, renumbered| LifeLost { epoch: Epoch(300), from: Seq(7), to, renumbered };
+        let why = "full".into();
+        [
+            Kind::JournalInMemory { why, from: Seq(7), counts_anew: true },
+            Kind::LifeLost(lost(None, false)),
+            Kind::LifeLost(lost(Some(Seq(9)), true)),
+        ]
+    }
+
+    #[test]
+    fn the_bytes_of_what_a_life_in_memory_tells_are_these() {
+        let window = Window { intervals: Vec::new(), ..window(in_memory().into()) };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        let own = [&[2, 3, 0, 0, 8, 4][..], b"full", &[7, 1, 1, 0, 9, 0xac, 2, 7, 0, 0, 2, 0, 9, 0xac, 2, 7, 1, 9, 1]]
+            .concat();
+        assert_eq!(bytes[..own.len()], own);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
     }
 
     /// As written on the day of its making: version 2 is read for ever, too.
@@ -156,11 +472,123 @@ mod tests {
         assert_eq!(read(&bytes[1..], HOME), Ok(window));
     }
 
+    /// The same for the kinds that were added later.
     #[test]
-    fn what_version_1_has_words_for_is_written_in_version_1() {
+    fn the_bytes_of_what_is_left_out_and_of_reloads_are_these() {
+        let kinds = vec![left_out(), Kind::ReloadRefused("x".into()), Kind::Reloaded];
+        let window = Window { intervals: Vec::new(), ..window(kinds) };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        let left_out = [&[2, 3, 0, 0, 5, 9][..], b"bus_state", &[4], b"can0", &[199, 1]].concat();
+        let own = [&left_out[..], &[1, 0, 6, 1], b"x", &[2, 0, 7]].concat();
+        assert_eq!(bytes[..own.len()], own);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
+    fn the_bytes_of_polls_that_are_not_kept_are_these() {
+        let window = Window { intervals: Vec::new(), ..window(vec![Kind::PollOverrun("x".into()), Kind::PollKept]) };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        assert_eq!(bytes[..10], [2, 2, 0, 0, 11, 1, b'x', 1, 0, 12]);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
+    fn the_bytes_of_what_another_entry_told_of_its_life_are_these() {
+        let entry = Identity { epoch: Epoch(300), seq: Seq(7) };
+        let [in_memory, ..] = in_memory();
+        let told = [Kind::JournalFailing("f".into()), Kind::JournalWorking, in_memory, Kind::Stopping];
+        let window = Window { intervals: Vec::new(), ..window(told.map(|kind| kind.of_entry(entry)).into()) };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        let own = [
+            &[2, 4][..],
+            &[0, 0, 13, 0xac, 2, 7, 0, 1, b'f'],
+            &[1, 0, 13, 0xac, 2, 7, 1],
+            &[2, 0, 13, 0xac, 2, 7, 2, 4],
+            b"full",
+            &[7, 1],
+            &[3, 0, 13, 0xac, 2, 7, 3],
+        ]
+        .concat();
+        assert_eq!(bytes[..own.len()], own);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
+    fn the_bytes_of_what_an_update_tells_are_these() {
+        let (from, to) = (|| "1".into(), || "2".into());
+        let kinds = vec![
+            Kind::UpdateStarted { from: from(), to: to() },
+            Kind::UpdateConfirmed { from: from(), to: to() },
+            Kind::UpdateRolledBack { from: from(), to: to(), why: "x".into() },
+            Kind::UpdateFailed { from: from(), to: to(), why: "x".into() },
+        ];
+        let window = Window { intervals: Vec::new(), ..window(kinds) };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        let versions = [1, b'1', 1, b'2'];
+        let own = [
+            &[2, 4, 0, 0, 14][..],
+            &versions,
+            &[1, 0, 15],
+            &versions,
+            &[2, 0, 16],
+            &versions,
+            &[1, b'x', 3, 0, 17],
+            &versions,
+            &[1, b'x'],
+        ];
+        let own = own.concat();
+        assert_eq!(bytes[..own.len()], own);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
+    fn values_that_were_not_asked_in_time_come_back_as_that() {
+        let mut window = window(vec![Kind::PollOverrun("slow".into()), Kind::Stopping, Kind::PollKept]);
+        for interval in window.intervals.iter_mut().skip(1) {
+            for point in interval.points.iter_mut().step_by(2) {
+                point.value = IntervalValue::Missing(Missing::Overrun);
+            }
+        }
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        assert_eq!(bytes[0], 2);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
+    fn what_version_1_has_words_for_costs_one_byte_more_in_version_2() {
         let window = window(vec![Kind::Stopping]);
         let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
-        assert_eq!(bytes, v1::entry::write(&window, HOME, vec![v1::VERSION]).expect("it can be written"));
+        assert_eq!(bytes, v1::entry::write(&window, HOME, vec![VERSION, 0]).expect("it can be written"));
+    }
+
+    fn counter_break() -> Kind {
+        let field = FieldName::try_from("energy_import").expect("a field");
+        let reason = measure::BreakReason::RolledOver;
+        Kind::CounterBreak { field, from_milli: 99_999_900, to_milli: 400, reason }
+    }
+
+    #[test]
+    fn why_a_counter_is_doubted_comes_back_and_version_1_has_the_nearest_word() {
+        let exchanged = Kind::MeterExchanged { before: "A1".into(), after: "B2".into() };
+        let mut window = window(vec![counter_break(), Kind::Stopping, exchanged]);
+        let doubts = [Questionable::CounterJump, Questionable::Frozen, Questionable::CounterZero];
+        let points = window.intervals.iter_mut().flat_map(|interval| &mut interval.points);
+        for (point, doubt) in points.zip([Some(doubts[0]), None, Some(doubts[1]), Some(doubts[2])]) {
+            point.questionable = doubt;
+        }
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        assert_eq!(read(&bytes[1..], HOME).as_ref(), Ok(&window));
+        let first = v1::entry::write(&window, HOME, Vec::new()).expect("it can be written");
+        let first = v1::entry::read(&first, HOME).expect("it can be read");
+        let told = first.intervals.iter().flat_map(|interval| &interval.points).map(|point| point.questionable);
+        let rate = Some(Questionable::Rate);
+        assert_eq!(told.take(4).collect::<Vec<_>>(), [rate, None, Some(Questionable::Frozen), rate]);
+        // A place beyond the points is damage.
+        let window = Window { intervals: Vec::new(), events: Vec::new(), ..window };
+        let own =
+            [Event { place: 0, device: None, kind: EventKind::CounterDoubts(vec![(0, CounterDoubt::Backwards)]) }];
+        let bytes = v1::entry::write(&window, HOME, postcard::to_stdvec(&own[..]).expect("written")).expect("written");
+        assert_eq!(read(&bytes, HOME), Err(Damage::Content));
     }
 
     #[test]

@@ -31,8 +31,10 @@ macro_rules! with_one_more {
 }
 
 with_one_more! {
-    Missing = measure::Missing { Timeout, Exception, BusOff, Decode, Stale }
-    Questionable = measure::Questionable { OutOfRange, Frozen, Rate, Clock }
+    Missing = measure::Missing { Timeout, Exception, BusOff, Decode, Stale, Overrun }
+    Questionable = measure::Questionable {
+        OutOfRange, Frozen, Rate, Clock, CounterZero, CounterBackwards, CounterJump
+    }
     ClockTrust = measure::ClockTrust { Synced, Holdover, Unsynced, Resolved, Estimated }
     Direction = measure::Direction { GridToVehicle, VehicleToGrid, Idle }
 }

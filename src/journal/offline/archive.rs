@@ -26,7 +26,7 @@ use crate::journal::disk::newer::{self, NewerRecord, OwnNames};
 use crate::journal::disk::record::Record;
 use crate::journal::disk::scan::Scan;
 use crate::journal::disk::segment::{Header, Seal};
-use crate::journal::disk::sled_store::{QUARANTINE, segment_bytes};
+use crate::journal::disk::sled_store::{QUARANTINE, is_unmarked_segment, misfits, number_of, segment_bytes};
 use crate::journal::report::{Inventory, SegmentFacts};
 use crate::measure::{BootId, Entry, Epoch, Seq, Utc};
 
@@ -65,6 +65,11 @@ pub enum ArchiveError {
     /// There is no journal.
     #[error("{0} is no journal: there is no such directory")]
     Absent(PathBuf),
+    /// A file lies there.
+    #[error(
+        "{0} is a file, and a directory belongs there: move it away, and the agent makes a journal there within seconds"
+    )]
+    NotADirectory(PathBuf),
     /// The system refused.
     #[error("read {path}")]
     Io {
@@ -143,14 +148,20 @@ impl Folder {
     }
 
     pub(in crate::journal) fn scan(&self) -> Result<Scan, ArchiveError> {
-        Scan::of(&self.file("db")).map_err(failed(&self.file("db")))
+        let db = self.file("db");
+        match Scan::of(&db) {
+            // Its database is gone, and it is not: nothing in it can be read, and what is in the others can.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.join("ready").exists() => {
+                Ok(Scan::default())
+            }
+            scan => scan.map_err(failed(&db)),
+        }
     }
 
     /// The header of the marker; from `scan` if that is damaged.
     pub(in crate::journal) fn header(&self, scan: Option<&mut Scan>) -> Option<Header> {
-        let read = |frames: &[Vec<u8>]| Header::from_frames(frames).ok();
-        let marker = fs::read(self.file("ready")).ok().and_then(|ready| read(&chunk::split(&ready)));
-        marker.or_else(|| read(&scan?.header().ok()?))
+        let marker = Header::of_marker(&self.file("ready"), self.first);
+        marker.or_else(|| Header::from_frames(&scan?.header().ok()?).ok())
     }
 }
 
@@ -165,7 +176,8 @@ impl Archive {
     /// See [`ArchiveError`].
     pub fn open(dir: &Path) -> Result<Self, ArchiveError> {
         if !dir.is_dir() {
-            return Err(ArchiveError::Absent(dir.to_owned()));
+            let why = if dir.exists() { ArchiveError::NotADirectory } else { ArchiveError::Absent };
+            return Err(why(dir.to_owned()));
         }
         let view = view(dir)?;
         // The list before the cursor: what is removed between the two is settled in the cursor.
@@ -174,7 +186,8 @@ impl Archive {
         let names = OwnNames::beside(&newer);
         let record = |record| {
             let path = dir.join(names.of(record));
-            files::read(&path).map_err(failed(&path))
+            // What is no file there is none of ours: see `misfits`.
+            if path.exists() && !path.is_file() { Ok(None) } else { files::read(&path).map_err(failed(&path)) }
         };
         let meta = record(Record::Life)?.as_deref().and_then(|bytes| JournalMeta::read(bytes).ok());
         let meta = meta.or(NewerRecords::of(&newer).meta);
@@ -300,6 +313,11 @@ impl Archive {
     /// The segments, ascending; beside a running agent only those that are complete.
     pub(in crate::journal) fn folders(&self) -> &[Folder] {
         &self.folders
+    }
+
+    /// What lies where a file of the journal belongs, and is none.
+    pub(super) fn misfits(&self) -> Vec<PathBuf> {
+        misfits(&self.dir)
     }
 
     /// Whether the record of the last life could be read.
@@ -447,32 +465,41 @@ pub(in crate::journal) fn walk(
     })
 }
 
-/// Whether somebody holds it. A copy of a journal has no lock, or one that nobody holds.
+/// Whether somebody holds it: the directory itself, or, if that is an older program, the file in it.
 fn view(dir: &Path) -> Result<View, ArchiveError> {
-    let path = dir.join("lock");
-    let lock = match File::open(&path) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(View::Files),
-        Err(source) => return Err(ArchiveError::Io { path, source }),
-    };
-    match lock.try_lock_shared() {
-        Ok(()) => Ok(View::Files),
-        Err(TryLockError::WouldBlock) => Ok(View::FilesBesideAgent),
-        Err(TryLockError::Error(source)) => Err(ArchiveError::Io { path, source }),
+    for path in [dir.to_owned(), dir.join("lock")] {
+        // What is no file there is none of ours.
+        let is_misfit = path != dir && path.exists() && !path.is_file();
+        let lock = match if path == dir { File::open(&path) } else { files::open(&path) } {
+            Ok(lock) => lock,
+            Err(_) if is_misfit => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(ArchiveError::Io { path, source }),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(View::FilesBesideAgent),
+            Err(TryLockError::Error(source)) => return Err(ArchiveError::Io { path, source }),
+        }
     }
+    Ok(View::Files)
 }
 
 fn list(dir: &Path, view: View) -> Result<Vec<Folder>, ArchiveError> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir).map_err(failed(dir))? {
         let name = entry.map_err(failed(dir))?.file_name();
-        let name = name.to_str().filter(|name| name.len() == 16);
-        found.extend(name.and_then(|name| u64::from_str_radix(name, 16).ok()));
+        found.extend(name.to_str().and_then(number_of));
     }
     let mut folders = Vec::new();
     for first in found {
         let path = dir.join(format!("{first:016x}"));
-        if !path.join("ready").exists() {
+        if path.is_file() {
+            // None of ours: see `misfits`.
+            continue;
+        }
+        // Without its marker a segment counts if there is something in it; beside an agent it may be one that is being made.
+        if !path.join("ready").exists() && (view != View::Files || !is_unmarked_segment(&path)) {
             continue;
         }
         let seal = files::read(&path.join("seal")).map_err(failed(&path))?;

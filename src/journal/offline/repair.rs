@@ -134,7 +134,8 @@ fn rewrite(store: &mut SledStore, dir: &Path, first: u64) -> Result<Option<bool>
     let archive = Archive::look(dir)?;
     let Some(folder) = archive.folders().iter().find(|folder| folder.first == first) else { return Ok(None) };
     let mut scan = folder.scan()?;
-    let Some(header) = folder.header(Some(&mut scan)) else {
+    let header = folder.header(Some(&mut scan));
+    let Some(header) = header.filter(|_| folder.file("db").exists()) else {
         store.quarantine(Seq(first))?;
         return Ok(Some(false));
     };

@@ -1,12 +1,10 @@
 //! Whether everything on disk is what was written: checksums, continuity, seals, records.
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::journal::disk::chunk;
 use crate::journal::disk::entry;
 use crate::journal::disk::segment::{Header, Seal};
 use crate::journal::disk::unreadable::Unreadable;
@@ -90,17 +88,22 @@ impl Archive {
         for record in self.newer() {
             report.left_alone.push(left_alone(self.dir().join(&record.name), None, Some(record.version)));
         }
+        for file in self.misfits() {
+            let what =
+                "it is not the kind of file that belongs there; `journal repair`, or the next start, moves it aside";
+            report.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
+        }
         let mut find = |name: &str, what: &str| {
             let file = self.dir().join(name);
             report.findings.push(Finding { file, range: None, waiting: 0, what: what.to_owned() });
         };
-        if !self.has_meta() && self.dir().join("life").exists() {
+        if !self.has_meta() && self.dir().join("life").is_file() {
             find("life", "the record of the last life is damaged");
         }
         if self.has_damaged_times() {
             find("times", "the record of times is damaged: entries of boots without a clock are told as captured");
         }
-        let slots = ["cursor-a", "cursor-b"].map(|name| self.dir().join(name).exists());
+        let slots = ["cursor-a", "cursor-b"].map(|name| self.dir().join(name).is_file());
         if !self.has_cursor() && slots.contains(&true) {
             find("cursor-a", "neither cursor-a nor cursor-b is whole: what was acknowledged will be sent once more");
         }
@@ -139,14 +142,12 @@ impl Archive {
             findings.push(Finding { file: folder.file(name), range, waiting, what: what.to_owned() });
         };
 
-        let read = |frames: &[Vec<u8>]| Header::from_frames(frames).ok();
-        let marker = fs::read(folder.file("ready")).ok().and_then(|bytes| read(&chunk::split(&bytes)));
-        let copy = scan.header().ok().and_then(|frames| read(&frames));
-        match (&marker, &copy) {
-            (Some(_), Some(_)) => {}
-            (None, Some(_)) => find("ready", None, "the header is damaged; its copy in db is intact"),
-            (Some(_), None) => find("db", None, "the copy of the header is damaged; the one in ready is intact"),
-            (None, None) => find("ready", None, "the header and its copy are damaged: nothing in it can be told"),
+        let marker = Header::of_marker(&folder.file("ready"), folder.first);
+        let copy = scan.header().ok().and_then(|frames| Header::from_frames(&frames).ok());
+        if !folder.file("db").exists() {
+            find("db", None, "it is not there: nothing in this segment can be read");
+        } else if let Some((name, what)) = of_header(folder, marker.is_some(), copy.is_some()) {
+            find(name, None, what);
         }
         if folder.sealed && folder.seal.is_none() {
             find("seal", None, "the seal is damaged");
@@ -200,6 +201,19 @@ impl Archive {
             report.incomplete = Some(Seq(folder.first));
         }
         Ok(folder.seal.clone().unwrap_or(content))
+    }
+}
+
+/// What is wrong with the header in the marker, or with its copy in the database: in which file, and what.
+fn of_header(folder: &Folder, marker: bool, copy: bool) -> Option<(&'static str, &'static str)> {
+    match (marker, copy) {
+        (true, true) => None,
+        (false, _) if !folder.file("ready").exists() => {
+            Some(("ready", "the marker is missing, and there are entries: the next start marks the segment again"))
+        }
+        (false, true) => Some(("ready", "the header is damaged or another segment's; its copy in db is intact")),
+        (true, false) => Some(("db", "the copy of the header is damaged; the one in ready is intact")),
+        (false, false) => Some(("ready", "the header and its copy are damaged: nothing in it can be told")),
     }
 }
 

@@ -8,12 +8,14 @@
 //!   windows of them.
 //! - What does not come for a multiple of its cycle is missing, once a second; what never came, too, unless it need not.
 //! - Frames that were lost (receive buffer, controller, driver) are counted, and told as an event at most once a second.
+//! - Messages of J1939 that are longer than a frame are put together (`transport`); at most 32 at once on a bus.
 //! - Per bus at most 1024 ids are told apart in the rates, and 512 in the kernel's filter; beyond that all frames are taken.
 
 mod decode;
 mod load;
 mod task;
 mod tracker;
+mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use hal::can::{FrameFilter, FrameId, LinkSettings, LogPace};
 pub use decode::{Decoded, Decoder, Number};
 pub use load::{Load, Rates, Speeds};
 pub use task::run;
+pub use transport::{Message, Transport};
 
 use crate::spec::{BusId, DeviceIx, DeviceSpec, FrameMatch};
 
@@ -73,13 +76,22 @@ pub struct Target {
     pub spec: DeviceSpec,
 }
 
-/// The frames that the devices of a bus are made of.
-fn filters(bus: &Bus) -> Vec<FrameFilter> {
+/// What the devices of a bus are made of.
+fn wanted(bus: &Bus) -> Vec<FrameMatch> {
     let points = bus.devices.iter().flat_map(|target| target.spec.points.iter());
     let signals = points.filter_map(|point| point.signal()).flat_map(|point| point.formula.signals());
     let mut frames: Vec<FrameMatch> = signals.map(|signal| signal.frame).collect();
     frames.sort_unstable();
     frames.dedup();
+    frames
+}
+
+/// The frames that carry it: a parameter group may come in several.
+fn filters(bus: &Bus) -> Vec<FrameFilter> {
+    let mut frames = wanted(bus);
+    if frames.iter().any(|frame| frame.is_group()) {
+        frames.extend(transport::frames());
+    }
     let filter = |frame: FrameMatch| {
         let id = FrameId::new(frame.id, frame.extended).ok()?;
         Some(FrameFilter { id, mask: frame.mask })

@@ -7,23 +7,33 @@ use std::time::Duration;
 use hal::Clock;
 use hal::can::{BusState, CanLog, CanSocket, Counters, FrameBus, Heard, LogPace, Received};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::load::Load;
 use super::tracker::Tracker;
-use super::{Bus, Port, filters};
-use crate::health::{BusFacts, DeviceFacts, DeviceState, Heartbeat, StatusBoard};
-use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
+use super::transport::{GivenUp, Transport};
+use super::{Bus, Port, filters, wanted};
+use crate::health::{BusFacts, DeviceFacts, DeviceState, Heartbeat, RECORDING_OVER, StatusBoard};
+use crate::measure::{ClockTrust, EventKind, Missing, Mono, Payload, Sample, Stamp, Utc};
 use crate::source::outbox::Outbox;
 use crate::spec::DeviceIx;
 
 /// How often is looked for what has gone stale.
 const TICK: Duration = Duration::from_millis(100);
+/// What the end of the agent waits at most for the rest of a recording that is played fast: hours of a bus.
+const REST_WITHIN: Duration = Duration::from_secs(10);
 /// How often the rates are told, and lost frames at most.
 const TELL: Duration = Duration::from_secs(1);
 /// A frame that waited in the kernel for longer has a time stamp of a clock that was set meanwhile.
 const AGE_NS_MAX: i64 = 2_000_000_000;
+/// 2000-01-01 UTC. Times since the first frame are below, and nobody has recorded that bus in the last century.
+const RECORDED_MIN: i64 = 946_684_800_000_000_000;
+/// What was recorded less than that ago is of the moment.
+const NOW_NS: i64 = 2_000_000_000;
 /// How often the log says that a bus's state changes, at most.
 const LOG_STATE: Duration = Duration::from_secs(10);
+/// How often the log says that messages of several frames are too many, at most.
+const LOG_TRANSPORT: Duration = Duration::from_secs(60);
 /// The longest text of a bus's state in an event.
 const DETAIL_CHARS_MAX: usize = 200;
 
@@ -55,19 +65,52 @@ pub async fn run<C: Clock>(
             let counters = frames_in.counters();
             driver.tick(now, counters);
         }
-        outbox.flush();
-        for sample in driver.outbox.drain(..) {
-            outbox.push(sample);
-            // A recording that is played as fast as possible waits for the pipeline; a bus never does.
-            if frames_in.can_wait() {
-                tokio::select! {
-                    goes_on = outbox.drain() => if !goes_on { return },
-                    _ = stop.wait_for(|stop| *stop) => break,
-                }
-            }
+        if !hand_over(&mut driver, &mut outbox, frames_in.can_wait()).await {
+            return;
         }
     }
+    if frames_in.can_wait() {
+        let rest = timeout(REST_WITHIN, play_rest(&mut frames_in, &mut driver, &mut outbox, &*clock, &heartbeat));
+        if rest.await.is_err() {
+            tracing::warn!(bus = %bus.bus, "the agent stops before the recording is over: the rest of it is not played");
+        }
+    }
+    driver.log_last_state(clock.now().into());
     outbox.close().await;
+}
+
+/// Hands over what the driver tells; `false` if nobody takes it any more. A recording that is played as fast as possible waits
+/// for the pipeline; a bus never does.
+async fn hand_over(driver: &mut Driver<'_>, outbox: &mut Outbox, waits: bool) -> bool {
+    outbox.flush();
+    for sample in driver.outbox.drain(..) {
+        outbox.push(sample);
+        if waits && !outbox.drain().await {
+            return false;
+        }
+    }
+    true
+}
+
+/// The agent stops in the midst of a recording that is played fast: the rest of it is moments away.
+async fn play_rest<C: Clock>(
+    frames_in: &mut FrameSource,
+    driver: &mut Driver<'_>,
+    outbox: &mut Outbox,
+    clock: &C,
+    heartbeat: &Heartbeat,
+) {
+    let mut heard = Vec::new();
+    // Nothing may have been heard of it yet when the stop comes.
+    while !driver.is_over && (driver.state.is_heard() || driver.state_told.is_none()) {
+        frames_in.hear(&mut heard).await;
+        let now: Stamp = clock.now().into();
+        heartbeat.beat(now.mono);
+        heard.drain(..).for_each(|told| driver.take(told, now));
+        if !hand_over(driver, outbox, true).await {
+            return;
+        }
+    }
 }
 
 /// The bus of a port, by its kind.
@@ -110,6 +153,7 @@ struct Driver<'b> {
     bus: &'b Bus,
     facts: Arc<StatusBoard>,
     tracker: Tracker,
+    transport: Transport,
     load: Load,
     outbox: Vec<Sample>,
     state: BusState,
@@ -123,7 +167,16 @@ struct Driver<'b> {
     flaps: u64,
     state_told: Option<Mono>,
     state_logged: Option<Mono>,
+    /// What was told of the newest state and is not in the log.
+    unlogged: Option<String>,
     detail: String,
+    /// Messages of several frames of which there were too many, as far as they were told.
+    crowded: u64,
+    transport_logged: Option<Mono>,
+    /// The recording has been played.
+    is_over: bool,
+    /// Of a recording with times that can be true: that of its newest frame, and when that was played.
+    recorded: Option<(i64, Mono)>,
     /// Of a recording that is played fast.
     play: Option<Play>,
 }
@@ -158,6 +211,9 @@ impl<'b> Driver<'b> {
             bus,
             facts,
             tracker: Tracker::new(devices, now.mono),
+            transport: Transport::new(wanted(bus)),
+            crowded: 0,
+            transport_logged: None,
             load: Load::new(now.mono),
             outbox: Vec::new(),
             state: BusState::Absent,
@@ -168,7 +224,10 @@ impl<'b> Driver<'b> {
             flaps: 0,
             state_told: None,
             state_logged: None,
+            unlogged: None,
             detail: String::new(),
+            is_over: false,
+            recorded: None,
             play: None,
         }
     }
@@ -201,8 +260,9 @@ impl<'b> Driver<'b> {
             // Why nothing of it is played has been told.
             Heard::End if self.state == BusState::Stopped => {}
             Heard::End => {
+                self.is_over = true;
                 tracing::info!(bus = %self.bus.bus, "the recording is over");
-                self.note(|facts| facts.detail = "the recording is over".to_owned());
+                self.note(|facts| facts.detail = RECORDING_OVER.to_owned());
             }
         }
     }
@@ -210,16 +270,20 @@ impl<'b> Driver<'b> {
     fn take_frame(&mut self, received: &Received, now: Stamp) {
         let at = self.stamp(received, now);
         let due = self.due_in_play(received, now);
-        let Self { bus, tracker, load, outbox, frames, .. } = self;
+        let Self { bus, tracker, transport, load, outbox, frames, .. } = self;
         load.note(&received.frame);
         // The time of what goes stale: a recording's own if it is played fast.
         let heard_at = due.unwrap_or(at.mono);
-        tracker.handle_frame(&received.frame, heard_at, |device, payload| {
+        let mut tell = |device, payload| {
             if let Some(place) = bus.devices.iter().position(|target| target.ix == device) {
                 frames[place] += 1;
             }
             outbox.push(Sample { device, at, payload });
-        });
+        };
+        tracker.handle_frame(&received.frame, heard_at, &mut tell);
+        if let Some(message) = transport.handle_frame(&received.frame, heard_at) {
+            tracker.handle_message(message.id, &message.data, heard_at, &mut tell);
+        }
         if let Some(due) = due
             && due >= self.next_tick
         {
@@ -227,15 +291,26 @@ impl<'b> Driver<'b> {
         }
     }
 
-    /// When it came in: the kernel's time stamp is of the wall clock, and only its age counts.
-    fn stamp(&self, received: &Received, now: Stamp) -> Stamp {
-        let Port::Interface(_) = self.bus.port else { return now };
+    /// When it came in: the kernel's time stamp is of the wall clock, and only its age counts. Of a recording, when it was
+    /// recorded.
+    fn stamp(&mut self, received: &Received, now: Stamp) -> Stamp {
+        let Port::Interface(_) = self.bus.port else {
+            self.recorded = received.utc_ns.filter(|utc| is_recorded(*utc, now)).map(|utc| (utc, now.mono));
+            return self.on_bus(now);
+        };
         let age = received.utc_ns.map(|utc| now.utc.0.saturating_sub(utc)).filter(|age| (0..AGE_NS_MAX).contains(age));
         let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0);
         let mut at = now;
         at.mono = now.mono - Duration::from_nanos(age);
         at.utc.0 = now.utc.0.saturating_sub_unsigned(age);
         at
+    }
+
+    /// What time it is on the bus: in a recording the recorded time, which goes on after its last frame.
+    fn on_bus(&self, now: Stamp) -> Stamp {
+        let Some((utc, played)) = self.recorded else { return now };
+        let since = i64::try_from(now.mono.since(played).as_nanos()).unwrap_or(i64::MAX);
+        Stamp { mono: now.mono, utc: Utc(utc.saturating_add(since)), trust: ClockTrust::Resolved }
     }
 
     /// Where in a recording that is played fast this frame stands, on our own time.
@@ -277,14 +352,52 @@ impl<'b> Driver<'b> {
             detail.push_str(&format!("; {left_out} changes of state before this one are not told each"));
         }
         if self.state_logged.is_none_or(|logged| now.mono.since(logged) >= LOG_STATE) {
-            self.state_logged = Some(now.mono);
-            match self.state {
-                BusState::Active => tracing::info!(%bus, state, detail, "the bus can be heard"),
-                _ => tracing::warn!(%bus, state, detail, "the bus is not well"),
-            }
+            self.log_state(&detail, now);
+        } else {
+            self.unlogged = Some(detail.clone());
         }
         (self.flaps, self.state_told) = (0, Some(now.mono));
         self.notice(EventKind::BusState { bus, state: state.into(), detail: detail.into() }, now);
+    }
+
+    fn log_state(&mut self, detail: &str, now: Stamp) {
+        (self.state_logged, self.unlogged) = (Some(now.mono), None);
+        let (bus, state) = (&self.bus.bus, self.state.as_str());
+        match self.state {
+            BusState::Active => tracing::info!(%bus, state, detail, "the bus can be heard"),
+            _ => tracing::warn!(%bus, state, detail, "the bus is not well"),
+        }
+    }
+
+    /// The log has the last state of a bus, too, however many there were before it.
+    fn log_last_state(&mut self, now: Stamp) {
+        if let Some(detail) = self.unlogged.take() {
+            self.log_state(&detail, now);
+        }
+    }
+
+    /// What became of messages of several frames. Those that were too many are lost by us: their event is that of lost frames.
+    fn tell_transport(&mut self, now: Stamp) {
+        let given_up: BTreeMap<GivenUp, u64> = self.transport.given_up().collect();
+        let assembled = self.transport.assembled();
+        if assembled == 0 && given_up.is_empty() {
+            return;
+        }
+        let crowded = given_up.get(&GivenUp::Crowded).copied().unwrap_or(0);
+        self.untold += crowded - self.crowded;
+        let is_news = crowded > self.crowded;
+        self.crowded = crowded;
+        if is_news && self.transport_logged.is_none_or(|logged| now.mono.since(logged) >= LOG_TRANSPORT) {
+            self.transport_logged = Some(now.mono);
+            tracing::warn!(
+                bus = %self.bus.bus, given_up = crowded,
+                "more messages of several frames (J1939 transport protocol) are begun than can be put together at once"
+            );
+        }
+        self.note(|facts| {
+            facts.messages = assembled;
+            facts.messages_given_up = given_up.iter().map(|(why, count)| (why.as_str().to_owned(), *count)).collect();
+        });
     }
 
     fn was_told(&self) -> bool {
@@ -295,7 +408,8 @@ impl<'b> Driver<'b> {
 
     fn notice(&mut self, kind: EventKind, now: Stamp) {
         let device = self.bus.devices.first().map_or(DeviceIx(0), |target| target.ix);
-        self.outbox.push(Sample { device, at: now, payload: Payload::Noticed(kind) });
+        let at = self.on_bus(now);
+        self.outbox.push(Sample { device, at, payload: Payload::Noticed(kind) });
     }
 
     fn note(&self, update: impl FnOnce(&mut BusFacts)) {
@@ -310,7 +424,7 @@ impl<'b> Driver<'b> {
     fn tick(&mut self, now: Stamp, counters: Option<Counters>) {
         let at = self.play.as_ref().map_or(now.mono, |play| play.at(now.mono));
         if at >= self.next_tick {
-            self.sweep(at, now);
+            self.sweep(at, self.on_bus(now));
         }
         if now.mono >= self.next_tell {
             self.next_tell = now.mono + TELL;
@@ -321,6 +435,7 @@ impl<'b> Driver<'b> {
     /// Says what is missing.
     fn sweep(&mut self, at: Mono, now: Stamp) {
         self.next_tick = at + TICK;
+        self.transport.handle_tick(at);
         let silence = if self.state == BusState::BusOff { Missing::BusOff } else { Missing::Timeout };
         let Self { tracker, outbox, .. } = self;
         tracker.handle_tick(at, silence, |device, payload| outbox.push(Sample { device, at: now, payload }));
@@ -348,6 +463,10 @@ impl<'b> Driver<'b> {
         if self.flaps > 0 && self.state_told.is_none_or(|told| now.mono.since(told) >= TELL) {
             self.tell_state(now);
         }
+        if self.state_logged.is_none_or(|logged| now.mono.since(logged) >= LOG_STATE) {
+            self.log_last_state(now);
+        }
+        self.tell_transport(now);
         let rates = self.load.cut(now.mono, self.bus.speeds, counters);
         self.untold += rates.lost;
         self.note(|facts| {
@@ -364,55 +483,12 @@ impl<'b> Driver<'b> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::{ClockTrust, Utc};
-    use crate::source::can::{Speeds, Target};
-    use crate::spec::{DeviceKind, DeviceSpec};
-
-    fn bus() -> Bus {
-        let spec = DeviceSpec {
-            id: "dc".try_into().expect("a name"),
-            kind: DeviceKind::Evse,
-            profile: "test".to_owned(),
-            points: vec![].into(),
-            groups: vec![],
-        };
-        Bus {
-            bus: "can".try_into().expect("a name"),
-            port: Port::Log { path: "bus.log".into(), pace: LogPace::Recorded, interface: None },
-            speeds: Speeds { bitrate: None, data_bitrate: None },
-            devices: vec![Target { ix: DeviceIx(0), spec }],
-        }
-    }
-
-    #[test]
-    fn a_bus_whose_state_flaps_is_one_event_a_second_with_a_count() {
-        let (bus, facts) = (bus(), Arc::new(StatusBoard::default()));
-        let at = |ms: u64| Stamp { mono: Mono(ms * 1_000_000), utc: Utc(0), trust: ClockTrust::Synced };
-        let mut driver = Driver::new(&bus, Arc::clone(&facts), at(0));
-        // 200 changes a second for 8 s.
-        for change in 0..1_600_u64 {
-            let state = if change % 2 == 0 { BusState::Passive } else { BusState::Active };
-            driver.take(Heard::State(state, "by an error frame".to_owned()), at(change * 5));
-            if driver.is_due(at(change * 5).mono) {
-                driver.tick(at(change * 5), None);
-            }
-        }
-        driver.tick(at(9_100), None);
-        let told: Vec<String> = driver
-            .outbox
-            .iter()
-            .filter_map(|sample| match &sample.payload {
-                Payload::Noticed(EventKind::BusState { detail, .. }) => Some(detail.to_string()),
-                _ => None,
-            })
-            .collect();
-        assert!((8..=10).contains(&told.len()), "{told:?}");
-        assert_eq!(told[0], "by an error frame");
-        let counts = told[1..].iter().filter_map(|detail| detail.split(' ').nth(4)?.parse::<usize>().ok());
-        assert_eq!(counts.sum::<usize>() + told.len(), 1_600, "each change is an event or counted in one");
-        assert_eq!(facts.status().buses.values().next().map(|bus| bus.changes), Some(1_600));
-    }
+/// Whether a recording's time is one of its own: not since its first frame, not to come, and not just now, as one has that is
+/// written while it is played.
+fn is_recorded(utc: i64, now: Stamp) -> bool {
+    utc >= RECORDED_MIN && now.utc.0.saturating_sub(utc) > NOW_NS
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

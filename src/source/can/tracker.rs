@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use hal::can::Frame;
+use hal::can::{Frame, FrameId};
 
 use super::decode::{Decoded, Decoder};
 use crate::measure::{Missing, Mono, Payload, Raw};
@@ -116,11 +116,22 @@ impl Tracker {
     }
 
     /// A frame came at `now`: what it says goes to `out`, for each device that it concerns. Answers whether it was one of ours.
-    pub(super) fn handle_frame(&mut self, frame: &Frame, now: Mono, mut out: impl FnMut(DeviceIx, Payload)) -> bool {
+    pub(super) fn handle_frame(&mut self, frame: &Frame, now: Mono, out: impl FnMut(DeviceIx, Payload)) -> bool {
+        !frame.remote && self.handle_message(frame.id, frame.data(), now, out)
+    }
+
+    /// The same of what an id carries, whether in one frame or in several.
+    pub(super) fn handle_message(
+        &mut self,
+        id: FrameId,
+        data: &[u8],
+        now: Mono,
+        mut out: impl FnMut(DeviceIx, Payload),
+    ) -> bool {
         let Self { decoder, slots, devices, changed } = self;
         changed.clear();
         let mut broken = false;
-        decoder.decode(frame, |slot, decoded| match (slots.get_mut(slot), decoded) {
+        decoder.decode_message(id, data, |slot, decoded| match (slots.get_mut(slot), decoded) {
             (Some(known), Some(decoded)) => {
                 known.value = Some((decoded, now));
                 changed.push(slot);
@@ -338,8 +349,6 @@ fn number(raw: &Raw) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use hal::can::FrameId;
-
     use super::*;
     use crate::spec::{
         Aggregation, BitField, BitOrder, Conversion, FrameMatch, Origin, SignalKind, SignalPoint, Term, Unit, ValueType,

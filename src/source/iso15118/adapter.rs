@@ -1,5 +1,6 @@
 //! What the tracker of one device tells becomes samples of its points. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::health::SessionFacts;
@@ -16,6 +17,33 @@ use super::vehicle::VehicleIds;
 const TLS: [u8; 2] = [0x16, 0x17];
 /// A sender that mirrors its reads has the rest of a frame in its next read.
 const REST_WITHIN: Duration = Duration::from_millis(500);
+
+/// Events of one connector: so many at once (five sessions with all their phases), and then so many a second. What is beyond is
+/// counted by kind, and told as that.
+const EVENTS_AT_ONCE: u32 = 128;
+const EVENT_EVERY: Duration = Duration::from_millis(500);
+
+/// Events that may be told.
+#[derive(Debug)]
+struct Budget {
+    events: u32,
+    since: Mono,
+}
+
+impl Budget {
+    fn take(&mut self, now: Mono) -> bool {
+        let earned = now.since(self.since).as_nanos() / EVENT_EVERY.as_nanos();
+        if let Some(earned) = u32::try_from(earned).ok().filter(|earned| *earned < EVENTS_AT_ONCE) {
+            self.events = (self.events + earned).min(EVENTS_AT_ONCE);
+            self.since = self.since + EVENT_EVERY * earned;
+        } else {
+            (self.events, self.since) = (EVENTS_AT_ONCE, now);
+        }
+        let has_room = self.events > 0;
+        self.events -= u32::from(has_room);
+        has_room
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct SessionAdapter {
@@ -34,6 +62,9 @@ pub(super) struct SessionAdapter {
     /// Feeds that have spoken of this connector and are open.
     feeds: u32,
     samples: Vec<Sample>,
+    budget: Budget,
+    /// Events that were not told each, by kind.
+    left_out: BTreeMap<&'static str, u64>,
     /// Something has changed since the facts were last told.
     dirty: bool,
 }
@@ -57,6 +88,8 @@ impl SessionAdapter {
             fields: target.spec.points.iter().map(|point| point.field.clone()).collect(),
             feeds: 0,
             samples: Vec::new(),
+            budget: Budget { events: EVENTS_AT_ONCE, since: Mono(0) },
+            left_out: BTreeMap::new(),
             dirty: true,
         }
     }
@@ -64,7 +97,7 @@ impl SessionAdapter {
     /// Lets the tracker work and takes what it tells.
     pub(super) fn hear(&mut self, at: Stamp, work: impl FnOnce(&mut Tracker)) {
         work(&mut self.tracker);
-        let Self { tracker, places, fields, samples, device, dirty, .. } = self;
+        let Self { tracker, places, fields, samples, device, dirty, budget, left_out, .. } = self;
         for told in tracker.drain() {
             let payload = match told {
                 TrackerOutput::Values(values) => {
@@ -78,7 +111,13 @@ impl SessionAdapter {
                     values.sort_by_key(|(point, _)| *point);
                     Payload::Values(values)
                 }
-                TrackerOutput::Event(event) => Payload::Noticed(EventKind::Session(event)),
+                TrackerOutput::Event(event) => {
+                    if !budget.take(at.mono) {
+                        *left_out.entry(event.name()).or_default() += 1;
+                        continue;
+                    }
+                    Payload::Noticed(EventKind::Session(event))
+                }
                 TrackerOutput::Vehicle(vehicle) => Payload::Vehicle(vehicle),
                 TrackerOutput::Stuck(value, is_stuck) => {
                     let Some(PointIx(point)) = places[value.index()] else { continue };
@@ -127,6 +166,12 @@ impl SessionAdapter {
     pub(super) fn tick(&mut self, at: Stamp) {
         self.finish_those(at, |begun_at| at.mono.since(begun_at) >= REST_WITHIN);
         self.hear(at, |tracker| tracker.poll(at.mono));
+        if !self.left_out.is_empty() && self.budget.take(at.mono) {
+            let counts = std::mem::take(&mut self.left_out);
+            let counts: Vec<String> = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let what = format!("not told each: {}", counts.join(", "));
+            self.notice(EventKind::Session(SessionEvent::Notified { what: what.into() }), at);
+        }
     }
 
     fn finish_those(&mut self, at: Stamp, is_over: impl Fn(Mono) -> bool) {
@@ -148,7 +193,7 @@ impl SessionAdapter {
     pub(super) fn feed_connected(&mut self, at: Stamp) {
         self.feeds += 1;
         if self.feeds == 1 {
-            self.notice(EventKind::Session(SessionEvent::FeedConnected), at);
+            self.tell(SessionEvent::FeedConnected, at);
         }
     }
 
@@ -158,13 +203,21 @@ impl SessionAdapter {
         if self.feeds == 0 {
             self.cut(at);
             self.hear(at, |tracker| tracker.handle_feed_lost(at.mono));
-            self.notice(EventKind::Session(SessionEvent::FeedLost { reason: reason.into() }), at);
+            self.tell(SessionEvent::FeedLost { reason: reason.into() }, at);
             self.samples.push(Sample { device: self.device, at, payload: Payload::Silent(Missing::Timeout) });
         }
     }
 
     pub(super) fn has_feed(&self) -> bool {
         self.feeds > 0
+    }
+
+    fn tell(&mut self, event: SessionEvent, at: Stamp) {
+        if self.budget.take(at.mono) {
+            self.notice(EventKind::Session(event), at);
+        } else {
+            *self.left_out.entry(event.name()).or_default() += 1;
+        }
     }
 
     /// Something that did not come out of a session.
@@ -193,5 +246,45 @@ impl SessionAdapter {
 
     pub(super) fn tracker(&self) -> &Tracker {
         &self.tracker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{ClockTrust, Utc};
+    use crate::spec::{DeviceKind, DeviceSpec};
+
+    #[test]
+    fn a_feed_that_flaps_is_a_few_events_a_second_and_a_count_of_the_others() {
+        let spec = DeviceSpec {
+            id: "evse-1".try_into().expect("a name"),
+            kind: DeviceKind::Evse,
+            profile: "iso15118".to_owned(),
+            points: vec![].into(),
+            groups: vec![],
+        };
+        let mut adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &VehicleIds::Send);
+        let at = |ms: u64| Stamp { mono: Mono(ms * 1_000_000), utc: Utc(0), trust: ClockTrust::Synced };
+        // 100 times a second, for 20 s; then it is quiet.
+        for turn in 0..2_000 {
+            adapter.feed_connected(at(1_000 + turn * 10));
+            adapter.feed_lost("the station closed it", at(1_005 + turn * 10));
+            adapter.tick(at(1_005 + turn * 10));
+        }
+        adapter.tick(at(30_000));
+        let (mut told, mut counted) = (0, 0);
+        for sample in adapter.drain() {
+            match sample.payload {
+                Payload::Noticed(EventKind::Session(SessionEvent::Notified { what })) => {
+                    let counts = what.strip_prefix("not told each: ").expect("counts").split(", ");
+                    counted += counts.filter_map(|count| count.split(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+                }
+                Payload::Noticed(_) => told += 1,
+                _ => {}
+            }
+        }
+        assert!(told < 128 + 2 * 20, "{told}");
+        assert_eq!(told + counted, 4_000, "each is told or counted");
     }
 }

@@ -198,26 +198,30 @@ fn second_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard, read: R
 fn handshake(payload: &[u8], heard: &mut Heard) -> bool {
     // 10: EXI header; then 00 is the request, 01 the answer.
     match payload.get(1).map(|byte| byte >> 6) {
-        Some(0b00) => {
-            let Ok(offer) = SupportedAppProtocolReq::from_bytes(payload) else { return false };
-            heard.name = "supportedAppProtocolReq";
-            let entries = offer.app_protocols.into_iter().map(|entry| (entry.schema_id, entry.protocol_namespace));
-            heard.act = Act::Offer(entries.collect());
-            true
-        }
-        Some(0b01) => {
-            let Ok(choice) = SupportedAppProtocolRes::from_bytes(payload) else { return false };
-            heard.name = "supportedAppProtocolRes";
-            heard.respond(match choice.response_code {
-                ResponseCode::OkSuccessfulNegotiation => "OK_SuccessfulNegotiation",
-                ResponseCode::OkSuccessfulNegotiationWithMinorDeviation => "OK_SuccessfulNegotiationWithMinorDeviation",
-                ResponseCode::FailedNoNegotiation => "Failed_NoNegotiation",
-            });
-            heard.act = Act::Choice(choice.schema_id);
-            true
-        }
+        Some(0b00) => tolerance::read(payload, heard, offer).is_ok(),
+        Some(0b01) => tolerance::read(payload, heard, choice).is_ok(),
         _ => false,
     }
+}
+
+fn offer(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    let offer = SupportedAppProtocolReq::from_bytes(bytes)?;
+    heard.name = "supportedAppProtocolReq";
+    let entries = offer.app_protocols.into_iter().map(|entry| (entry.schema_id, entry.protocol_namespace));
+    heard.act = Act::Offer(entries.collect());
+    Ok(())
+}
+
+fn choice(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
+    let choice = SupportedAppProtocolRes::from_bytes(bytes)?;
+    heard.name = "supportedAppProtocolRes";
+    heard.respond(match choice.response_code {
+        ResponseCode::OkSuccessfulNegotiation => "OK_SuccessfulNegotiation",
+        ResponseCode::OkSuccessfulNegotiationWithMinorDeviation => "OK_SuccessfulNegotiationWithMinorDeviation",
+        ResponseCode::FailedNoNegotiation => "Failed_NoNegotiation",
+    });
+    heard.act = Act::Choice(choice.schema_id);
+    Ok(())
 }
 
 /// What a namespace means to us.

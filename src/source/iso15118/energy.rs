@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::measure::Mono;
+use crate::measure::{Count, Counter, CounterBreak, CounterKind, Mono};
 
 /// Longer than this between two powers, and nobody knows what flowed in between. A charging loop has 250 ms to 1 s.
 const HOLE: Duration = Duration::from_secs(5);
-/// More than this between two readings of a meter is another meter, or a flipped bit: 1 MWh.
-const JUMP_KWH_MAX: f64 = 1_000.0;
+/// What a station's meter can count: 4 MW, and 10 kWh at once. What is not such is a fault of the meter, or another one.
+const METER: CounterKind = CounterKind { hourly_max: 4_000.0, step_max: 10.0, ends: Vec::new() };
 
 /// So much may flow before a meter moves that never has since the agent began; afterwards twice its widest step. 30 Wh
 /// are 6 s at 22 kW. A meter of 100 Wh or 1 kWh is doubted until it has made a whole step, and nothing is lost by it.
@@ -19,21 +19,25 @@ const STILL_KWH_MAX: f64 = 0.03;
 const STEP_KWH_MAX: f64 = 1.0;
 
 /// Both directions of a session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Energy {
     import: Side,
     export: Side,
     /// The last power, kW, and when.
     power: Option<(f64, Mono)>,
+    /// What passed between the last two.
+    turn: Duration,
 }
 
 /// One direction.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Side {
+    /// Tells what of the readings goes on.
+    counter: Counter,
     /// kWh, up to the last reading if the meter counts, else all of it.
     sum: f64,
-    /// The last reading of the meter, kWh.
-    reading: Option<f64>,
+    /// Whether the meter was read.
+    is_read: bool,
     /// What has flowed by power over time since the reading last changed, kWh.
     since: f64,
     /// The widest step of the meter, kWh.
@@ -43,20 +47,25 @@ struct Side {
 }
 
 impl Side {
+    /// Of a meter that is known to move in such steps, kWh.
+    fn new(step: f64) -> Self {
+        Self { counter: Counter::new(METER), sum: 0.0, is_read: false, since: 0.0, step, counted: 0.0 }
+    }
+
     /// What flowed since the last reading is what the meter says; before the first one it is what was integrated.
-    fn read(&mut self, reading: f64) {
-        if let Some(last) = self.reading {
-            let flowed = reading - last;
+    fn read(&mut self, reading: f64, now: Mono) {
+        let flowed = match self.counter.read(reading, now) {
+            Count::First => None,
+            // What flowed meanwhile is known once it goes on, or has begun anew.
+            Count::Doubtful(_) => return,
+            Count::On(flowed) | Count::Break(CounterBreak { passed: flowed, .. }) => Some(flowed),
+        };
+        if let Some(flowed) = flowed {
             if flowed == 0.0 {
                 return;
             }
             let was_stuck = self.is_stuck();
             let since = std::mem::take(&mut self.since);
-            self.reading = Some(reading);
-            if !(0.0..=JUMP_KWH_MAX).contains(&flowed) {
-                // Begun anew: what it counts from here on is right again.
-                return;
-            }
             // What flowed unheard, or was counted by another meter, is no step: power over time does not account for it.
             self.step = self.step.max(flowed.min(since));
             // It stood still before, and what it did not count then it does not make up for now, or all at once.
@@ -65,12 +74,12 @@ impl Side {
         } else {
             self.counted = self.sum;
         }
-        self.reading = Some(reading);
+        self.is_read = true;
     }
 
     /// What has flowed by power over time.
     fn flow(&mut self, area: f64) {
-        if self.reading.is_none() {
+        if !self.is_read {
             self.sum += area;
             return;
         }
@@ -83,15 +92,14 @@ impl Side {
 
     /// Whether the meter contradicts the power.
     fn is_stuck(&self) -> bool {
-        self.reading.is_some() && self.since > STILL_KWH_MAX.max(2.0 * self.step)
+        self.is_read && self.since > STILL_KWH_MAX.max(2.0 * self.step)
     }
 }
 
 impl Energy {
     /// Of a session whose station's meters (import, export) are known to move in these steps, kWh.
     pub(super) fn of_steps((import, export): (f64, f64)) -> Self {
-        let side = |step| Side { step, ..Side::default() };
-        Self { import: side(import), export: side(export), power: None }
+        Self { import: Side::new(import), export: Side::new(export), power: None, turn: Duration::ZERO }
     }
 
     /// The widest steps of the meters (import, export), kWh: 0 as long as one has not moved.
@@ -104,6 +112,7 @@ impl Energy {
         if let Some((before, since)) = self.power {
             let passed = now.since(since);
             if passed <= HOLE {
+                self.turn = passed;
                 let (import, export) = areas(before, power, passed.as_secs_f64() / 3600.0);
                 for (side, area) in [(&mut self.import, import), (&mut self.export, export)] {
                     side.flow(area);
@@ -113,18 +122,27 @@ impl Energy {
         self.power = Some((power, now));
     }
 
+    /// The session is over. The last power stands for its own turn of the loop, as each before it did: as many seconds are counted as
+    /// there were turns. Answers whether that is anything.
+    pub(super) fn finish(&mut self, now: Mono) -> bool {
+        let Some((power, since)) = self.power else { return false };
+        let before = (self.import_kwh(), self.export_kwh());
+        self.power(power, since + self.turn.min(now.since(since)));
+        before != (self.import_kwh(), self.export_kwh())
+    }
+
     /// Power is not known from now on.
     pub(super) fn pause(&mut self) {
         self.power = None;
     }
 
     /// Readings of the station's meter, kWh.
-    pub(super) fn meter(&mut self, import: Option<f64>, export: Option<f64>) {
+    pub(super) fn meter(&mut self, import: Option<f64>, export: Option<f64>, now: Mono) {
         if let Some(reading) = import {
-            self.import.read(reading);
+            self.import.read(reading, now);
         }
         if let Some(reading) = export {
-            self.export.read(reading);
+            self.export.read(reading, now);
         }
     }
 
@@ -145,7 +163,7 @@ impl Energy {
 
     /// Where they come from. `mixed`: one direction is metered, and what flowed in the other is integrated.
     pub(super) fn source(&self) -> &'static str {
-        let is_metered = |side: &Side| side.reading.is_some() && !side.is_stuck();
+        let is_metered = |side: &Side| side.is_read && !side.is_stuck();
         let flows_unmetered = |side: &Side| !is_metered(side) && side.sum > 0.0;
         match (&self.import, &self.export) {
             (import, export) if !is_metered(import) && !is_metered(export) => "integrated",
@@ -156,7 +174,7 @@ impl Energy {
 
     /// Whether anything is known.
     pub(super) fn is_known(&self) -> bool {
-        self.power.is_some() || self.import.reading.is_some() || self.import.sum + self.export.sum > 0.0
+        self.power.is_some() || self.import.is_read || self.import.sum + self.export.sum > 0.0
     }
 }
 
@@ -186,16 +204,31 @@ mod tests {
 
     #[test]
     fn power_over_time_is_energy_in_its_direction() {
-        let mut energy = Energy::default();
+        let mut energy = Energy::of_steps((0.0, 0.0));
         for (second, power) in [(0, 36.0), (1, 36.0), (2, -36.0), (3, -36.0)] {
             energy.power(power, at(second));
         }
         assert_eq!((energy.import_kwh(), energy.export_kwh(), energy.source()), (0.0125, 0.0125, "integrated"));
     }
 
+    /// 240 powers at 250 ms were 59.75 s.
+    #[test]
+    fn the_last_power_stands_for_one_turn_and_no_longer_than_the_session() {
+        for (ends_ms, kwh) in [(60_000, 0.6), (61_000, 0.6), (59_750, 0.5975)] {
+            let mut energy = Energy::of_steps((0.0, 0.0));
+            (0..240).for_each(|turn| energy.power(36.0, Mono(turn * 250_000_000)));
+            energy.finish(Mono(ends_ms * 1_000_000));
+            assert_eq!(energy.import_kwh(), kwh, "{ends_ms}");
+        }
+        let mut one = Energy::of_steps((0.0, 0.0));
+        one.power(36.0, at(0));
+        one.finish(at(1));
+        assert_eq!(one.import_kwh(), 0.0, "nobody knows how long its turn is");
+    }
+
     #[test]
     fn nothing_flows_in_a_hole() {
-        let mut energy = Energy::default();
+        let mut energy = Energy::of_steps((0.0, 0.0));
         energy.power(36.0, at(0));
         energy.power(36.0, at(60));
         assert_eq!(energy.import_kwh(), 0.0);
@@ -206,19 +239,19 @@ mod tests {
 
     #[test]
     fn the_meter_goes_before_the_integral_and_takes_it_over() {
-        let mut energy = Energy::default();
+        let mut energy = Energy::of_steps((0.0, 0.0));
         energy.power(36.0, at(0));
         energy.power(36.0, at(1));
-        energy.meter(Some(1234.961), Some(4.321));
+        energy.meter(Some(1234.961), Some(4.321), at(1));
         energy.power(36.0, at(2));
-        energy.meter(Some(1234.981), Some(4.321));
+        energy.meter(Some(1234.981), Some(4.321), at(2));
         assert_eq!((energy.import_kwh(), energy.export_kwh(), energy.source()), (0.03, 0.0, "meter"));
     }
 
     #[test]
     fn a_meter_of_one_direction_leaves_the_other_to_the_integral() {
-        let mut energy = Energy::default();
-        energy.meter(Some(10.0), None);
+        let mut energy = Energy::of_steps((0.0, 0.0));
+        energy.meter(Some(10.0), None, at(0));
         assert_eq!(energy.source(), "meter");
         energy.power(-36.0, at(0));
         energy.power(-36.0, at(1));
@@ -227,54 +260,82 @@ mod tests {
 
     #[test]
     fn a_meter_that_jumps_or_goes_back_does_not_make_energy() {
-        let mut energy = Energy::default();
-        for reading in [10.0, 11.0, 3.0, 3.5, 1e9, 1e9 + 1.0] {
-            energy.meter(Some(reading), None);
+        let mut energy = Energy::of_steps((0.0, 0.0));
+        // Another meter after 5 s: what it counted in the meantime counts, too.
+        let readings = [10.0, 11.0, 1e9, 3.0, 3.5, 3.5, 4.0, 4.0, 4.0, 4.5];
+        let sums = (0..).zip(readings).map(|(second, reading)| {
+            energy.meter(Some(reading), None, at(second));
+            energy.import_kwh()
+        });
+        assert_eq!(sums.collect::<Vec<_>>(), [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.5]);
+    }
+
+    /// It was 1 MWh too much at most: the way back up was taken for energy.
+    #[test]
+    fn a_meter_that_falls_to_zero_or_jumps_for_one_reading_makes_no_energy() {
+        for spoilt in [0.0, 100.0, 1_700.0] {
+            let mut energy = Energy::of_steps((0.0, 0.0));
+            for (second, reading) in (0..).zip([700.0, 700.5, spoilt, 701.0, 701.5]) {
+                energy.meter(Some(reading), Some(0.0), at(second));
+            }
+            assert_eq!((energy.import_kwh(), energy.export_kwh()), (1.5, 0.0), "{spoilt}");
         }
-        assert_eq!(energy.import_kwh(), 2.5);
+    }
+
+    /// A session had 4 MWh of an exchanged meter, and 5 kWh of one that said 0 once.
+    #[test]
+    fn a_meter_that_says_zero_after_silence_or_at_a_round_number_has_not_rolled_over() {
+        for (before, silent, more) in [(6_000.0, 3_600, 0.0), (9_995.0, 1, 0.25), (999.75, 1, 0.25)] {
+            let mut energy = Energy::of_steps((0.0, 0.0));
+            energy.meter(Some(before), None, at(0));
+            energy.meter(Some(0.0), None, at(silent));
+            assert_eq!(energy.import_kwh(), 0.0, "{before}");
+            energy.meter(Some(before + more), None, at(silent + 1));
+            assert_eq!(energy.import_kwh(), more, "{before}");
+        }
     }
 
     #[test]
     fn a_meter_that_stands_still_while_power_flows_is_not_believed_until_it_moves() {
-        let mut energy = Energy::default();
+        let mut energy = Energy::of_steps((0.0, 0.0));
         for second in 0..=100 {
             energy.power(36.0, at(second));
-            energy.meter(Some(0.0), None);
+            energy.meter(Some(0.0), None, at(second));
         }
         assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.0, "integrated", (true, false)));
-        energy.meter(Some(0.25), None);
+        energy.meter(Some(0.25), None, at(100));
         energy.power(36.0, at(101));
-        energy.meter(Some(0.26), None);
+        energy.meter(Some(0.26), None, at(101));
         assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.01, "meter", (false, false)));
     }
 
     #[test]
     fn what_a_meter_counted_unheard_is_no_step_of_it() {
-        let mut energy = Energy::default();
-        energy.meter(Some(100.0), None);
+        let mut energy = Energy::of_steps((0.0, 0.0));
+        energy.meter(Some(100.0), None, at(0));
         energy.power(36.0, at(0));
         energy.power(36.0, at(1));
         energy.pause();
-        energy.meter(Some(105.0), None);
+        energy.meter(Some(105.0), None, at(2));
         let mut next = Energy::of_steps(energy.steps());
         for second in 0..=4 {
             next.power(36.0, at(second));
-            next.meter(Some(105.0), None);
+            next.meter(Some(105.0), None, at(second));
         }
         assert_eq!((energy.steps(), next.stuck()), ((0.01, 0.0), (true, false)));
     }
 
     #[test]
     fn a_coarse_meter_is_believed_between_its_steps_and_a_standing_one_where_nothing_flows() {
-        let mut energy = Energy::default();
+        let mut energy = Energy::of_steps((0.0, 0.0));
         for second in 0..=200_u32 {
             energy.power(36.0, at(second.into()));
-            energy.meter(Some(f64::from(second / 50) * 0.5), None);
+            energy.meter(Some(f64::from(second / 50) * 0.5), None, at(second.into()));
         }
         assert_eq!((energy.import_kwh(), energy.source()), (2.0, "meter"));
         for second in 201..=900 {
             energy.power(0.0, at(second));
-            energy.meter(Some(2.0), None);
+            energy.meter(Some(2.0), None, at(second));
         }
         assert_eq!((energy.import_kwh(), energy.stuck()), (2.0, (false, false)));
     }

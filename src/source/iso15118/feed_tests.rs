@@ -199,8 +199,9 @@ fn a_stray_message_of_another_protocol_ends_no_session() {
 fn a_minute_that_comes_at_once_is_a_minute() {
     let mut heard = Heard::new();
     heard.feed("06-late", 0);
-    // 45.5 kW from the first message of the loop to the last: 59.75 s.
-    assert_eq!(heard.ended(), ("terminated", 61, 755, "integrated"));
+    // 240 turns of 250 ms at 45.5 kW are 60 s; from the set-up to the stop are 61.
+    assert_eq!(heard.ended(), ("terminated", 61, 758, "integrated"));
+    assert!((heard.number("energy_import") - 0.758).abs() < 0.001, "{}", heard.number("energy_import"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hal::Holding;
 use rustix::net::sockopt;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -32,8 +33,8 @@ pub(super) type Stream = Box<dyn AsyncRead + Send + Unpin>;
 /// It cannot be listened on; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Closed {
-    #[error("{name} cannot be listened on: {source}")]
-    Socket { name: String, source: io::Error },
+    #[error("{name} cannot be listened on: {source}; {cure}")]
+    Socket { name: String, source: io::Error, cure: String },
     #[error("{name} is not listened on: {source}")]
     Files { name: String, source: TlsError },
 }
@@ -57,6 +58,42 @@ pub(super) fn name(address: &Mirror) -> String {
     match address {
         Mirror::Unix(path) => path.display().to_string(),
         Mirror::Tcp(endpoint) | Mirror::Tls { endpoint, .. } => format!("{} port {}", endpoint.host, endpoint.port),
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn cure(address: &Mirror, error: &io::Error) -> String {
+    let port = match address {
+        Mirror::Unix(_) => None,
+        Mirror::Tcp(endpoint) | Mirror::Tls { endpoint, .. } => Some(endpoint.port),
+    };
+    match (error.kind(), port) {
+        (io::ErrorKind::AddrInUse, Some(port)) => match hal::listener_on(port) {
+            Holding::Process(holder) if holder.pid == std::process::id() => {
+                "another bus of this agent has that port: give this one another, here and at the charger".to_owned()
+            }
+            Holding::Process(holder) => {
+                format!("{holder} has that port: stop it, or write another port here and at the charger")
+            }
+            Holding::User(user) => format!(
+                "a process of user {user} has that port (`sudo ss -ltnp` names it): stop it, or write another port here and at the \
+                 charger"
+            ),
+            Holding::Nobody | Holding::Unclear(_) => {
+                "another program has that port (`ss -ltnp` names it): stop it, or write another port here and at the charger"
+                    .to_owned()
+            }
+        },
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "this box has no such address (`ip addr`): correct it, or wait until the interface has it".to_owned()
+        }
+        (io::ErrorKind::PermissionDenied, Some(_)) => {
+            "a port below 1024 needs CAP_NET_BIND_SERVICE: take one above, at the charger, too".to_owned()
+        }
+        (io::ErrorKind::PermissionDenied, None) => {
+            "give the directory of the socket to the agent's user (RuntimeDirectory= under systemd)".to_owned()
+        }
+        _ => "it is tried again".to_owned(),
     }
 }
 
@@ -95,7 +132,11 @@ impl FeedListener {
             }
             Mirror::Unix(_) | Mirror::Tcp(_) => None,
         };
-        let socket = bind(address).await.map_err(|source| Closed::Socket { name: name(address), source })?;
+        let socket = bind(address).await.map_err(|source| Closed::Socket {
+            name: name(address),
+            cure: cure(address, &source),
+            source,
+        })?;
         Ok(Self { socket, server })
     }
 

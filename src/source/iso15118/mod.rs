@@ -5,7 +5,7 @@
 //! session at each connector, as [`crate::measure::Sample`]s.
 //!
 //! ```text
-//! mirror ─ listener ─ record ─┐                  ┌─ decode ─ iso2, iso20, din ─┐
+//! mirror ─ listener ─ feeds ──┐                  ┌─ decode ─ iso2, iso20, din ─┐
 //! tap ─ packet ───────────────┼─ frames (V2GTP) ─┤                             ├─ tracker ─ adapter ─▶ samples
 //! files ──────────────────────┘                  └─ trouble ◀── unreadable ────┘
 //! ```
@@ -34,17 +34,21 @@ mod adapter;
 mod admission;
 mod decode;
 mod din;
+mod driver;
 mod energy;
 mod enums;
 mod feed_clock;
+mod feeds;
 mod frames;
 mod iso2;
 mod iso20;
+mod lateness;
 mod listener;
 mod measured;
 mod message;
 mod packet;
 mod record;
+mod recording;
 mod refused;
 mod tap;
 mod task;

@@ -58,6 +58,13 @@ pub enum BadRecord {
     Length(u32),
 }
 
+/// Connector and time of the record that these bytes begin with, if they do.
+pub(super) fn first_time(bytes: &[u8]) -> Option<(u16, u64)> {
+    let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    let [VERSION, _, high, low, time @ .., _, _, _, _] = *header else { return None };
+    Some((u16::from_be_bytes([high, low]), u64::from_be_bytes(time)))
+}
+
 /// One feed's stream.
 #[derive(Debug, Default)]
 pub struct Records {

@@ -5,6 +5,7 @@
 //! in order: what comes twice is dropped, what comes early waits; what the other end has acknowledged and never came by here is
 //! lost, and told. Memory: [`FLOWS_MAX`] connections with [`EARLY_BYTES_MAX`] waiting in each direction.
 
+use std::io;
 use std::time::Duration;
 
 use super::decode::Unreadable;
@@ -25,6 +26,14 @@ const HALF_CLOSED: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(120);
 const SDP_PORT: u16 = 15_118;
 const SDP_RESPONSE: [u8; 8] = [0x01, 0xfe, 0x90, 0x01, 0, 0, 0, 20];
+
+/// What to do about an interface that cannot be tapped.
+pub(super) fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the agent CAP_NET_RAW (AmbientCapabilities=CAP_NET_RAW in its unit)",
+        _ => "is it there (`ip link`), and is that its name?",
+    }
+}
 
 /// All that is known of the packets on one interface.
 #[derive(Debug, Default)]

@@ -15,8 +15,8 @@ use iso15118::exi::{ExiError, ExiResult};
 use super::message::{Datum, Heard};
 use crate::spec::SessionValue;
 
-/// Zero bytes behind a document.
-const ZEROS_MAX: usize = 8;
+/// Zero bytes behind a document: buffers of up to 64 bytes that are sent whole.
+const ZEROS_MAX: usize = 64;
 /// Values outside in one message: a charging profile has 24 entries.
 const VALUES_MAX: usize = 24;
 /// A longer message is read as the schema has it, or not: each value outside costs some fifty readings.
@@ -155,6 +155,26 @@ mod tests {
 
     fn unusable(values: &[(V, Datum)]) -> Vec<V> {
         values.iter().filter(|(_, datum)| *datum == Datum::Unusable).map(|(value, _)| *value).collect()
+    }
+
+    /// The handshake was read to the bit: of who sends zeros behind each document nobody knew what the two had agreed on.
+    #[test]
+    fn zeros_behind_every_document_of_a_session_change_nothing() {
+        for (name, protocol) in
+            [("din-dc", Protocol::Din70121), ("iso2-ac-eim", Protocol::Iso2), ("iso20-dcbpt-sched", Protocol::Iso20)]
+        {
+            for (payload_type, payload) in frames(name) {
+                for zeros in [1, 3, 40] {
+                    let mut longer = payload.clone();
+                    longer.resize(payload.len() + zeros, 0);
+                    let (mut sent, mut read) = (Heard::default(), Heard::default());
+                    let agreed = Agreed::On(protocol);
+                    let expected = decode(&agreed, payload_type, &payload, &mut sent);
+                    assert_eq!(decode(&agreed, payload_type, &longer, &mut read), expected, "{name}: {}", sent.name);
+                    assert_eq!((read.name, read.act, read.values), (sent.name, sent.act, sent.values));
+                }
+            }
+        }
     }
 
     /// Both multipliers are one bit from 7, of which the schema knows nothing.

@@ -566,7 +566,11 @@ impl Tracker {
         if let Agreed::On(protocol) = self.agreed {
             self.tell_start(protocol);
         }
-        let Some(session) = self.session.take() else { return };
+        let Some(mut session) = self.session.take() else { return };
+        if session.energy.finish(self.heard_own) {
+            self.tell_number(V::EnergyImport, session.energy.import_kwh(), now);
+            self.tell_number(V::EnergyExport, session.energy.export_kwh(), now);
+        }
         self.meter_steps = session.energy.steps();
         self.forget_present();
         let Session { failed, fault, stop, cause, .. } = &session;

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::measure::{ClockTrust, Mono, Utc};
+use crate::net::Endpoint;
 use crate::spec::{
-    Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, PointSpec, PollGroup, RawKind, RegisterPoint, Scaling,
-    SunSpecPoint, SunSpecSource, Unit, ValueType, WordOrder,
+    Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, PointSpec, PollGroup, RawKind, RegisterPoint,
+    RegisterTable, Scaling, SunSpecPoint, SunSpecSource, Unit, ValueType, WordOrder,
 };
 
 const MS: u64 = 1_000_000;
@@ -63,6 +64,7 @@ fn port(points: Vec<PointSpec>, groups: Vec<PollGroup>) -> Port {
         }],
         window: Duration::from_millis(500),
         window_end: Mono(0),
+        byte_timeout: hal::BYTE_TIMEOUT,
         learned: None,
     }
 }
@@ -109,6 +111,19 @@ fn simulate(
     length_ms: u64,
     mut answer: impl FnMut(RegisterBlock, u64) -> Result<Vec<u16>, BusError>,
 ) -> Log {
+    simulate_taking(port, length_ms, |block, at, patience| {
+        let answer = answer(block, at);
+        let took = if judged(&answer) == Ended::Silent { patience * 3 / 2 } else { Duration::from_millis(10) };
+        (answer, took)
+    })
+}
+
+/// The same, with what each answer takes.
+fn simulate_taking(
+    port: &Port,
+    length_ms: u64,
+    mut answer: impl FnMut(RegisterBlock, u64, Duration) -> (Result<Vec<u16>, BusError>, Duration),
+) -> Log {
     let (sender, mut samples) = mpsc::channel(256);
     let facts = Arc::new(StatusBoard::default());
     let mut driver = Driver::new(port, sender, Arc::clone(&facts));
@@ -116,14 +131,18 @@ fn simulate(
     let stamp = |mono| Stamp { mono, utc: Utc(0), trust: ClockTrust::Synced };
     let (mut now, mut log) = (Mono(0), Log::default());
     while now.0 < length_ms * MS {
+        driver.overdue(stamp(now), &mut schedule);
         match schedule.next(now) {
-            Next::Wait(until) => now = until,
+            Next::Wait(until) => now = until.min(schedule.overdue_at()).max(Mono(now.0 + 1)),
             Next::Missing(job) => driver.missing(job, stamp(now), &mut schedule),
             Next::Do(Job::Read(job), patience) => {
-                let (started, answer) = (now, answer(job.block, now.0 / MS));
+                let (started, (answer, took)) = (now, answer(job.block, now.0 / MS, patience));
                 log.asked.push((now.0 / MS, job.block));
-                let took = if judged(&answer) == Ended::Silent { patience * 3 / 2 } else { Duration::from_millis(10) };
                 now = now + took;
+                while schedule.overdue_at() < now {
+                    let at = schedule.overdue_at();
+                    driver.overdue(stamp(at), &mut schedule);
+                }
                 driver.ended(job, answer, (stamp(started), stamp(now)), &mut schedule);
             }
         }
@@ -198,8 +217,13 @@ fn a_split_list_that_fails_for_another_reason_is_asked_a_few_times_and_costs_its
             }
         });
         assert_eq!(log.times_asked(whole), 1 + 2 + 3, "in a minute: at the first, the 8th and the 64th answer");
-        let missing = log.told.iter().find(|(_, told)| matches!(told, Payload::Registers { words: Err(_), .. }));
-        assert_eq!(missing, None);
+        let missing = log.told.iter().filter_map(|(_, told)| match told {
+            Payload::Registers { words: Err(why), .. } => Some(*why),
+            _ => None,
+        });
+        // While the list is silent, its points may have to wait for the next window.
+        let missing: Vec<_> = missing.collect();
+        assert!(missing.len() <= 3 && missing.iter().all(|why| *why == Missing::Overrun), "{missing:?}");
         assert!(log.times_asked(block(10, 1)) >= 117 && log.times_asked(block(20, 1)) >= 117, "each poll");
         assert!(matches!(log.events()[..], [(_, EventKind::DeviceAnswering)]), "{:?}", log.events());
     }
@@ -230,4 +254,153 @@ fn a_device_that_was_silent_and_then_answers_without_sunspec_is_no_longer_silent
         "{states:?}"
     );
     assert!(matches!(log.events()[..], [(_, EventKind::DeviceSilent(_))]), "{:?}", log.events());
+}
+
+/// A model that was refused in a way that taught nothing was simply not there.
+#[test]
+fn values_of_a_sunspec_model_that_is_refused_are_missing() {
+    let source = SunSpecSource { models: 201..=204, point: "W".into(), invert: false, divide: 1.0 };
+    let points = vec![point(Origin::SunSpec(SunSpecPoint { from: vec![source] }))];
+    let port = port(points, vec![group(500, vec![]), group(10_000, vec![])]);
+    let word = |at: u16| match at {
+        40_000 => 0x5375,
+        40_001 => 0x6e53,
+        40_002 => 203,
+        40_003 => 105,
+        40_109 => u16::MAX,
+        _ => 0,
+    };
+    for (code, is_cut) in [(DEVICE_FAILURE, false), (ILLEGAL_ADDRESS, true)] {
+        let log = simulate(&port, 40_000, |asked, at| match asked {
+            asked if asked.table == RegisterTable::Input => refused(ILLEGAL_ADDRESS),
+            _ if (10_000..15_000).contains(&at) => refused(code),
+            asked => Ok((asked.start..asked.start + asked.count).map(word).collect()),
+        });
+        let told = |of: std::ops::Range<u64>| {
+            let values = log.told.iter().filter(|(at, _)| of.contains(at)).filter_map(|(_, told)| match told {
+                Payload::Values(values) => Some(values[0].1.clone().map(|_| ())),
+                _ => None,
+            });
+            values.collect::<Vec<_>>()
+        };
+        let refusals = told(10_000..15_000);
+        let missing = refusals.iter().filter(|told| **told == Err(Missing::Exception)).count();
+        assert!(missing >= 8 && missing == refusals.len(), "exception {code}: {refusals:?}");
+        assert!(told(16_000..40_000).len() >= 45 && told(16_000..40_000).iter().all(Result::is_ok), "exception {code}");
+        let longest =
+            |of: std::ops::Range<u64>| log.asked.iter().filter(|(at, _)| of.contains(at)).map(|(_, b)| b.count).max();
+        assert_eq!(longest(30_000..40_000), longest(5_000..10_000), "exception {code} leaves nothing behind");
+        let shortest = log.asked.iter().filter(|(at, _)| (10_000..15_000).contains(at)).map(|(_, b)| b.count).min();
+        assert_eq!(shortest < longest(5_000..10_000), is_cut, "exception {code}");
+    }
+}
+
+/// What was told of a block in each window of the port, from the second on.
+fn windows(log: &Log, port: &Port, block: RegisterBlock, length_ms: u64) -> Vec<Vec<Result<(), Missing>>> {
+    let window = u64::try_from(port.window.as_millis()).expect("short");
+    let mut windows = vec![Vec::new(); usize::try_from(length_ms / window).expect("few")];
+    for (at, payload) in &log.told {
+        if let Payload::Registers { block: of, words } = payload
+            && *of == block
+            && let Some(told) = windows.get_mut(usize::try_from(at / window).expect("few"))
+        {
+            told.push(words.as_ref().map(|_| ()).map_err(|why| *why));
+        }
+    }
+    windows.split_off(1)
+}
+
+/// Nothing was told of the windows in which no answer came: 0.7 s an answer, and a poll of 0.5 s.
+#[test]
+fn a_poll_that_cannot_be_kept_is_missing_where_it_has_no_value_and_told_once_with_what_to_do() {
+    let port = port(vec![register(None, 0)], vec![group(500, vec![block(0, 1)])]);
+    let log = simulate_taking(&port, 120_000, |_, _, _| (Ok(vec![0]), Duration::from_millis(700)));
+    let windows = windows(&log, &port, block(0, 1), 120_000);
+    assert!(windows.iter().all(|told| !told.is_empty()), "nothing is told of some window");
+    let missing = windows.iter().filter(|told| told.iter().all(Result::is_err)).count();
+    assert!((60..=75).contains(&missing), "two of seven windows have no answer: {missing} of {}", windows.len());
+    let reasons = windows.iter().flatten().filter_map(|told| told.err());
+    assert!(reasons.skip(2).all(|why| why == Missing::Overrun));
+    let told: Vec<_> = log.events().into_iter().filter(|(_, kind)| *kind != EventKind::DeviceAnswering).collect();
+    let [(_, EventKind::PollOverrun(why))] = &told[..] else { panic!("{told:?}") };
+    assert!(why.contains("takes up to 700 ms") && why.contains("set poll = \"1s\" in [device.meter]"), "{why}");
+}
+
+/// A poll of less than half a window put off what was to be told of the window with each of its points, for ever.
+#[test]
+fn of_a_poll_that_is_faster_than_its_window_each_window_without_a_value_is_told() {
+    let port = port(vec![register(None, 0)], vec![group(100, vec![block(0, 1)])]);
+    let log = simulate_taking(&port, 60_000, |_, _, _| (Ok(vec![0]), Duration::from_millis(1_700)));
+    let windows = windows(&log, &port, block(0, 1), 60_000);
+    let untold = windows.iter().filter(|told| told.is_empty()).count();
+    assert_eq!(untold, 0, "of {}", windows.len());
+    let missing = windows.iter().filter(|told| told.contains(&Err(Missing::Overrun))).count();
+    assert!((60..=90).contains(&missing), "{missing} of {}", windows.len());
+    let prompt = simulate(&port, 20_000, |_, _| Ok(vec![0]));
+    assert!(prompt.told.iter().all(|(_, told)| !matches!(told, Payload::Registers { words: Err(_), .. })));
+}
+
+#[test]
+fn a_poll_that_is_kept_is_never_missing_though_its_answer_comes_in_the_next_window() {
+    let port = port(vec![register(None, 0)], vec![group(500, vec![block(0, 1)])]);
+    let log = simulate_taking(&port, 60_000, |_, _, _| (Ok(vec![0]), Duration::from_millis(400)));
+    let windows = windows(&log, &port, block(0, 1), 60_000);
+    assert!(windows.iter().skip(1).all(|told| *told == [Ok(())]), "{windows:?}");
+    assert!(matches!(log.events()[..], [(_, EventKind::DeviceAnswering)]), "{:?}", log.events());
+}
+
+/// A poll that fell due while a request hung was simply not there.
+#[test]
+fn a_poll_that_falls_due_while_another_request_hangs_is_missing_for_that_reason() {
+    let (well, hangs) = (block(0, 1), RegisterBlock { unit: Some(7), ..block(10, 1) });
+    let points = vec![register(None, 0), register(Some(7), 10)];
+    let port = port(points, vec![group(500, vec![well, hangs])]);
+    let log = simulate_taking(&port, 60_000, |asked, at, _| match asked {
+        asked if asked == hangs && (10_000..12_000).contains(&at) => (silent(), Duration::from_millis(1_700)),
+        asked => (Ok(vec![0; asked.count.into()]), Duration::from_millis(10)),
+    });
+    let windows = windows(&log, &port, well, 60_000);
+    let untold: Vec<_> = (1..).zip(&windows).filter(|(_, told)| told.is_empty()).map(|(at, _)| at * 500).collect();
+    assert!(untold.is_empty(), "nothing is told of the windows from {untold:?} ms on");
+    let missing: Vec<_> = windows.iter().filter(|told| !told.contains(&Ok(()))).flatten().copied().collect();
+    assert!((2..=9).contains(&missing.len()) && missing.iter().all(|why| *why == Err(Missing::Overrun)), "{missing:?}");
+}
+
+/// An answer after 702 ms of a unit that may take a second was told as late, "instead of 1000 ms".
+#[test]
+fn an_answer_that_was_given_up_before_its_time_is_no_fault_of_the_unit() {
+    let port = port(vec![register(None, 0)], vec![group(500, vec![block(0, 1)])]);
+    let facts = Arc::new(StatusBoard::default());
+    let (samples, _heard) = mpsc::channel(4);
+    let mut driver = Driver::new(&port, samples, Arc::clone(&facts));
+    let mut schedule = Schedule::new(driver.settings(), port.window, port.window_end, Mono(0));
+    for (ms, failures) in [(702, 0), (1_002, 1)] {
+        driver.late(vec![LateReply { unit: 1, after: Duration::from_millis(ms) }], &mut schedule);
+        assert_eq!(facts.status().devices[&id()].failures.values().sum::<u64>(), failures, "{ms} ms");
+    }
+}
+
+/// A long wait for one answer looked like a task that hangs.
+#[tokio::test]
+async fn a_task_that_waits_for_a_slow_answer_beats() {
+    use tokio::io::AsyncReadExt as _;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let mut port = port(vec![register(None, 0)], vec![group(500, vec![block(0, 1)])]);
+    let at = Endpoint { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("an address").port() };
+    (port.address, port.devices[0].timeout) = (Address::Tcp(at), Duration::from_secs(60));
+    let (clock, beats) = (Arc::new(hal::LinuxClock::new()), crate::health::Heartbeats::default());
+    let heartbeat = beats.watch("source", Duration::ZERO, Mono(0));
+    let (samples, _heard) = mpsc::channel(64);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(run(port, Arc::clone(&clock), samples, Arc::default(), heartbeat, stopped));
+    let (mut peer, _) = listener.accept().await.expect("accepted");
+    peer.read_exact(&mut [0; 12]).await.expect("a request");
+    let (asked, given_up) = (Stamp::from(clock.now()).mono, Instant::now() + Duration::from_secs(50));
+    while !beats.silent(asked).is_empty() {
+        assert!(Instant::now() < given_up, "no beat while it waits");
+        sleep_until(Instant::now() + Duration::from_millis(20)).await;
+    }
+    stop.send_replace(true);
+    task.await.expect("it ends");
 }

@@ -5,15 +5,18 @@
 //! middle. Of a device that has answered something the second time is at once, and so are the parts: a list with many holes is
 //! learned within its first poll. A block of one point that is refused stays: it is the point that is not there, and its refusal is told.
 //!
-//! A cut is on trial until it has helped. As soon as a part is answered, the whole is asked once more: refused again, it is cut for
-//! good, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If it
-//! is neither, it is asked again ever more seldom, and in the end no more: it stays cut until the next start. If every part is
-//! refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom.
+//! A cut is on trial until it has helped. As soon as a part is answered, the whole is asked once more: refused again, it is cut and
+//! that is kept, as long as the device's register list is the same; answered, the refusals were a mood, and nothing of them is left. If
+//! it is neither, it is asked again ever more seldom, and in the end no more: it stays cut until the next start. If every part is
+//! refused down to its single points, cutting has not helped, and is undone; it is tried again ever more seldom. Also what is kept
+//! may have been a mood, of one point: when a part that was refused is answered, the whole is asked again (the more often that was so,
+//! the more seldom), and once some minutes after a start.
 //!
 //! Kept as JSON in `learned/DEVICE.json` below the agent's state: it may be deleted at any time, and is learned again.
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -53,11 +56,20 @@ pub(super) enum Answer {
 #[derive(Debug)]
 struct Trial {
     whole: RegisterBlock,
-    cuts: Vec<Cut>,
     /// Its parts of one point that were refused, and not answered since.
     refused: Vec<RegisterBlock>,
     /// Answers of its parts.
     answers: u32,
+    /// It helps, and is kept. The whole is asked again when a part that was refused is answered: what was not there has come.
+    is_kept: bool,
+    /// How often that was so.
+    returns: u32,
+}
+
+impl Trial {
+    fn new(whole: RegisterBlock, is_kept: bool) -> Self {
+        Self { whole, refused: Vec::new(), answers: 0, is_kept, returns: 0 }
+    }
 }
 
 /// A register at which a block must begin: unit (0 for the device's own), function code and address.
@@ -66,6 +78,9 @@ type Cut = (u8, u8, u16);
 /// The answers of parts at which the whole is asked again: four times. Each costs a timeout if the device does not answer it; at
 /// two parts a second the last comes after four minutes.
 const CHECKED_AT: [u32; 4] = [1, 8, 64, 512];
+
+/// The answer of a part at which the whole of a cut that was kept is asked again, once in a life: some minutes after its start.
+const CHECK_KEPT_AT: u32 = 512;
 
 /// Of a block that cutting has not helped, this refusal and the ones that double it are reason to try again.
 const RETRY_FIRST: u32 = 64;
@@ -78,7 +93,7 @@ pub(super) struct Limits {
     lesson: Lesson,
     /// The blocks that were refused once, and not answered since. At most those that are read.
     refused: Vec<RegisterBlock>,
-    /// What was cut and is not known to help; at most one for each block that is read.
+    /// What was cut; at most one for each block that is read.
     trials: Vec<Trial>,
     /// Blocks that cutting has not helped, with how often they were refused since; at most those of the plan.
     hopeless: Vec<(RegisterBlock, u32)>,
@@ -108,15 +123,10 @@ impl Limits {
         let kept = file.as_ref().and_then(|file| serde_json::from_slice::<Lesson>(&fs::read(file).ok()?).ok());
         let lesson =
             kept.filter(|kept| (&kept.profile, kept.registers) == (&fresh.profile, fresh.registers)).unwrap_or(fresh);
-        Self {
-            extents,
-            lesson,
-            refused: Vec::new(),
-            trials: Vec::new(),
-            hopeless: Vec::new(),
-            has_answered: false,
-            file,
-        }
+        let whole = spec.groups.iter().flat_map(|group| &group.blocks);
+        let is_cut = |block: &&RegisterBlock| lesson.cuts.iter().any(|cut| is_inside(cut, **block));
+        let trials = whole.filter(is_cut).map(|block| Trial::new(*block, true)).collect();
+        Self { extents, lesson, refused: Vec::new(), trials, hopeless: Vec::new(), has_answered: false, file }
     }
 
     /// The blocks of a group, cut where the device wants them cut.
@@ -126,16 +136,9 @@ impl Limits {
 
     /// The parts of a block.
     fn cut(&self, block: RegisterBlock) -> Vec<RegisterBlock> {
-        let (unit, code) = (block.unit.unwrap_or(0), code(block.table));
         let end = u32::from(block.start) + u32::from(block.count);
-        let inside = |cut: &u16| u32::from(*cut) > u32::from(block.start) && u32::from(*cut) < end;
-        let mut cuts: Vec<u16> = self
-            .lesson
-            .cuts
-            .iter()
-            .filter(|(u, c, cut)| (*u, *c) == (unit, code) && inside(cut))
-            .map(|(.., cut)| *cut)
-            .collect();
+        let mut cuts: Vec<u16> =
+            self.lesson.cuts.iter().filter(|cut| is_inside(cut, block)).map(|(.., cut)| *cut).collect();
         if cuts.is_empty() {
             return vec![block];
         }
@@ -174,15 +177,31 @@ impl Limits {
         self.has_answered = true;
         self.refused.retain(|refused| *refused != block);
         self.hopeless.retain(|(hopeless, _)| *hopeless != block);
-        let Some(at) = self.trials.iter().position(|trial| trial.whole.covers(&block)) else { return Answer::Plain };
+        let Some(at) = self.trial_of(block) else { return Answer::Plain };
         let trial = &mut self.trials[at];
         if trial.whole != block {
+            let refused = trial.refused.len();
             trial.refused.retain(|refused| *refused != block);
             trial.answers = trial.answers.saturating_add(1);
-            return if CHECKED_AT.contains(&trial.answers) { Answer::Helped(trial.whole) } else { Answer::Plain };
+            let is_to_check = if trial.is_kept {
+                let has_returned = trial.refused.len() < refused;
+                trial.returns = trial.returns.saturating_add(has_returned.into());
+                has_returned && trial.returns.is_power_of_two() || trial.answers == CHECK_KEPT_AT
+            } else {
+                CHECKED_AT.contains(&trial.answers)
+            };
+            return if is_to_check { Answer::Helped(trial.whole) } else { Answer::Plain };
         }
-        self.undo(at);
+        if self.undo(at) {
+            self.keep_or_tell();
+        }
         Answer::Undone
+    }
+
+    /// The innermost trial of which a block is the whole or a part.
+    fn trial_of(&self, block: RegisterBlock) -> Option<usize> {
+        let covering = self.trials.iter().enumerate().filter(|(_, trial)| trial.whole.covers(&block));
+        covering.min_by_key(|(_, trial)| trial.whole.count).map(|(at, _)| at)
     }
 
     /// The device has refused this block.
@@ -190,11 +209,10 @@ impl Limits {
         if !REFUSALS.contains(&exception) {
             return Refusal::Final;
         }
-        let trial = self.trials.iter().position(|trial| trial.whole.covers(&block));
+        let trial = self.trial_of(block);
         if let Some(at) = trial.filter(|at| self.trials[*at].whole == block) {
-            self.trials.remove(at);
-            if let Err(error) = self.keep() {
-                tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
+            if !std::mem::replace(&mut self.trials[at].is_kept, true) {
+                self.keep_or_tell();
             }
             return Refusal::Known;
         }
@@ -213,22 +231,25 @@ impl Limits {
         }
         let cut = (block.unit.unwrap_or(0), code(block.table), cut);
         self.lesson.cuts.push(cut);
-        match trial {
-            Some(at) => self.trials[at].cuts.push(cut),
-            None => self.trials.push(Trial { whole: block, cuts: vec![cut], refused: Vec::new(), answers: 0 }),
+        match trial.map(|at| &mut self.trials[at]) {
+            Some(trial) if !trial.is_kept => {}
+            outer => {
+                outer.into_iter().for_each(|outer| outer.refused.push(block));
+                self.trials.push(Trial::new(block, false));
+            }
         }
         Refusal::Cut(self.cut(block))
     }
 
     /// A part of one point was refused.
     fn leaf_refused(&mut self, trial: usize, block: RegisterBlock) -> Refusal {
-        let Trial { whole, refused, .. } = &mut self.trials[trial];
+        let Trial { whole, refused, is_kept, .. } = &mut self.trials[trial];
         if !refused.contains(&block) {
             refused.push(block);
         }
-        let whole = *whole;
+        let (whole, is_kept) = (*whole, *is_kept);
         let refused = &self.trials[trial].refused;
-        if !self.cut(whole).iter().all(|part| refused.contains(part)) {
+        if is_kept || !self.cut(whole).iter().all(|part| refused.contains(part)) {
             return Refusal::Final;
         }
         self.undo(trial);
@@ -236,9 +257,12 @@ impl Limits {
         Refusal::Undone
     }
 
-    fn undo(&mut self, trial: usize) {
-        let Trial { cuts, .. } = self.trials.remove(trial);
-        self.lesson.cuts.retain(|cut| !cuts.contains(cut));
+    /// A block is not cut any more, nor is any part of it. Answers whether that was kept.
+    fn undo(&mut self, trial: usize) -> bool {
+        let Trial { whole, is_kept, .. } = self.trials.remove(trial);
+        self.trials.retain(|part| !whole.covers(&part.whole));
+        self.lesson.cuts.retain(|cut| !is_inside(cut, whole));
+        is_kept
     }
 
     /// Whether cutting has not helped it; counts its refusals, and forgets that at some of them.
@@ -268,14 +292,21 @@ impl Limits {
         u16::try_from(best.1).ok()
     }
 
+    fn keep_or_tell(&self) {
+        if let Err(error) = self.keep() {
+            tracing::warn!(%error, "what a device allows was learned but cannot be kept; it is learned again after a start");
+        }
+    }
+
     /// Written beside and moved into place, so that a power cut leaves the old one or the new one.
     fn keep(&self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
+            // Nobody but the agent reads what lies in its state directory.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         let beside = file.with_extension("new");
-        let mut out = fs::File::create(&beside)?;
+        let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         out.write_all(&serde_json::to_vec(&self.lesson)?)?;
         out.sync_all()?;
         fs::rename(&beside, file)
@@ -283,10 +314,15 @@ impl Limits {
 }
 
 fn code(table: RegisterTable) -> u8 {
-    match table {
-        RegisterTable::Holding => 3,
-        RegisterTable::Input => 4,
-    }
+    table.function()
+}
+
+/// Whether a cut is within a block.
+fn is_inside((unit, function, cut): &Cut, block: RegisterBlock) -> bool {
+    let (cut, start) = (u32::from(*cut), u32::from(block.start));
+    (*unit, *function) == (block.unit.unwrap_or(0), code(block.table))
+        && cut > start
+        && cut < start + u32::from(block.count)
 }
 
 /// The fingerprint of a register list.
@@ -454,6 +490,63 @@ mod tests {
         assert_eq!(limits.allowed(parts[0]), Answer::Helped(whole));
         assert_eq!(limits.allowed(whole), Answer::Undone);
         assert_eq!(limits.blocks(&spec.groups[0]), [whole]);
+    }
+
+    /// One poll of a device that refuses these; what it was asked.
+    fn poll(limits: &mut Limits, spec: &DeviceSpec, refuses: impl Fn(&RegisterBlock) -> bool) -> Vec<RegisterBlock> {
+        let (mut asked, mut waiting) = (Vec::new(), limits.blocks(&spec.groups[0]));
+        while let Some(block) = waiting.pop() {
+            asked.push(block);
+            if refuses(&block) {
+                match limits.refused(block, 2) {
+                    Refusal::Doubtful => waiting.push(block),
+                    Refusal::Cut(parts) => waiting.extend(parts),
+                    Refusal::Final | Refusal::Known | Refusal::Undone => {}
+                }
+            } else {
+                match limits.allowed(block) {
+                    Answer::Helped(whole) => waiting.push(whole),
+                    Answer::Undone => waiting = limits.blocks(&spec.groups[0]),
+                    Answer::Plain => {}
+                }
+            }
+        }
+        asked
+    }
+
+    /// Of a counter that was refused for seven seconds its neighbours were read by themselves for ever.
+    #[test]
+    fn a_point_that_was_refused_for_a_while_is_read_with_its_neighbours_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let whole = spec.groups[0].blocks[0];
+        let is_away = |asked: &RegisterBlock| asked.covers(&block(2, 2));
+        let mut limits = Limits::of(&spec, Some(directory.path()));
+        poll(&mut limits, &spec, |_| false);
+        (0..20).for_each(|_| drop(poll(&mut limits, &spec, is_away)));
+        let cut = limits.blocks(&spec.groups[0]);
+        assert!(cut.contains(&block(2, 2)), "{cut:?}");
+        let mut again = Limits::of(&spec, Some(directory.path()));
+        assert_eq!(again.blocks(&spec.groups[0]), cut, "it is kept");
+
+        (0..3).for_each(|_| drop(poll(&mut limits, &spec, |_| false)));
+        assert_eq!(limits.blocks(&spec.groups[0]), [whole], "whole again");
+        assert_eq!(Limits::of(&spec, Some(directory.path())).blocks(&spec.groups[0]), [whole], "nothing is kept");
+        // What came while nobody looked is found out in time.
+        (0..CHECK_KEPT_AT).for_each(|_| drop(poll(&mut again, &spec, |_| false)));
+        assert_eq!(again.blocks(&spec.groups[0]), [whole]);
+    }
+
+    #[test]
+    fn a_whole_that_is_cut_for_good_is_asked_once_more_in_a_life() {
+        let spec = spec(&[0, 2, 4, 10, 12]);
+        let whole = spec.groups[0].blocks[0];
+        let refuses = |asked: &RegisterBlock| asked.covers(&block(6, 4));
+        let mut limits = Limits::of(&spec, None);
+        (0..4).for_each(|_| drop(poll(&mut limits, &spec, refuses)));
+        let asked = (0..5_000).flat_map(|_| poll(&mut limits, &spec, refuses)).filter(|block| *block == whole);
+        assert_eq!(asked.count(), 1);
+        assert_eq!(limits.blocks(&spec.groups[0]), [block(0, 6), block(10, 4)]);
     }
 
     #[test]

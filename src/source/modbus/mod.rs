@@ -7,11 +7,16 @@
 //! - A device answers, answers in part, or is silent. A change is told once, after all that was due has shown it (`parts.rs`).
 //! - What a device allows of merged requests is learned (`limits.rs`) and kept below the agent's state; what SunSpec devices
 //!   offer is asked of themselves ([`sunspec`]). Both may be lost at any time and are found again.
+//! - A unit that is deaf after its answers is left alone for so long, which the bus learns ([`hal::Pause`]) and `pauses.rs` keeps.
+//! - What was due and could not be asked in time is missing for that reason; that a poll cannot be kept is told (`keeping.rs`).
 //! - What is wrong with a device though it answers, by its share of the last requests: `record.rs`.
 //! - One connection to a server, one outstanding request on it. Only reads are sent.
 
+mod bus;
+mod keeping;
 mod limits;
 mod parts;
+mod pauses;
 mod queue;
 mod record;
 mod schedule;
@@ -39,6 +44,8 @@ pub struct Port {
     pub window: Duration,
     /// The monotonic time at which some window ends.
     pub window_end: crate::measure::Mono,
+    /// How long a silence within an answer may be.
+    pub byte_timeout: Duration,
     /// Where what is learned of the devices is kept; `None` keeps it in memory.
     pub learned: Option<std::path::PathBuf>,
 }
@@ -85,6 +92,12 @@ impl Target {
     /// Who is asked for a block.
     fn unit_of(&self, block: RegisterBlock) -> hal::UnitId {
         self.unit_id(block.unit)
+    }
+
+    /// Whether it is read by this unit; `None` is any.
+    fn has(&self, unit: Option<u8>) -> bool {
+        let blocks = || self.spec.groups.iter().flat_map(|group| &group.blocks);
+        unit.is_none_or(|unit| self.unit.get() == unit || blocks().any(|block| block.unit == Some(unit)))
     }
 
     /// A unit by what a block says of it.

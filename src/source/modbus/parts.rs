@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Target;
 use super::schedule::Standing;
-use crate::spec::{RegisterBlock, RegisterTable};
+use crate::spec::RegisterBlock;
 
 /// Runs of registers that are named; a longer list tells nothing more.
 const RUNS_NAMED_MAX: usize = 8;
@@ -76,10 +76,7 @@ fn runs(blocks: impl Iterator<Item = RegisterBlock>, target: &Target) -> String 
             left_out += 1;
             continue;
         }
-        let table = match block.table {
-            RegisterTable::Holding => "holding",
-            RegisterTable::Input => "input",
-        };
+        let table = block.table.as_str();
         let last = block.start.saturating_add(block.count.saturating_sub(1));
         by_table.entry((target.unit_of(block).get(), table)).or_default().push((block.start, last));
     }
@@ -88,7 +85,8 @@ fn runs(blocks: impl Iterator<Item = RegisterBlock>, target: &Target) -> String 
         runs.sort_unstable();
         let separator = if text.is_empty() { "" } else { "; " };
         // Into a string: cannot fail.
-        let _ = write!(text, "{separator}unit {unit} {table} registers ");
+        let what = if matches!(table, "coil" | "discrete") { "bits" } else { "registers" };
+        let _ = write!(text, "{separator}unit {unit} {table} {what} ");
         for (at, (first, last)) in runs.into_iter().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
             let _ = if first == last {

@@ -3,7 +3,7 @@
 //! - **Due.** Every poll group of every device is due on its own grid of the monotonic clock. All grids have their points in
 //!   the middle of the aggregation windows, so that a group whose interval is a multiple of the window is read exactly once
 //!   in each of its windows. A grid point that was missed is skipped. A block whose read still waits when it is due
-//!   again is skipped, too: a bus that is too slow for its plan is read back to back, and never catches up in a burst. When a
+//!   again is skipped, too, and told as that before its window ends ([`Schedule::overdue`]): a bus that is too slow for its plan is read back to back, and never catches up in a burst. When a
 //!   device is heard for the first time, what is read of it seldom is read, too.
 //! - **Turns.** Of the devices that have something due, the one that has had the least time of the bus is read; of its blocks
 //!   the one that must be done first. So fast groups go before slow ones, and no device takes another's turn.
@@ -17,12 +17,14 @@
 //!   short: an answer that comes after it is known as what it is, and teaches patience. A gateway may wait for the unit longer than the
 //!   probe, and answer nobody meanwhile: then the next answer is slow. That time counts as cost of the probe, and teaches no patience.
 //! - **Budget.** A device that answers, but so slowly that it takes others' polls away, gets its equal share of the time and no
-//!   more. Between two requests to a device passes at least its pause.
+//!   more. Between two requests to a device passes at least its pause, and between an answer of a unit and the next request to it
+//!   the one that was learned.
 
 use std::time::Duration;
 
-use hal::Ahead;
+use hal::{Ahead, Pause};
 
+use super::keeping::Load;
 use super::queue::{Job, Queue, Read, Why};
 use super::unit::{Block, Ended, Health, Key, Unit};
 use crate::measure::Mono;
@@ -43,6 +45,8 @@ const NO_FIT: Duration = Duration::from_secs(60);
 /// What a schedule must know of a device.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
+    /// Its own unit.
+    pub(super) unit: u8,
     /// Its poll groups: how often, and which blocks.
     pub(super) groups: Vec<(Duration, Vec<RegisterBlock>)>,
     /// The longest that it may take to answer.
@@ -119,10 +123,17 @@ pub(super) struct Schedule {
     silent_probe: Option<(usize, Mono)>,
     /// The bus time of the device whose turn it was last.
     turn: u64,
+    pauses: Vec<Resting>,
+    took: Option<Duration>,
+    window: Duration,
 }
+
+/// What passes at least between an answer of a unit (`None`: of any) and the next request to it, and when it answered last.
+type Resting = (Option<u8>, Duration, Mono);
 
 #[derive(Debug)]
 struct Device {
+    unit: u8,
     groups: Vec<Group>,
     units: Vec<Unit>,
     timeout: Duration,
@@ -146,6 +157,9 @@ struct Group {
     /// Some point of its grid.
     phase: Mono,
     due: Mono,
+    /// When what was due last must have been told, and from when on that counts.
+    told_by: Mono,
+    told_from: Mono,
     blocks: Vec<RegisterBlock>,
 }
 
@@ -162,7 +176,35 @@ impl Schedule {
     pub(super) fn new(devices: Vec<Setting>, window: Duration, window_end: Mono, now: Mono) -> Self {
         let middle = window_end + window / 2;
         let devices = devices.into_iter().map(|setting| Device::new(setting, middle, now)).collect();
-        Self { devices, queue: Queue::default(), probes_from: Mono(0), fitted: Mono(0), silent_probe: None, turn: 0 }
+        let (queue, pauses) = (Queue::default(), Vec::new());
+        Self {
+            devices,
+            queue,
+            probes_from: Mono(0),
+            fitted: Mono(0),
+            silent_probe: None,
+            turn: 0,
+            pauses,
+            took: None,
+            window,
+        }
+    }
+
+    /// From now on these pauses are kept after answers.
+    pub(super) fn pauses(&mut self, pauses: &[Pause]) {
+        let heard = |unit| self.pauses.iter().find(|(of, ..)| *of == unit).map_or(Mono(0), |(.., heard)| *heard);
+        self.pauses = pauses.iter().map(|pause| (pause.unit, pause.now, heard(pause.unit))).collect();
+    }
+
+    /// What the answer of which [`Schedule::done`] tells next took, from its own request on. Its read may have begun with waiting for
+    /// something else, which the unit is not the reason for.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.took = Some(took);
+    }
+
+    /// Before this a block is not asked.
+    fn ready_at(&self, device: usize, block: RegisterBlock) -> Mono {
+        self.devices[device].ready_at(&self.pauses, block)
     }
 
     /// What to do at `now`.
@@ -183,7 +225,8 @@ impl Schedule {
         }
         // What did not answer does not hold up what is due besides.
         let order = |read: &Read| (devices[read.device].used, !read.is_hurried, read.is_again, read.until);
-        if let Some(read) = self.queue.take_min(|read| devices[read.device].free_at <= now, order) {
+        let is_ready = |read: &Read| devices[read.device].ready_at(&self.pauses, read.block) <= now;
+        if let Some(read) = self.queue.take_min(is_ready, order) {
             return self.due(read, now);
         }
         if !answers && !probes.is_empty() {
@@ -269,7 +312,7 @@ impl Schedule {
         for (at, device) in self.devices.iter().enumerate() {
             for block in device.blocks().filter(|block| block.is_live() && Some((at, block.key)) != except) {
                 let due = if self.queue.holds(at, block.key) {
-                    device.free_at.max(now)
+                    self.ready_at(at, block.key.block).max(now)
                 } else {
                     device.groups[block.key.group].due
                 };
@@ -282,7 +325,7 @@ impl Schedule {
     /// When there may be something to do that there is not now.
     fn next_change(&self, now: Mono, probes: &[Probe]) -> Mono {
         let due = self.devices.iter().flat_map(|d| &d.groups).map(|group| group.due);
-        let free = self.queue.iter().map(|read| self.devices[read.device].free_at);
+        let free = self.queue.iter().map(|read| self.ready_at(read.device, read.block));
         let forced = probes.iter().map(|probe| {
             let gap = probe.since.max(self.fitted) + FIT_WAIT;
             gap.min(probe.since + TURN_WAIT).max(self.probes_from)
@@ -305,6 +348,7 @@ impl Schedule {
                     continue;
                 }
                 group.due = grid_point_after(now, group.phase, group.interval);
+                group.await_told(self.window);
                 if !waits {
                     // Who wanted nothing has saved nothing up.
                     device.used = device.used.max(self.turn);
@@ -317,9 +361,69 @@ impl Schedule {
         }
     }
 
+    /// A block of which nothing was told of the poll that was due last, just before the window ends in which that should have been;
+    /// and whether it is that it does not answer. Once for each poll. To be asked also while a read goes on.
+    pub(super) fn overdue(&mut self, now: Mono) -> Option<(Read, bool)> {
+        self.collect(now);
+        for (at, device) in self.devices.iter_mut().enumerate() {
+            for g in 0..device.groups.len() {
+                while device.groups[g].told_by <= now {
+                    let told_from = device.groups[g].told_from;
+                    let is_untold = |block: &&Block| block.key.group == g && block.told < told_from;
+                    let untold = device.blocks().find(is_untold).map(|block| (block.key, block.has_failed()));
+                    if let Some((key, is_silent)) = untold {
+                        // Of this window; not of the next one, however late this is.
+                        device.told(key, told_from);
+                        return Some((device.read(at, key, Why::Due), is_silent));
+                    }
+                    device.groups[g].told_by = Mono::MAX;
+                    device.groups[g].await_told(self.window);
+                }
+            }
+        }
+        None
+    }
+
+    /// When there may be something overdue.
+    pub(super) fn overdue_at(&self) -> Mono {
+        let groups = self.devices.iter().flat_map(|device| &device.groups);
+        groups.map(|group| group.told_by.min(group.due)).min().unwrap_or(Mono::MAX)
+    }
+
+    /// Something was told of a block.
+    pub(super) fn told(&mut self, device: usize, key: Key, now: Mono) {
+        self.devices[device].told(key, now);
+    }
+
+    /// What a device and its bus have to do.
+    pub(super) fn load(&self, device: usize) -> Load {
+        let poll = self.devices[device].groups.iter().map(|group| group.interval).min().unwrap_or_default();
+        let of = |device: &Device| {
+            let (mut time, mut requests, mut answer, mut longest) = (Duration::ZERO, 0, Duration::ZERO, Duration::ZERO);
+            for unit in &device.units {
+                let id = unit.id.unwrap_or(device.unit);
+                let of_it = self.pauses.iter().filter(|(of, ..)| of.is_none_or(|of| of == id));
+                let pause = of_it.map(|(_, pause, _)| *pause).max().unwrap_or_default().max(device.pause);
+                let took = unit.slowest().unwrap_or_default();
+                for block in unit.blocks.iter().filter(|block| block.is_live()) {
+                    let interval = device.groups[block.key.group].interval.max(Duration::from_millis(1));
+                    let share = poll.as_secs_f64() / interval.as_secs_f64();
+                    time += (took + pause).mul_f64(share.min(1e6));
+                    requests += usize::from(interval <= poll);
+                    (answer, longest) = (answer.max(took), longest.max(pause));
+                }
+            }
+            (time, requests, answer, longest)
+        };
+        let (own, requests, answer, pause) = of(&self.devices[device]);
+        let all = self.devices.iter().map(|device| of(device).0).sum();
+        Load { poll, answer, requests, pause, own, all }
+    }
+
     /// The read, begun at `started`, has ended at `now`.
     pub(super) fn done(&mut self, read: Read, ended: Ended, started: Mono, now: Mono) -> ReadOutcome {
         let cost = now.since(started);
+        let took = self.took.take().map_or(cost, |took| took.min(cost));
         let has_waited = ended == Ended::Answered && self.has_waited_for_a_probe(read, started, now);
         let (others, shortest) = self.live_others(read.device);
         let device = &mut self.devices[read.device];
@@ -328,16 +432,22 @@ impl Schedule {
             device.used += nanos(cost);
         }
         device.free_at = now + device.pause;
+        if ended != Ended::Silent {
+            let unit = read.block.unit.unwrap_or(device.unit);
+            let of_it = self.pauses.iter_mut().filter(|(of, ..)| of.is_none_or(|of| of == unit));
+            of_it.for_each(|(.., heard)| *heard = now);
+        }
         if ended == Ended::Answered {
-            if cost > shortest && !has_waited {
+            if took > shortest && !has_waited {
                 device.free_at = now + cost.saturating_mul(others).max(device.pause);
             }
-            self.answered(read, (!has_waited).then_some(cost));
+            self.answered(read, (!has_waited).then_some(took), now);
             return ReadOutcome::Over;
         }
         let interval = device.groups.get(read.group).map_or(Duration::ZERO, |group| group.interval);
         let Some(unit) = device.unit_of(read.key()) else { return ReadOutcome::Over };
         let was_live = unit.block(read.key()).is_some_and(Block::is_live);
+        let had_answered = started.since(unit.heard_at) < hal::PAUSE_MAX;
         unit.missed(read.key(), ended, interval, now);
         let is_live = unit.block(read.key()).is_some_and(Block::is_live);
         if let Some(key) = unit.to_check() {
@@ -354,8 +464,8 @@ impl Schedule {
             return ReadOutcome::Again;
         }
         if is_live && !read.is_again {
-            // Noise is over at once.
-            self.queue.push(Read { is_again: true, is_hurried: ended == Ended::Broken, ..read });
+            // Noise is over at once. And who did not hear because it had just answered must not be asked after an answer again.
+            self.queue.push(Read { is_again: true, is_hurried: ended == Ended::Broken || had_answered, ..read });
             return ReadOutcome::Again;
         }
         ReadOutcome::Over
@@ -382,9 +492,10 @@ impl Schedule {
         true
     }
 
-    fn answered(&mut self, read: Read, took: Option<Duration>) {
+    fn answered(&mut self, read: Read, took: Option<Duration>, now: Mono) {
         let device = &mut self.devices[read.device];
         let Some(unit) = device.unit_of(read.key()) else { return };
+        unit.heard_at = now;
         let mut to_ask = unit.answered(read.key(), took);
         if !std::mem::replace(&mut device.was_heard, true) {
             to_ask.extend(device.blocks().filter(|block| !block.was_asked()).map(|block| block.key));
@@ -467,8 +578,9 @@ impl Schedule {
 impl Device {
     /// `middle` is the middle of some window.
     fn new(setting: Setting, middle: Mono, now: Mono) -> Self {
-        let Setting { groups, timeout, pause, is_shared, silence } = setting;
+        let Setting { unit, groups, timeout, pause, is_shared, silence } = setting;
         let mut device = Self {
+            unit,
             groups: Vec::new(),
             units: Vec::new(),
             timeout,
@@ -483,7 +595,14 @@ impl Device {
         };
         for (at, (interval, blocks)) in groups.into_iter().enumerate() {
             let due = grid_point_after(now, middle, interval);
-            device.groups.push(Group { interval, phase: middle, due, blocks: Vec::new() });
+            device.groups.push(Group {
+                interval,
+                phase: middle,
+                due,
+                told_by: Mono::MAX,
+                told_from: Mono(0),
+                blocks: Vec::new(),
+            });
             device.replan(at, blocks);
         }
         device
@@ -502,8 +621,19 @@ impl Device {
         self.groups[group].blocks = blocks;
     }
 
+    fn ready_at(&self, pauses: &[Resting], block: RegisterBlock) -> Mono {
+        let unit = block.unit.unwrap_or(self.unit);
+        let of_it = pauses.iter().filter(|(of, ..)| of.is_none_or(|of| of == unit));
+        of_it.map(|(_, pause, heard)| *heard + *pause).fold(self.free_at, Mono::max)
+    }
+
     fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.units.iter().flat_map(|unit| &unit.blocks)
+    }
+
+    fn told(&mut self, key: Key, now: Mono) {
+        let of_it = self.units.iter_mut().flat_map(|unit| &mut unit.blocks).filter(|block| block.key == key);
+        of_it.for_each(|block| block.told = now);
     }
 
     fn unit_of(&mut self, key: Key) -> Option<&mut Unit> {
@@ -526,6 +656,24 @@ impl Device {
         let poll = self.poll;
         Read { device: at, group, block, why, ahead: Ahead::None, until, is_again: false, is_hurried: false, poll }
     }
+}
+
+impl Group {
+    /// From now on something is to be told of the window (or of the interval of a group that is slower) in which the point of the grid
+    /// lies that was due last. Not before all of the one before it was told, and once for all points of one window.
+    fn await_told(&mut self, window: Duration) {
+        let span = self.interval.max(window);
+        // Phases are in the middle of windows.
+        let end = grid_point_after(self.due - self.interval, self.phase - window / 2, span);
+        if self.told_by == Mono::MAX && end - span > self.told_from {
+            (self.told_from, self.told_by) = (end - span, end - told_margin(window));
+        }
+    }
+}
+
+/// What is left of a window when it is told what is missing in it: enough to get there.
+fn told_margin(window: Duration) -> Duration {
+    (window / 16).clamp(Duration::from_millis(2), Duration::from_millis(50)).min(window / 4)
 }
 
 /// The first point of the grid `phase + k * interval` that is after `now`.

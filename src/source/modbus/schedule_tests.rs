@@ -20,7 +20,8 @@ fn group(interval_ms: u64, starts: &[u16]) -> (Duration, Vec<RegisterBlock>) {
 
 fn device(groups: &[(Duration, Vec<RegisterBlock>)]) -> Setting {
     let silence = SilenceCost { is_heard_out: true, character: Duration::ZERO };
-    Setting { groups: groups.to_vec(), timeout: TIMEOUT, pause: Duration::ZERO, is_shared: true, silence }
+    let groups = groups.to_vec();
+    Setting { unit: 1, groups, timeout: TIMEOUT, pause: Duration::ZERO, is_shared: true, silence }
 }
 
 /// How a simulated device answers.
@@ -28,6 +29,8 @@ fn device(groups: &[(Duration, Vec<RegisterBlock>)]) -> Setting {
 enum Is {
     /// After so many ms.
     Prompt(u64),
+    /// The same, if it is waited for so long.
+    Slow(u64),
     Dead,
     /// Every so many frames of it are noise.
     Noisy(u64),
@@ -64,7 +67,8 @@ fn run(settings: Vec<Setting>, devices: &[Is], length_ms: u64) -> Vec<Line> {
                 frames += 1;
                 let started = now;
                 let (took, ended) = match devices[job.device] {
-                    Is::Prompt(ms) => (ms * MS, Ended::Answered),
+                    Is::Slow(ms) if nanos(patience) < ms * MS => (nanos(patience) * 3 / 2, Ended::Silent),
+                    Is::Prompt(ms) | Is::Slow(ms) => (ms * MS, Ended::Answered),
                     Is::Noisy(every) if frames % every == 0 => (60 * MS, Ended::Broken),
                     Is::BackAt(ms) if now.0 < ms * MS => (nanos(patience) * 3 / 2, Ended::Silent),
                     Is::Noisy(_) | Is::BackAt(_) => (20 * MS, Ended::Answered),
@@ -108,6 +112,22 @@ fn a_bus_too_slow_for_its_plan_is_read_back_to_back_and_in_turns() {
     assert!(log.len() >= 10_000 / 13 - 5, "{} reads", log.len());
     let (first, second) = (answers(&log, 0), answers(&log, 1));
     assert!(first.abs_diff(second) <= 1, "{first} and {second}");
+}
+
+/// Its first block was waited for 150 ms only as long as others of it were due, which are so always: 20 s of nothing.
+#[test]
+fn a_device_that_is_as_slow_as_its_poll_has_all_its_blocks_read_from_the_start() {
+    for (is_shared, ms) in [(true, 480), (false, 480), (true, 900), (false, 900)] {
+        let setting = Setting { is_shared, ..device(&[group(500, &[0, 100]), group(1_000, &[200])]) };
+        let log = run(vec![setting], &[Is::Slow(ms)], 30_000);
+        for start in [0, 100, 200] {
+            let answered: Vec<u64> =
+                log.iter().filter(|line| line.answered && line.block.start == start).map(|line| line.at_ms).collect();
+            let gaps = [0].iter().chain(&answered).zip(answered.iter().chain(&[30_000]));
+            let longest = gaps.map(|(from, to)| to - from).max();
+            assert!(longest <= Some(10_000), "{ms} ms, {is_shared}: {start} was read at {answered:?}");
+        }
+    }
 }
 
 #[test]
@@ -437,6 +457,20 @@ fn over_tcp_a_probe_is_as_short_as_the_gap_and_a_late_answer_teaches_how_long_it
         }
     };
     assert_eq!(next, (Why::Probe { fits: false }, TIMEOUT), "it is given what it needs, though others wait");
+}
+
+/// The next point of the grid took the place of what was still to be told of the one before.
+#[test]
+fn what_is_overdue_is_told_also_if_nobody_looked_before_the_next_point_of_the_grid() {
+    let at = |ms: u64| Mono(ms * MS);
+    let mut schedule = Schedule::new(vec![device(&[group(250, &[0])])], WINDOW, Mono(0), at(1_000));
+    assert!(matches!(schedule.next(at(1_125)), Next::Do(..)));
+    let mut told = |ms| schedule.overdue(at(ms)).map(|(read, _)| read.block);
+    // The window ended at 1,250; the next point is 1,375.
+    assert_eq!(told(1_380), Some(block(0)));
+    assert_eq!(told(1_380), None);
+    assert_eq!(told(1_499), Some(block(0)), "and of the next window");
+    assert_eq!(told(1_500), None);
 }
 
 #[test]

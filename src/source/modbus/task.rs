@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{Ahead, BusError, Clock, LateReply, ReadRequest, RegisterBus, RtuBus, Table, TcpBus, UnitId};
+use hal::{BusError, Clock, LateReply, Pause, RegisterBus, UnitId};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::bus::{Bus, request};
+use super::keeping::{Change, Keeping};
 use super::limits::{Answer, Limits, Refusal};
 use super::parts::Parts;
 use super::queue::{Job, Read, Why};
@@ -15,11 +17,10 @@ use super::record::Record;
 use super::schedule::{Next, ReadOutcome, Schedule, Setting};
 use super::sunspec::{Survey, SurveyStep};
 use super::unit::Ended;
-use super::{Address, Port, Target};
+use super::{Address, Port, Target, pauses};
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, StatusBoard};
-use crate::measure::{EventKind, Missing, Payload, Sample, Stamp};
-use crate::net::Endpoint;
-use crate::spec::{Origin, RegisterBlock, RegisterTable};
+use crate::measure::{EventKind, Missing, Mono, Payload, Sample, Stamp};
+use crate::spec::{Origin, RegisterBlock};
 
 /// The longest sleep between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -37,81 +38,50 @@ pub async fn run<C: Clock>(
     let now = || -> Stamp { clock.now().into() };
     let mut driver = Driver::new(&port, samples, facts);
     let mut schedule = Schedule::new(driver.settings(), port.window, port.window_end, now().mono);
+    pauses::kept(&port).into_iter().for_each(|pause| bus.times().keep_pause(pause));
+    driver.pauses(bus.times().pauses(), &mut schedule);
     loop {
         let started = now();
         heartbeat.beat(started.mono);
+        driver.overdue(started, &mut schedule);
         match schedule.next(started.mono) {
-            Next::Wait(until) => tokio::select! {
-                () = sleep_until(Instant::now() + until.since(started.mono).min(BEAT)) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            },
+            Next::Wait(until) => {
+                let until = until.min(schedule.overdue_at().max(Mono(started.mono.0 + 1)));
+                tokio::select! {
+                    () = sleep_until(Instant::now() + until.since(started.mono).min(BEAT)) => {}
+                    () = bus.listen() => {}
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                driver.late(bus.times().take_late(), &mut schedule);
+            }
             Next::Missing(job) => {
                 driver.missing(job, started, &mut schedule);
             }
             Next::Do(Job::Read(job), patience) => {
                 let target = &port.devices[job.device];
                 bus.set_deadline(patience, target.timeout, job.ahead);
-                let answer = tokio::select! {
-                    answer = bus.read(target.unit_of(job.block), request(job)) => answer,
-                    _ = stop.wait_for(|stop| *stop) => return,
+                let answer = {
+                    let mut reading = std::pin::pin!(bus.read(target.unit_of(job.block), request(job)));
+                    loop {
+                        let wait = schedule.overdue_at().since(now().mono).min(BEAT);
+                        tokio::select! {
+                            answer = &mut reading => break answer,
+                            () = sleep_until(Instant::now() + wait) => {
+                                heartbeat.beat(now().mono);
+                                driver.overdue(now(), &mut schedule);
+                            }
+                            _ = stop.wait_for(|stop| *stop) => return,
+                        }
+                    }
                 };
                 let ended = now();
-                driver.late(bus.take_late(), &mut schedule);
+                driver.late(bus.times().take_late(), &mut schedule);
+                schedule.took(bus.times().took());
                 driver.ended(job, answer, (started, ended), &mut schedule);
+                driver.pauses(bus.times().pauses(), &mut schedule);
             }
         }
     }
-}
-
-/// The bus of a port, by its kind.
-enum Bus {
-    Tcp(TcpBus),
-    Rtu(RtuBus),
-}
-
-impl Bus {
-    fn of(port: &Port) -> Self {
-        let timeout = port.devices.iter().map(|target| target.timeout).max().unwrap_or_default();
-        match port.address.clone() {
-            Address::Tcp(Endpoint { host, port }) => Self::Tcp(TcpBus::new(host, port, timeout)),
-            Address::RtuOverTcp(Endpoint { host, port }) => Self::Rtu(RtuBus::over_tcp(host, port, timeout)),
-            Address::Serial(line) => Self::Rtu(RtuBus::new(line, timeout)),
-        }
-    }
-
-    fn set_deadline(&mut self, deadline: Duration, limit: Duration, ahead: Ahead) {
-        match self {
-            Self::Tcp(bus) => {
-                bus.set_deadline(deadline, limit);
-                bus.set_ahead(ahead);
-            }
-            Self::Rtu(bus) => bus.set_deadline(deadline, limit),
-        }
-    }
-
-    fn take_late(&mut self) -> Vec<LateReply> {
-        match self {
-            Self::Tcp(bus) => bus.take_late(),
-            Self::Rtu(bus) => bus.take_late(),
-        }
-    }
-}
-
-impl RegisterBus for Bus {
-    async fn read(&mut self, unit: UnitId, request: ReadRequest) -> Result<Vec<u16>, BusError> {
-        match self {
-            Self::Tcp(bus) => bus.read(unit, request).await,
-            Self::Rtu(bus) => bus.read(unit, request).await,
-        }
-    }
-}
-
-fn request(job: Read) -> ReadRequest {
-    let table = match job.block.table {
-        RegisterTable::Holding => Table::Holding,
-        RegisterTable::Input => Table::Input,
-    };
-    ReadRequest { table, start: job.block.start, count: job.block.count }
 }
 
 /// Whether the device was heard. An exception is an answer, except a gateway's word that the device gave none.
@@ -180,6 +150,10 @@ struct Driver<'a> {
     told: Vec<DeviceState>,
     /// The exception code of the last answer, if it was a refusal.
     exception: Option<u8>,
+    /// The pauses that are kept, as they were told last.
+    pauses: Vec<Pause>,
+    /// Which devices' polls are kept.
+    keeping: Vec<Keeping>,
 }
 
 impl<'a> Driver<'a> {
@@ -195,7 +169,20 @@ impl<'a> Driver<'a> {
         let standing = port.devices.iter().map(|_| None).collect();
         let why = vec![Missing::Timeout; port.devices.len()];
         let told = vec![DeviceState::Unknown; port.devices.len()];
-        Self { port, samples, facts, readers, records, standing, why, told, exception: None }
+        let keeping = port.devices.iter().map(|_| Keeping::default()).collect();
+        Self {
+            port,
+            samples,
+            facts,
+            readers,
+            records,
+            standing,
+            why,
+            told,
+            exception: None,
+            pauses: Vec::new(),
+            keeping,
+        }
     }
 
     fn settings(&self) -> Vec<Setting> {
@@ -204,6 +191,7 @@ impl<'a> Driver<'a> {
         let silence = self.port.address.silence_cost();
         let setting = |(target, reader): (&Target, &Reader)| Setting {
             groups: target.spec.groups.iter().map(|group| group.interval).zip(reader.blocks(target)).collect(),
+            unit: target.unit.get(),
             timeout: target.timeout,
             is_shared,
             pause: target.pause,
@@ -214,6 +202,7 @@ impl<'a> Driver<'a> {
 
     /// A read that is due is not asked: its block is silent.
     fn missing(&mut self, job: Read, at: Stamp, schedule: &mut Schedule) {
+        schedule.told(job.device, job.key(), at.mono);
         self.hand_over(job, at, Err(Missing::Timeout), schedule);
         self.judge(job.device, at, schedule);
     }
@@ -227,13 +216,68 @@ impl<'a> Driver<'a> {
             schedule.late(job.device, job.block.unit, after);
         }
         self.note(job.device, &answer, started, ended);
+        match &answer {
+            Ok(_) | Err(BusError::Exception { .. }) => self.keeping[job.device].answered(),
+            Err(_) => self.keeping[job.device].failed(),
+        }
         let is_asked_again = self.learn(job, &answer, schedule);
         // A check is due to nobody: only an answer to it says something.
         let is_told = answer.is_ok() || job.why != Why::Check;
         if verdict == ReadOutcome::Over && !is_asked_again && is_told {
+            schedule.told(job.device, job.key(), ended.mono);
             self.hand_over(job, ended, answer.map_err(|error| missing(&error)), schedule);
         }
         self.judge(job.device, ended, schedule);
+    }
+
+    /// What was due and is not told before its window ends is missing in it.
+    fn overdue(&mut self, at: Stamp, schedule: &mut Schedule) {
+        while let Some((read, is_silent)) = schedule.overdue(at.mono) {
+            let why = if is_silent { self.why[read.device] } else { Missing::Overrun };
+            let is_surveyed = match &self.readers[read.device] {
+                Reader::Registers(_) => true,
+                Reader::SunSpec(survey) => survey.is_known(),
+            };
+            if !is_surveyed {
+                continue;
+            }
+            if why == Missing::Overrun {
+                let interval = self.port.devices[read.device].spec.groups.get(read.group).map(|group| group.interval);
+                self.keeping[read.device].missed(interval.unwrap_or_default(), at.mono);
+            }
+            self.exception = None;
+            self.hand_over(read, at, Err(why), schedule);
+        }
+        for device in 0..self.keeping.len() {
+            self.judge_keeping(device, at, schedule);
+        }
+    }
+
+    /// Tells once that a device's polls are not kept, with why and what to do, and once that they are again.
+    fn judge_keeping(&mut self, device: usize, at: Stamp, schedule: &Schedule) {
+        let change = self.keeping[device].change(at.mono);
+        if change.is_none() && !self.keeping[device].is_told() {
+            return;
+        }
+        let Target { ix, spec, .. } = &self.port.devices[device];
+        let (id, bus) = (&spec.id, &self.port.bus);
+        let is_serial = matches!(self.port.address, Address::Serial(_));
+        let words = self.keeping[device].is_told().then(|| schedule.load(device).words(id, is_serial));
+        let kind = match (change, &words) {
+            (Some(Change::Lost), Some(words)) => {
+                tracing::warn!(device = %id, %bus, why = words, "device is not read as often as it should be");
+                Some(EventKind::PollOverrun(words.as_str().into()))
+            }
+            (Some(Change::Kept), _) => {
+                tracing::info!(device = %id, %bus, "device is read as often as it should be");
+                Some(EventKind::PollKept)
+            }
+            _ => None,
+        };
+        self.facts.device(id, |facts| facts.overrun = words);
+        if let Some(kind) = kind {
+            self.send(Sample { device: *ix, at, payload: Payload::Noticed(kind) });
+        }
     }
 
     fn hand_over(&mut self, job: Read, at: Stamp, words: Result<Vec<u16>, Missing>, schedule: &mut Schedule) {
@@ -248,16 +292,25 @@ impl<'a> Driver<'a> {
                     }
                     told => return self.surveyed(job.device, at, &told, schedule),
                 },
-                // "Busy" says nothing about what is there.
-                Err(Missing::Exception) if self.exception.is_some_and(|code| code <= 4) => {
-                    let told = survey.refused(job.block);
-                    return self.surveyed(job.device, at, &told, schedule);
+                Err(why) => {
+                    // "Busy" says nothing about what is there.
+                    let refusal = self.exception.filter(|code| why == Missing::Exception && *code <= 4);
+                    match refusal.map(|code| survey.refused(job.block, code)) {
+                        Some(told) if told != SurveyStep::Part || !survey.is_known() => {
+                            return self.surveyed(job.device, at, &told, schedule);
+                        }
+                        // One model may be silent while the others speak.
+                        _ => survey.silent(job.block, why).map_or(Payload::Silent(why), Payload::Values),
+                    }
                 }
-                // One model may be silent while the others speak.
-                Err(why) => survey.silent(job.block, why).map_or(Payload::Silent(why), Payload::Values),
             },
         };
         self.send(Sample { device: target.ix, at, payload });
+        if let Reader::SunSpec(survey) = &mut self.readers[job.device]
+            && survey.take_replanned()
+        {
+            self.replan_now(job.device, schedule);
+        }
     }
 
     /// Never waits: a bus must not feel what is behind it.
@@ -279,8 +332,7 @@ impl<'a> Driver<'a> {
                     tracing::info!(device = %id, %bus, ?models, "SunSpec device surveyed");
                     self.standing[device] = None;
                 }
-                self.replan(device, schedule);
-                schedule.hurry(device);
+                self.replan_now(device, schedule);
             }
             SurveyStep::NoSunSpec => {
                 let trouble = "it has no SunSpec mark at register 40000, 50000 or 0: it is no SunSpec device, or SunSpec is \
@@ -304,7 +356,7 @@ impl<'a> Driver<'a> {
                 match limits.allowed(job.block) {
                     Answer::Plain => {}
                     Answer::Helped(whole) => schedule.check(job, whole),
-                    Answer::Undone => self.undo_split(job.device, schedule),
+                    Answer::Undone => self.replan_now(job.device, schedule),
                 }
                 return false;
             }
@@ -315,7 +367,7 @@ impl<'a> Driver<'a> {
             Refusal::Final => false,
             Refusal::Known => true,
             Refusal::Undone => {
-                self.undo_split(job.device, schedule);
+                self.replan_now(job.device, schedule);
                 false
             }
             Refusal::Doubtful => {
@@ -333,8 +385,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A block is whole again. It is asked now: until it is, nothing is known of it, and its group may be due in an hour.
-    fn undo_split(&self, device: usize, schedule: &mut Schedule) {
+    /// Blocks are others, or whole again. They are asked now: until they are, nothing is known of them, and their group may be due in
+    /// an hour.
+    fn replan_now(&self, device: usize, schedule: &mut Schedule) {
         self.replan(device, schedule);
         schedule.hurry(device);
     }
@@ -357,6 +410,10 @@ impl<'a> Driver<'a> {
                 }
             }
             let (Some((at, target)), Ok(unit)) = (owner, UnitId::try_from(unit)) else { continue };
+            if after <= target.timeout {
+                // In time by its own measure, and given up before that for others' sake: no fault of it.
+                continue;
+            }
             let (after_ms, ms) = (after.as_millis(), target.timeout.as_millis());
             let error = BusError::Late { unit, after_ms, ms };
             let trouble = self.records[at].add(Some(&error));
@@ -365,6 +422,27 @@ impl<'a> Driver<'a> {
                 facts.last_failure = Some(error.to_string());
                 facts.trouble = trouble;
             });
+        }
+    }
+
+    /// The pauses that the bus keeps now.
+    fn pauses(&mut self, pauses: Vec<Pause>, schedule: &mut Schedule) {
+        if pauses == self.pauses {
+            return;
+        }
+        let is_kept_as_it_was = pauses::is_same(&pauses, &self.pauses);
+        self.pauses = pauses;
+        schedule.pauses(&self.pauses);
+        if is_kept_as_it_was {
+            return;
+        }
+        for target in &self.port.devices {
+            let of_it = self.pauses.iter().filter(|pause| target.has(pause.unit)).map(|pause| pause.known).max();
+            let pause_ms = of_it.map(|pause| pause.as_secs_f64() * 1e3);
+            self.facts.device(&target.spec.id, |facts| facts.pause_ms = pause_ms);
+        }
+        if let Err(error) = pauses::keep(self.port, &self.pauses) {
+            tracing::warn!(%error, "a pause was learned but cannot be kept; it is learned again after a start");
         }
     }
 
@@ -476,151 +554,5 @@ fn is_same(a: DeviceState, b: DeviceState) -> bool {
 mod driver_tests;
 
 #[cfg(all(test, feature = "demo"))]
-mod tests {
-    use hal::sim::{Behaviour, ModbusLine, ModbusServer, RegisterImage};
-    use hal::{LinuxClock, Parity, SerialLine, StopBits};
-
-    use super::*;
-    use crate::health::Heartbeats;
-    use crate::measure::Mono;
-    use crate::spec::{DeviceIx, DeviceKind, DeviceSpec, PollGroup};
-
-    fn target(ix: u16, unit: UnitId) -> Target {
-        let block = RegisterBlock { unit: None, table: RegisterTable::Input, start: 0, count: 2 };
-        let interval = Duration::from_millis(50);
-        Target {
-            ix: DeviceIx(ix),
-            unit,
-            spec: DeviceSpec {
-                id: format!("meter-{ix}").as_str().try_into().expect("a name"),
-                kind: DeviceKind::Meter,
-                profile: "test".to_owned(),
-                points: vec![].into(),
-                groups: vec![PollGroup { name: "fast".to_owned(), interval, blocks: vec![block] }],
-            },
-            timeout: Duration::from_millis(100),
-            pause: Duration::ZERO,
-        }
-    }
-
-    fn image(unit: UnitId) -> RegisterImage {
-        let mut image = RegisterImage::default();
-        image.set_f32(Table::Input, 0, f32::from(unit.get()));
-        image
-    }
-
-    fn units() -> [UnitId; 2] {
-        [1, 2].map(|id| UnitId::try_from(id).expect("a unit"))
-    }
-
-    /// A port that is being read.
-    struct Running {
-        samples: mpsc::Receiver<Sample>,
-        facts: Arc<StatusBoard>,
-        stop: watch::Sender<bool>,
-        task: tokio::task::JoinHandle<()>,
-    }
-
-    impl Running {
-        /// Two units at `address`.
-        fn start(address: Address) -> Self {
-            let [first, second] = units();
-            let port = Port {
-                bus: "bus".try_into().expect("a name"),
-                address,
-                devices: vec![target(0, first), target(1, second)],
-                window: Duration::from_millis(50),
-                window_end: Mono(0),
-                learned: None,
-            };
-            let (sender, samples) = mpsc::channel(256);
-            let (stop, stopped) = watch::channel(false);
-            let facts = Arc::new(StatusBoard::default());
-            let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(1), Mono(0));
-            let clock = Arc::new(LinuxClock::new());
-            let task = tokio::spawn(run(port, clock, sender, Arc::clone(&facts), heartbeat, stopped));
-            Self { samples, facts, stop, task }
-        }
-
-        async fn next(&mut self) -> (DeviceIx, Result<Vec<u16>, Missing>) {
-            loop {
-                let sample = self.samples.recv().await.expect("the source runs");
-                match sample.payload {
-                    Payload::Registers { words, .. } => return (sample.device, words),
-                    Payload::Noticed(_) => {}
-                    _ => panic!("no registers: {sample:?}"),
-                }
-            }
-        }
-
-        async fn end(self) -> Arc<StatusBoard> {
-            self.stop.send_replace(true);
-            self.task.await.expect("ended");
-            self.facts
-        }
-    }
-
-    /// Until both have been told five times.
-    async fn hears_the_first_and_misses_the_second(address: Address) {
-        let mut running = Running::start(address);
-        let (mut heard, mut missed) = (0, 0);
-        while heard < 5 || missed < 5 {
-            match running.next().await {
-                (DeviceIx(0), Ok(words)) => {
-                    assert_eq!(words, [0x3f80, 0]);
-                    heard += 1;
-                }
-                (DeviceIx(1), Err(Missing::Timeout)) => missed += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-        let status = running.end().await.status();
-        let silent = &status.devices[&"meter-1".try_into().expect("a name")];
-        assert_eq!(silent.state, DeviceState::Silent(Missing::Timeout));
-        assert!(silent.last_failure.as_ref().is_some_and(|text| text.contains("unit 2")));
-    }
-
-    fn line() -> (ModbusLine, Address) {
-        let line = ModbusLine::start().expect("a pseudo-terminal");
-        units().into_iter().for_each(|unit| line.put(unit, image(unit)));
-        let path = line.path().to_owned();
-        let address = Address::Serial(SerialLine {
-            path,
-            baud: 115_200,
-            parity: Parity::None,
-            stop_bits: StopBits::One,
-            rs485: false,
-        });
-        (line, address)
-    }
-
-    #[tokio::test]
-    async fn a_silent_unit_is_missing_and_the_other_goes_on() {
-        let server = ModbusServer::start().await.expect("started");
-        units().into_iter().for_each(|unit| server.put(unit, image(unit)));
-        server.behave(units()[1], Behaviour::Silent);
-        let address = Address::Tcp(server.address().into());
-        hears_the_first_and_misses_the_second(address).await;
-    }
-
-    #[tokio::test]
-    async fn a_silent_unit_on_a_serial_line_is_missing_and_the_other_goes_on() {
-        let (line, address) = line();
-        line.behave(units()[1], Behaviour::Silent);
-        hears_the_first_and_misses_the_second(address).await;
-    }
-
-    #[tokio::test]
-    async fn two_units_of_one_serial_line_are_each_read_as_themselves() {
-        let (_line, address) = line();
-        let mut running = Running::start(address);
-        let mut heard = [0; 2];
-        while heard.iter().any(|times| *times < 5) {
-            let (device, words) = running.next().await;
-            let expected = if device == DeviceIx(0) { [0x3f80, 0] } else { [0x4000, 0] };
-            assert_eq!(words.as_deref(), Ok(expected.as_slice()), "{device:?}");
-            heard[usize::from(device.0)] += 1;
-        }
-        running.end().await;
-    }
-}
+#[path = "task_tests.rs"]
+mod tests;

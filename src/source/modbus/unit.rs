@@ -77,11 +77,18 @@ pub(super) struct Block {
     ask_at: Mono,
     /// When it was asked last.
     asked: Option<Mono>,
+    /// When something was told of it last.
+    pub(super) told: Mono,
 }
 
 impl Block {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.health, Health::Good(_))
+    }
+
+    /// Whether it was asked and did not answer the last time.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.health, Health::Good(1..) | Health::Silent { .. })
     }
 
     pub(super) fn is_silent(&self) -> bool {
@@ -111,6 +118,8 @@ pub(super) struct Unit {
     timeout: Duration,
     /// Failures that are waited for before it is silent though it was never heard.
     unheard_max: u32,
+    /// When it answered last.
+    pub(super) heard_at: Mono,
     /// The slowest answer it has given of late.
     slowest: Option<Duration>,
     /// Failures in a row, whichever block was asked.
@@ -131,7 +140,17 @@ impl Unit {
     /// `is_shared`: whether others wait for the bus while it is waited for.
     pub(super) fn new(id: Option<u8>, timeout: Duration, is_shared: bool) -> Self {
         let unheard_max = if is_shared { 1 } else { MISSES_MAX };
-        Self { id, blocks: Vec::new(), timeout, unheard_max, slowest: None, misses: 0, last_heard: None, retreat: None }
+        Self {
+            id,
+            blocks: Vec::new(),
+            timeout,
+            unheard_max,
+            heard_at: Mono(0),
+            slowest: None,
+            misses: 0,
+            last_heard: None,
+            retreat: None,
+        }
     }
 
     /// From now on this group is read in these blocks. Nothing is known of those that are new.
@@ -140,7 +159,7 @@ impl Unit {
         for block in blocks {
             let key = Key { group, block: *block };
             if self.block(key).is_none() {
-                self.blocks.push(Block { key, health: Health::Unknown, ask_at: Mono(0), asked: None });
+                self.blocks.push(Block { key, health: Health::Unknown, ask_at: Mono(0), asked: None, told: Mono(0) });
             }
         }
         if self.last_heard.is_some_and(|(key, _)| self.block(key).is_none()) {
@@ -248,10 +267,13 @@ impl Unit {
     /// How long a block that is due is waited for, and how long even if something else that answers is due before that is over.
     pub(super) fn patience(&self, health: Health) -> (Duration, Duration) {
         let first = PATIENCE_FIRST.min(self.timeout);
-        let Some(learned) = self.learned() else { return (first, first) };
+        let (Some(learned), Some(slowest)) = (self.learned(), self.slowest) else { return (first, first) };
         match health {
             Health::Good(misses) => (self.doubled(learned, misses), learned),
-            Health::Unknown | Health::Silent { .. } => (learned, first),
+            // What answers as slowly as the blocks before it is not silent.
+            Health::Unknown | Health::Silent { .. } => {
+                (learned, (slowest * PROBE_PATIENCE_FACTOR).max(first).min(learned))
+            }
         }
     }
 
@@ -280,6 +302,11 @@ impl Unit {
     /// Whether an answer after so long took longer than the spread of its answers and any hiccup explain.
     pub(super) fn is_slow(&self, took: Duration) -> bool {
         self.slowest.is_some_and(|slowest| took > (slowest * PROBE_PATIENCE_FACTOR).max(PATIENCE_MIN))
+    }
+
+    /// The slowest answer it has given of late.
+    pub(super) fn slowest(&self) -> Option<Duration> {
+        self.slowest
     }
 
     fn learned(&self) -> Option<Duration> {

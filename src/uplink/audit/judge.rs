@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::lives::Lives;
 use super::parts::Parts;
 use super::report::{AuditReport, GatewayReport, Latency, Span};
-use crate::uplink::wire::read::{self, Field, Line};
+use crate::uplink::wire::read::{self, Line};
 
+/// Pairs of one content that are kept to be judged: more say nothing new.
+const TWINS_MAX: usize = 10_000;
 /// The malformed messages that are told in words.
 const MALFORMED_MAX: usize = 20;
 /// A replay that was heard this recently may still be going on, ns.
@@ -38,12 +41,14 @@ pub struct Judge {
 
 #[derive(Debug, Default)]
 struct Gateway {
-    /// The number of the first message heard: what is below was before our time.
-    baseline: u64,
+    /// Its epochs.
+    lives: Lives,
     /// Content by identity: number, epoch.
     contents: BTreeMap<(u64, u64), u64>,
     /// Identity by content, of entries with data.
     identities: HashMap<u64, (u64, u64)>,
+    /// Entries of one content, the first few.
+    twins: Vec<[(u64, u64); 2]>,
     accounted: BTreeSet<(u64, u64)>,
     live_latency_us: Vec<u32>,
     highest_live: u64,
@@ -130,9 +135,6 @@ impl Judge {
 impl Gateway {
     fn take(&mut self, batch: &Batch, received_ns: i64) {
         let identity = (batch.seq, batch.epoch);
-        if self.contents.is_empty() {
-            self.baseline = batch.seq;
-        }
         if !batch.live {
             self.highest_history = self.highest_history.max(Some(batch.seq));
             self.last_history_ns = received_ns;
@@ -150,10 +152,12 @@ impl Gateway {
         }
         self.counts.entries += 1;
         self.counts.points += batch.points;
-        if let Some(data) = batch.data
-            && *self.identities.entry(data).or_insert(identity) != identity
-        {
-            self.counts.twins += 1;
+        self.lives.hear(batch.epoch, batch.seq);
+        if let Some(data) = batch.data {
+            let first = *self.identities.entry(data).or_insert(identity);
+            if first != identity && self.twins.len() < TWINS_MAX {
+                self.twins.push([first, identity]);
+            }
         }
         if batch.live {
             self.counts.live += 1;
@@ -168,7 +172,12 @@ impl Gateway {
             self.counts.history += 1;
         }
         for line in batch.lines.iter().filter(|line| line.measurement == "event") {
-            if line.tags.get("kind").is_some_and(|kind| kind == "gap")
+            let Some(kind) = line.tags.get("kind") else { continue };
+            self.lives.take(batch.epoch, batch.seq, kind, line);
+            // Numbers of a life in memory say nothing of others of the same number.
+            let is_of_all = !matches!(line.text("reason"), Some("renumbered" | "in_memory"));
+            if kind == "gap"
+                && is_of_all
                 && let (Some(from), Some(to)) = (line.count("from_seq"), line.count("to_seq"))
                 && from <= to
             {
@@ -180,8 +189,10 @@ impl Gateway {
     /// The numbers between the first and the last heard that were not, as runs.
     fn missing(&self) -> Vec<Span> {
         let mut missing = Vec::new();
-        let mut expected = self.baseline;
-        for &(seq, _) in self.contents.keys().filter(|(seq, _)| *seq >= self.baseline) {
+        let Some(baseline) = self.lives.baseline() else { return missing };
+        let mut expected = baseline;
+        let counting_on = self.contents.keys().filter(|(_, epoch)| !self.lives.counts_anew(*epoch));
+        for &(seq, _) in counting_on.filter(|(seq, _)| *seq >= baseline) {
             if seq > expected {
                 missing.push(Span { from: expected, to: seq - 1 });
             }
@@ -218,12 +229,28 @@ impl Gateway {
             && self.live_starts.contains(&(span.to + 1))
     }
 
+    /// What was heard of an epoch, ascending.
+    fn numbers_of(&self, epoch: u64) -> Vec<u64> {
+        self.contents.keys().filter(|(_, of)| *of == epoch).map(|(seq, _)| *seq).collect()
+    }
+
     fn report(&self, now_ns: i64) -> GatewayReport {
         let mut verdict = self.counts.clone();
         let mut accounted = 0;
         let open: Vec<Span> =
             self.missing().into_iter().flat_map(|span| self.unaccounted(span, &mut accounted)).collect();
-        let (pending, gaps) = open.into_iter().partition(|span| self.is_pending(*span, now_ns));
+        let (mut pending, mut gaps): (Vec<Span>, Vec<Span>) =
+            open.into_iter().partition(|span| self.is_pending(*span, now_ns));
+        // Within one epoch; what is missing in all of them is told already.
+        for (span, may_come) in self.lives.missing(|epoch| self.numbers_of(epoch)) {
+            let list = if may_come && self.is_pending(span, now_ns) { &mut pending } else { &mut gaps };
+            if !list.contains(&span) {
+                list.push(span);
+            }
+        }
+        verdict.in_memory = self.lives.open(|epoch| self.numbers_of(epoch));
+        let is_excused = |(_, epoch): &(u64, u64)| self.lives.is_renumbered(*epoch);
+        verdict.twins = self.twins.iter().filter(|twins| !twins.iter().any(is_excused)).count() as u64;
         (verdict.pending, verdict.gaps, verdict.accounted) = (pending, gaps, accounted);
         let epochs: BTreeSet<u64> = self.contents.keys().map(|(_, epoch)| *epoch).collect();
         verdict.epochs = epochs.len() as u64;
@@ -261,9 +288,7 @@ fn batch(message: &Message, live: bool) -> Result<Batch, String> {
         if property(key)? == told.to_string() { Ok(told) } else { Err(format!("property {key} and first line differ")) }
     };
     let (epoch, seq, points) = (number("epoch")?, number("seq")?, number("points")?);
-    if !matches!(own.fields.get("time"), Some(Field::Text(_))) {
-        return Err("no time trust in the first line".to_owned());
-    }
+    read::time_trust(own)?;
     let historical = property("historical").is_ok_and(|value| value == "true");
     if historical == live {
         return Err("topic and property historical differ".to_owned());
@@ -281,9 +306,12 @@ fn hash(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::MemoryLife;
     use super::*;
 
+    /// Numbers below 5 are of wire version 1.
     fn message(epoch: u64, seq: u64, live: bool, more: &str) -> Message {
+        let trust = if seq < 5 { "time=\"synced\"" } else { "time_trust=\"synced\",version=2i" };
         let time = 1_764_000_000_000_000_000 + i64::try_from(seq).expect("small") * 250_000_000;
         let property = |key: &str, value: String| (key.to_owned(), value);
         let mut properties = vec![
@@ -296,7 +324,7 @@ mod tests {
             properties.push(property("historical", "true".to_owned()));
         }
         let payload = format!(
-            "gateway,site=s,gateway=gw epoch={epoch}i,seq={seq}i,points=1i,time=\"synced\" {time}\nmeter,device=m power_flow={seq} {time}{more}"
+            "gateway,site=s,gateway=gw epoch={epoch}i,seq={seq}i,points=1i,{trust} {time}\nmeter,device=m power_flow={seq} {time}{more}"
         );
         Message {
             topic: format!("v2g/s/gw/{}", if live { "telemetry" } else { "history" }),
@@ -358,6 +386,112 @@ mod tests {
             twin
         };
         assert_eq!(judged([twin(1), twin(2)]).twins, 1);
+    }
+
+    /// Of a life that is in memory only from its first entry on; `end`: in its last entry.
+    fn in_memory(epoch: u64, numbers: std::ops::Range<u64>, end: &str) -> impl Iterator<Item = Message> {
+        let (first, last) = (numbers.start, numbers.end - 1);
+        let begin = format!("\nevent,kind=journal_in_memory from_seq={first}i,reason=\"full\" 5");
+        let end = if end.is_empty() { String::new() } else { format!("\nevent,kind={end} reason=\"r\" 5") };
+        numbers.map(move |seq| {
+            let told = if seq == first { begin.as_str() } else { "" };
+            message(epoch, seq, true, if seq == last { &end } else { told })
+        })
+    }
+
+    #[test]
+    fn a_life_in_memory_that_does_not_say_how_it_ended_is_never_complete() {
+        let before = || (1..10).map(|seq| message(1, seq, true, ""));
+        let after = |first| (first..30).map(|seq| message(9, seq, true, ""));
+        let verdict = judged(before().chain(in_memory(7, 10..15, "")));
+        let open = |told, lasts| MemoryLife { epoch: 7, entries: 5, after: 14, told, lasts };
+        assert_eq!((verdict.passes(), &verdict.in_memory[..]), (false, &[open(false, true)][..]));
+        // The next one gives its numbers again, so that none is missing.
+        let verdict = judged(before().chain(in_memory(7, 10..15, "")).chain(after(10)));
+        assert_eq!((verdict.passes(), &verdict.in_memory[..]), (false, &[open(false, false)][..]));
+        assert!(verdict.to_string().contains("what came after 14 is not"), "{verdict}");
+        for end in ["journal_working", "stopping"] {
+            let verdict = judged(before().chain(in_memory(7, 10..15, end)).chain(after(15)));
+            assert!(verdict.passes(), "{end}: {verdict}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_of_a_life_in_memory_is_missing_though_another_has_the_same_numbers() {
+        let holed = in_memory(7, 10..20, "stopping").filter(|m| !m.properties.contains(&("seq".into(), "13".into())));
+        let verdict = judged(
+            (1..10)
+                .map(|seq| message(1, seq, true, ""))
+                .chain(holed)
+                .chain((10..30).map(|seq| message(9, seq, true, ""))),
+        );
+        assert_eq!((verdict.passes(), &verdict.gaps[..]), (false, &[Span { from: 13, to: 13 }][..]));
+    }
+
+    #[test]
+    fn a_life_that_nobody_heard_is_not_complete_once_it_is_told() {
+        let told = "\nevent,kind=gap from_epoch=7i,from_seq=10i,reason=\"in_memory\" 5";
+        let verdict = judged((1..20).map(|seq| message(9, seq, true, if seq == 12 { told } else { "" })));
+        let life = MemoryLife { epoch: 7, entries: 0, after: 9, told: true, lasts: false };
+        assert_eq!((verdict.passes(), &verdict.in_memory[..]), (false, &[life][..]));
+    }
+
+    #[test]
+    fn a_note_of_a_life_that_could_not_be_removed_makes_no_loss_of_what_was_written_after_all() {
+        let told = "\nevent,kind=gap from_epoch=7i,from_seq=10i,reason=\"in_memory\" 5";
+        let next = |first: u64| (first..30).map(move |seq| message(9, seq, true, if seq == 20 { told } else { "" }));
+        for (end, from_itself) in [("journal_working", 11), ("journal_working", 10), ("stopping", 10)] {
+            // Its last entry says so, and is the first that the note is about, or comes after it.
+            let life = in_memory(7, 9..from_itself + 1, end);
+            let verdict = judged((1..9).map(|seq| message(1, seq, true, "")).chain(life).chain(next(from_itself + 1)));
+            let is_old = (end, from_itself) != ("journal_working", 10);
+            assert_eq!(verdict.passes(), is_old, "{end} in {from_itself}: {verdict}");
+        }
+    }
+
+    /// Who begins to listen in the midst of a life has not heard what that lost, though it stopped in order.
+    #[test]
+    fn a_note_of_a_life_that_stopped_is_old_only_if_all_from_it_on_was_heard() {
+        let verdict_on = |lost_from: u64| {
+            let told = format!("\nevent,kind=gap from_epoch=7i,from_seq={lost_from}i,reason=\"in_memory\" 5");
+            let end = "\nevent,kind=stopping reason=\"r\" 5";
+            let life = (25..30).map(|seq| message(7, seq, true, if seq == 29 { end } else { "" }));
+            judged(life.chain((30..40).map(|seq| message(9, seq, true, if seq == 30 { &told } else { "" }))))
+        };
+        let verdict = verdict_on(20);
+        let life = MemoryLife { epoch: 7, entries: 5, after: 29, told: true, lasts: false };
+        assert_eq!((verdict.passes(), &verdict.in_memory[..]), (false, &[life][..]), "{verdict}");
+        assert!(verdict_on(25).passes());
+    }
+
+    #[test]
+    fn what_a_coarser_entry_tells_of_another_life_is_taken_for_that_one() {
+        let of = |kind: &str, seq: u64| format!("\nevent,kind={kind} of_epoch=7i,of_seq={seq}i,reason=\"r\" 5");
+        let judge = |events: String| {
+            let own = (1..10).map(|seq| message(7, seq, true, ""));
+            let thinned = "\nevent,kind=gap from_epoch=7i,from_seq=10i,to_seq=19i,reason=\"thinned\" 5";
+            judged(own.chain((20..30).map(move |seq| {
+                message(9, seq, true, &if seq == 25 { format!("{events}{thinned}") } else { String::new() })
+            })))
+        };
+        let verdict = judge(of("journal_failing", 12) + &of("journal_working", 18));
+        assert!(verdict.passes(), "{verdict}");
+        let verdict = judge(of("journal_working", 12) + &of("journal_failing", 18));
+        let told: Vec<u64> = verdict.in_memory.iter().map(|life| life.epoch).collect();
+        assert_eq!((verdict.passes(), told), (false, vec![7]), "{verdict}");
+    }
+
+    #[test]
+    fn a_life_that_counts_anew_is_counted_by_itself_and_its_rest_may_come_under_other_numbers() {
+        let begin = "\nevent,kind=journal_in_memory from_seq=1i,counts_anew=1i,reason=\"no right\" 5";
+        let own = (1..5).map(|seq| message(7, seq, true, if seq == 1 { begin } else { "" }));
+        let told = "\nevent,kind=gap from_epoch=7i,from_seq=1i,to_seq=9i,reason=\"renumbered\" 5";
+        let after =
+            |told: &'static str| (500..520).map(move |seq| message(9, seq, true, if seq == 500 { told } else { "" }));
+        let verdict = judged(own.clone().chain(after(told)));
+        assert!(verdict.passes(), "{verdict}");
+        let verdict = judged(own.chain(after("")));
+        assert_eq!((&verdict.gaps[..], verdict.in_memory.len()), (&[][..], 1), "{verdict}");
     }
 
     #[test]

@@ -7,10 +7,11 @@
 //! Memory: about 100 bytes for each entry heard, 35 MB for a day of one gateway at four entries a second.
 
 mod judge;
+mod lives;
 mod parts;
 mod report;
 mod task;
 
 pub use judge::{Judge, Message};
-pub use report::{AuditReport, GatewayReport, Latency, Span};
+pub use report::{AuditReport, GatewayReport, Latency, MemoryLife, Span};
 pub use task::{ConsumeError, ConsumerSettings, Heard, consume};

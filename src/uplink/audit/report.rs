@@ -42,6 +42,8 @@ pub struct GatewayReport {
     pub accounted: u64,
     /// The replay has not come to these yet.
     pub pending: Vec<Span>,
+    /// Lives that had entries in memory only, and of which nobody knows how many.
+    pub in_memory: Vec<MemoryLife>,
     /// Repeats with the same content: allowed, counted.
     pub duplicates: u64,
     /// Repeats with another content.
@@ -52,6 +54,21 @@ pub struct GatewayReport {
     pub out_of_order: u64,
     /// From a window's end to its receipt here, live entries.
     pub latency: Option<Latency>,
+}
+
+/// A life that had entries in memory only and did not say that this was over: what was not delivered may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MemoryLife {
+    /// Which.
+    pub epoch: u64,
+    /// Its entries that were heard.
+    pub entries: u64,
+    /// The last of them: what came after is not known.
+    pub after: u64,
+    /// Whether a later life tells the loss.
+    pub told: bool,
+    /// Whether it may still go on.
+    pub lasts: bool,
 }
 
 /// A run of numbers, both ends included.
@@ -86,7 +103,7 @@ impl GatewayReport {
     /// Whether nothing is missing and nothing is wrong.
     #[must_use]
     pub fn passes(&self) -> bool {
-        self.gaps.is_empty() && self.changed == 0 && self.twins == 0
+        self.gaps.is_empty() && self.in_memory.is_empty() && self.changed == 0 && self.twins == 0
     }
 }
 
@@ -120,6 +137,20 @@ impl fmt::Display for GatewayReport {
         }
         if self.accounted > 0 {
             writeln!(f, "  {} entries are accounted for by gap events", self.accounted)?;
+        }
+        for MemoryLife { epoch, entries, after, told, lasts } in self.in_memory.iter().take(10) {
+            let end = match (told, lasts) {
+                (true, _) => "the gateway tells it as lost",
+                (false, true) => "it goes with that life, unless its disk is written before",
+                (false, false) => "it went with that life",
+            };
+            writeln!(
+                f,
+                "  epoch {epoch} was in memory only: {entries} of its entries are known, what came after {after} is not; {end}"
+            )?;
+        }
+        if self.in_memory.len() > 10 {
+            writeln!(f, "  … and {} more such epochs", self.in_memory.len() - 10)?;
         }
         for pending in &self.pending {
             writeln!(f, "  the replay has not come to {pending} yet: listen longer")?;

@@ -106,7 +106,10 @@ pub async fn consume(
                         received_ns: wall().0,
                     }),
                     ConnectionEvent::Lost(loss) => break loss,
-                    ConnectionEvent::Answered(..) | ConnectionEvent::Heard => continue,
+                    ConnectionEvent::Answered(..)
+                    | ConnectionEvent::Subscribed(_)
+                    | ConnectionEvent::Unasked(_)
+                    | ConnectionEvent::Heard => continue,
                 };
                 if tell.send(heard).await.is_err() {
                     return Ok(());

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::websocket::{self, Breach};
 use super::{ADDRESSES_MAX, CONNECT_WITHIN, Loss, connector};
+use crate::health::out_of_files;
 use crate::net::{BrokerUrl, TlsFiles};
 use crate::tls::{Connector, rustls_error};
 use crate::uplink::tls;
@@ -55,7 +56,7 @@ pub(super) async fn connect(
         Ok(found) => found.collect(),
         Err(error) => {
             let what = format!("the name {} cannot be found: {error}", broker.endpoint.host);
-            return Err(Loss::new(what, "check [uplink] brokers, and the box's DNS"));
+            return Err(Loss::new(what, unresolved(&error)));
         }
     };
     let tcp = first(in_turn(&addresses), interface).await?;
@@ -68,6 +69,17 @@ pub(super) async fn connect(
     match &broker.websocket {
         Some(path) => Ok(Box::new(websocket::upgrade(stream, broker, path).await?)),
         None => Ok(stream),
+    }
+}
+
+/// What to do about a name without an address. The C library tells it in words only: glibc's and musl's for EAI_AGAIN.
+fn unresolved(error: &io::Error) -> &'static str {
+    let text = error.to_string();
+    if text.contains("Temporary failure") || text.contains("Try again") {
+        "no name server answers: check the box's DNS (`resolvectl`, /etc/resolv.conf) and its way there, or write an IP address \
+         in [uplink] brokers"
+    } else {
+        "the name server knows no such name: correct it in [uplink] brokers"
     }
 }
 
@@ -126,7 +138,14 @@ async fn connect_tcp(address: SocketAddr, interface: Option<&str>) -> Result<Tcp
     let refused = |error: &io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::ConnectionRefused => "is the broker running, and is the port right?",
-            _ => "check the link, and the broker's address and port",
+            io::ErrorKind::NetworkUnreachable => {
+                "this box has no route there: check its address and gateway (`ip addr`, `ip route`), and that the link is up"
+            }
+            io::ErrorKind::HostUnreachable => {
+                "nobody has that address in the network it should be in: check the address, and the router before it"
+            }
+            io::ErrorKind::PermissionDenied => "a firewall of this box forbids it (`nft list ruleset`)",
+            _ => out_of_files(error).unwrap_or("check the link, and the broker's address and port"),
         };
         Loss::new(format!("no connection to {address}: {error}"), remedy)
     };
@@ -169,7 +188,10 @@ pub(super) fn io_loss(error: &io::Error) -> Loss {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             Loss::new(format!("the broker has cut the connection ({error})"), "look into the broker's log")
         }
-        _ => Loss::new(error.to_string(), "check the link, and the broker's address and port"),
+        _ => {
+            let cure = out_of_files(error).unwrap_or("check the link, and the broker's address and port");
+            Loss::new(error.to_string(), cure)
+        }
     }
 }
 
@@ -185,6 +207,17 @@ pub(super) fn told(error: &io::Error) -> Option<Loss> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_unknown_and_a_name_server_that_is_away_have_cures_of_their_own() {
+        let told = |why: &str| unresolved(&io::Error::other(format!("failed to lookup address information: {why}")));
+        for away in ["Temporary failure in name resolution", "Try again"] {
+            assert!(told(away).starts_with("no name server answers"), "{away}");
+        }
+        for unknown in ["Name or service not known", "Name does not resolve"] {
+            assert!(told(unknown).starts_with("the name server knows no such name"), "{unknown}");
+        }
+    }
 
     #[test]
     fn the_families_take_turns_and_the_resolvers_favourite_begins() {

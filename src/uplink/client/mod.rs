@@ -20,6 +20,7 @@ mod connect;
 pub mod fuzz;
 mod keep_alive;
 mod packet;
+mod surplus;
 mod task;
 mod websocket;
 
@@ -57,6 +58,10 @@ pub(super) enum ConnectionEvent {
     Answered(u16, u8, Option<String>),
     /// A message for us.
     Message(Box<Publish>),
+    /// So many messages came in that nobody asked for; at most once a second.
+    Unasked(u64),
+    /// Our SUBSCRIBE was answered with this code.
+    Subscribed(u8),
     /// Anything else came in.
     Heard,
     /// The connection has ended, or none was had.
@@ -92,18 +97,29 @@ pub(super) struct Loss {
     pub(super) code: Option<u8>,
     /// The broker named another one.
     pub(super) server: Option<String>,
+    pub(super) kind: LossKind,
+}
+
+/// What a loss without a reason of the broker is a sign of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LossKind {
+    /// The broker has closed a connection that it had accepted, in order and without a word.
+    Closed,
+    /// What answers did not take our CONNECT for one: it may speak an older version.
+    NotMqtt5,
+    Other,
 }
 
 impl Loss {
     pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), code: None, server: None }
+        Self { what: what.into(), remedy: remedy.into(), code: None, server: None, kind: LossKind::Other }
     }
 
     /// What the broker has told: in a CONNACK or in a DISCONNECT.
     fn told(what: &str, reason: Reason, why: Option<&str>, server: Option<String>) -> Self {
         let named = server.as_deref().map_or_else(String::new, |server| format!(", it names {}", words(server)));
         let what = format!("{what}: {reason}{}{named}", quoted(why));
-        Self { what, remedy: reason.remedy.to_owned(), code: Some(reason.code), server }
+        Self { what, remedy: reason.remedy.to_owned(), code: Some(reason.code), server, kind: LossKind::Other }
     }
 }
 
@@ -158,7 +174,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Order {
     Publish(packet::Outgoing),
-    Subscribe(u16, String),
+    /// With its id; whether not for what we send ourselves.
+    Subscribe(u16, String, bool),
     Disconnect,
 }
 
@@ -250,7 +267,12 @@ impl Connection {
 
     /// Asks for messages, QoS 1.
     pub(super) fn subscribe(&self, id: u16, filter: &str) -> Result<(), Unsent> {
-        self.order(Order::Subscribe(id, filter.to_owned()))
+        self.order(Order::Subscribe(id, filter.to_owned(), false))
+    }
+
+    /// The same for what others send.
+    pub(super) fn subscribe_others(&self, id: u16, filter: &str) -> Result<(), Unsent> {
+        self.order(Order::Subscribe(id, filter.to_owned(), true))
     }
 
     /// Says DISCONNECT after all that was handed over before, and ends.

@@ -29,7 +29,11 @@ pub(super) enum Incoming {
         why: Option<String>,
         server: Option<String>,
     },
-    /// SUBACK, PINGRESP and all that we have no use for.
+    /// A SUBACK of one filter.
+    SubAck {
+        code: u8,
+    },
+    /// PINGRESP and all that we have no use for.
     Other,
 }
 
@@ -110,6 +114,8 @@ fn read(frame: BytesMut, header: usize) -> Result<Incoming, Malformed> {
             });
             Ok(Incoming::PubAck { id, code, why })
         }
+        // Packet id, properties, and one code for each filter (3.9).
+        9 => Ok(Incoming::SubAck { code: body.last().copied().ok_or(malformed)? }),
         14 => {
             let code = body.first().copied().unwrap_or(0);
             let properties = whole(frame).and_then(|packet| match packet {
@@ -244,9 +250,10 @@ pub(super) fn publish(out: &mut BytesMut, message: Outgoing) -> Result<(), Malfo
     write(out, &Packet::Publish(publish))
 }
 
-/// Writes a SUBSCRIBE, QoS 1.
-pub(super) fn subscribe(out: &mut BytesMut, id: u16, filter: &str) -> Result<(), Malformed> {
-    let subscribe = Subscribe { pkid: id, ..Subscribe::new(Filter::new(filter, QoS::AtLeastOnce), None) };
+/// Writes a SUBSCRIBE, QoS 1; `nolocal`: not for what we send ourselves.
+pub(super) fn subscribe(out: &mut BytesMut, id: u16, filter: &str, nolocal: bool) -> Result<(), Malformed> {
+    let filter = Filter { nolocal, ..Filter::new(filter, QoS::AtLeastOnce) };
+    let subscribe = Subscribe { pkid: id, ..Subscribe::new(filter, None) };
     write(out, &Packet::Subscribe(subscribe))
 }
 
@@ -313,6 +320,17 @@ mod tests {
         assert_eq!(answer.qos_max, Some(1));
         let Ok(Some(Incoming::ConnAck(old))) = one(&[0x20, 2, 0, 5]) else { panic!("no CONNACK") };
         assert_eq!(old.code, 5);
+    }
+
+    #[test]
+    fn what_a_broker_says_to_a_subscription_is_read() {
+        for code in [0, 1, 0x87] {
+            let Ok(Some(Incoming::SubAck { code: read })) = one(&[0x90, 4, 0xff, 0xff, 0, code]) else {
+                panic!("no SUBACK")
+            };
+            assert_eq!(read, code);
+        }
+        assert_eq!(one(&[0x90, 0]).err(), Some(Malformed::Packet(9)));
     }
 
     #[test]

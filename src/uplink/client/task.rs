@@ -1,8 +1,8 @@
 //! Carries bytes between a connection's two queues and its stream.
 
 use std::collections::HashSet;
-use std::io;
 use std::time::Duration;
+use std::{io, mem};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connect::{Duplex, connect, io_loss, late, told};
 use super::keep_alive::{KeepAlive, Need};
 use super::packet::{self, Answer, Incoming, Introduction};
+use super::surplus::Surplus;
 use super::{
-    Accepted, CONNECT_WITHIN, Call, ConnectionEvent, INCOMING_BYTES_MAX, Loss, Order, WILL_DELAY_S, speaks_tls,
+    Accepted, CONNECT_WITHIN, Call, ConnectionEvent, INCOMING_BYTES_MAX, Loss, LossKind, Order, WILL_DELAY_S,
+    speaks_tls,
 };
 use crate::net::BrokerUrl;
 use crate::uplink::reason::Reason;
@@ -70,6 +72,27 @@ struct Line {
     keep_alive: KeepAlive,
     /// Numbers that the broker knows a topic by.
     aliases: HashSet<u16>,
+    asked: Asked,
+    surplus: Surplus,
+    /// Whole packets may wait in `incoming`: they are read when that is allowed again, whatever else happens then.
+    is_unread: bool,
+}
+
+/// What of the messages that come was asked for.
+#[derive(Debug, Default)]
+enum Asked {
+    #[default]
+    Nothing,
+    /// The messages of this topic: few, so that a flood of them is one.
+    Topic(String),
+    /// A consumer's.
+    Everything,
+}
+
+impl Asked {
+    fn by(filter: &str) -> Self {
+        if filter.contains(['#', '+']) { Self::Everything } else { Self::Topic(filter.to_owned()) }
+    }
 }
 
 impl Line {
@@ -85,7 +108,7 @@ impl Line {
             writer.flush().await
         };
         if let Err(error) = written.await {
-            return Err(last_words(&mut reader, &error).await);
+            return Err(last_words(&mut reader, incoming, false, &error).await);
         }
         let answer = loop {
             if incoming.starts_with(b"HTTP/") {
@@ -114,7 +137,8 @@ impl Line {
         };
         let keep_alive = KeepAlive::new(call.keep_alive, answer.keep_alive, start.elapsed());
         let accepted = accepted(answer, &keep_alive)?;
-        let line = Self { reader, writer, incoming, out, start, keep_alive, aliases: HashSet::new() };
+        let (aliases, asked, surplus, is_unread) = Default::default();
+        let line = Self { reader, writer, incoming, out, start, keep_alive, aliases, asked, surplus, is_unread };
         Ok((line, accepted))
     }
 
@@ -137,6 +161,22 @@ impl Line {
                 Need::Dead => return silent(self.keep_alive.interval()),
             };
             let (writing, room) = (!self.out.is_empty(), self.out.len() < OUT_BYTES_MAX);
+            if self.surplus.is_flood(now) {
+                return flood();
+            }
+            if let Some(messages) = self.surplus.news(now)
+                && tell.send(ConnectionEvent::Unasked(messages)).await.is_err()
+            {
+                return Loss::new("nobody listens any more", "nothing");
+            }
+            let deaf_until = self.surplus.deaf_until(now);
+            if deaf_until.is_none() && self.is_unread {
+                if let Err(loss) = self.take(tell).await {
+                    return loss;
+                }
+                continue;
+            }
+            let until = deaf_until.map_or(until, |deaf_until| deaf_until.min(until));
             if closing && !writing && !unflushed {
                 // What a broker does after our DISCONNECT is its own affair.
                 let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
@@ -145,9 +185,10 @@ impl Line {
             self.incoming.reserve(READ_BYTES);
             let Self { reader, writer, incoming, out, start, .. } = &mut self;
             tokio::select! {
-                read = reader.read_buf(incoming) => {
+                // A broker that takes no answers gets no more of them.
+                read = reader.read_buf(incoming), if deaf_until.is_none() && room => {
                     match read {
-                        Ok(0) => return cut("the broker has closed the connection"),
+                        Ok(0) => return Loss { kind: LossKind::Closed, ..cut("the broker has closed the connection") },
                         Ok(_) => self.keep_alive.heard(self.start.elapsed()),
                         Err(error) => return io_loss(&error),
                     }
@@ -157,7 +198,7 @@ impl Line {
                 }
                 written = write(writer, out), if writing || unflushed => match written {
                     Ok(more) => unflushed = more,
-                    Err(error) => return last_words(reader, &error).await,
+                    Err(error) => return last_words(reader, mem::take(incoming), true, &error).await,
                 },
                 order = orders.recv(), if !closing && room => {
                     let now = start.elapsed();
@@ -184,7 +225,10 @@ impl Line {
                 let id = message.id;
                 packet::publish(&mut self.out, message).map_err(|_| id)
             }
-            Order::Subscribe(id, filter) => packet::subscribe(&mut self.out, id, &filter).map_err(|_| id),
+            Order::Subscribe(id, filter, nolocal) => {
+                self.asked = Asked::by(&filter);
+                packet::subscribe(&mut self.out, id, &filter, nolocal).map_err(|_| id)
+            }
             Order::Disconnect => {
                 packet::disconnect(&mut self.out);
                 Ok(())
@@ -199,11 +243,26 @@ impl Line {
     /// Tells all whole packets that have come in.
     async fn take(&mut self, tell: &mpsc::Sender<ConnectionEvent>) -> Result<(), Loss> {
         loop {
+            let now = self.start.elapsed();
+            self.is_unread = self.surplus.deaf_until(now).is_some();
+            if self.is_unread {
+                return Ok(());
+            }
             let happened = match packet::next(&mut self.incoming, INCOMING_BYTES_MAX) {
                 Ok(None) => return Ok(()),
                 Err(malformed) => return Err(stranger(&malformed.to_string())),
                 Ok(Some(Incoming::PubAck { id, code, why })) => ConnectionEvent::Answered(id, code, why),
                 Ok(Some(Incoming::Publish(publish))) => {
+                    let bytes = publish.payload.len() + publish.topic.len();
+                    match &self.asked {
+                        Asked::Everything => {}
+                        Asked::Topic(topic) if publish.topic == topic.as_bytes() => self.surplus.count(bytes, now),
+                        // Not acknowledged: who keeps to what we can receive stops by itself.
+                        Asked::Nothing | Asked::Topic(_) => {
+                            self.surplus.count_message(bytes, now);
+                            continue;
+                        }
+                    }
                     if publish.pkid != 0 {
                         packet::puback(&mut self.out, publish.pkid);
                     }
@@ -211,7 +270,11 @@ impl Line {
                 }
                 Ok(Some(Incoming::Disconnect { code, why, server })) => return Err(disconnected(code, why, server)),
                 Ok(Some(Incoming::ConnAck(_))) => return Err(stranger("a second CONNACK")),
-                Ok(Some(Incoming::Other)) => ConnectionEvent::Heard,
+                Ok(Some(Incoming::SubAck { code })) => ConnectionEvent::Subscribed(code),
+                Ok(Some(Incoming::Other)) => {
+                    self.surplus.count(2, now);
+                    ConnectionEvent::Heard
+                }
             };
             if tell.send(happened).await.is_err() {
                 return Err(Loss::new("nobody listens any more", "nothing"));
@@ -265,16 +328,19 @@ fn accepted(answer: Answer, keep_alive: &KeepAlive) -> Result<Accepted, Loss> {
     })
 }
 
-/// Writing has failed; the broker may have said why before it cut the line, and that tells more.
-async fn last_words(reader: &mut ReadHalf<Box<dyn Duplex>>, error: &io::Error) -> Loss {
-    let mut buffer = BytesMut::new();
+/// Writing has failed; the broker may have said why before it cut the line, and that tells more. `buffer` is what has come in and
+/// is no whole packet yet; an answer to CONNECT is expected only until the connection is open.
+async fn last_words(
+    reader: &mut ReadHalf<Box<dyn Duplex>>,
+    mut buffer: BytesMut,
+    is_open: bool,
+    error: &io::Error,
+) -> Loss {
     let heard = timeout(LAST_WORDS, async {
         loop {
             match packet::next(&mut buffer, INCOMING_BYTES_MAX) {
                 Ok(Some(Incoming::Disconnect { code, why, server })) => return Some(disconnected(code, why, server)),
-                Ok(Some(Incoming::ConnAck(answer))) if answer.code != 0 => {
-                    return Some(refused(answer));
-                }
+                Ok(Some(Incoming::ConnAck(answer))) if answer.code != 0 && !is_open => return Some(refused(answer)),
                 Ok(Some(_)) => continue,
                 Err(_) => return None,
                 Ok(None) => {}
@@ -306,21 +372,29 @@ fn cut(what: &str) -> Loss {
 fn unanswered(broker: &BrokerUrl) -> Loss {
     let what = "the broker has closed the connection in place of an answer to CONNECT";
     if broker.tls {
-        return cut(what);
+        return Loss { kind: LossKind::NotMqtt5, ..cut(what) };
     }
     let tls = broker.clone().encrypted();
     let remedy = format!(
         "if that port is one for TLS, write {}:// in [uplink] brokers; else look into the broker's log",
         tls.scheme()
     );
-    Loss::new(what, remedy)
+    Loss { kind: LossKind::NotMqtt5, ..Loss::new(what, remedy) }
+}
+
+fn flood() -> Loss {
+    Loss::new(
+        "the broker sends more than 1,000 messages a second that nobody asked for",
+        "look at the broker who subscribes under this gateway's client id (a bridge, a tool, a session that was kept), and end it",
+    )
 }
 
 fn stranger(what: &str) -> Loss {
-    Loss::new(
+    let told = Loss::new(
         format!("what answers does not speak MQTT 5: {what}"),
         "check host and port in [uplink] brokers (mqtts:// for TLS), and that the broker speaks MQTT 5",
-    )
+    );
+    Loss { kind: LossKind::NotMqtt5, ..told }
 }
 
 fn web_server() -> Loss {
@@ -335,4 +409,58 @@ fn silent(interval: Duration) -> Loss {
         format!("nothing was heard for the keep-alive of {} s: the link is half-open", interval.as_secs()),
         "check the link; the gateway connects anew by itself",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broker sent more than is read in a second, and with the end of that second came something to send: the rest of what it had
+    /// sent, an acknowledgement among it, was not read before it sent more.
+    #[tokio::test]
+    async fn what_a_flood_has_left_is_read_when_it_may_be_whatever_else_happens_then() {
+        let second = Duration::from_secs(1);
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let (reader, writer) = split(Box::new(ours) as Box<dyn Duplex>);
+        let (start, keep_alive) = (Instant::now(), KeepAlive::new(3_600 * second, None, Duration::ZERO));
+        let (aliases, asked, surplus, is_unread) = Default::default();
+        let (incoming, out) = (BytesMut::new(), BytesMut::new());
+        let line = Line { reader, writer, incoming, out, start, keep_alive, aliases, asked, surplus, is_unread };
+        let (order, orders) = mpsc::channel(1);
+        let (tell, mut told) = mpsc::channel(4_096);
+        // PINGRESP (MQTT 5, 3.13) that nobody asked for, and a PUBACK (3.4).
+        let flood = [[0xd0, 0].repeat(1_500), vec![0x40, 2, 0, 7]].concat();
+        theirs.write_all(&flood).await.expect("there is room");
+        let running = tokio::spawn(async move { line.run(orders, &tell).await });
+        for _ in 0..1_000 {
+            timeout(60 * second, told.recv()).await.expect("so many are read").expect("it goes on");
+        }
+        // It waits for the end of the second now, and the thread of both is busy until that is over.
+        for _ in 0..256 {
+            tokio::task::yield_now().await;
+        }
+        order.try_send(Order::Subscribe(1, "t".to_owned(), true)).expect("it listens");
+        while start.elapsed() <= second {
+            std::thread::park_timeout(second);
+        }
+        let answered =
+            async { while !matches!(told.recv().await.expect("it goes on"), ConnectionEvent::Answered(7, ..)) {} };
+        timeout(60 * second, answered).await.expect("it is read without more from the broker");
+        running.abort();
+    }
+
+    /// A broker sent a burst and cut the line while we acknowledged it. Half a message had come in, the rest was read as if it began
+    /// a packet, and its payload told "the broker refuses the connection: unknown reason code".
+    #[tokio::test]
+    async fn the_rest_of_a_message_is_not_taken_for_the_brokers_last_words() {
+        // PUBLISH (MQTT 5, 3.3), QoS 0, topic "t", no properties; its payload reads as a CONNACK with 0x87.
+        let message = [0x30, 12, 0, 1, b't', 0, 0x20, 3, 0, 0x87, 0, 0, 0, 0];
+        let disconnect = [0xe0, 2, 0x8e, 0];
+        let (ours, mut theirs) = tokio::io::duplex(256);
+        theirs.write_all(&[&message[6..], &disconnect].concat()).await.expect("there is room");
+        let (mut reader, _writer) = split(Box::new(ours) as Box<dyn Duplex>);
+        let loss =
+            last_words(&mut reader, BytesMut::from(&message[..6]), true, &io::ErrorKind::BrokenPipe.into()).await;
+        assert_eq!(loss.code, Some(0x8e), "{loss:?}");
+    }
 }

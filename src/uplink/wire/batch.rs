@@ -3,11 +3,13 @@
 use super::line::{Line, Lines};
 use crate::journal::Lane;
 use crate::measure::{
-    Entry, Event, EventKind, Gap, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec,
-    SessionFact, SiteRollup, Thinned,
+    AboutLife, Entry, Event, EventKind, Gap, Identity, Interval, IntervalValue, LifeLost, Missing, PointColumn,
+    PointInterval, Seq, SeriesSpec, SessionEvent, SessionFact, SiteRollup, Thinned, Words,
 };
 use crate::spec::DeviceKind;
 
+const STOP: &str = "stop";
+const JOURNAL_WORKS: &str = "it writes again";
 pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
 
 /// A message, ready to be published.
@@ -64,7 +66,10 @@ fn payload(entry: &Entry, points: u64) -> String {
     own.count("epoch", entry.identity.epoch.0);
     own.count("seq", entry.identity.seq.0);
     own.count("points", points);
-    own.text("time", window.end.trust.as_str());
+    own.text(trust_key(entry.words), window.end.trust.as_str());
+    if entry.words > Words::First {
+        own.count("version", entry.words.wire_version().into());
+    }
     lines.push(own, time);
     for interval in &window.intervals {
         // An index beyond the schema cannot be written with it; the journal checks what it reads.
@@ -79,6 +84,14 @@ fn payload(entry: &Entry, points: u64) -> String {
         lines.push(event(from_here("event"), told), time);
     }
     lines.finish()
+}
+
+/// The field that says how far the times of a batch can be believed. InfluxDB drops a field `time` without a word.
+fn trust_key(words: Words) -> &'static str {
+    match words {
+        Words::First => "time",
+        Words::Second => "time_trust",
+    }
 }
 
 fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
@@ -161,16 +174,9 @@ fn event(line: Line, event: &Event) -> Line {
         EventKind::Gap(gap) => gap_fields(&mut line, gap),
         EventKind::Started { version, clean } => {
             line.text("version", version);
-            line.text(
-                "last_end",
-                match clean {
-                    None => "none",
-                    Some(true) => "clean",
-                    Some(false) => "cut_off",
-                },
-            );
+            line.text("last_end", last_end(*clean));
         }
-        EventKind::Stopping => line.text("reason", "stop"),
+        EventKind::Stopping => line.text("reason", STOP),
         EventKind::DeviceSilent(why) => line.text("reason", why.as_str()),
         EventKind::DeviceAnswering => line.text("reason", "answer"),
         EventKind::PointFrozen(field) | EventKind::PointMoving(field) => line.text("point", field.as_str()),
@@ -182,28 +188,23 @@ fn event(line: Line, event: &Event) -> Line {
             line.integer("code", (*code).into());
         }
         EventKind::Thinned(thinned) => thinned_fields(&mut line, thinned),
-        EventKind::JournalFailing(why) | EventKind::JournalNewer(why) => line.text("reason", why),
-        EventKind::JournalWorking => line.text("reason", "it writes again"),
+        EventKind::JournalFailing(why)
+        | EventKind::JournalNewer(why)
+        | EventKind::PollOverrun(why)
+        | EventKind::ReloadRefused(why) => line.text("reason", why),
+        EventKind::PollKept => line.text("reason", "every poll is kept again"),
+        EventKind::JournalWorking => line.text("reason", JOURNAL_WORKS),
         EventKind::BusState { bus, state, detail } => {
             line.text("bus", bus.as_str());
             line.text("state", state);
-            if !detail.is_empty() {
-                line.text("reason", detail);
-            }
+            text_if_any(&mut line, "reason", detail);
         }
         EventKind::BusRestarted(bus) => line.text("bus", bus.as_str()),
         EventKind::FramesDropped { bus, frames } => {
             line.text("bus", bus.as_str());
             line.count("frames", *frames);
         }
-        EventKind::Session(told) => {
-            for (key, fact) in told.facts() {
-                match fact {
-                    SessionFact::Text(text) => line.text(key, text),
-                    SessionFact::Count(count) => line.count(key, count),
-                }
-            }
-        }
+        EventKind::Session(told) => session_fields(&mut line, told),
         EventKind::UplinkTrouble { broker, what, remedy } => {
             line.text("broker", broker);
             line.text("reason", what);
@@ -219,8 +220,100 @@ fn event(line: Line, event: &Event) -> Line {
             line.integer("blocks", (*blocks).into());
             line.text("silent", silent);
         }
+        EventKind::CounterBreak { field, from_milli, to_milli, reason } => {
+            counter_fields(&mut line, field.as_str(), (*from_milli, *to_milli), reason.as_str());
+        }
+        EventKind::MeterExchanged { before, after } => {
+            line.text("before", before);
+            line.text("after", after);
+        }
+        EventKind::JournalInMemory { why, from, counts_anew } => in_memory_fields(&mut line, why, *from, *counts_anew),
+        EventKind::LifeLost(lost) => life_fields(&mut line, *lost),
+        EventKind::EventsLeftOut { of, about, count } => {
+            line.text("of", of);
+            text_if_any(&mut line, "about", about);
+            line.count("count", *count);
+        }
+        EventKind::Reloaded => line.text("reason", "the configuration has changed"),
+        EventKind::OfEntry { entry, told } => of_entry_fields(&mut line, *entry, told),
+        EventKind::UpdateStarted { from, to } | EventKind::UpdateConfirmed { from, to } => {
+            version_fields(&mut line, from, to);
+        }
+        EventKind::UpdateRolledBack { from, to, why } | EventKind::UpdateFailed { from, to, why } => {
+            version_fields(&mut line, from, to);
+            line.text("reason", why);
+        }
     }
     line
+}
+
+/// What another entry told of its own life: of that it is, and not of the one that this batch has.
+fn of_entry_fields(line: &mut Line, Identity { epoch, seq }: Identity, told: &AboutLife) {
+    line.count("of_epoch", epoch.0);
+    line.count("of_seq", seq.0);
+    match told {
+        AboutLife::Failing(why) => line.text("reason", why),
+        AboutLife::Working => line.text("reason", JOURNAL_WORKS),
+        AboutLife::InMemory { why, from, counts_anew } => in_memory_fields(line, why, *from, *counts_anew),
+        AboutLife::Stopping => line.text("reason", STOP),
+    }
+}
+
+fn session_fields(line: &mut Line, told: &SessionEvent) {
+    told.facts().into_iter().for_each(|(key, fact)| match fact {
+        SessionFact::Text(text) => line.text(key, text),
+        SessionFact::Count(count) => line.count(key, count),
+    });
+}
+
+fn counter_fields(line: &mut Line, point: &str, (from_milli, to_milli): (i64, i64), reason: &str) {
+    line.text("point", point);
+    line.float("from", "", thousandths(from_milli));
+    line.float("to", "", thousandths(to_milli));
+    line.text("reason", reason);
+}
+
+/// Not `from` and `to`: those of a counter are numbers, and a database has one type for a field.
+fn version_fields(line: &mut Line, from: &str, to: &str) {
+    line.text("from_version", from);
+    line.text("to_version", to);
+}
+
+fn text_if_any(line: &mut Line, key: &str, text: &str) {
+    if !text.is_empty() {
+        line.text(key, text);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a counter of 10^15 thousandths is exact")]
+fn thousandths(count: i64) -> f64 {
+    count as f64 / 1000.0
+}
+
+/// How the life before ended.
+fn last_end(clean: Option<bool>) -> &'static str {
+    match clean {
+        None => "none",
+        Some(true) => "clean",
+        Some(false) => "cut_off",
+    }
+}
+
+fn in_memory_fields(line: &mut Line, why: &str, from: Seq, counts_anew: bool) {
+    line.count("from_seq", from.0);
+    line.text("reason", why);
+    if counts_anew {
+        line.integer("counts_anew", 1);
+    }
+}
+
+fn life_fields(line: &mut Line, LifeLost { epoch, from, to, renumbered }: LifeLost) {
+    line.count("from_epoch", epoch.0);
+    line.count("from_seq", from.0);
+    if let Some(to) = to {
+        line.count("to_seq", to.0);
+    }
+    line.text("reason", if renumbered { "renumbered" } else { "in_memory" });
 }
 
 /// What stands for a gap's entries.
@@ -251,8 +344,8 @@ mod tests {
     use super::super::read;
     use super::*;
     use crate::measure::{
-        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Questionable, Schema, Seq, Stamp, Statistic,
-        Utc, Window,
+        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Questionable, Schema, Stamp, Statistic, Utc,
+        Window,
     };
     use crate::spec::{Aggregation, DeviceIx, PointIx, Unit, ValueType};
 
@@ -319,13 +412,14 @@ mod tests {
             }),
             events: vec![Event { device: None, kind: EventKind::Gap(gap) }],
         };
-        Entry { identity: Identity { epoch: Epoch(12), seq: Seq(345) }, schema: Arc::new(schema), window }
+        let identity = Identity { epoch: Epoch(12), seq: Seq(345) };
+        Entry { identity, schema: Arc::new(schema), words: Words::Second, window }
     }
 
     #[test]
     fn the_contracts_example_is_written_to_the_letter() {
         let expected = [
-            r#"gateway,site=depot-a,gateway=gw-01 epoch=12i,seq=345i,points=4i,time="synced" 1764000000250000000"#,
+            r#"gateway,site=depot-a,gateway=gw-01 epoch=12i,seq=345i,points=4i,time_trust="synced",version=2i 1764000000250000000"#,
             "evse,site=depot-a,gateway=gw-01,device=evse-07,vehicle_id=EV001,direction=V2G power_flow=-7.2,power_flow_min=-7.4,power_flow_max=-7,soc=45.5 1764000000250000000",
             "meter,site=depot-a,gateway=gw-01,device=grid-main power_flow=112.4,frequency=49.98 1764000000250000000",
             "site,site=depot-a,gateway=gw-01,direction=G2V power_flow=96.1,power_import=120.3,power_export=-24.2,charging=11i,discharging=3i,soc_min=12,soc_mean=54.1 1764000000250000000",
@@ -347,6 +441,15 @@ mod tests {
         properties.push(property("historical", "true"));
         assert_eq!((history.payload, history.properties), (live.payload, properties));
         assert_eq!(history.topic, "v2g/depot-a/gw-01/history");
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_told_in_the_words_of_version_1() {
+        let (new, old) = (example(), Entry { words: Words::First, ..example() });
+        let own =
+            r#"gateway,site=depot-a,gateway=gw-01 epoch=12i,seq=345i,points=4i,time="synced" 1764000000250000000"#;
+        let (new, old) = (payload_of(&new), payload_of(&old));
+        assert_eq!(old.split_once('\n').expect("lines"), (own, new.split_once('\n').expect("lines").1));
     }
 
     #[test]
@@ -443,6 +546,72 @@ mod tests {
             told,
             [
                 r#"event,site=depot-a,gateway=gw-01,device=evse-07,kind=device_partly answering=3i,blocks=5i,silent="unit 200 holding registers 100 to 166" 1764000000250000000"#
+            ]
+        );
+    }
+
+    #[test]
+    fn what_becomes_of_a_counter_is_told_with_both_its_readings() {
+        let mut entry = example();
+        let device = || Some("grid-main".try_into().expect("a name"));
+        let field = "energy_import".try_into().expect("a field");
+        let reason = crate::measure::BreakReason::RolledOver;
+        let kinds = [
+            EventKind::CounterBreak { field, from_milli: 99_999_900, to_milli: 400, reason },
+            EventKind::MeterExchanged { before: "1234567".into(), after: "7654321".into() },
+        ];
+        entry.window.events = kinds.map(|kind| Event { device: device(), kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,device=grid-main,kind=counter_break point="energy_import",from=99999.9,to=0.4,reason="rolled_over" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,device=grid-main,kind=meter_exchanged before="1234567",after="7654321" 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_told_each_and_what_became_of_a_reload_are_events() {
+        let mut entry = example();
+        let left_out = EventKind::EventsLeftOut { of: "bus_state".into(), about: "can0".into(), count: 199 };
+        let kinds = [left_out, EventKind::ReloadRefused("gateway.toml:3: x".into()), EventKind::Reloaded];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,kind=events_left_out of="bus_state",about="can0",count=199i 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=reload_refused reason="gateway.toml:3: x" 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,kind=reloaded reason="the configuration has changed" 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn an_update_is_told_with_both_versions_and_why_it_did_not_stay() {
+        let mut entry = example();
+        let (from, to) = (Arc::<str>::from("0.1.0"), Arc::<str>::from("0.2.0"));
+        let versions = || (Arc::clone(&from), Arc::clone(&to));
+        let kinds = [
+            EventKind::UpdateStarted { from: versions().0, to: versions().1 },
+            EventKind::UpdateConfirmed { from: versions().0, to: versions().1 },
+            EventKind::UpdateRolledBack { from: versions().0, to: versions().1, why: "no PUBACK".into() },
+            EventKind::UpdateFailed { from, to, why: "no space".into() },
+        ];
+        entry.window.events = kinds.map(|kind| Event { device: None, kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> =
+            payload.lines().filter_map(|line| line.strip_prefix("event,site=depot-a,gateway=gw-01,")).collect();
+        assert_eq!(
+            told,
+            [
+                r#"kind=update_started from_version="0.1.0",to_version="0.2.0" 1764000000250000000"#,
+                r#"kind=update_confirmed from_version="0.1.0",to_version="0.2.0" 1764000000250000000"#,
+                r#"kind=update_rolled_back from_version="0.1.0",to_version="0.2.0",reason="no PUBACK" 1764000000250000000"#,
+                r#"kind=update_failed from_version="0.1.0",to_version="0.2.0",reason="no space" 1764000000250000000"#,
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! The wire contract, version 1: what a consumer at the broker can rely on.
+//! The wire contract, version 2: what a consumer at the broker can rely on.
 //!
 //! Prefix `v2g/{site}/{gateway}` (configurable). MQTT 5, QoS 1, UTF-8 payloads with payload-format-indicator 1.
 //!
@@ -12,21 +12,31 @@
 //! A batch is one entry of the journal, content type `application/vnd.influx-line-protocol`, user properties
 //! `gateway`, `epoch`, `seq`, `points`. Its payload is the same to the byte on both topics and on every replay.
 //!
-//! - First line: `gateway,site=…,gateway=… epoch=12i,seq=345i,points=2i,time="synced" TIME`. `points` counts the
-//!   measured values: one for each point of a device, whatever statistics it carries. `time` says how far the time stamps
-//!   of the batch can be believed: `synced`, or `holdover` (the clock was synced in this boot and runs free since);
-//!   `resolved` (captured before the clock was set; the true time was found later in the same boot, as good as synced);
-//!   `estimated` (the clock was never set in that boot: in order and at the right pace between what is known before and
-//!   after, but shifted by an unknown time); `unsynced` (written by an agent that knew no better: as the clock showed it).
+//! - First line: `gateway,site=…,gateway=… epoch=12i,seq=345i,points=2i,time_trust="synced",version=2i TIME`. `points`
+//!   counts the measured values: one for each point of a device, whatever statistics it carries. `version` is that of the
+//!   contract in whose words the batch is told: those of the program that recorded it. One of version 1 has no `version`,
+//!   and `time` in the place of `time_trust`; that is all the difference. `time_trust` says how far the time stamps of the
+//!   batch can be believed: `synced`, or `holdover` (the clock was synced in this boot and runs free since); `resolved`
+//!   (captured before the clock was set; the true time was found later in the same boot, as good as synced); `estimated`
+//!   (the clock was never set in that boot: in order and at the right pace between what is known before and after, but
+//!   shifted by an unknown time); `unsynced` (written by an agent that knew no better: as the clock showed it).
 //! - One line per device of which something is known or was asked for; measurement = its kind; tags `site`, `gateway`,
 //!   `device`, then `vehicle_id` if known, then, for an EVSE, `direction`.
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
 //! - A point that was asked for and is not known has no field; the line then has `missing="timeout"` (the commonest
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
-//! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums.
+//! - A counter that does not go on is doubted as `counter_zero` (fell to 0), `counter_backwards` or `counter_jump` (further than can
+//!   have passed) until it goes on or stays. `counter_break` (`point`, `from`, `to`, `reason`) says that it is believed where it is
+//!   now: `rolled_over` (came to the end of its bits, confirmed by a second reading), `meter_exchanged` (the device's own number changed),
+//!   `another_level` (it stays there: reset, or another meter). Differences over a `counter_break` are no energy, but over
+//!   `rolled_over`. `meter_exchanged` (`before`, `after`): a device's own number changed.
+//! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums, but for connectors whose sessions are
+//!   heard and that have none.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
 //! - `journal_newer` (`reason`): the journal holds what a newer program wrote, before it was rolled back; that comes when it is
 //!   installed again.
+//! - `events_left_out` (`of`, `about`, `count`): so many events of these kinds were not told each, because more than one came in
+//!   a second; the last of them is told. `reload_refused` (`reason`) and `reloaded`: what became of a new configuration.
 //! - What happens to a CAN bus: `bus_state` (`bus`, `state`, `reason`), `bus_restarted` (`bus`), `frames_dropped` (`bus`, `frames`).
 //! - A `gap` event names entries that will never come: `from_epoch`, `from_seq`, `to_seq`, `reason`. With the reason
 //!   `thinned` others stand for them, at a coarser window: `as_epoch`, `as_from_seq`, `as_to_seq`, `window_ms`.
@@ -41,6 +51,7 @@
 //!   the same series and time. A database takes them as they are. Who tells repeats by identity counts the part to it, and
 //!   has the batch when all parts are there; put together they are the payload above, to the byte.
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
+//! - `epoch` is the number of a life of the agent, below 2^53: its upper 28 bits rise from life to life, its lower 25 are drawn.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 
@@ -63,4 +74,4 @@ pub(crate) fn payload(entry: &crate::measure::Entry) -> String {
 }
 
 /// The version of this contract, in the catalog.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = crate::measure::Words::Second.wire_version();

@@ -186,7 +186,7 @@ mod tests {
             lines in prop::collection::vec((0_u8..4, prop::collection::vec("[a-z ,\\\\=]{0,12}", 1..12)), 1..20),
             bytes_max in 180_usize..600,
         ) {
-            let mut payload = "gateway,gateway=gw seq=1i,time=\"synced\" 5".to_owned();
+            let mut payload = "gateway,gateway=gw seq=1i,time_trust=\"synced\",version=2i 5".to_owned();
             for (n, (device, fields)) in lines.iter().enumerate() {
                 let escaped = |text: &String| text.replace('\\', "\\\\").replace('"', "\\\"");
                 let fields: Vec<String> = fields.iter().enumerate().map(|(n, text)| format!("f{n}=\"{}\"", escaped(text))).collect();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::WIRE_VERSION;
+
 /// One line of the protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -38,6 +40,15 @@ impl Line {
         }
     }
 
+    /// A text field.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.fields.get(key) {
+            Some(Field::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A float field.
     #[must_use]
     pub fn float(&self, key: &str) -> Option<f64> {
@@ -45,6 +56,22 @@ impl Line {
             Some(Field::Float(value)) => Some(*value),
             _ => None,
         }
+    }
+}
+
+/// How far the times of a batch can be believed, as its own line says in the words of its version.
+///
+/// # Errors
+/// It does not say so, or it is of a version that is not known; in words.
+pub fn time_trust(own: &Line) -> Result<&str, String> {
+    let key = match own.fields.get("version") {
+        None => "time",
+        Some(Field::Integer(version)) if *version == i64::from(WIRE_VERSION) => "time_trust",
+        Some(version) => return Err(format!("wire version {version:?} in the first line, which is not known")),
+    };
+    match own.fields.get(key) {
+        Some(Field::Text(trust)) => Ok(trust),
+        _ => Err(format!("no {key} in the first line")),
     }
 }
 
@@ -169,6 +196,21 @@ mod tests {
 
     use super::super::line::{Line as Written, Lines};
     use super::*;
+
+    #[test]
+    fn the_trust_of_both_versions_is_read_and_that_of_another_is_not() {
+        let trust = |fields: &str| {
+            let read = lines(&format!("gateway,gateway=gw {fields} 5")).expect("line protocol");
+            time_trust(&read[0]).map(str::to_owned)
+        };
+        assert_eq!(trust("seq=1i,time=\"synced\"").as_deref(), Ok("synced"));
+        assert_eq!(trust("seq=1i,time_trust=\"holdover\",version=2i").as_deref(), Ok("holdover"));
+        for fields in
+            ["seq=1i", "time=\"synced\",version=2i", "time_trust=\"synced\"", "time_trust=\"synced\",version=3i"]
+        {
+            assert!(trust(fields).is_err(), "{fields}");
+        }
+    }
 
     proptest! {
         #[test]

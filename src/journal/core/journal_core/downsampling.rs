@@ -5,7 +5,8 @@
 //! 60 s. When the whole is over the budget, the finest share that is over its own is downsampled, oldest segment first; when
 //! it is the coarsest, its oldest segment is dropped. A window that would not save at least [`WORTH`] is skipped: devices
 //! that are read once a second are no smaller at 1 s. What was handed out once is never downsampled (the broker may have it
-//! under its old number), only dropped.
+//! under its old number), only dropped; but for what came back as heard by nobody the first time that it was out (`no_subscriber =
+//! "hold"`).
 //!
 //! # How nothing is lost, and nothing told twice
 //! A downsampled run is a segment of its own, under the schema of its source, under new numbers of the current epoch. Its
@@ -215,6 +216,7 @@ impl<S: Store> JournalCore<S> {
         chunks.iter().for_each(|chunk| seal.add(chunk));
         let header = Header { epoch, first: Seq(first), boot, schema: job.schema().clone() };
         self.medium.add_whole(&header, &chunks, &seal, job.bytes_out())?;
+        self.age.inherit(first, job.sources().iter().copied());
         self.queue.backfill(first, seal.last);
         for span in job.spans() {
             self.queue.settle(span.from, span.to);

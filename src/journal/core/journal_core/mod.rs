@@ -1,12 +1,13 @@
 //! The journal's decisions: what is kept, when it counts, what goes out, what is settled. No thread, no clock, no file:
 //! `now` is an argument, the medium a [`Store`].
 //!
-//! What it decides on has four owners, each with a state of its own that nobody else sees: the [`Medium`] (what is durable, or
-//! on its way), the [`Queue`] (what waits), the [`Losses`] (what is to be told) and the [`Clock`] (with what time). Rules
-//! that concern more than one of them are here, by subject: `writing`, `time`, `retention`, `downsampling`, `purge`,
+//! What it decides on has five owners, each with a state of its own that nobody else sees: the [`Medium`] (what is durable, or
+//! on its way), the [`Queue`] (what waits), the [`Losses`] (what is to be told), the [`Clock`] (with what time) and the [`Age`]
+//! of segments. Rules that concern more than one of them are here, by subject: `writing`, `time`, `retention`, `downsampling`, `purge`,
 //! `inventory`.
 
 mod downsampling;
+mod in_memory;
 mod inventory;
 mod purge;
 mod retention;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::JournalFacts;
+use crate::journal::core::age::Age;
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
@@ -55,6 +57,7 @@ pub(in crate::journal) struct JournalCore<S> {
     queue: Queue,
     losses: Losses,
     clock: Clock,
+    age: Age,
     upkeep: Upkeep,
     /// Records of newer programs, by name.
     newer_records: Vec<String>,
@@ -65,7 +68,9 @@ pub(in crate::journal) struct JournalCore<S> {
 impl<S: Store> JournalCore<S> {
     /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
     pub(in crate::journal) fn new(store: Option<S>, limits: Limits, context: WriterContext, start: Start) -> Self {
-        let Start { segments, settled, published, next, ledger, times, last, untold, passed, newer, .. } = start;
+        let Start {
+            unbegun, segments, settled, published, next, ledger, times, age, last, untold, passed, newer, ..
+        } = start;
         let mut core = Self {
             limits,
             context,
@@ -73,6 +78,7 @@ impl<S: Store> JournalCore<S> {
             queue: Queue::new(Lanes::new(settled, published, next), next),
             losses: Losses::default(),
             clock: Clock::new(times),
+            age,
             upkeep: Upkeep::default(),
             newer_records: newer,
             newer: None,
@@ -85,6 +91,9 @@ impl<S: Store> JournalCore<S> {
             core.lose(gap.from.0, gap.to.0, gap.epoch, gap.points, gap.reason);
         }
         core.look_for_end(last);
+        if let Some((life, error)) = unbegun {
+            core.begin_in_memory(life, &error);
+        }
         core.hold_for_clock(Duration::ZERO);
         core
     }
@@ -103,16 +112,14 @@ impl<S: Store> JournalCore<S> {
         self.newer = Some(text);
     }
 
-    /// There is no medium, and why.
-    pub(in crate::journal) fn without_medium(&mut self, text: String) {
-        self.losses.tell_trouble(&text);
-        self.medium.set_absent(text);
+    /// Takes a window. It has a number now and counts as kept after the commit.
+    pub(in crate::journal) fn append(&mut self, window: Window, now: Duration) {
+        self.append_as(window, now, Clock::capture);
     }
 
-    /// Takes a window. It has a number now and counts as kept after the commit.
-    pub(in crate::journal) fn append(&mut self, mut window: Window, now: Duration) {
+    fn append_as(&mut self, mut window: Window, now: Duration, capture: fn(&mut Clock, &mut Window, u64)) {
         self.clock.witness(window.boot, window.end);
-        let ours = self.losses.any_to_tell();
+        let ours = self.losses.any_to_tell(now) || self.clock.has_step_to_tell(&window);
         if self.is_full() && !ours {
             return self.refuse_newest(&window);
         }
@@ -122,8 +129,8 @@ impl<S: Store> JournalCore<S> {
         self.lose_refused();
         let seq = self.queue.take_number();
         window.events.extend(self.losses.tell_news(seq));
-        self.clock.capture(&mut window, seq);
-        window.events.extend(self.losses.tell(seq));
+        capture(&mut self.clock, &mut window, seq);
+        window.events.extend(self.losses.tell(seq, now));
         match entry::encode(&window, self.context.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
             Err(why) => {
@@ -152,10 +159,8 @@ impl<S: Store> JournalCore<S> {
             && let Some(shed) = self.queue.shed()
         {
             self.tell_again(shed.seq, &shed.encoded);
-            if self.losses.told_trouble_in(shed.seq)
-                && let Some(text) = self.medium.trouble()
-            {
-                self.losses.tell_trouble(text);
+            if self.losses.told_trouble_in(shed.seq) {
+                self.tell_trouble_again();
             }
             self.lose(shed.seq, shed.seq, self.context.epoch, Some(shed.encoded.points), GapReason::JournalFull);
         }
@@ -163,12 +168,17 @@ impl<S: Store> JournalCore<S> {
 
     /// An entry in memory is given up that may have told of losses: those are told by a later one.
     fn tell_again(&mut self, seq: u64, encoded: &Encoded) {
-        if !encoded.tells_loss || self.losses.untell(seq, seq) {
+        let is_settled = self.queue.lanes().settled().contains(seq);
+        if is_settled {
+            self.losses.delivered(seq);
+        }
+        if !encoded.tells_loss || self.losses.untell(seq, seq) || is_settled {
             return;
         }
         let events = entry::decode(&encoded.bytes, self.context.boot).map(|w| w.events).unwrap_or_default();
+        events.iter().filter_map(|event| event.kind.life_lost()).for_each(|lost| self.losses.tell_life_lost(lost));
         let gaps: Vec<Gap> = events.iter().filter_map(|event| event.kind.gap()).collect();
-        if !gaps.is_empty() && !self.queue.lanes().settled().contains(seq) {
+        if !gaps.is_empty() {
             self.losses.push(Loss { gaps, refusal: None, settles: Vec::new() });
         }
     }
@@ -257,9 +267,11 @@ impl<S: Store> JournalCore<S> {
         match settlement {
             Settlement::Acknowledged(seq) => self.queue.acknowledge(seq.0),
             Settlement::GivenBack(seq) => self.queue.give_back(seq.0),
-            Settlement::Refused { identity, points, code, told } => {
+            Settlement::Unheard(seq) => self.take_back_publication(seq.0),
+            Settlement::Refused { identity, points, code, told, lives } => {
                 let Identity { epoch, seq } = identity;
                 self.queue.start_dropping(seq.0, seq.0);
+                lives.into_iter().for_each(|lost| self.losses.tell_life_lost(lost));
                 let gap = Gap { epoch, from: seq, to: seq, points: Some(points), reason: GapReason::Refused };
                 self.losses.push(Loss {
                     // What it was to tell must be told by another.
@@ -275,6 +287,10 @@ impl<S: Store> JournalCore<S> {
     pub(in crate::journal) fn go_live(&mut self) {
         self.queue.go_live();
         self.clock.connected();
+        // Whoever listens from now on may not have heard it, and its entry may wait far behind.
+        if !self.medium.has_begun() {
+            self.tell_trouble_again();
+        }
     }
 
     /// Gives up numbers: they are not leased from here on, and settled once a gap entry tells it durably.
@@ -308,6 +324,7 @@ impl<S: Store> JournalCore<S> {
 
     /// The end: tells what is untold, commits, seals, and writes the cursor.
     pub(in crate::journal) fn close(&mut self, end: Option<(BootId, Stamp)>, now: Duration) -> Result<(), StoreError> {
+        self.losses.tell_all_now();
         if let Some((boot, end)) = end
             && (self.losses.any_untold() || self.losses.any_refused())
         {
@@ -322,6 +339,9 @@ impl<S: Store> JournalCore<S> {
         self.seal_active()?;
         self.save_cursor(Durably::Yes, now)?;
         self.remove_settled(now);
+        self.note_complete(now);
+        let lived = self.age.save(now);
+        self.save_age(lived);
         Ok(())
     }
 
@@ -346,11 +366,17 @@ impl<S: Store> JournalCore<S> {
         self.losses.any_untold()
     }
 
+    /// The life that lasts.
+    pub(in crate::journal) fn epoch(&self) -> Epoch {
+        self.context.epoch
+    }
+
     /// How far the journal and its delivery are.
     pub(in crate::journal) fn progress(&self) -> Progress {
         let (live_waiting, history_waiting) = self.queue.lanes().ready();
         let durable = self.medium.durable();
         Progress {
+            epoch: Some(self.context.epoch),
             durable: (durable > 0).then_some(Seq(durable)),
             live_waiting,
             history_waiting,
@@ -374,15 +400,26 @@ impl<S: Store> JournalCore<S> {
         self.medium.segments().bytes()
     }
 
+    /// Whether all that was appended is durable.
+    pub(in crate::journal) fn is_durable(&self) -> bool {
+        self.unsynced() == 0
+    }
+
+    fn unsynced(&self) -> u64 {
+        self.queue.next() - 1 - self.medium.durable()
+    }
+
     /// Tells others how it is.
     pub(in crate::journal) fn note(&self, facts: &mut JournalFacts) {
         let Progress { durable, unacknowledged, .. } = self.progress();
+        facts.epoch = Some(self.context.epoch);
         facts.durable = durable;
         facts.waiting_entries = unacknowledged;
         facts.held_entries = self.queue.lanes().held();
         // Put into words by whoever asks: this is noted after every command.
         facts.clock_wait = (facts.held_entries > 0).then(|| self.clock.wait(self.limits.time_wait));
-        facts.unsynced_entries = self.queue.next() - 1 - self.medium.durable();
+        facts.clock_off_s = self.clock.set().map(|by_ns| by_ns as f64 / 1e9);
+        facts.unsynced_entries = self.unsynced();
         facts.bytes = self.medium.segments().bytes();
         facts.segments = self.medium.segments().len() as u64;
         (facts.commits, facts.bytes_written) = self.medium.written();
@@ -403,10 +440,6 @@ impl<S: Store> JournalCore<S> {
         self.medium.is_there()
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
-        self.context.epoch
-    }
-
     pub(super) fn durable(&self) -> u64 {
         self.medium.durable()
     }
@@ -425,6 +458,11 @@ impl<S: Store> JournalCore<S> {
 
     pub(in crate::journal) fn set_commit_bytes(&mut self, bytes: usize) {
         self.limits.commit_bytes = bytes;
+    }
+
+    /// Whether it is noted that something of the segment that begins with `first` has gone out.
+    pub(super) fn notes_publication_of(&self, first: u64) -> bool {
+        self.medium.ledger().notes_publication_of(first)
     }
 
     /// Downsamples one run of entries to its end; whether there was one.

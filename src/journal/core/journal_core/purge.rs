@@ -45,10 +45,16 @@ impl<S: Store> JournalCore<S> {
             let is_dropping = self.medium.segments().get(place).is_some_and(|segment| segment.is_dropping());
             let seal = self.medium.seal_of(place);
             let purged = &mut order.purged;
-            match seal.as_ref().and_then(|seal| seal.newest_utc) {
+            let newest = seal.as_ref().and_then(|seal| seal.newest_utc);
+            // By the calendar, which also counts the time in which the box was off; of this life no clock has to be believed.
+            let is_old = match self.age.of_this_life(first, at) {
+                Some(lived) => lived > order.older_than,
+                None => newest.is_some_and(|utc| now.0.saturating_sub(utc) > age),
+            };
+            match newest {
                 _ if is_dropping => {}
                 _ if self.medium.newer_of(place).is_some() => purged.newer += 1,
-                Some(utc) if now.0.saturating_sub(utc) > age => {
+                Some(_) if is_old => {
                     if self.may_drop(place, at) {
                         let (first, last) = self.medium.span_of(place);
                         purged.segments += 1;
@@ -68,10 +74,13 @@ impl<S: Store> JournalCore<S> {
         Some(order.purged)
     }
 
-    /// The newest time that can be believed: of a window that was kept, or of a complete segment.
+    /// The newest time that can be believed: of the last window that was kept, or of the last complete segment that has one. Not
+    /// the highest: a clock that went wrong for a while has shown that.
     fn newest_time(&mut self) -> Option<Utc> {
-        let sealed = (0..self.medium.complete()).filter_map(|place| self.medium.seal_of(place)?.newest_utc).max();
-        self.clock.newest_utc().max(sealed).map(Utc)
+        let kept = self.clock.newest_utc();
+        let sealed =
+            |core: &mut Self| (0..core.medium.complete()).rev().find_map(|at| core.medium.seal_of(at)?.newest_utc);
+        kept.or_else(|| sealed(self)).map(Utc)
     }
 
     /// Gives up a segment if its header is gone in both places: nobody knows under which schema its entries were

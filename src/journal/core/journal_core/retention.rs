@@ -8,6 +8,8 @@ use crate::journal::core::job::JobState;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::Loss;
 use crate::journal::core::reader::Fetched;
+use crate::journal::core::segments::Segment;
+use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::measure::WhenFull;
@@ -33,7 +35,10 @@ impl<S: Store> JournalCore<S> {
         if self.upkeep.looks_at_bounds(now) {
             self.medium.look_at_room();
             self.remove_settled(now);
+            self.note_complete(now);
             self.give_up_aged(now);
+            let lived = self.age.due(now);
+            self.save_age(lived);
         } else if self.trouble().is_none()
             && (self.oldest_are_settled(2) || self.upkeep.may_remove_one(now) && self.oldest_are_settled(1))
         {
@@ -43,7 +48,7 @@ impl<S: Store> JournalCore<S> {
         self.make_room(now);
         let saved = self.medium.ledger().is_due(now).map_or(Ok(()), |durably| self.save_cursor(durably, now));
         if let Err(error) = saved {
-            tracing::warn!(%error, "the cursor cannot be saved; a restart would send more again");
+            self.warn(&error, "the cursor cannot be saved; a restart would send more again");
         }
     }
 
@@ -60,12 +65,12 @@ impl<S: Store> JournalCore<S> {
         }
         // Only a cursor that is durable says that the numbers of a missing segment are settled and not lost.
         if let Err(error) = self.save_times_behind().and_then(|()| self.save_cursor(Durably::Yes, now)) {
-            tracing::warn!(%error, "the cursor cannot be saved; segments stay until it can");
+            self.warn(&error, "the cursor cannot be saved; segments stay until it can");
             return;
         }
         for first in goes {
             if let Err(error) = self.medium.let_go(first) {
-                tracing::warn!(%error, "a segment cannot be removed; it is tried again");
+                self.warn(&error, "a segment cannot be removed; it is tried again");
                 return;
             }
         }
@@ -86,25 +91,53 @@ impl<S: Store> JournalCore<S> {
             self.medium.touch_cursor();
             if let Err(error) = self.save_cursor(Durably::Yes, self.medium.ledger().saved_at()) {
                 // It stays in memory and is tried again with the next one. To deliver comes first.
-                tracing::warn!(%error, "the cursor cannot be saved; it does not say what is being sent");
+                self.warn(&error, "the cursor cannot be saved; it does not say what is being sent");
             }
+        }
+    }
+
+    /// What went out was heard by nobody, and may become coarser after all. A restart may know nothing of that.
+    pub(super) fn take_back_publication(&mut self, number: u64) {
+        self.queue.give_back_unheard(number);
+        if number > self.medium.durable() {
+            // It was never noted, or with all the rest of its segment: see `note_sent_unsynced`.
+            return;
+        }
+        let Some(place) = self.medium.segments().with(number) else { return };
+        let (first, last) = self.medium.span_of(place);
+        let is_newest = self.medium.segments().newest().is_some_and(|segment| segment.first() == first);
+        let is_out =
+            if is_newest { self.is_newest_out(first) } else { self.queue.lanes().any_published_in(first, last) };
+        if !is_out {
+            self.medium.take_back_publication(first);
+        }
+    }
+
+    /// While the medium is known to fail, that has been told.
+    fn warn(&self, error: &StoreError, what: &str) {
+        match self.trouble() {
+            None => tracing::warn!(%error, "{what}"),
+            Some(_) => tracing::debug!(%error, "{what}"),
         }
     }
 
     /// Entries are about to become durable in the segment being written; some may have gone out from memory before.
     pub(super) fn note_sent_unsynced(&mut self) -> Result<(), StoreError> {
         let Some(first) = self.medium.segments().newest().map(|segment| segment.first()) else { return Ok(()) };
-        let (lanes, next) = (self.queue.lanes(), self.queue.next());
-        // Also those that came back as delivered: no cursor has them settled yet.
-        let is_sent =
-            lanes.any_published_in(first, next) || lanes.settled().count_within(self.medium.durable() + 1, next) > 0;
-        if is_sent {
+        if self.is_newest_out(first) {
             self.medium.note_published(first);
         }
         if self.medium.ledger().lacks_publication() {
             self.save_cursor(Durably::Yes, self.medium.ledger().saved_at())?;
         }
         Ok(())
+    }
+
+    /// Whether anything has gone out of the newest segment, which begins with `first`.
+    fn is_newest_out(&self, first: u64) -> bool {
+        let (lanes, next) = (self.queue.lanes(), self.queue.next());
+        // Also those that came back as delivered: no cursor has them settled yet.
+        lanes.any_published_in(first, next) || lanes.settled().count_within(self.medium.durable() + 1, next) > 0
     }
 
     pub(super) fn save_cursor(&mut self, durably: Durably, now: Duration) -> Result<(), StoreError> {
@@ -121,21 +154,30 @@ impl<S: Store> JournalCore<S> {
         self.medium.complete() >= count && (0..count).all(|place| self.is_needless(place))
     }
 
-    /// Gives up what is too old. Of segments of earlier lives it looks through one in a call: the next call goes on.
+    /// Tells the age of segments which of them are complete now.
+    pub(super) fn note_complete(&mut self, now: Duration) {
+        let complete = self.medium.complete();
+        self.age.note(self.medium.segments().iter().take(complete).map(Segment::first), now);
+    }
+
+    /// Nothing is lost if it fails but that what waits is kept for longer.
+    pub(super) fn save_age(&mut self, bytes: Option<Vec<u8>>) {
+        let saved = bytes.map_or(Ok(()), |bytes| self.medium.save(Record::Lived, &bytes));
+        if let Err(error) = saved {
+            tracing::debug!(%error, "the time lived cannot be saved");
+        }
+    }
+
+    /// Gives up what is too old, by the time that was lived through: no step of the wall clock makes anything old. Of segments
+    /// of earlier lives it looks through one in a call: the next call goes on.
     fn give_up_aged(&mut self, now: Duration) {
-        let Some(newest) = self.clock.newest_utc() else { return };
-        let age_max = i64::try_from(self.limits.age_max.as_nanos()).unwrap_or(i64::MAX);
-        // What was downsampled has newer numbers than what is younger: the first to drop is the oldest all the same.
         for place in self.ranked_to_drop() {
+            let first = self.medium.segments().first_of(place);
             // Its seal may not be readable, and it stays anyhow.
-            if self.medium.newer_of(place).is_some() {
+            if self.age.of(first, now) <= self.limits.age_max || self.medium.newer_of(place).is_some() {
                 continue;
             }
             let seal = self.medium.seal_of(place);
-            let aged = seal.as_ref().and_then(|s| s.newest_utc).is_some_and(|utc| newest.saturating_sub(utc) > age_max);
-            if !aged {
-                return;
-            }
             let was_known = self.medium.knows_whether_to_drop(place, now);
             if self.may_drop(place, now) {
                 self.give_up(place, seal, GapReason::Aged);
@@ -262,6 +304,7 @@ impl<S: Store> JournalCore<S> {
                 continue;
             }
             if let Fetched::Entry(entry) = self.fetch(number) {
+                entry.window.lives_lost().for_each(|lost| self.losses.tell_life_lost(lost));
                 gaps.extend(entry.window.gaps());
             }
         }

@@ -47,6 +47,8 @@ enum Step {
     Lease(Lane, usize),
     Acknowledge(usize),
     GiveBack(usize),
+    /// The broker has had it, and nobody subscribes.
+    Unheard(usize),
     Refuse(usize),
     GoLive,
     Maintain(u64),
@@ -70,6 +72,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         14 => (lane, 1_usize..9).prop_map(|(lane, max)| Step::Lease(lane, max)),
         16 => any::<usize>().prop_map(Step::Acknowledge),
         5 => any::<usize>().prop_map(Step::GiveBack),
+        4 => any::<usize>().prop_map(Step::Unheard),
         2 => any::<usize>().prop_map(Step::Refuse),
         2 => Just(Step::GoLive),
         8 => (1_u64..12_000).prop_map(Step::Maintain),
@@ -407,13 +410,18 @@ impl World {
                     self.core.settle(Settlement::GivenBack(entry.identity.seq));
                 }
             }
+            Step::Unheard(pick) => {
+                if let Some(entry) = self.take_lease(pick) {
+                    self.core.settle(Settlement::Unheard(entry.identity.seq));
+                }
+            }
             Step::Refuse(pick) => {
                 if let Some(entry) = self.take_lease(pick) {
                     let (identity, points) = (entry.identity, entry.window.points());
-                    let told = entry.window.gaps().collect();
+                    let (told, lives) = (entry.window.gaps().collect(), Vec::new());
                     // A cut may take the memory of the refusal, and the broker may take the repeat.
                     self.oracle.late.insert(identity);
-                    self.core.settle(Settlement::Refused { identity, points, code: 0x99, told });
+                    self.core.settle(Settlement::Refused { identity, points, code: 0x99, told, lives });
                 }
             }
             Step::GoLive => self.core.go_live(),

@@ -4,6 +4,8 @@ use crate::journal::core::epoch::PLAUSIBLE_S;
 use crate::measure::Mono;
 
 pub(super) const MS: i64 = 1_000_000;
+/// A clock that moves by more against the monotonic one was set; a leap second does not.
+pub(super) const SET_NS: i64 = 1_000_000_000;
 /// 2026-01-01 UTC, in ns: this agent did not exist before, so a clock that says so is wrong.
 pub(super) const PLAUSIBLE_NS: i64 = PLAUSIBLE_S * 1_000_000_000;
 

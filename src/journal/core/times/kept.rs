@@ -1,9 +1,9 @@
 //! What is known of times, in its durable form.
 
-use super::course::Course;
+use super::course::{Course, SET_NS};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::v1::record as v1;
-use crate::measure::{BootId, Identity, Mono};
+use crate::measure::{BootId, Identity, Mono, Stamp};
 
 /// The part that is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Kept {
     pub(super) stretches: Vec<Stretch>,
 }
 
-/// A moment of a boot at which its wall clock could be believed for the first time.
+/// A moment of a boot at which its wall clock could be believed: the first, or the one at which a sync moved it last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) boot: BootId,
@@ -72,6 +72,18 @@ impl TimesBeside {
     /// The highest label that was ever given to a captured time.
     pub(in crate::journal) fn high(&self) -> Option<i64> {
         self.high
+    }
+}
+
+impl Anchor {
+    /// UTC at `mono`, by the monotonic clock.
+    pub(super) fn at(&self, mono: Mono) -> i64 {
+        Course::through(self.mono, self.utc).at(mono)
+    }
+
+    /// Whether a wall clock was set since: both clocks run at one pace, so that nothing else moves them apart.
+    pub(super) fn is_off(&self, shown: Stamp) -> bool {
+        shown.utc.0.saturating_sub(self.at(shown.mono)).saturating_abs() > SET_NS
     }
 }
 

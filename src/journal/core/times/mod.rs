@@ -3,7 +3,8 @@
 //!
 //! Three kinds of windows:
 //! - **Captured with a clock that can be believed** (synced, holdover): the label is the captured time, and stands in the
-//!   entry itself.
+//!   entry itself. A clock that runs free and is set by somebody ([`SET_NS`]) is not believed: the label goes on by the monotonic
+//!   clock from the last sync, which is what `holdover` says. The anchor moves to what a synced clock goes on showing.
 //! - **Captured unsynced in a boot that was synced later**: the first window of a boot with a believable clock is its
 //!   *anchor*. From then on the label of every earlier window of that boot is `anchor.utc - (anchor.mono - mono)`;
 //!   trust `resolved`.
@@ -18,7 +19,7 @@
 //! **No two entries share a label.** Labels are whole milliseconds, at least one apart within a boot (a window's end is
 //! moved where two would be closer). A captured time that was given before (the clock was set back) gets a *turn*: a number
 //! of microseconds, 1 to [`TURNS`], that no other pass over that time has; the step back is told as an event. Each piece
-//! has a turn of its own, too. So a label is at most 1.5 ms off, and can collide after 999 turns at the earliest.
+//! has a turn of its own, too, and each run of windows that come late (captured `resolved`). So a label is at most 1.5 ms off, and can collide after 999 turns at the earliest.
 
 mod course;
 mod kept;
@@ -28,7 +29,7 @@ mod tests;
 
 use std::time::Duration;
 
-use self::course::{Course, MS, PLAUSIBLE_NS, Run, signed};
+use self::course::{Course, MS, PLAUSIBLE_NS, Run, SET_NS, signed};
 pub(in crate::journal) use self::kept::TimesBeside;
 use self::kept::{Anchor, Kept, Piece, Stretch};
 use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
@@ -42,10 +43,11 @@ const APART: Duration = Duration::from_millis(2);
 const TURNS: u16 = 999;
 /// Times that are set by hand in one unsynced boot; beyond, its estimates keep the last.
 const PIECES_MAX: usize = 64;
-/// A clock that was set forward by less keeps the estimate as it is.
-const SET_NS: i64 = 1_000_000_000;
-/// Who sets the clock calls it synced a moment later, and `adjtimex` is asked once a second.
+/// Who sets the clock calls it synced a moment later, and `adjtimex` is asked once a second. A sync that holds for less, and
+/// contradicts the one before, moves no anchor.
 const SETTLING: Duration = Duration::from_secs(10);
+/// Sources whose values come late, one beside the other: each has a turn of its own as long as its times go forward.
+const LATE_PASSES_MAX: usize = 32;
 /// From here on stretches of which no entry is left are forgotten: 64 take about 4 KB.
 const STRETCHES_KEPT: usize = 64;
 /// Boots that never synced with their entries still waiting; of more the oldest are told as they were captured. 280 KB.
@@ -75,6 +77,12 @@ pub(in crate::journal) struct Times {
     newest: Option<(BootId, Mono)>,
     /// While captured times are at or below the highest.
     pass: Option<Pass>,
+    /// Since when a synced clock shows something else than the anchor says.
+    moved_since: Option<Mono>,
+    /// By how much a wall clock that runs free is off the last sync, ns, because somebody has set it.
+    set: Option<i64>,
+    /// Of windows that come late, with times of their source's own.
+    late: Vec<Pass>,
     /// If a newer program keeps a record of its own: the number that comes next by its cursor.
     newer_next: Option<u64>,
     dirty: bool,
@@ -118,7 +126,20 @@ impl Times {
         }
         // What only a segment tells must be in the record before that segment goes.
         let moved = newest.is_some();
-        Self { kept, told_by, epoch, boot, newest: None, pass: None, newer_next: None, dirty: false, moved }
+        Self {
+            kept,
+            told_by,
+            epoch,
+            boot,
+            newest: None,
+            pass: None,
+            moved_since: None,
+            set: None,
+            late: Vec::new(),
+            newer_next: None,
+            dirty: false,
+            moved,
+        }
     }
 
     /// A newer program keeps a record beside: its labels are not given again, and what it may have decided is left to it.
@@ -162,21 +183,41 @@ impl Times {
         if let Some(stretch) = self.stretch(boot)
             && end.trust == ClockTrust::Unsynced
         {
-            (stretch.last, stretch.wall) = (stretch.last.max(end.mono), end.utc.0.saturating_sub(signed(end.mono.0)));
+            stretch.last = stretch.last.max(end.mono);
+            let wall = end.utc.0.saturating_sub(signed(end.mono.0));
+            if stretch.is_set_to(wall) {
+                stretch.wall = wall;
+            }
         }
     }
 
     /// Sees the time of a window, whether it is kept or not.
     pub(super) fn witness(&mut self, boot: BootId, end: Stamp) {
-        let believed = matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover);
-        if believed && self.kept.anchor.is_none_or(|anchor| anchor.boot != boot) {
-            self.anchor(Anchor { boot, mono: end.mono, utc: end.utc.0 });
+        // A source's own time says nothing of our clock.
+        if end.trust.is_of_source() {
+            return;
+        }
+        let seen = Anchor { boot, mono: end.mono, utc: end.utc.0 };
+        match (end.trust, self.kept.anchor.filter(|anchor| anchor.boot == boot)) {
+            (ClockTrust::Synced | ClockTrust::Holdover, None) => self.anchor(seen),
+            // What was decided by the first one stays; what the clock shows when it runs free is measured by this one.
+            (ClockTrust::Synced, Some(anchor)) if anchor.is_off(end) => {
+                let since = *self.moved_since.get_or_insert(end.mono);
+                if end.mono.since(since) >= SETTLING {
+                    (self.kept.anchor, self.moved_since, self.dirty) = (Some(seen), None, true);
+                }
+            }
+            _ => self.moved_since = None,
         }
     }
 
     /// Takes note of a new window before it is written as `seq`, and gives a captured time its final form. Answers by
     /// how much the clock went back, if it shows times that were given before.
     pub(super) fn capture(&mut self, boot: BootId, end: &mut Stamp, seq: u64) -> Option<i64> {
+        if end.trust.is_of_source() {
+            end.utc = self.place_late(end.utc);
+            return None;
+        }
         if let Some((newest_boot, newest)) = self.newest
             && newest_boot == boot
             && end.mono < newest + APART
@@ -188,9 +229,9 @@ impl Times {
         self.newest = Some((boot, end.mono));
         self.moved = true;
         self.witness(boot, *end);
-        let anchored = self.kept.anchor.is_some_and(|anchor| anchor.boot == boot);
+        let anchor = self.kept.anchor.filter(|anchor| anchor.boot == boot);
         match end.trust {
-            ClockTrust::Unsynced if !anchored => {
+            ClockTrust::Unsynced if anchor.is_none() => {
                 self.extend_stretch(boot, *end, seq);
                 None
             }
@@ -198,6 +239,11 @@ impl Times {
                 if end.trust == ClockTrust::Unsynced {
                     // The process is younger than the boot: only the journal knows that the clock was synced before.
                     end.trust = ClockTrust::Holdover;
+                }
+                let set = anchor.filter(|anchor| end.trust == ClockTrust::Holdover && anchor.is_off(*end));
+                self.note_set(set.map(|anchor| end.utc.0.saturating_sub(anchor.at(end.mono))));
+                if let Some(anchor) = set {
+                    end.utc = Utc(anchor.at(end.mono));
                 }
                 self.told_by = Some(Identity { epoch: self.epoch, seq: Seq(seq) });
                 let (utc, back) = self.straighten(end.utc);
@@ -260,6 +306,22 @@ impl Times {
         ours.map(|stretch| stretch.from).min()
     }
 
+    /// Notes by how much a clock that runs free was set, and tells it once.
+    fn note_set(&mut self, set: Option<i64>) {
+        if let (None, Some(by_ns)) = (self.set, set) {
+            tracing::warn!(
+                by_ns,
+                "the wall clock was set while nothing disciplines it; times go on from the last sync"
+            );
+        }
+        self.set = set;
+    }
+
+    /// By how much the wall clock is off what the last sync says, ns, if it runs free and somebody has set it.
+    pub(super) fn set(&self) -> Option<i64> {
+        self.set
+    }
+
     /// What must be durable before anything that was captured is written or told.
     pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
         if self.dirty { self.write() } else { None }
@@ -286,10 +348,11 @@ impl Times {
     fn extend_stretch(&mut self, boot: BootId, end: Stamp, seq: u64) {
         let wall = end.utc.0.saturating_sub(signed(end.mono.0));
         if let Some(stretch) = self.stretch(boot) {
-            if wall.saturating_sub(stretch.wall).saturating_abs() > SET_NS {
-                stretch.set = Some(end.mono);
+            stretch.last = end.mono;
+            if stretch.is_set_to(wall) {
+                (stretch.set, stretch.wall) = (Some(end.mono), wall);
+                self.dirty = true;
             }
-            (stretch.last, stretch.wall) = (end.mono, wall);
             return;
         }
         let after = self.kept.newest;
@@ -420,6 +483,27 @@ impl Times {
         (Utc(ms.saturating_add(i64::from(turn) * 1_000)), back)
     }
 
+    /// The time of a window that comes late: beside those that were given before, whatever they are.
+    fn place_late(&mut self, utc: Utc) -> Utc {
+        let ms = whole_ms(utc.0);
+        let nearest = self.late.iter_mut().filter(|pass| pass.last < ms).max_by_key(|pass| pass.last);
+        let turn = match nearest {
+            Some(pass) => {
+                pass.last = ms;
+                pass.turn
+            }
+            None => {
+                let turn = self.turn();
+                if self.late.len() >= LATE_PASSES_MAX {
+                    self.late.remove(0);
+                }
+                self.late.push(Pass { turn, last: ms });
+                turn
+            }
+        };
+        Utc(ms.saturating_add(i64::from(turn) * 1_000))
+    }
+
     fn turn(&mut self) -> u16 {
         self.kept.turns = self.kept.turns % TURNS + 1;
         self.dirty = true;
@@ -433,6 +517,12 @@ impl Stretch {
     fn shows_plausible_time(&self) -> bool {
         let shown = self.wall.saturating_add(signed(self.first.0));
         shown >= PLAUSIBLE_NS && self.after.is_none_or(|after| shown > after)
+    }
+
+    /// Whether a wall clock that is so far ahead of the monotonic one was set since. What is less comes from reading the two one
+    /// after the other, and is left out: a backup that is restored twice estimates the same times twice.
+    fn is_set_to(&self, wall: i64) -> bool {
+        wall.saturating_sub(self.wall).saturating_abs() > SET_NS
     }
 
     fn has_settled(&self) -> bool {

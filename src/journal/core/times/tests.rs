@@ -191,6 +191,62 @@ fn a_process_that_is_younger_than_the_boot_trusts_the_anchor_of_the_boot() {
     assert_eq!((end.trust, end.utc.0), (ClockTrust::Holdover, NOON + 10 * S));
 }
 
+/// Found by an outside harness: a free clock that was 4.6 days ahead for 8 s labelled what it saw with that, good for everything.
+#[test]
+fn a_clock_that_is_set_while_it_runs_free_is_told_and_times_go_on_from_its_last_sync() {
+    let mut times = times(1);
+    times.capture(boot(1), &mut at(10, NOON, ClockTrust::Synced), 1);
+    // A sync moves it if it lasts, and that counts from then on.
+    let truth = |mono_s: u64| NOON + 3_600 * S + (signed(mono_s) - 20) * S;
+    for (seq, mono_s) in (2..).zip(20..=30) {
+        times.capture(boot(1), &mut at(mono_s, truth(mono_s), ClockTrust::Synced), seq);
+    }
+    for (seq, mono_s) in (13..).zip(31..39) {
+        times.capture(boot(1), &mut at(mono_s, truth(mono_s) + 397_440 * S, ClockTrust::Synced), seq);
+    }
+    let mut times = reopened(&mut times, 1);
+    for (seq, (mono_s, set_s, trust)) in (21..).zip([
+        (41, 0, ClockTrust::Holdover),
+        (42, 397_440, ClockTrust::Holdover),
+        (43, 397_440, ClockTrust::Unsynced),
+        (44, -86_400, ClockTrust::Holdover),
+        (45, 0, ClockTrust::Holdover),
+    ]) {
+        let mut end = at(mono_s, truth(mono_s) + set_s * S, trust);
+        times.capture(boot(1), &mut end, seq);
+        // A time that was given before has its turn.
+        assert!(close_to(end.utc.0, truth(mono_s)) && end.trust == ClockTrust::Holdover, "set by {set_s} s: {end:?}");
+        assert_eq!(times.set(), (set_s != 0).then_some(set_s * S));
+    }
+    // A leap second, and the reading of two clocks one after the other, are no setting.
+    let mut end = at(46, truth(45), ClockTrust::Holdover);
+    times.capture(boot(1), &mut end, 30);
+    assert!(close_to(end.utc.0, truth(45)), "{end:?}");
+    // Synced, it is believed.
+    let mut end = at(47, NOON, ClockTrust::Synced);
+    times.capture(boot(1), &mut end, 31);
+    assert!(close_to(end.utc.0, NOON) && times.set().is_none());
+}
+
+#[test]
+fn a_backup_that_is_restored_twice_estimates_the_same_times_twice() {
+    let mut before = times(1);
+    let mut first = at(10, Y2001, ClockTrust::Unsynced);
+    before.capture(boot(1), &mut first, 1);
+    let backup = before.write();
+    let labels: BTreeSet<i64> = (0..900)
+        .map(|us| {
+            let mut times = Times::open(backup.as_deref(), None, 1, life(1));
+            // The clocks are never read in the same moment.
+            let mut end = at(40, Y2001 + 30 * S + us * 1_000, ClockTrust::Unsynced);
+            times.capture(boot(1), &mut end, 2);
+            times.decide(boot(1), first.mono);
+            told(&times, 1, first).0
+        })
+        .collect();
+    assert_eq!(labels.len(), 1, "{labels:?}");
+}
+
 #[test]
 fn a_clock_that_is_set_back_repeats_no_label_and_says_so() {
     let mut times = times(1);
@@ -328,5 +384,34 @@ proptest! {
                 prop_assert!(labels.insert(stamp.utc), "{stamp:?} is told twice");
             }
         }
+    }
+}
+
+#[test]
+fn windows_that_come_late_share_a_label_with_none_and_move_no_other() {
+    let mut times = times(1);
+    let mut labels = BTreeSet::new();
+    let mut captured = 0;
+    let mut keep = |times: &mut Times, mut end: Stamp| {
+        captured += 1;
+        assert_eq!(times.capture(boot(1), &mut end, captured), None, "no clock went back");
+        assert!(labels.insert(end.utc.0), "{end:?}");
+        end.utc.0
+    };
+    for s in 100..120_u64 {
+        let ns = i64::try_from(s).expect("small") * S;
+        assert_eq!(keep(&mut times, at(s, NOON + ns, ClockTrust::Synced)), NOON + ns);
+        // Two sources, ten and fifty seconds behind: both have been at the same second.
+        for behind in [10, 50] {
+            let own = NOON + ns - behind * S;
+            let label = keep(&mut times, at(s, own, ClockTrust::Resolved));
+            assert!((1..1_000_000).contains(&(label - own)), "within its millisecond");
+        }
+    }
+    // The same backlog again, after a start.
+    let mut again = reopened(&mut times, 1);
+    for s in 100..120_u64 {
+        let own = NOON + (i64::try_from(s).expect("small") - 50) * S;
+        keep(&mut again, at(200, own, ClockTrust::Resolved));
     }
 }

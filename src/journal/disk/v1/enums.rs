@@ -28,15 +28,79 @@ macro_rules! as_written {
     )+};
 }
 
+/// Why a value is doubtful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::journal) enum Questionable {
+    OutOfRange,
+    Frozen,
+    Rate,
+    Clock,
+}
+
+impl From<measure::Questionable> for Questionable {
+    fn from(why: measure::Questionable) -> Self {
+        use measure::Questionable as Domain;
+        match why {
+            Domain::OutOfRange => Self::OutOfRange,
+            Domain::Frozen => Self::Frozen,
+            Domain::Rate => Self::Rate,
+            Domain::Clock => Self::Clock,
+            // The nearest that this version has; version 2 says beside it which it is.
+            Domain::CounterZero | Domain::CounterBackwards | Domain::CounterJump => Self::Rate,
+        }
+    }
+}
+
+/// Why a value is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::journal) enum Missing {
+    Timeout,
+    Exception,
+    BusOff,
+    Decode,
+    Stale,
+}
+
+impl From<measure::Missing> for Missing {
+    fn from(why: measure::Missing) -> Self {
+        match why {
+            // Version 2 says beside it which it is.
+            measure::Missing::Timeout | measure::Missing::Overrun => Self::Timeout,
+            measure::Missing::Exception => Self::Exception,
+            measure::Missing::BusOff => Self::BusOff,
+            measure::Missing::Decode => Self::Decode,
+            measure::Missing::Stale => Self::Stale,
+        }
+    }
+}
+
+impl From<Questionable> for measure::Questionable {
+    fn from(why: Questionable) -> Self {
+        match why {
+            Questionable::OutOfRange => Self::OutOfRange,
+            Questionable::Frozen => Self::Frozen,
+            Questionable::Rate => Self::Rate,
+            Questionable::Clock => Self::Clock,
+        }
+    }
+}
+
+impl From<Missing> for measure::Missing {
+    fn from(why: Missing) -> Self {
+        match why {
+            Missing::Timeout => Self::Timeout,
+            Missing::Exception => Self::Exception,
+            Missing::BusOff => Self::BusOff,
+            Missing::Decode => Self::Decode,
+            Missing::Stale => Self::Stale,
+        }
+    }
+}
+
 as_written! {
     /// How far a time can be believed.
     enum ClockTrust = measure::ClockTrust { Synced, Holdover, Unsynced, Resolved, Estimated }
 
-    /// Why a value is not known.
-    enum Missing = measure::Missing { Timeout, Exception, BusOff, Decode, Stale }
-
-    /// Why a value is doubtful.
-    enum Questionable = measure::Questionable { OutOfRange, Frozen, Rate, Clock }
 
     /// Which way energy goes.
     enum Direction = measure::Direction { GridToVehicle, VehicleToGrid, Idle }

@@ -201,7 +201,22 @@ impl<'a> EventKind<'a> {
             Domain::UplinkOnline(broker) => Self::UplinkOnline(broker),
             Domain::CertificateExpires { file, days } => Self::CertificateExpires { file, days: *days },
             // Of version 2.
-            Domain::JournalNewer(_) | Domain::DevicePartly { .. } => return None,
+            Domain::JournalNewer(_)
+            | Domain::DevicePartly { .. }
+            | Domain::CounterBreak { .. }
+            | Domain::MeterExchanged { .. }
+            | Domain::JournalInMemory { .. }
+            | Domain::LifeLost(_)
+            | Domain::PollOverrun(_)
+            | Domain::PollKept
+            | Domain::EventsLeftOut { .. }
+            | Domain::ReloadRefused(_)
+            | Domain::Reloaded
+            | Domain::OfEntry { .. }
+            | Domain::UpdateStarted { .. }
+            | Domain::UpdateConfirmed { .. }
+            | Domain::UpdateRolledBack { .. }
+            | Domain::UpdateFailed { .. } => return None,
         })
     }
 }

@@ -101,7 +101,7 @@ impl Tracker {
             Some(_) => session.energy.pause(),
             None => {}
         }
-        session.energy.meter(measured.meter_import, measured.meter_export);
+        session.energy.meter(measured.meter_import, measured.meter_export, self.heard_own);
         let stuck = session.energy.stuck();
         for (value, is_stuck, was_stuck) in
             [(V::MeterImport, stuck.0, &mut session.stuck.0), (V::MeterExport, stuck.1, &mut session.stuck.1)]

@@ -9,12 +9,13 @@
 //! - The layouts are data (`models.txt`), not code. The crate `sunspec` has them as generated types with a client of its own;
 //!   it cannot decode what is known only by number, and is ten times as large.
 //! - Not implemented is absent: a point that has never had a value is not told; one that had one and has none is missing.
-//! - Deliberately absent: the second of two models of one number, and values inside of repeating groups, are shown by `probe
-//!   sunspec` and not collected. Nothing is ever written.
+//! - Deliberately absent: the second of two models of one number, and values inside of repeating groups but those of model 160
+//!   (DC inputs), are shown by `probe sunspec` and not collected. Nothing is ever written.
 //!
 //! Source: SunSpec Device Information Model Specification 1.2, 4 (types, not-implemented values), 6 (Modbus: base, chain).
 
 mod models;
+mod request_length;
 mod survey;
 
 pub use models::{Decoded, decode, label, supported};

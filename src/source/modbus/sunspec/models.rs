@@ -258,8 +258,28 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A point of the body, or of the n-th repetition of its group as `probe sunspec` names it: `module[0].DCW`.
     pub(super) fn of(id: u16, name: &str) -> Option<Self> {
         let body = &MODELS.get(&id)?.body;
+        let size = |group: &Group| group.points.iter().map(|point| point.size).sum::<u16>();
+        if let Some((group, name)) = name.split_once("].") {
+            let (group, n) = group.split_once('[')?;
+            let [inner] = &body.groups[..] else { return None };
+            let from = 2 + size(body) + n.parse::<u16>().ok().filter(|n| *n < 64)? * size(inner);
+            let place = |offset| from + offset;
+            let mut offset = 0;
+            let point =
+                inner.points.iter().filter(|_| inner.name == group && inner.groups.is_empty()).find(|point| {
+                    let is_it = point.name == name;
+                    offset += if is_it { 0 } else { point.size };
+                    is_it
+                })?;
+            let scale = match &point.scale {
+                Scale::Point(scale) => Some(Self::of(id, scale)?.offset),
+                Scale::None | Scale::Fixed(_) => None,
+            };
+            return Some(Self { point, offset: place(offset), scale });
+        }
         let offset_of = |wanted: &str| {
             let mut offset = 2;
             for point in &body.points {
@@ -386,6 +406,8 @@ mod tests {
             (212, 124),
             (213, 124),
             (214, 124),
+            (124, 24),
+            (160, 8),
             (701, 153),
             (702, 50),
             (713, 7),
@@ -397,7 +419,7 @@ mod tests {
             let registers: u16 = model.body.points.iter().map(|point| point.size).sum();
             assert_eq!(registers, length, "model {id}");
         }
-        let promised = [1].into_iter().chain(101..=103).chain(111..=113).chain(201..=204).chain(211..=214);
+        let promised = [1, 124, 160].into_iter().chain(101..=103).chain(111..=113).chain(201..=204).chain(211..=214);
         assert!(promised.chain(701..=714).chain(802..=805).all(supported));
     }
 

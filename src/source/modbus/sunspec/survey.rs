@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::BASES;
 use super::models::{Place, supported};
+use super::request_length::RequestLength;
 use crate::measure::{Missing, Raw};
 use crate::spec::{Origin, PointIx, PointSpec, RegisterBlock, RegisterTable};
 
@@ -15,12 +16,15 @@ const END: u16 = 0xffff;
 const REGISTERS: u32 = 65_536;
 /// A chain that is longer goes round in a circle.
 const MODELS_MAX: usize = 64;
-/// Modbus Application Protocol 1.1b3, 6.3.
-const REQUEST_REGISTERS_MAX: u16 = 125;
-/// Below, a device that refuses a read does not refuse it for its length.
-const REQUEST_REGISTERS_MIN: u16 = 16;
+/// Exceptions that may be about the length of a request: illegal data address, illegal data value.
+const ABOUT_LENGTH: [u8; 2] = [2, 3];
+/// Server device failure: of the moment, unless it says so as often.
+const DEVICE_FAILURE: u8 = 4;
+const FAILURES_MAX: u32 = 3;
 /// Models of storage and ratings change slowly.
-const SLOW: [u16; 6] = [702, 713, 802, 803, 804, 805];
+const SLOW: [u16; 7] = [124, 702, 713, 802, 803, 804, 805];
+/// Where a chain may begin: most have it in the holding registers, and some in the input registers alone.
+const TABLES: [RegisterTable; 2] = [RegisterTable::Holding, RegisterTable::Input];
 
 /// A model in a device's chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +55,10 @@ pub enum SurveyStep {
 pub struct Survey {
     wanted: Vec<Wanted>,
     state: State,
-    request_max: u16,
+    /// Other blocks are to be read now, though the last answer had values.
+    is_replanned: bool,
+    /// In which the chain is, or is looked for.
+    table: RegisterTable,
 }
 
 /// A point of the plan: the models' points that may carry it, best first.
@@ -67,7 +74,7 @@ enum State {
     /// Looking for the mark at this base.
     Base(usize),
     /// Reading the number and length of the model here.
-    Walk { at: u16, chain: Vec<ModelAt> },
+    Walk { at: u16, chain: Vec<ModelAt>, failures: u32 },
     /// Reading models.
     Known { chain: Vec<ModelAt>, reads: Vec<ModelRead> },
 }
@@ -77,6 +84,7 @@ enum State {
 struct ModelRead {
     model: ModelAt,
     points: Vec<(usize, Place, Turn)>,
+    request: RequestLength,
     /// From its number as far as is needed.
     image: Vec<u16>,
     /// Registers of the image that are of this round.
@@ -99,13 +107,19 @@ impl Survey {
             _ => Vec::new(),
         };
         let wanted = points.iter().map(|point| Wanted { from: from(point), seen: false }).collect();
-        Self { wanted, state: State::Base(0), request_max: REQUEST_REGISTERS_MAX }
+        Self { wanted, state: State::Base(0), is_replanned: false, table: TABLES[0] }
     }
 
     /// Whether the chain is known.
     #[must_use]
     pub fn is_known(&self) -> bool {
         matches!(self.state, State::Known { .. })
+    }
+
+    /// The table in which its models are.
+    #[must_use]
+    pub fn table(&self) -> RegisterTable {
+        self.table
     }
 
     /// The models, as far as they are known.
@@ -120,13 +134,15 @@ impl Survey {
     /// What is to be read, often and seldom.
     #[must_use]
     pub fn blocks(&self) -> [Vec<RegisterBlock>; 2] {
+        let block = |start, count| RegisterBlock { unit: None, table: self.table, start, count };
         match &self.state {
             State::Base(base) => [vec![block(BASES[*base], 2)], vec![]],
             State::Walk { at, .. } => [vec![block(*at, 2)], vec![]],
             State::Known { reads, .. } => {
                 let of = |slow: bool| {
                     let of_pace = reads.iter().filter(|read| SLOW.contains(&read.model.id) == slow);
-                    of_pace.flat_map(|read| read.blocks(self.request_max)).collect()
+                    let parts = of_pace.flat_map(ModelRead::parts);
+                    parts.map(|(start, count)| block(start, count)).collect()
                 };
                 [of(false), of(true)]
             }
@@ -135,16 +151,21 @@ impl Survey {
 
     /// A block was answered.
     pub fn answered(&mut self, asked: RegisterBlock, words: &[u16]) -> SurveyStep {
+        if asked.table != self.table {
+            // The answer to a request of an earlier step.
+            return SurveyStep::Part;
+        }
         match &mut self.state {
             State::Base(base) if asked.start == BASES[*base] => {
                 if *words == MARK {
                     // Bases are far below the end of the registers.
-                    self.state = State::Walk { at: BASES[*base].saturating_add(2), chain: Vec::new() };
+                    self.state = State::Walk { at: BASES[*base].saturating_add(2), chain: Vec::new(), failures: 0 };
                     return SurveyStep::Step;
                 }
                 self.next_base()
             }
-            State::Walk { at, chain } if asked.start == *at => {
+            State::Walk { at, chain, failures } if asked.start == *at => {
+                *failures = 0;
                 let &[id, length] = words else { return SurveyStep::Part };
                 if id == END || chain.len() == MODELS_MAX {
                     return self.chain_ended();
@@ -177,6 +198,7 @@ impl Survey {
                 if !read.take(offset, words) {
                     return SurveyStep::Part;
                 }
+                self.is_replanned |= read.request.succeeded();
                 SurveyStep::Values(read.values(&mut self.wanted))
             }
             // The answer to a request of an earlier step.
@@ -184,17 +206,30 @@ impl Survey {
         }
     }
 
-    /// A block was refused as an illegal address, value or function.
-    pub fn refused(&mut self, asked: RegisterBlock) -> SurveyStep {
-        match &self.state {
+    /// Whether other blocks are to be read from now on, since the last time; asked after an answer with values.
+    pub fn take_replanned(&mut self) -> bool {
+        std::mem::take(&mut self.is_replanned)
+    }
+
+    /// A block was refused by an exception of 1 to 4.
+    pub fn refused(&mut self, asked: RegisterBlock, exception: u8) -> SurveyStep {
+        if asked.table != self.table {
+            return SurveyStep::Part;
+        }
+        match &mut self.state {
             State::Base(base) if asked.start == BASES[*base] => self.next_base(),
-            // Some devices end without an end.
-            State::Walk { at, chain } if asked.start == *at && !chain.is_empty() => self.chain_ended(),
-            State::Known { .. }
-                if asked.count == self.request_max.min(asked.count) && asked.count > REQUEST_REGISTERS_MIN =>
-            {
-                self.request_max = (asked.count / 2).max(REQUEST_REGISTERS_MIN);
-                SurveyStep::Step
+            State::Walk { at, chain, failures } if asked.start == *at && !chain.is_empty() => {
+                *failures += u32::from(exception == DEVICE_FAILURE);
+                if (1..FAILURES_MAX).contains(failures) {
+                    return SurveyStep::Part;
+                }
+                // Some devices end without an end.
+                self.chain_ended()
+            }
+            State::Known { reads, .. } if ABOUT_LENGTH.contains(&exception) => {
+                let of_it = reads.iter_mut().find(|read| read.holds(asked.start, asked.count));
+                let is_cut = of_it.is_some_and(|read| read.request.refused(asked.count));
+                if is_cut { SurveyStep::Step } else { SurveyStep::Part }
             }
             _ => SurveyStep::Part,
         }
@@ -203,7 +238,11 @@ impl Survey {
     /// A block was not answered. Returns the points that are missing for that: those of its model that have had a value, or all of
     /// them if none has. `None` while the chain is not known: then everything is missing.
     #[must_use]
-    pub fn silent(&self, asked: RegisterBlock, why: Missing) -> Option<Vec<(PointIx, Result<Raw, Missing>)>> {
+    pub fn silent(&mut self, asked: RegisterBlock, why: Missing) -> Option<Vec<(PointIx, Result<Raw, Missing>)>> {
+        if let State::Base(_) = self.state {
+            // It was starting when it refused the others, or does not answer this function at all.
+            (self.table, self.state) = (TABLES[0], State::Base(0));
+        }
         let State::Known { reads, .. } = &self.state else { return None };
         let read = reads.iter().find(|read| read.holds(asked.start, asked.count))?;
         let was_read = read.points.iter().any(|(ix, ..)| self.wanted[*ix].seen);
@@ -226,11 +265,15 @@ impl Survey {
         let State::Base(base) = self.state else { return SurveyStep::Part };
         if base + 1 < BASES.len() {
             self.state = State::Base(base + 1);
-            SurveyStep::Step
-        } else {
-            self.state = State::Base(0);
-            SurveyStep::NoSunSpec
+            return SurveyStep::Step;
         }
+        self.state = State::Base(0);
+        if self.table == TABLES[0] {
+            self.table = TABLES[1];
+            return SurveyStep::Step;
+        }
+        self.table = TABLES[0];
+        SurveyStep::NoSunSpec
     }
 
     fn chain_ended(&mut self) -> SurveyStep {
@@ -258,7 +301,13 @@ fn plan(chain: &[ModelAt], wanted: &[Wanted]) -> Vec<ModelRead> {
         let Some((source, model, place)) = found else { continue };
         taken.insert((model.id, &source.point));
         let at = reads.iter().position(|read| read.model == model).unwrap_or_else(|| {
-            reads.push(ModelRead { model, points: Vec::new(), image: Vec::new(), fresh: 0 });
+            reads.push(ModelRead {
+                model,
+                points: Vec::new(),
+                request: RequestLength::new(),
+                image: Vec::new(),
+                fresh: 0,
+            });
             reads.len() - 1
         });
         let span = usize::from(place.span()).max(reads[at].image.len());
@@ -275,17 +324,17 @@ impl ModelRead {
         start >= from && usize::from(start - from) + usize::from(count) <= self.image.len()
     }
 
-    /// The requests that read it, in order.
-    fn blocks(&self, request_max: u16) -> Vec<RegisterBlock> {
+    /// First register and count of the requests that read it, in order.
+    fn parts(&self) -> Vec<(u16, u16)> {
         let span = u16::try_from(self.image.len()).unwrap_or(u16::MAX);
-        let mut blocks = Vec::new();
+        let mut parts = Vec::new();
         let mut from = 0;
         while from < span {
-            let count = request_max.min(span - from);
-            blocks.push(block(self.model.address + from, count));
+            let count = self.request.now().min(span - from);
+            parts.push((self.model.address + from, count));
             from += count;
         }
-        blocks
+        parts
     }
 
     /// Takes a part; whether the model is whole. A part that does not continue the ones before begins anew or is dropped.
@@ -333,11 +382,6 @@ fn turned(raw: Raw, turn: Turn) -> Raw {
         Raw::Float(float) if turn.invert => Raw::Float(-float),
         raw => raw,
     }
-}
-
-/// SunSpec is read from the holding registers.
-fn block(start: u16, count: u16) -> RegisterBlock {
-    RegisterBlock { unit: None, table: RegisterTable::Holding, start, count }
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn settle(survey: &mut Survey, registers: &Registers) -> Vec<SurveyStep> {
         for block in fast.into_iter().chain(slow) {
             let answer = match registers.read(block) {
                 Some(words) => survey.answered(block, &words),
-                None => survey.refused(block),
+                None => survey.refused(block, 2),
             };
             if answer == SurveyStep::Step {
                 told.clear();
@@ -137,7 +137,7 @@ fn a_model_that_would_lie_beyond_the_last_register_ends_the_chain() {
             let [blocks, _] = survey.blocks();
             let told = match registers.read(blocks[0]) {
                 Some(words) => survey.answered(blocks[0], &words),
-                None => survey.refused(blocks[0]),
+                None => survey.refused(blocks[0], 2),
             };
             assert_eq!(told, SurveyStep::Step);
         }
@@ -192,7 +192,7 @@ fn a_device_that_refuses_long_reads_is_read_in_parts() {
         for block in fast.into_iter().chain(slow) {
             let told = match registers.read(block).filter(|_| block.count <= 50) {
                 Some(words) => survey.answered(block, &words),
-                None => survey.refused(block),
+                None => survey.refused(block, 2),
             };
             match told {
                 SurveyStep::Step => break,
@@ -236,4 +236,140 @@ fn a_silent_model_makes_its_own_points_missing_and_no_others() {
     }
     missing.sort_unstable();
     assert_eq!(missing, all, "each is in one");
+}
+
+/// A device that answers no more than ten registers at once, and has its models in the input registers: it was given up.
+#[test]
+fn a_device_of_short_answers_that_has_its_models_in_the_input_registers_is_read() {
+    let mut registers = Registers::default();
+    let chain = [
+        MARK.to_vec(),
+        model(1, 66, &[]),
+        model(203, 105, &[("W", &[1_530]), ("W_SF", &[1])]),
+        model(713, 7, &[("SoC", &[615]), ("Pct_SF", &[0xffff])]),
+        vec![END, 0],
+    ];
+    registers.lay(40_000, &chain.concat());
+    let mut survey = Survey::new(&wanted());
+    let mut known = BTreeMap::new();
+    let mut asked = 0;
+    while asked < 200 && known.len() < 2 {
+        for block in survey.blocks().concat() {
+            asked += 1;
+            let is_there = block.table == RegisterTable::Input && block.count <= 10;
+            let told = match registers.read(block).filter(|_| is_there) {
+                Some(words) => survey.answered(block, &words),
+                None => survey.refused(block, 2),
+            };
+            match told {
+                SurveyStep::Values(values) => known.extend(values),
+                SurveyStep::Part => {}
+                _ => break,
+            }
+        }
+    }
+    assert!(known.contains_key(&PointIx(0)), "{known:?}");
+    assert!(known.contains_key(&PointIx(2)), "{known:?}");
+    assert!(asked < 60, "{asked} requests");
+}
+
+/// One refusal made the requests of every model shorter.
+#[test]
+fn a_model_that_is_refused_for_its_length_makes_the_requests_of_no_other_shorter() {
+    let registers = device(40_000);
+    let mut survey = Survey::new(&wanted());
+    settle(&mut survey, &registers);
+    let longest = |survey: &Survey, id: u16| {
+        let model = *survey.chain().iter().find(|model| model.id == id).expect("it is there");
+        let of_it = |block: &RegisterBlock| (model.address..model.address + model.length + 2).contains(&block.start);
+        survey.blocks().concat().into_iter().filter(of_it).map(|block| block.count).max().expect("it is read")
+    };
+    let before = [203, 701].map(|id| longest(&survey, id));
+    let block = survey.blocks().concat().into_iter().find(|block| block.count == before[0]).expect("it is read");
+    assert_eq!(survey.refused(block, 3), SurveyStep::Part, "one may be a mood");
+    assert_eq!(survey.refused(block, 3), SurveyStep::Step);
+    assert_eq!([203, 701].map(|id| longest(&survey, id)), [before[0] / 2, before[1]]);
+}
+
+/// "Server device failure" is of the moment, and says nothing of lengths or of the end of a chain.
+#[test]
+fn a_failure_of_the_device_makes_no_request_shorter_and_ends_no_chain() {
+    let registers = device(40_000);
+    let mut survey = Survey::new(&wanted());
+    let mut failures = 0;
+    while !survey.is_known() {
+        let block = survey.blocks()[0][0];
+        if survey.chain().len() == 2 && failures < 2 {
+            failures += 1;
+            assert_eq!(survey.refused(block, 4), SurveyStep::Part);
+            continue;
+        }
+        survey.answered(block, &registers.read(block).expect("it is there"));
+    }
+    assert_eq!(survey.chain().len(), 4);
+    let before = survey.blocks();
+    for block in before.concat() {
+        assert!((0..10).all(|_| survey.refused(block, 4) == SurveyStep::Part));
+    }
+    assert_eq!(survey.blocks(), before);
+}
+
+#[test]
+fn a_device_that_fails_at_the_end_of_its_chain_is_read_as_far_as_that() {
+    let registers = device(40_000);
+    let mut survey = Survey::new(&wanted());
+    for _ in 0..10 {
+        let block = survey.blocks()[0][0];
+        if survey.is_known() {
+            break;
+        }
+        match survey.chain().len() {
+            3 => drop(survey.refused(block, 4)),
+            _ => drop(survey.answered(block, &registers.read(block).expect("it is there"))),
+        }
+    }
+    assert!(survey.is_known() && survey.chain().len() == 3);
+}
+
+#[test]
+fn storage_and_dc_inputs_of_an_older_inverter_are_read() {
+    let dc = |n: u16| {
+        let mut module = vec![0; 20];
+        module[9..12].copy_from_slice(&[31 + n, 6_200 + n, 1_900 + n]);
+        module
+    };
+    let inputs = [model(160, 48, &[("DCW_SF", &[0]), ("DCV_SF", &[0xffff]), ("N", &[2])])[..10].to_vec(), dc(0), dc(1)];
+    let chain = [
+        MARK.to_vec(),
+        model(124, 24, &[("ChaState", &[615]), ("ChaState_SF", &[0xffff]), ("ChaSt", &[4])]),
+        inputs.concat(),
+        vec![END, 0],
+    ];
+    let mut registers = Registers::default();
+    registers.lay(40_000, &chain.concat());
+    let points = [
+        point("soc", &[("ChaState", 124..=124, false)]),
+        point("power_dc_2", &[("module[1].DCW", 160..=160, true)]),
+        point("voltage_dc_1", &[("module[0].DCV", 160..=160, false)]),
+        point("power_dc_3", &[("module[2].DCW", 160..=160, true)]),
+    ];
+    let mut survey = Survey::new(&points);
+    let mut known = BTreeMap::new();
+    for _ in 0..20 {
+        for block in survey.blocks().concat() {
+            let told = match registers.read(block) {
+                Some(words) => survey.answered(block, &words),
+                None => survey.refused(block, 2),
+            };
+            if let SurveyStep::Values(values) = told {
+                known.extend(values);
+            }
+        }
+    }
+    let number = |ix| match known.get(&PointIx(ix)) {
+        Some(Ok(Raw::Float(float))) => Some(*float),
+        Some(Ok(Raw::Integer(integer))) => i32::try_from(*integer).ok().map(f64::from),
+        _ => None,
+    };
+    assert_eq!([0, 1, 2, 3].map(number), [Some(61.5), Some(-1_901.0), Some(620.0), None], "{known:?}");
 }
