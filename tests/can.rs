@@ -6,6 +6,12 @@
 
 #[path = "can/generate.rs"]
 mod generate;
+#[path = "can/j1939.rs"]
+mod j1939;
+#[path = "can/recorded.rs"]
+mod recorded;
+#[path = "can/windows.rs"]
+mod windows;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -257,7 +263,13 @@ impl Rig {
     }
 
     fn start_with(log: &str, settings: &str, extra: &str) -> Self {
+        Self::start_beside(log, settings, extra, |_| {})
+    }
+
+    /// The same with files beside the configuration.
+    fn start_beside(log: &str, settings: &str, extra: &str, beside: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        beside(dir.path());
         fs::write(dir.path().join("bus.log"), log).expect("written");
         let authority = Authority::new(&dir.path().join("tls"), "depot ca").expect("a ca");
         let server = authority.server(Validity::Good).expect("a server certificate");

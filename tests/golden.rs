@@ -22,7 +22,7 @@ use std::time::Duration;
 use v2g_edge::journal::{Appended, Archive, Journal, Lane, Place, Settings, WhenFull};
 use v2g_edge::measure::{
     BootId, ClockTrust, Entry, Event, EventKind, Gap, IntervalValue, Missing, Mono, PointColumn, PointInterval, Schema,
-    Seq, SessionEvent, SessionFact, Stamp, Thinned, Utc, Window,
+    Seq, SessionEvent, SessionFact, Stamp, Thinned, Utc, Window, Words,
 };
 use v2g_edge::spec::{Aggregation, ValueType};
 use v2g_edge::uplink::wire::payload_of;
@@ -130,7 +130,9 @@ fn event(event: &Event) -> String {
         EventKind::EntryRefused { identity, code } => {
             format!("epoch {}, {}, code {code:#04x}", identity.epoch, identity.seq)
         }
-        EventKind::JournalFailing(why) | EventKind::JournalNewer(why) => format!("{why:?}"),
+        EventKind::JournalFailing(why) | EventKind::JournalNewer(why) | EventKind::PollOverrun(why) => {
+            format!("{why:?}")
+        }
         EventKind::BusState { bus, state, detail } => format!("{bus} {state:?} {detail:?}"),
         EventKind::BusRestarted(bus) => bus.to_string(),
         EventKind::FramesDropped { bus, frames } => format!("{bus} {frames}"),
@@ -138,10 +140,29 @@ fn event(event: &Event) -> String {
         EventKind::UplinkOnline(broker) => format!("{broker:?}"),
         EventKind::CertificateExpires { file, days } => format!("{file:?} {days}"),
         EventKind::DevicePartly { answering, blocks, silent } => format!("{answering} of {blocks}, not {silent:?}"),
+        EventKind::CounterBreak { field, from_milli, to_milli, reason } => {
+            format!("{field} from {from_milli} to {to_milli}, {}", reason.as_str())
+        }
+        EventKind::MeterExchanged { before, after } => format!("{before:?} to {after:?}"),
+        EventKind::JournalInMemory { why, from, counts_anew } => format!("{why:?}, from {from}, anew {counts_anew}"),
+        EventKind::LifeLost(lost) => format!("{lost:?}"),
+        EventKind::OfEntry { entry, told } => format!("{entry:?}: {told:?}"),
+        EventKind::EventsLeftOut { of, about, count } => format!("{of:?} {about:?} {count}"),
+        EventKind::ReloadRefused(why) => format!("{why:?}"),
+        EventKind::UpdateStarted { from, to } | EventKind::UpdateConfirmed { from, to } => {
+            format!("{from:?} to {to:?}")
+        }
+        EventKind::UpdateRolledBack { from, to, why } | EventKind::UpdateFailed { from, to, why } => {
+            format!("{from:?} to {to:?}, {why:?}")
+        }
         EventKind::Session(told) => {
             told.facts().iter().map(|(key, value)| format!("{key}={}", fact(value))).collect::<Vec<_>>().join(" ")
         }
-        EventKind::Stopping | EventKind::DeviceAnswering | EventKind::JournalWorking => String::new(),
+        EventKind::Stopping
+        | EventKind::DeviceAnswering
+        | EventKind::JournalWorking
+        | EventKind::PollKept
+        | EventKind::Reloaded => String::new(),
     };
     let device = event.device.as_ref().map_or("the gateway", |device| device.as_str());
     format!("  event {} of {device}: {told}", kind.name()).trim_end().to_owned()
@@ -149,7 +170,8 @@ fn event(event: &Event) -> String {
 
 /// An entry in words. Its schema is told when it is another than `before`.
 fn entry(entry: &Entry, before: &mut Option<Arc<Schema>>) -> String {
-    let Entry { identity, schema, window } = entry;
+    let Entry { identity, schema, words: told_in, window } = entry;
+    assert_eq!(*told_in, Words::First);
     let Window { boot, end, length, intervals, site, events } = window;
     let mut out = String::new();
     if before.replace(Arc::clone(schema)).as_ref() != Some(schema) {
@@ -209,6 +231,7 @@ fn leased(journal: &Path, schema: Schema) -> (BTreeMap<u64, Arc<Entry>>, Option<
         commit_interval: Duration::from_millis(20),
         bytes_per_day_max: None,
         when_full: WhenFull::RefuseNewest,
+        runtime_dir: None,
         time_wait: Duration::ZERO,
     };
     let boot = BootId([0xf6; 16]);
@@ -299,6 +322,20 @@ fn kind(kind: &EventKind) -> u8 {
         // Written by no program of 0.1.0.
         EventKind::JournalNewer(_) => 35,
         EventKind::DevicePartly { .. } => 36,
+        EventKind::CounterBreak { .. } => 60,
+        EventKind::MeterExchanged { .. } => 61,
+        EventKind::JournalInMemory { .. } => 37,
+        EventKind::LifeLost(_) => 38,
+        EventKind::PollOverrun(_) => 62,
+        EventKind::PollKept => 63,
+        EventKind::EventsLeftOut { .. } => 64,
+        EventKind::ReloadRefused(_) => 65,
+        EventKind::Reloaded => 66,
+        EventKind::OfEntry { .. } => 67,
+        EventKind::UpdateStarted { .. } => 68,
+        EventKind::UpdateConfirmed { .. } => 69,
+        EventKind::UpdateRolledBack { .. } => 70,
+        EventKind::UpdateFailed { .. } => 71,
         EventKind::Session(told) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,

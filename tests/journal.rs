@@ -74,6 +74,7 @@ impl Place {
                 age_max: Duration::from_secs(3650 * 86_400),
                 commit_interval: Duration::from_millis(20),
                 bytes_per_day_max: None,
+                runtime_dir: None,
                 time_wait: Duration::ZERO,
                 when_full: WhenFull::DropOldest,
             };
@@ -272,7 +273,10 @@ fn entries_are_exported_as_the_wire_has_them_as_json_and_as_csv() {
     assert_eq!((lp.code, lp.out.lines().count()), (0, 40), "{}", lp.err);
     assert!(lp.err.contains(FILES) && lp.err.contains("20 entries"), "{}", lp.err);
     let own = "gateway,site=depot-a,gateway=gw-01 epoch=";
-    assert!(lp.out.starts_with(own) && lp.out.contains("seq=20i,points=250i,time=\"synced\" 1780315219000000000\n"));
+    assert!(
+        lp.out.starts_with(own)
+            && lp.out.contains("seq=20i,points=250i,time_trust=\"synced\",version=2i 1780315219000000000\n")
+    );
 
     let json = place.ask(&["export", "--format", "json", "--from", "3", "--to", "5"]);
     let lines: Vec<Value> = json.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

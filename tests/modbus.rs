@@ -7,9 +7,15 @@
 mod learn;
 #[path = "modbus/line.rs"]
 mod line;
+#[path = "modbus/misbehaving.rs"]
+mod misbehaving;
 #[path = "modbus/parts.rs"]
 mod parts;
 #[path = "modbus/peer.rs"]
 mod peer;
 #[path = "modbus/probe.rs"]
 mod probe;
+#[path = "modbus/stage.rs"]
+mod stage;
+#[path = "modbus/values.rs"]
+mod values;

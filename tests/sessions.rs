@@ -3,6 +3,8 @@
 
 #[path = "sessions/guarded.rs"]
 mod guarded;
+#[path = "sessions/late.rs"]
+mod late;
 #[path = "sessions/live.rs"]
 mod live;
 #[path = "sessions/rig.rs"]

@@ -24,5 +24,9 @@ mod reload;
 mod routes;
 #[path = "uplink/stage.rs"]
 mod stage;
+#[path = "uplink/twins.rs"]
+mod twins;
+#[path = "uplink/unheard.rs"]
+mod unheard;
 #[path = "uplink/websocket.rs"]
 mod websocket;

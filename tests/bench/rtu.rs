@@ -57,6 +57,7 @@ async fn measure(count: u16) -> (f64, f64, usize) {
         }],
         window: Duration::from_millis(50),
         window_end: Mono(0),
+        byte_timeout: hal::BYTE_TIMEOUT,
         learned: None,
     };
     let (sender, mut samples) = mpsc::channel(4096);

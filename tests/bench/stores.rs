@@ -346,10 +346,11 @@ pub(super) fn points(dir: &Path) -> Value {
     let encoded: Vec<Vec<u8>> = windows.iter().map(v2g_edge::journal::bench::encode).collect();
     let entry = |window: &Window| v2g_edge::measure::Entry {
         identity: v2g_edge::measure::Identity {
-            epoch: v2g_edge::measure::Epoch(222_105_600),
+            epoch: v2g_edge::measure::Epoch(390_412_534_860_721),
             seq: v2g_edge::measure::Seq(123_456),
         },
         schema: schema.clone().into(),
+        words: v2g_edge::measure::Words::Second,
         window: window.clone(),
     };
     let line_protocol = windows.iter().map(|window| wire::payload_of(&entry(window)).len() as u64).sum();

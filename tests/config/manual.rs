@@ -40,6 +40,15 @@ fn the_manual_names_every_built_in_profile() {
 }
 
 #[test]
+fn a_new_version_has_ten_minutes_more_than_the_clock_is_waited_for() {
+    let within = |extra: &str| plan(&format!("{HEAD}{METER}{extra}")).update.confirm_within.as_secs() / 60;
+    assert_eq!(within(""), 15);
+    assert_eq!(within("[journal]\ntime_wait = \"0s\"\n"), 15);
+    assert_eq!(within("[journal]\ntime_wait = \"1h\"\n"), 70);
+    assert_eq!(within("[journal]\ntime_wait = \"1h\"\n[update]\nconfirm_within = \"61m\"\n"), 61);
+}
+
+#[test]
 fn the_manual_shows_the_defaults() {
     let bare = plan(&format!("{HEAD}{METER}"));
     let shown = plan(MANUAL);
@@ -48,6 +57,7 @@ fn the_manual_shows_the_defaults() {
     assert_eq!(bare.api, shown.api);
     assert_eq!(bare.log, shown.log);
     assert_eq!(bare.watchdog, shown.watchdog);
+    assert_eq!(bare.update, shown.update);
     assert_eq!(bare.uplink.topic_prefix, shown.uplink.topic_prefix);
     assert_eq!(bare.uplink.client_id, shown.uplink.client_id);
     assert_eq!(bare.uplink.keep_alive, shown.uplink.keep_alive);
@@ -80,7 +90,10 @@ files = ["a.ev.bin", "a.se.bin"]
     ));
     let kinds: Vec<&str> = plan.buses.iter().map(|bus| bus.kind.as_str()).collect();
     assert_eq!(kinds, ["modbus-tcp", "modbus-rtu", "can", "iso15118"]);
-    assert_eq!(plan.buses[0].kind, BusKind::ModbusTcp { timeout: Duration::from_secs(1), framing: Framing::Tcp });
+    assert_eq!(
+        plan.buses[0].kind,
+        BusKind::ModbusTcp { timeout: Duration::from_secs(1), byte_timeout: hal::BYTE_TIMEOUT, framing: Framing::Tcp }
+    );
 }
 
 #[test]

@@ -91,6 +91,13 @@ fn mistakes_are_json_for_machines() {
 fn every_single_mistake_has_its_line_and_its_remedy() {
     let cases: &[(&str, &str, usize, &str, &str)] = &[
         ("[bus.lan]", "[uplnk]\nx = 1\n[bus.lan]", 7, "there is no table uplnk in this file", "[uplink]"),
+        (
+            "[bus.lan]",
+            "[update]\nconfirm_within = \"330s\"\n[bus.lan]",
+            8,
+            "(journal.time_wait = \"5m\")",
+            "confirm_within = \"6m\"   (or a shorter time_wait",
+        ),
         ("unit = 1", "unit = \"1\"", 13, "unit is a text, not a whole number", "unit = 1"),
         ("unit = 1", "unit = 0x", 13, "unit is no number", "unit = 1"),
         ("unit = 1", "unit = 250", 13, "250 is reserved", "1 to 247; over TCP also 0 or 255"),

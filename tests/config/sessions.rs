@@ -28,6 +28,29 @@ fn a_charge_point_may_be_heard_in_three_ways() {
     plan(&sessions("{ files = [\"a.ev.bin\", \"a.se.bin\"] }", ""));
 }
 
+/// A capture of packets passed as a recording, of which nothing could be read.
+#[test]
+fn a_file_that_does_not_begin_with_a_frame_is_no_recording() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let around = config::Surroundings::of(dir.path());
+    let path = dir.path().join("a.bin");
+    let text = sessions(&format!("{{ files = [{path:?}, {path:?}] }}"), "");
+    config::parse(&text, "gateway.toml", &around).expect("it may come later");
+    for (bytes, told) in [
+        (&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0][..], Some("capture of packets (pcap)")),
+        (&[0x0a, 0x0d, 0x0d, 0x0a, 0x1c, 0], Some("capture of packets (pcapng)")),
+        (b"{ \"a\": 1 }", Some("begins with 7b 20")),
+        (&[0x01, 0xfe, 0x80, 0x01, 0, 0, 0, 0], None),
+    ] {
+        fs::write(&path, bytes).expect("ours");
+        let read = config::parse(&text, "gateway.toml", &around).map_err(|faults| faults.to_string());
+        match told {
+            Some(told) => assert!(read.as_ref().is_err_and(|faults| faults.contains(told)), "{told}: {read:?}"),
+            None => assert!(read.is_ok(), "{read:?}"),
+        }
+    }
+}
+
 #[test]
 fn what_a_session_bus_does_not_have_is_told() {
     let tap = "{ tap = \"eth1\" }";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use v2g_edge::health::StatusBoard;
 use v2g_edge::journal::{Appended, Journal, JournalHandle, Lane, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, Mono,
+    BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, LifeLost, Mono,
     PointColumn, PointInterval, Schema, SeriesSpec, Stamp, Statistic, Utc, Window,
 };
 use v2g_edge::spec::{Aggregation, DeviceIx, DeviceKind, PointIx, Unit, ValueType};
@@ -50,6 +50,11 @@ pub(crate) fn schema() -> Schema {
 pub(crate) fn stamp(n: u64) -> Stamp {
     let mono = n * WINDOW_NS;
     Stamp { mono: Mono(mono), utc: Utc(NOON_NS.saturating_add_unsigned(mono)), trust: ClockTrust::Synced }
+}
+
+/// The window whose end is told as this.
+pub(crate) fn number_at(utc_ns: i64) -> u64 {
+    u64::try_from(utc_ns - NOON_NS).expect("after noon") / WINDOW_NS
 }
 
 /// Looks like noise, so that nothing makes it short.
@@ -100,6 +105,7 @@ pub(crate) fn settings(dir: &Path, bytes_max: u64, when_full: WhenFull) -> Setti
         commit_interval: Duration::from_millis(20),
         bytes_per_day_max: None,
         when_full,
+        runtime_dir: None,
         time_wait: Duration::from_secs(300),
     }
 }
@@ -133,6 +139,7 @@ pub(crate) struct Oracle {
     /// By number: the epoch, the first and the last window that the entry stands for; `None`: no data.
     pub(crate) came: BTreeMap<u64, (u64, Option<(u64, u64)>)>,
     pub(crate) gaps: Vec<Gap>,
+    pub(crate) lives: Vec<LifeLost>,
     pub(crate) events: Vec<&'static str>,
     pub(crate) coarsest: Duration,
 }
@@ -164,6 +171,7 @@ impl Oracle {
         let before = self.came.insert(seq.0, (epoch.0, span));
         assert!(before.is_none_or(|before| before == (epoch.0, span)), "number {seq} came with two contents");
         self.gaps.extend(entry.window.gaps());
+        self.lives.extend(entry.window.lives_lost());
         self.events.extend(entry.window.events.iter().map(|event| event.kind.name()));
         let told =
             entry.window.events.iter().filter_map(|e| if let EventKind::Thinned(t) = e.kind { Some(t) } else { None });

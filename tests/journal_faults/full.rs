@@ -23,7 +23,7 @@ async fn hoard(handle: &JournalHandle, n: &mut u64, to: u64) {
 }
 
 /// Writes until there is no byte left.
-fn fill(path: &Path) -> u64 {
+pub(crate) fn fill(path: &Path) -> u64 {
     let mut file = File::create(path).expect("a file");
     let (mut bytes, mut size) = (0, 1 << 20);
     while size > 0 {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use v2g_edge::journal::{Lane, WhenFull};
+use v2g_edge::journal::{Journal, Lane, Lease, WhenFull};
 
 use super::depot::{self, Oracle};
 use super::stage;
@@ -28,9 +28,15 @@ fn judge_without_a_disk(dir: &Path, why: &str) {
             lease.acknowledge();
         }
         assert_eq!((oracle.came.len(), oracle.judge_windows(50)), (50, 0));
-        assert_eq!(oracle.events, ["journal_failing"]);
-        journal.close().await.expect("it closes");
+        assert_eq!(oracle.events, ["journal_in_memory"]);
+        // It cannot note its end either.
+        let _ = journal.close().await;
     });
+}
+
+async fn leased(journal: &Journal) -> Vec<Lease> {
+    journal.handle().commit().await;
+    journal.handle().lease(Lane::History, 256).await
 }
 
 #[test]
@@ -43,7 +49,10 @@ fn a_read_only_file_system_leaves_memory_and_says_so() {
     stage::mount_tmpfs(&disk, "64m");
     depot::block_on(async {
         let (journal, _) = depot::open(depot::settings(&disk.join("journal"), 1 << 30, WhenFull::Thin), 0);
-        depot::append(&journal.handle(), depot::window(1)).await;
+        depot::append(&journal.handle(), depot::window(0)).await;
+        for lease in leased(&journal).await {
+            lease.acknowledge();
+        }
         journal.close().await.expect("it closes");
     });
     stage::remount_read_only(&disk);
@@ -72,7 +81,7 @@ fn a_state_dir_that_is_no_directory_leaves_memory_and_says_so() {
     let place = tempfile::tempdir().expect("a directory");
     let file = place.path().join("file");
     fs::write(&file, "not a directory").expect("a file");
-    judge_without_a_disk(&file.join("journal"), "check the disk");
+    judge_without_a_disk(&file.join("journal"), "move that file away");
 }
 
 #[test]

@@ -46,6 +46,22 @@ pub(crate) fn remount_read_only(at: &Path) {
     mount(&["-o", "remount,ro"], at);
 }
 
+/// Makes a file that can be written, and not removed.
+pub(crate) fn hold_in_place(at: &Path) {
+    mount(&["--bind", &at.display().to_string()], at);
+}
+
+/// Makes it writable again.
+pub(crate) fn remount_writable(at: &Path) {
+    mount(&["-o", "remount,rw"], at);
+}
+
+/// Compiles a library that stands before the system's own. Whoever builds Rust has a C compiler: it links.
+pub(crate) fn compile(source: &Path, library: &Path) {
+    let output = run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source).arg("-ldl"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn mount(arguments: &[&str], at: &Path) {
     let output = run(Command::new("mount").args(arguments).arg(at));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hal::sim::{Manner, RegisterImage, WireLine};
-use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
+use hal::{Parity, SerialLine, StopBits, Table};
 use hil_tests::wait::wait_for;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
-use v2g_edge::health::{DeviceState, Heartbeats, Status, StatusBoard};
-use v2g_edge::measure::{Mono, Payload};
-use v2g_edge::source::modbus::{Address, Port, Target, run};
+use tokio::time::Instant;
+use v2g_edge::health::{DeviceState, Status};
+use v2g_edge::measure::Payload;
+use v2g_edge::source::modbus::{Address, Target};
 use v2g_edge::spec::{
     Aggregation, ByteOrder, DeviceIx, DeviceKind, DeviceSpec, Origin, PointSpec, PollGroup, RawKind, RegisterBlock,
     RegisterPoint, RegisterTable, Scaling, Unit, ValueType, WordOrder,
 };
+
+use super::stage::{self, port, unit};
 
 const DEAD: [u8; 3] = [2, 5, 9];
 const LATE: u8 = 7;
@@ -34,10 +34,6 @@ fn settings() -> SerialLine {
 /// Every register of every unit has a word of its own.
 fn word(unit: u8, register: u16) -> u16 {
     u16::from(unit) << 8 | register
-}
-
-fn unit(id: u8) -> UnitId {
-    UnitId::try_from(id).expect("a unit")
 }
 
 fn point(address: u16) -> PointSpec {
@@ -91,34 +87,23 @@ struct Heard {
 }
 
 async fn listen(wire: &WireLine, targets: Vec<Target>) -> Heard {
-    let port = Port {
-        bus: "meters".try_into().expect("a name"),
-        address: Address::Serial(SerialLine { path: wire.path().to_owned(), ..settings() }),
-        devices: targets,
-        window: Duration::from_millis(250),
-        window_end: Mono(0),
-        learned: None,
-    };
-    let (sender, mut samples) = mpsc::channel(4096);
-    let (stop, stopped) = watch::channel(false);
-    let facts = Arc::new(StatusBoard::default());
-    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(90), Mono(0));
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&facts), heartbeat, stopped));
-    let end = Instant::now() + LENGTH;
+    let address = Address::Serial(SerialLine { path: wire.path().to_owned(), ..settings() });
     let (mut answers, mut wrong) = (BTreeMap::new(), Vec::new());
-    while let Ok(Some(sample)) = timeout_at(end, samples.recv()).await {
-        let Payload::Registers { block, words: Ok(words) } = sample.payload else { continue };
-        let id = u8::try_from(sample.device.0).expect("a unit");
-        *answers.entry(id).or_default() += 1;
-        for (at, heard) in (block.start..).zip(&words) {
-            if *heard != word(id, at) {
-                wrong.push(format!("unit {id} register {at}: {heard:#06x}"));
+    let port = port(address, targets, Duration::from_millis(250));
+    let (status, _) = stage::listen(port, Instant::now() + LENGTH, |sample, _| {
+        if let Payload::Registers { block, words: Ok(words) } = sample.payload {
+            let id = u8::try_from(sample.device.0).expect("a unit");
+            *answers.entry(id).or_default() += 1;
+            for (at, heard) in (block.start..).zip(&words) {
+                if *heard != word(id, at) {
+                    wrong.push(format!("unit {id} register {at}: {heard:#06x}"));
+                }
             }
         }
-    }
-    stop.send_replace(true);
-    task.await.expect("ended");
-    Heard { answers, wrong, status: facts.status() }
+        false
+    })
+    .await;
+    Heard { answers, wrong, status }
 }
 
 fn depot() -> WireLine {
@@ -247,8 +232,10 @@ fn status_of_the_running_agent_names_each_trouble_with_what_to_do() {
         let all = named.iter().all(is_named);
         if all {
             for well in [1, 3, 6, 8, 10] {
+                // Fourteen requests of 34 ms a poll, and the troubles beside them, do not fit into half a second.
+                let is_kept = |line: &&&str| !line.contains("is not read as often as it should be");
                 let who = format!(" unit-{well} ");
-                assert!(!looks.iter().any(|line| line.contains(&who)), "{said}");
+                assert!(!looks.iter().filter(is_kept).any(|line| line.contains(&who)), "{said}");
             }
         }
         all.then_some(()).ok_or(said)

@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hal::sim::{Manner, RegisterImage, WireLine};
-use hal::{LinuxClock, Parity, SerialLine, StopBits, Table, UnitId};
+use hal::{Parity, SerialLine, StopBits, Table};
 use hil_tests::wait::wait_for;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use v2g_edge::config::{self, ProfileSource, Surroundings};
-use v2g_edge::health::{DeviceState, Heartbeats, Status, StatusBoard};
-use v2g_edge::measure::{EventKind, Missing, Mono, Payload, Sample};
+use v2g_edge::health::{DeviceState, Status};
+use v2g_edge::measure::{EventKind, Missing, Payload, Sample};
 use v2g_edge::net::Endpoint;
-use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::source::modbus::{Address, Target};
 use v2g_edge::spec::{DeviceIx, DeviceSpec};
+
+use super::stage::{self, port};
 
 const POLL: Duration = Duration::from_millis(500);
 /// As long as eighteen seconds are.
@@ -167,7 +168,7 @@ impl Heard {
 
 fn target(ix: u16, unit: u8, spec: &DeviceSpec, timeout: Duration) -> Target {
     let id = format!("device-{ix}").as_str().try_into().expect("a name");
-    let unit = UnitId::try_from(unit).expect("a unit");
+    let unit = stage::unit(unit);
     Target { ix: DeviceIx(ix), unit, spec: DeviceSpec { id, ..spec.clone() }, timeout, pause: Duration::ZERO }
 }
 
@@ -179,32 +180,21 @@ async fn listen(
     mut at_poll: impl FnMut(u64),
 ) -> (Vec<Heard>, Status) {
     let mut heard: Vec<Heard> = devices.iter().map(|_| Heard::default()).collect();
-    let window = Duration::from_millis(250);
-    let port =
-        Port { bus: "lan".try_into().expect("a name"), address, devices, window, window_end: Mono(0), learned: None };
-    let (sender, mut samples) = mpsc::channel(4096);
-    let (stop, stopped) = watch::channel(false);
-    let board = Arc::new(StatusBoard::default());
-    let beat = Heartbeats::default().watch("source", Duration::from_secs(90), Mono(0));
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, Arc::clone(&board), beat, stopped));
     // What is dead from the start may be waited for before the first that answers.
     let end = Instant::now() + POLL * u32::try_from(POLLS + 8).expect("few");
     let is_enough = |heard: &Heard| heard.power.last().is_some_and(|last| *last >= heard.power[0] + POLLS);
     let mut polls = 0;
-    while let Ok(Some(sample)) = timeout_at(end, samples.recv()).await {
+    let (status, _) = stage::listen(port(address, devices, Duration::from_millis(250)), end, |sample, _| {
         let at = usize::from(sample.device.0);
         heard[at].take(sample, power_at);
         if at == 0 && heard[0].power.len() > polls {
             polls = heard[0].power.len();
             at_poll(heard[0].power[polls - 1] - heard[0].power[0]);
         }
-        if heard.iter().all(is_enough) {
-            break;
-        }
-    }
-    stop.send_replace(true);
-    task.await.expect("ended");
-    (heard, board.status())
+        heard.iter().all(is_enough)
+    })
+    .await;
+    (heard, status)
 }
 
 fn state(status: &Status) -> (DeviceState, String) {
@@ -350,9 +340,8 @@ fn image() -> RegisterImage {
 #[tokio::test]
 async fn on_a_serial_line_a_silent_block_costs_neither_its_unit_nor_the_others_a_poll() {
     let wire = WireLine::start(line()).expect("a pseudo-terminal");
-    let unit = |id| UnitId::try_from(id).expect("a unit");
-    wire.put(unit(1), image(), Manner::DeadAt(500));
-    wire.put(unit(2), image(), Manner::Prompt);
+    wire.put(stage::unit(1), image(), Manner::DeadAt(500));
+    wire.put(stage::unit(2), image(), Manner::Prompt);
     let spec = device("two-blocks", "meter");
     let devices = vec![target(0, 1, &spec, SECOND), target(1, 2, &spec, SECOND)];
     let (heard, status) = listen(on_the_line(&wire), devices, 10, |_| {}).await;
@@ -365,7 +354,7 @@ async fn on_a_serial_line_a_silent_block_costs_neither_its_unit_nor_the_others_a
 async fn on_a_serial_line_a_silent_secondary_unit_costs_neither_its_device_nor_the_others_a_poll() {
     let wire = WireLine::start(line()).expect("a pseudo-terminal");
     for id in [1, 2] {
-        wire.put(UnitId::try_from(id).expect("a unit"), image(), Manner::Prompt);
+        wire.put(stage::unit(id), image(), Manner::Prompt);
     }
     let devices =
         vec![target(0, 1, &device("two-units", "meter"), SECOND), target(1, 2, &device("two-blocks", "meter"), SECOND)];

@@ -1,22 +1,20 @@
 //! `v2g-edge probe` against pymodbus, and a SunSpec device through the real source.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Duration;
 
-use hal::{LinuxClock, UnitId};
 use serde_json::{Value as Json, json};
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::Instant;
 use v2g_edge::config::{self, ProfileSource, Surroundings, profile_views};
-use v2g_edge::health::{Heartbeats, StatusBoard};
-use v2g_edge::measure::{Mono, Outcome, Value};
+use v2g_edge::measure::{Outcome, Value};
 use v2g_edge::net::Endpoint;
 use v2g_edge::normalise::Normaliser;
-use v2g_edge::source::modbus::{Address, Port, Target, run};
+use v2g_edge::source::modbus::{Address, Target};
 use v2g_edge::spec::DeviceIx;
 
 use crate::peer::{Peer, Unit, probe};
+use crate::stage::{self, unit};
 
 /// Lays a model by hand: offsets are SunSpec's, from the model's number on.
 fn model(words: &mut Vec<u16>, id: u16, length: u16, points: &[(usize, &[u16])]) {
@@ -153,39 +151,28 @@ async fn a_sunspec_device_is_read_without_a_profile_of_its_own_in_our_names_unit
     let spec = plan.devices[0].spec.clone();
     let target = Target {
         ix: DeviceIx(0),
-        unit: UnitId::try_from(1).expect("a unit"),
+        unit: unit(1),
         spec: spec.clone(),
         timeout: Duration::from_secs(1),
         pause: Duration::ZERO,
     };
-    let port = Port {
-        bus: "lan".try_into().expect("a name"),
-        address: Address::Tcp(Endpoint { host: host.to_owned(), port: port.parse().expect("a port") }),
-        devices: vec![target],
-        window: Duration::from_millis(250),
-        window_end: Mono(0),
-        learned: None,
-    };
-    let (sender, mut samples) = mpsc::channel(256);
-    let (stop, stopped) = watch::channel(false);
-    let heartbeat = Heartbeats::default().watch("source", Duration::from_secs(10), Mono(0));
-    let facts = Arc::new(StatusBoard::default());
-    let task = tokio::spawn(run(port, Arc::new(LinuxClock::new()), sender, facts, heartbeat, stopped));
+    let at = Address::Tcp(Endpoint { host: host.to_owned(), port: port.parse().expect("a port") });
     let mut normaliser = Normaliser::new(std::slice::from_ref(&spec));
     let mut known: BTreeMap<String, Outcome> = BTreeMap::new();
-    let has_all = |known: &BTreeMap<String, Outcome>| {
-        ["power_flow", "soc", "inverter_power_flow"].iter().all(|f| known.contains_key(*f))
-    };
-    while !has_all(&known) {
-        let sample =
-            timeout(Duration::from_secs(20), samples.recv()).await.expect("within 20 s").expect("the source runs");
+    let end = Instant::now() + Duration::from_secs(20);
+    let port = stage::port(at, vec![target], Duration::from_millis(250));
+    let (_, has_all) = stage::listen(port, end, |sample, _| {
         normaliser.readings(&sample, |reading| {
             let field = spec.points[usize::from(reading.point.0)].field.as_str().to_owned();
-            known.insert(field, reading.outcome);
+            // What was not read in time is nothing that the device says.
+            if !matches!(reading.outcome, Outcome::Missing(_)) {
+                known.insert(field, reading.outcome);
+            }
         });
-    }
-    stop.send_replace(true);
-    task.await.expect("ended");
+        ["power_flow", "soc", "inverter_power_flow"].iter().all(|field| known.contains_key(*field))
+    })
+    .await;
+    assert!(has_all, "within 20 s: {known:?}");
     for (field, expected) in [
         ("power_flow", 15.3),
         ("power_flow_l2", 5.11),
@@ -251,6 +238,22 @@ fn probe_modbus_finds_the_units_of_a_line_and_says_what_they_are() {
     assert_eq!((&power["value"], &power["words"]), (&json!(-7.2), &json!(["c5e1", "0000"])));
     let lines = units[0]["config"].as_str().expect("lines to write");
     assert!(lines.contains("unit = 3\nprofile = \"eastron-sdm630\"") && lines.contains(&peer.at), "{lines}");
+}
+
+/// The bus was printed once for each of its units.
+#[test]
+fn what_probe_prints_for_two_units_can_be_pasted() {
+    let peer = Peer::start("tcp", &BTreeMap::from([(1, sdm630(false)), (2, sdm630(false))]));
+    let output = Command::new(env!("CARGO_BIN_EXE_v2g-edge"))
+        .args(["probe", "modbus", &peer.at, "--units", "1,2"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let [_, pasted] = said.split("# gateway.toml\n").collect::<Vec<_>>().try_into().expect("one piece");
+    let head =
+        "[gateway]\nid = \"gw\"\nsite = \"depot\"\nstate_dir = \"/var\"\n[uplink]\nbrokers = [\"mqtt://127.0.0.1\"]\n";
+    let plan = config::parse(&format!("{head}{pasted}"), "gateway.toml", &Surroundings::none());
+    assert_eq!(plan.expect("a plan").devices.len(), 2, "{pasted}");
 }
 
 #[test]

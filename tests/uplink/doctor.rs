@@ -134,6 +134,18 @@ fn a_mistake_in_the_configuration_hides_nothing_that_has_nothing_to_do_with_it()
         assert!(verdict == wanted && text.contains(part), "{what}: {verdict}, {text}");
     }
 
+    // What is no TOML stands in its table, and has no key.
+    for torn in ["client_id = \"doctor\n", "keep_alive = = \"5s\"\n", "[uplink.tls\n"] {
+        stage.setup.uplink = torn.to_owned();
+        stage.agent.configure(&stage.setup).expect("the file is ours");
+        let (code, report) = doctor(&stage);
+        assert_eq!(code, Some(2), "{torn}: {report}");
+        let looked_at = report["checks"].as_array().expect("a list").iter().map(|check| check["what"].to_string());
+        let looked_at: Vec<String> = looked_at.collect();
+        assert!(looked_at.iter().all(|what| !what.contains("mqtt://")), "{torn}: {looked_at:?}");
+        assert_eq!(found(&report, "journal below").0, "good", "{torn}");
+    }
+
     // What is wrong itself is not looked at: it would be blamed for what it is not.
     stage.setup.uplink = "client_id = \"\"\n".to_owned();
     stage.agent.configure(&stage.setup).expect("the file is ours");

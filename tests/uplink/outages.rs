@@ -76,6 +76,7 @@ fn outages_of_every_kind_one_after_another_leave_no_gap_and_no_changed_duplicate
         line.delay(Duration::from_millis(seed.below(40)));
         stage.wait_until_online();
         stage.wait_until_drained();
+        stage.wait_until_heard(&consumer);
     }
     line.delay(Duration::ZERO);
     let judgement = stage.judge(|| consumer.messages());

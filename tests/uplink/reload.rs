@@ -4,6 +4,10 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
+use hil_tests::oracle::Message;
+use hil_tests::scripted::{Script, ScriptedBroker};
+use hil_tests::wait::wait_for;
+
 use crate::stage::{SOON, Stage};
 
 /// The agent under a systemd that is this test; ended when dropped.
@@ -81,4 +85,30 @@ fn a_refused_reload_is_seen_by_systemd_and_in_status_which_finds_its_agent_until
     unit.next("READY=");
     let (_, shown) = stage.agent.ask(&["status", "--config", &config]).expect("asked");
     assert!(!shown.contains("reload refused"), "{shown}");
+}
+
+#[test]
+fn what_became_of_a_reload_is_told_to_the_broker() {
+    let broker = ScriptedBroker::start(Script::default());
+    let mut stage = Stage::set();
+    stage.start(&[broker.url()], "");
+    stage.wait_until_online();
+    let good = fs::read_to_string(stage.agent.config()).expect("there");
+    let broken = good.replace(&broker.url(), "mqtt://me:s3cret@127.0.0.1:1").replace("\"5s\"", "\"5\"");
+    fs::write(stage.agent.config(), &broken).expect("ours");
+    stage.agent.reload().expect("it runs");
+    let told = |part: &str| {
+        let line = |m: &Message| {
+            let payload = String::from_utf8_lossy(&m.payload).into_owned();
+            payload.lines().find(|line| line.contains(part)).map(str::to_owned)
+        };
+        broker.messages().iter().find_map(line).ok_or_else(|| format!("no {part}"))
+    };
+    let refused = wait_for(SOON, "the refusal", || told("kind=reload_refused")).unwrap_or_else(|late| panic!("{late}"));
+    assert!(refused.contains("v2g-edge check shows all mistakes"), "{refused}");
+    assert!(!refused.contains("s3cret"), "{refused}");
+    fs::write(stage.agent.config(), &good).expect("ours");
+    stage.agent.reload().expect("it runs");
+    wait_for(SOON, "the reload", || told("kind=reloaded")).unwrap_or_else(|late| panic!("{late}"));
+    stage.judge(|| broker.messages());
 }

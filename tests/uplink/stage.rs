@@ -1,11 +1,13 @@
 //! A meter, an agent and a depot's certificates, in one directory that goes with the test. The broker is the test's own.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hil_tests::agent::{Agent, MeterSetup, Setup, Status};
 use hil_tests::broker::Broker;
 use hil_tests::certs::{Authority, Validity};
+use hil_tests::consumer::Consumer;
 use hil_tests::meter::Meter;
 use hil_tests::oracle::{Judgement, Message, Oracle, judge_the_end};
 use hil_tests::proxy::Proxy;
@@ -111,6 +113,22 @@ impl Stage {
         self.wait_for_status_within(3 * SOON, "an empty backlog", |status| {
             status.is_online() && status.waiting() == Some(0)
         });
+    }
+
+    /// Waits until the consumer has all that is durable now: what a broker holds for one that is away dies with it.
+    #[track_caller]
+    pub(crate) fn wait_until_heard(&mut self, consumer: &Consumer) {
+        let durable = self.agent.status().expect("it runs").durable().expect("it has written");
+        let number = |message: &Message| {
+            let (_, seq) = message.user_properties.iter().find(|(key, _)| key == "seq")?;
+            seq.parse::<u64>().ok()
+        };
+        let look = || {
+            let heard: BTreeSet<u64> = consumer.look(|messages| messages.iter().filter_map(number).collect());
+            let missing = (1..=durable).find(|seq| !heard.contains(seq));
+            missing.map_or(Ok(()), |seq| Err(format!("{seq} of {durable} has not come")))
+        };
+        wait_for(SOON, "what is durable at the consumer", look).unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Waits until all is delivered, stops the agent in order, and lets the oracle speak: from the first number to the

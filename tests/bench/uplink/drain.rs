@@ -100,6 +100,7 @@ async fn drain(dir: &Path, broker: &Central, points: u64, history_rate_max: u64)
         when_full: WhenFull::DropOldest,
         commit_interval: Duration::from_millis(100),
         bytes_per_day_max: None,
+        runtime_dir: None,
         time_wait: Duration::ZERO,
     };
     let journal = Journal::open(settings, depot.schema(), BOOT, stamp(start), Arc::clone(&facts)).expect("ours");
@@ -199,9 +200,11 @@ fn uplink(
         in_flight_max: 100,
         links: vec![Link { interface: None, history_rate_max, history_bytes_per_day: None }],
         fail_back: Duration::from_secs(300),
+        holds_unheard: false,
         tls: None,
         login: None,
         drain: Duration::from_secs(3),
+        boot: BOOT,
         birth: Birth {
             gateway: "gw-01".try_into().expect("a name"),
             site: "depot-a".try_into().expect("a name"),
