@@ -242,6 +242,12 @@ impl Setup {
     /// The configuration file of an agent that keeps its state and its socket there.
     #[must_use]
     pub fn toml(&self, state: &Path, socket: &Path) -> String {
+        self.toml_with_window("250ms", state, socket)
+    }
+
+    /// The same with another `aggregate.window`: each is an entry of the journal.
+    #[must_use]
+    pub fn toml_with_window(&self, window: &str, state: &Path, socket: &Path) -> String {
         let Self { gateway, site, brokers, tls, meters, line, keep_alive, uplink, extra } = self;
         let mut toml = String::new();
         // Rust's quoting of a path is TOML's as long as the path is printable, and ours are.
@@ -249,7 +255,7 @@ impl Setup {
             toml.write_fmt(text).and_then(|()| toml.write_char('\n')).expect("a String takes everything");
         };
         write(format_args!("[gateway]\nid = {gateway:?}\nsite = {site:?}\nstate_dir = {state:?}\n"));
-        write(format_args!("[aggregate]\nwindow = \"250ms\"\n"));
+        write(format_args!("[aggregate]\nwindow = {window:?}\n"));
         write(format_args!("[api]\nsocket = {socket:?}\n"));
         write(format_args!("[uplink]\nbrokers = {brokers:?}\nkeep_alive = {keep_alive:?}\n{uplink}\n"));
         let Files { ca, certificate, key } = tls;

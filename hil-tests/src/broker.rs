@@ -61,13 +61,15 @@ pub struct Options {
     pub receive_maximum: u16,
     /// Where it listens for gateways; the consumers' port is on loopback always.
     pub listen: Ipv4Addr,
+    /// The port for gateways, where it must be a certain one: in a network of the test's own it is free.
+    pub tls_port: Option<u16>,
     /// More lines for `mosquitto.conf`.
     pub extra: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { receive_maximum: 100, listen: Ipv4Addr::LOCALHOST, extra: String::new() }
+        Self { receive_maximum: 100, listen: Ipv4Addr::LOCALHOST, tls_port: None, extra: String::new() }
     }
 }
 
@@ -90,7 +92,7 @@ impl Broker {
             Self { dir: dir.to_owned(), options, server: server.clone(), tls_port: 0, plain_port: 0, process: None };
         let mut tries = 1;
         loop {
-            broker.tls_port = port::free_port();
+            broker.tls_port = broker.options.tls_port.unwrap_or_else(port::free_port);
             broker.plain_port = port::free_port();
             match broker.start_again() {
                 Err(BrokerError::Mute { .. }) if tries < PORT_TRIES => tries += 1,

@@ -1,4 +1,4 @@
-//! A disk that loses its write cache when the power goes: an NBD server on a unix socket, with the medium in memory.
+//! A disk that loses its write cache when the power goes: an NBD server on a unix socket, with a file as medium and in memory what was written.
 //!
 //! QEMU's own cache modes cannot show what a power cut takes: the host's page cache outlives a killed QEMU. Here a write
 //! lives in a volatile cache until the guest flushes, and [`Disk::cut`] decides what of it is left. While the power is
@@ -92,16 +92,16 @@ enum Refusal {
 }
 
 impl Disk {
-    /// A disk with the content of the file `image`, which is read once and never written; answers on `socket`.
+    /// A disk with the content of the file `image`, which is never written and must stay as it is; answers on `socket`.
     pub fn start(image: &Path, socket: &Path, defects: Defects) -> Result<Self, DiskError> {
         let told = |path: &Path| {
             let path = path.to_owned();
             move |source| DiskError { path, source }
         };
-        let medium = fs::read(image).map_err(told(image))?;
+        let cached = fs::File::open(image).and_then(Cached::new).map_err(told(image))?;
         let listener = UnixListener::bind(socket).map_err(told(socket))?;
         let state = State {
-            cached: Cached::new(medium),
+            cached,
             defects,
             traffic: Traffic::default(),
             life: 0,

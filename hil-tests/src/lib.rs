@@ -28,10 +28,12 @@
 
 pub mod agent;
 pub mod broker;
+pub mod bundle;
 pub mod certs;
 pub mod consumer;
 pub mod disk;
 pub mod fault;
+pub mod gpt;
 pub mod image;
 pub mod isolation;
 pub mod line;

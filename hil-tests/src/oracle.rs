@@ -3,7 +3,7 @@
 //! In: every [`Message`] that an independent consumer got, in order; what the devices really had ([`Truth`]); and,
 //! where it is known, what the issuer says it issued and saw acknowledged. Out: one [`Judgement`].
 //!
-//! It knows the wire contract (version 1, MQTT 5) and nothing else of the product, with which it shares no code:
+//! It knows the wire contract (versions 1 and 2, MQTT 5) and nothing else of the product, with which it shares no code:
 //!
 //! - Identity is `(gateway, epoch, seq)`. `seq` goes on across epochs, epochs only rise: whatever lies between the
 //!   lowest and the highest number and was not delivered must be covered by a `gap` event, or it is a

@@ -13,6 +13,7 @@
 
 mod bench;
 mod feed;
+mod firmware;
 mod machine;
 mod qemu;
 mod qmp;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 pub use bench::Settings as BenchSettings;
 pub use machine::Settings;
-pub use qemu::{BootError, Settings as QemuSettings};
+pub use qemu::{BootError, Bus, Settings as QemuSettings};
 pub use shell::ShellError;
 
 use crate::agent::{MeterSetup, Setup, Status};
@@ -46,7 +47,7 @@ use crate::tool::ToolError;
 use crate::wait::{TimedOut, let_pass, unix_ns, wait_for};
 use feed::Feed;
 use machine::{Machine, PowerOn};
-use qemu::Boot;
+use qemu::{Boot, Loads};
 
 /// The gateway's name, and that of its certificate.
 pub const GATEWAY: &str = "gw-rig";
@@ -60,6 +61,13 @@ const TOLERANCE: Duration = Duration::from_secs(3);
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// Until what should come at once has come, in an emulated box on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
+const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+/// A box that starts does not answer; then it is asked again.
+const BOOT_LOOK: Duration = Duration::from_secs(5);
+/// The rig that boots our own kernel with the agent in an archive.
+const RIG: &str = "qemu.toml";
+/// Brokers listen there: what the box's packet filter lets pass.
+const MQTTS: u16 = 8883;
 const AGENT: &str = "/usr/bin/v2g-edge";
 const CONFIG: &str = "/etc/v2g-edge/gateway.toml";
 const DATA: &str = "/data";
@@ -107,6 +115,8 @@ pub enum RigError {
 /// What differs from test to test.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The rig's file below `rigs`. For the first of them `HIL_RIG` may name another one.
+    pub rig: &'static str,
     /// What the box's clock says when its power comes on: `utc`, or a date as `2001-01-01T00:00:00`.
     /// With `utc` it counts as synced.
     pub rtc: &'static str,
@@ -114,15 +124,36 @@ pub struct Options {
     pub watchdog: Option<&'static str>,
     /// What is wrong with the disk from the beginning.
     pub disk: Defects,
+    /// `aggregate.window` of the agent in the image: each is an entry of the journal.
+    pub window: &'static str,
     /// More of the agent's configuration: buses and devices.
     pub extra: &'static str,
     /// More files in the box: path and content.
     pub files: &'static [(&'static str, &'static str)],
+    /// The image of a memory stick that is in the box.
+    pub stick: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rtc: "utc", watchdog: None, disk: Defects::default(), extra: "", files: &[] }
+        Self {
+            rig: RIG,
+            rtc: "utc",
+            watchdog: None,
+            disk: Defects::default(),
+            window: "250ms",
+            extra: "",
+            files: &[],
+            stick: None,
+        }
+    }
+}
+
+impl Options {
+    /// The box that starts from its disk, with the image that `hil-tests/image` has built.
+    #[must_use]
+    pub fn firmware() -> Self {
+        Self { rig: "firmware.toml", ..Self::default() }
     }
 }
 
@@ -153,8 +184,8 @@ pub struct Rig {
     seed: Seed,
     settings: Settings,
     options: Options,
-    /// Of a virtual box: kernel, and where the whole archive is.
-    image: Option<(Image, PathBuf)>,
+    /// Of a virtual box.
+    loads: Option<Loads>,
     overlay: Overlay,
     boots: u32,
     dir: tempfile::TempDir,
@@ -163,38 +194,56 @@ pub struct Rig {
 impl Rig {
     /// Everything runs, and the box has been powered on. Takes this thread into a network of its own.
     pub fn start(options: Options) -> Result<Self, RigError> {
-        let settings = settings()?;
+        let settings = settings(options.rig)?;
         let dir = tempfile::tempdir().map_err(io_error("a temporary directory"))?;
         let path = |name: &str| dir.path().join(name);
-        let mut image = None;
+        // From Debian's mirror, if it is not there yet: before there is no network.
+        let image = match &settings {
+            Settings::Qemu(_) if settings.firmware().is_none() => Some(Image::in_cache(&cache())?),
+            Settings::Qemu(_) | Settings::Bench(_) => None,
+        };
         if let Settings::Qemu(qemu) = &settings {
-            // From Debian's mirror, if it is not there yet: before there is no network.
-            image = Some((Image::in_cache(&cache())?, path("initrd")));
             isolation::enter()?;
-            data_disk(&path("disk"), qemu.data_disk_mib)?;
+            qemu.bus.as_ref().map_or(Ok(()), firmware::lay_cable)?;
         }
         let authority = Authority::new(&path("tls"), "depot ca")?;
         let server = authority.server_known_as(settings.host(), Validity::Good)?;
         let listen = settings.listen();
-        let broker = Broker::start(&path("broker"), &server, BrokerOptions { listen, ..BrokerOptions::default() })?;
+        let tls_port = settings.firmware().map(|_| MQTTS);
+        let broker =
+            Broker::start(&path("broker"), &server, BrokerOptions { listen, tls_port, ..BrokerOptions::default() })?;
         let consumer = Consumer::start(dir.path(), &Endpoint::Plain(broker.plain_port()), "judge", &["v2g/#"])?;
         let meters = [
-            (METER_TCP, Meter::start_with(&path("meter-tcp"), Framing::Tcp, listen)?),
+            (METER_TCP, Meter::start_with(&path("meter-tcp"), Framing::Tcp, settings.meter_listens())?),
             (METER_RTU, Meter::start_with(&path("meter-rtu"), Framing::Rtu, Ipv4Addr::LOCALHOST)?),
         ];
-        let disk = match &image {
+        let tls = authority.client(GATEWAY, Validity::Good)?;
+        let setup = setup(&settings, &options, &broker, &meters[0].1);
+        let firmware = settings.firmware().and_then(|qemu| Some((qemu, qemu.firmware.as_ref()?, qemu.bus.as_ref()?)));
+        let overlay = match firmware {
+            Some((_, _, bus)) => firmware::data(&setup, &tls, bus, &options)?,
+            None => overlay(&setup, &tls)?,
+        };
+        for (path, content) in options.files {
+            let path = if firmware.is_some() { firmware::on_data(path) } else { (*path).to_owned() };
+            overlay.put(&path, content.as_bytes(), 0o644)?;
+        }
+        let loads = match (&settings, firmware, image) {
+            (_, Some((qemu, uboot, _)), _) => {
+                firmware::disk(&overlay, &path("disk"), qemu.data_disk_mib)?;
+                Some(Loads::Firmware(uboot.clone()))
+            }
+            (Settings::Qemu(qemu), None, Some(image)) => {
+                data_disk(&path("disk"), qemu.data_disk_mib)?;
+                overlay.over(&image.base, &path("initrd"))?;
+                Some(Loads::Kernel { kernel: image.kernel, initrd: path("initrd") })
+            }
+            (Settings::Qemu(_) | Settings::Bench(_), None, _) => None,
+        };
+        let disk = match &loads {
             Some(_) => Some(Disk::start(&path("disk"), &path("disk.sock"), options.disk)?),
             None => None,
         };
-        let tls = authority.client(GATEWAY, Validity::Good)?;
-        let setup = setup(&settings, &options, &broker, &meters[0].1);
-        let overlay = overlay(&setup, &tls)?;
-        for (path, content) in options.files {
-            overlay.put(path, content.as_bytes(), 0o644)?;
-        }
-        if let Some((image, initrd)) = &image {
-            overlay.over(&image.base, initrd)?;
-        }
         let seed = Seed::from_env();
         let mut rig = Self {
             power: None,
@@ -207,7 +256,7 @@ impl Rig {
             seed,
             settings,
             options,
-            image,
+            loads,
             overlay,
             boots: 0,
             dir,
@@ -220,9 +269,10 @@ impl Rig {
     pub fn power_on(&mut self) -> Result<(), RigError> {
         self.boots += 1;
         let (dir, number) = (self.dir.path(), self.boots);
-        let boot = self.image.as_ref().zip(self.disk.as_ref()).map(|((image, initrd), disk)| {
+        let boot = self.loads.as_ref().zip(self.disk.as_ref()).map(|(loads, disk)| {
             disk.power_on();
-            Boot { image, initrd, disk: disk.socket(), dir, rtc: self.options.rtc, number }
+            let stick = self.options.stick.as_deref();
+            Boot { loads, disk: disk.socket(), stick, dir, rtc: self.options.rtc, number }
         });
         let mut machine = PowerOn { dir, overlay: self.overlay.root(), boot, number }.go(&self.settings)?;
         machine.wire(&self.feed, &self.line, self.meters[1].1.port())?;
@@ -297,7 +347,12 @@ impl Rig {
 
     /// Runs a command in the box, and hands over what it wrote.
     pub fn run(&mut self, command: &str) -> Result<String, RigError> {
-        self.box_mut()?.run(command, COMMAND_WITHIN)
+        self.run_within(command, COMMAND_WITHIN)
+    }
+
+    /// The same for what takes longer.
+    pub fn run_within(&mut self, command: &str, within: Duration) -> Result<String, RigError> {
+        self.box_mut()?.run(command, within)
     }
 
     /// The other end of the box's second serial port, for whoever plays the CAN adapter that is plugged in there.
@@ -392,6 +447,19 @@ impl Rig {
         Ok(wait_for(SOON, &format!("a message with {text}"), look)?)
     }
 
+    /// Waits for a line with all of these texts in it, of all that came so far and come.
+    pub fn wait_for_line_with(&self, texts: &[&str]) -> Result<String, RigError> {
+        let found = |message: &Message| {
+            let payload = String::from_utf8_lossy(&message.payload);
+            payload.lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
+        };
+        let look = || match self.consumer.look(|messages| (messages.iter().find_map(found), messages.len())) {
+            (Some(line), _) => Ok(line),
+            (None, count) => Err(format!("{count} messages and none such")),
+        };
+        Ok(wait_for(SOON, &format!("a line with {texts:?}"), look)?)
+    }
+
     /// How many messages so far came on topics that end like this.
     #[must_use]
     pub fn count(&self, topic_end: &str) -> usize {
@@ -438,6 +506,21 @@ impl Rig {
         self.box_mut()?.wait_for_shell(within)
     }
 
+    /// What the box calls this start of its own: another one after each.
+    pub fn boot_id(&mut self) -> Result<String, RigError> {
+        self.run(BOOT_ID)
+    }
+
+    /// Waits for the shell of a later start than this one; what the start is called.
+    pub fn wait_for_start_after(&mut self, boot_id: &str) -> Result<String, RigError> {
+        let within = self.settings.boot_within();
+        let look = || match self.run_within(BOOT_ID, BOOT_LOOK) {
+            Ok(now) if now != boot_id => Ok(now),
+            other => Err(format!("{other:?}; console:\n{}", self.console_tail())),
+        };
+        Ok(wait_for(within, "the box to start anew", look)?)
+    }
+
     /// The seed of this run's random moments.
     pub fn seed(&mut self) -> &mut Seed {
         &mut self.seed
@@ -446,7 +529,10 @@ impl Rig {
     /// Stops the agent in order and judges everything from the first number to the last.
     pub fn stop_and_judge(&mut self) -> Result<Judgement, RigError> {
         let last = self.wait_until_drained()?.durable().unwrap_or(0);
-        self.run("touch /run/rig-stop; killall -TERM v2g-edge; while pidof v2g-edge >/dev/null; do sleep 0.1; done")?;
+        self.run(match self.settings.firmware() {
+            Some(_) => "systemctl stop v2g-edge",
+            None => "touch /run/rig-stop; killall -TERM v2g-edge; while pidof v2g-edge >/dev/null; do sleep 0.1; done",
+        })?;
         let said = || match self.consumer.look(|messages| messages.last().map(Message::says_offline)) {
             Some(true) => Ok(()),
             other => Err(format!("the last message says offline: {other:?}")),
@@ -500,7 +586,7 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
         brokers: vec![format!("mqtts://{host}:{}", broker.tls_port())],
         tls: Files { ca: tls("ca.pem"), certificate: tls("gateway.pem"), key: tls("gateway.key") },
         meters: vec![
-            MeterSetup::sdm630(METER_TCP, &format!("{host}:{}", meter.port())),
+            MeterSetup::sdm630(METER_TCP, &format!("{}:{}", settings.meter_host(), meter.port())),
             MeterSetup::sdm630_on_the_line(METER_RTU),
         ],
         line: Some(settings.serial_port().to_owned()),
@@ -546,9 +632,9 @@ fn cache() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/hil")
 }
 
-fn settings() -> Result<Settings, RigError> {
-    let named = std::env::var_os("HIL_RIG").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("rigs/qemu.toml"));
+fn settings(rig: &str) -> Result<Settings, RigError> {
+    let named = std::env::var_os("HIL_RIG").filter(|_| rig == RIG).map(PathBuf::from);
+    let path = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("rigs").join(rig));
     let fault = |why: String| RigError::File { path: path.clone(), why };
     let text = fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
     toml::from_str(&text).map_err(|error| fault(error.to_string()))

@@ -73,6 +73,8 @@ pub struct Script {
     pub keep_alive_s: Option<u16>,
     /// Granted.
     pub retains: bool,
+    /// The code of a SUBACK; `None` ends the connection in place of it.
+    pub subscriptions: Option<u8>,
     /// What becomes of messages.
     pub answers: Answers,
 }
@@ -88,6 +90,7 @@ impl Default for Script {
             topic_alias_max: 0,
             keep_alive_s: None,
             retains: true,
+            subscriptions: Some(1),
             answers: Box::new(|_| Do::Ack(0)),
         }
     }
@@ -115,6 +118,7 @@ struct Kept {
     aliased: u64,
     most_in_flight: usize,
     pings: u64,
+    subscriptions: u64,
 }
 
 fn open<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -122,6 +126,12 @@ fn open<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl ScriptedBroker {
+    /// How often something was subscribed to.
+    #[must_use]
+    pub fn subscriptions(&self) -> u64 {
+        open(&self.shared.kept).subscriptions
+    }
+
     /// Listens on a free port of loopback.
     ///
     /// # Panics
@@ -289,6 +299,7 @@ impl Line {
         match kind >> 4 {
             1 => self.greet(body, shared),
             3 => self.publish(kind, body, length, shared),
+            8 => self.subscribe(body, shared),
             12 => {
                 open(&shared.kept).pings += 1;
                 self.stream.write_all(&[0xd0, 0]).map(|()| true)
@@ -341,6 +352,15 @@ impl Line {
         packet.extend(properties);
         self.stream.write_all(&packet)?;
         Ok(code == 0)
+    }
+
+    /// One filter, whatever it is.
+    fn subscribe(&mut self, body: &[u8], shared: &Shared) -> io::Result<bool> {
+        let script = open(&shared.script);
+        open(&shared.kept).subscriptions += 1;
+        let Some(code) = script.subscriptions else { return Ok(false) };
+        self.stream.write_all(&[0x90, 4, body[0], body[1], 0, code])?;
+        Ok(true)
     }
 
     fn publish(&mut self, kind: u8, body: &[u8], length: usize, shared: &Shared) -> io::Result<bool> {

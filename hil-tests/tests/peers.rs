@@ -38,7 +38,7 @@ impl Rig {
     fn send(&self, files: &Files, lane: &str, seq: u64) -> Result<(), ConsumerError> {
         let time = seq * 1_000;
         let payload = format!(
-            "gateway,site=s,gateway=gw epoch=1i,seq={seq}i,points=1i,time=\"synced\" {time}\n\
+            "gateway,site=s,gateway=gw epoch=1i,seq={seq}i,points=1i,time_trust=\"synced\",version=2i {time}\n\
              meter,site=s,gateway=gw,device=m voltage={} {time}\n",
             200 + seq
         );

@@ -1,6 +1,9 @@
 //! The model of a disk with a volatile write cache: what is written is readable at once and durable after a flush.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use crate::seed::Seed;
 
@@ -20,10 +23,19 @@ pub enum Remains {
     Everything,
 }
 
+/// What was there at the beginning, in a file that is never written, and each block that is another since. A disk of a
+/// gigabyte takes the memory of what was written to it.
+#[derive(Debug)]
+struct Medium {
+    image: File,
+    length: usize,
+    changed: HashMap<usize, Box<[u8; BLOCK]>>,
+}
+
 /// A medium and the cache in front of it.
 #[derive(Debug)]
 pub(super) struct Cached {
-    medium: Vec<u8>,
+    medium: Medium,
     /// Sectors in the order in which they were written since the last flush.
     pending: Vec<(usize, [u8; BLOCK])>,
     /// Where in `pending` the newest content of a block is.
@@ -31,23 +43,30 @@ pub(super) struct Cached {
 }
 
 impl Cached {
-    /// Over this medium; its length is a multiple of the block.
-    pub(super) fn new(medium: Vec<u8>) -> Self {
-        assert!(medium.len().is_multiple_of(BLOCK), "{} bytes are no whole blocks", medium.len());
-        Self { medium, pending: Vec::new(), newest: HashMap::new() }
+    /// Over what stands in this file; its length is a multiple of the block.
+    pub(super) fn new(image: File) -> io::Result<Self> {
+        let length = usize::try_from(image.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if !length.is_multiple_of(BLOCK) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes are no whole blocks")));
+        }
+        let medium = Medium { image, length, changed: HashMap::new() };
+        Ok(Self { medium, pending: Vec::new(), newest: HashMap::new() })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.medium.len()
+        self.medium.length
     }
 
-    /// What stands there, as whoever writes sees it. `None` beyond the end or not on blocks.
+    /// What stands there, as whoever writes sees it. `None` beyond the end, not on blocks, or if the file cannot be read.
     pub(super) fn read(&self, offset: usize, length: usize) -> Option<Vec<u8>> {
-        self.blocks(offset, length)?;
-        let mut data = self.medium[offset..offset + length].to_vec();
-        for (index, piece) in data.chunks_exact_mut(BLOCK).enumerate() {
-            if let Some(&at) = self.newest.get(&(offset / BLOCK + index)) {
+        let blocks = self.blocks(offset, length)?;
+        let mut data = vec![0; length];
+        self.medium.image.read_exact_at(&mut data, offset as u64).ok()?;
+        for (block, piece) in blocks.zip(data.chunks_exact_mut(BLOCK)) {
+            if let Some(&at) = self.newest.get(&block) {
                 piece.copy_from_slice(&self.pending[at].1);
+            } else if let Some(changed) = self.medium.changed.get(&block) {
+                piece.copy_from_slice(&**changed);
             }
         }
         Some(data)
@@ -93,19 +112,28 @@ impl Cached {
     }
 
     fn put(&mut self, block: usize, data: &[u8; BLOCK]) {
-        self.medium[block * BLOCK..][..BLOCK].copy_from_slice(data);
+        self.medium.changed.insert(block, Box::new(*data));
     }
 
     fn blocks(&self, offset: usize, length: usize) -> Option<std::ops::Range<usize>> {
         let end = offset.checked_add(length)?;
-        let fits = end <= self.medium.len() && offset.is_multiple_of(BLOCK) && length.is_multiple_of(BLOCK);
+        let fits = end <= self.medium.length && offset.is_multiple_of(BLOCK) && length.is_multiple_of(BLOCK);
         fits.then_some(offset / BLOCK..end / BLOCK)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    /// A disk with this content.
+    fn disk(content: &[u8]) -> Cached {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(content).expect("it takes it");
+        Cached::new(file).expect("whole blocks")
+    }
 
     fn blocks(fill: &[u8]) -> Vec<u8> {
         fill.iter().flat_map(|&byte| [byte; BLOCK]).collect()
@@ -113,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_only_a_flush_makes_it_last() {
-        let mut disk = Cached::new(blocks(&[0, 0, 0]));
+        let mut disk = disk(&blocks(&[0, 0, 0]));
         disk.write(0, &blocks(&[1, 1])).expect("it fits");
         assert_eq!(disk.flush(), 2);
         disk.write(BLOCK, &blocks(&[2, 2])).expect("it fits");
@@ -124,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_random_part_remains_block_by_block() {
-        let mut disk = Cached::new(blocks(&[0; 400]));
+        let mut disk = disk(&blocks(&[0; 400]));
         disk.write(0, &blocks(&[1; 400])).expect("it fits");
         let lost = disk.cut(Remains::Random, &mut Seed::new(7));
         let kept = disk.read(0, 400 * BLOCK).expect("it is there").chunks_exact(BLOCK).filter(|s| s[0] == 1).count();
@@ -135,7 +163,7 @@ mod tests {
     #[test]
     fn an_older_write_may_survive_the_newer() {
         let old_survives = |seed| {
-            let mut disk = Cached::new(blocks(&[0]));
+            let mut disk = disk(&blocks(&[0]));
             disk.write(0, &blocks(&[1])).and_then(|()| disk.write(0, &blocks(&[2]))).expect("it fits");
             disk.cut(Remains::Random, &mut Seed::new(seed));
             disk.read(0, BLOCK).expect("it is there")[0] == 1
@@ -145,7 +173,7 @@ mod tests {
 
     #[test]
     fn beyond_the_end_and_between_blocks_there_is_nothing() {
-        let mut disk = Cached::new(blocks(&[0, 0]));
+        let mut disk = disk(&blocks(&[0, 0]));
         assert!(disk.read(BLOCK, 2 * BLOCK).is_none());
         assert!(disk.write(1, &blocks(&[1])).is_none());
         assert!(disk.read(usize::MAX - 511, BLOCK).is_none());

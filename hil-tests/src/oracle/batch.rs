@@ -87,7 +87,10 @@ impl Batch {
 
     /// What will never come, in its own words.
     pub(super) fn gaps(&self) -> impl Iterator<Item = Result<GapNote, String>> {
-        self.events().filter(|(kind, _)| *kind == "gap").map(|(_, line)| GapNote::read(line))
+        // Of a life in memory: its numbers are its own, and it may not be known how many there were.
+        let is_of_memory = |line: &Line| matches!(line.field("reason"), Some(Value::Text(why)) if why == "in_memory" || why == "renumbered");
+        let told = self.events().filter(move |(kind, line)| *kind == "gap" && !is_of_memory(line));
+        told.map(|(_, line)| GapNote::read(line))
     }
 
     fn check_envelope(&mut self, message: &Message, head: &Line) {
@@ -125,10 +128,16 @@ impl Batch {
         {
             fault(format!("the topic {} is not that of gateway {} at site {site}", message.topic, self.gateway));
         }
-        match head.field("time") {
+        // What was written before the wire had a version says so by having none.
+        let trust = match head.count("version") {
+            Ok(2) => "time_trust",
+            Ok(version) => return fault(format!("the first line is of version {version}")),
+            Err(_) => "time",
+        };
+        match head.field(trust) {
             Some(Value::Text(time))
                 if matches!(time.as_str(), "synced" | "holdover" | "unsynced" | "resolved" | "estimated") => {}
-            other => fault(format!("the first line says time={other:?}")),
+            other => fault(format!("the first line says {trust}={other:?}")),
         }
     }
 

@@ -33,6 +33,30 @@ impl Settings {
         }
     }
 
+    /// This machine, as the box sees it where the meters are.
+    pub(super) fn meter_host(&self) -> &str {
+        match self {
+            Self::Qemu(qemu) => qemu.bus.as_ref().map_or(&qemu.host, |bus| &bus.host),
+            Self::Bench(bench) => &bench.host,
+        }
+    }
+
+    /// Where the meter on the network listens.
+    pub(super) fn meter_listens(&self) -> Ipv4Addr {
+        match self {
+            Self::Qemu(qemu) if qemu.bus.is_some() => Ipv4Addr::UNSPECIFIED,
+            Self::Qemu(_) | Self::Bench(_) => self.listen(),
+        }
+    }
+
+    /// The virtual box that starts from its disk.
+    pub(super) fn firmware(&self) -> Option<&qemu::Settings> {
+        match self {
+            Self::Qemu(qemu) if qemu.firmware.is_some() => Some(qemu),
+            Self::Qemu(_) | Self::Bench(_) => None,
+        }
+    }
+
     /// Where broker and meter listen, so that the box finds them.
     pub(super) fn listen(&self) -> Ipv4Addr {
         match self {

@@ -11,7 +11,6 @@ use serde_json::json;
 
 use super::qmp::Qmp;
 use super::shell::{Shell, ShellError};
-use crate::image::Image;
 use crate::process::{Process, ProcessError, program, tail};
 use crate::wait::wait_for;
 
@@ -32,12 +31,42 @@ pub struct Settings {
     pub boot_within_s: u64,
     /// MiB.
     pub data_disk_mib: u32,
+    /// U-Boot, of a box that starts from its disk, with the image that is flashed; without one QEMU loads the rig's own kernel.
+    pub firmware: Option<PathBuf>,
     /// This machine, as the box sees it.
     pub host: String,
+    /// A second cable, where the meters are: this machine's address on it, and the name of its interface (a tap device).
+    pub bus: Option<Bus>,
     /// The box's end of the RS-485 line.
     pub serial_port: String,
     /// The box's watchdog.
     pub watchdog: String,
+}
+
+/// The cable of the meters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    /// This machine's interface; QEMU's `-netdev tap` names it.
+    pub interface: String,
+    /// This machine's address.
+    pub host: String,
+    /// The box's.
+    pub gateway: String,
+}
+
+/// What a box loads when its power comes on.
+#[derive(Debug, Clone)]
+pub(super) enum Loads {
+    /// A kernel and the archive with everything, from QEMU's hand.
+    Kernel {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Base and overlay.
+        initrd: PathBuf,
+    },
+    /// U-Boot, and that the rest from the disk.
+    Firmware(PathBuf),
 }
 
 /// The box could not be powered on.
@@ -71,11 +100,11 @@ pub enum BootError {
 /// What a boot needs.
 #[derive(Debug)]
 pub(super) struct Boot<'a> {
-    pub(super) image: &'a Image,
-    /// Base and overlay.
-    pub(super) initrd: &'a Path,
+    pub(super) loads: &'a Loads,
     /// The disk's socket.
     pub(super) disk: &'a Path,
+    /// A memory stick in the box: an image of it.
+    pub(super) stick: Option<&'a Path>,
     /// Where sockets and logs go.
     pub(super) dir: &'a Path,
     /// `-rtc base=`: `utc`, and then the clock counts as synced; or a date, and then it does not.
@@ -103,21 +132,31 @@ impl Qemu {
         let socket = |name: &str| format!("socket,id={name},path={},server=on,wait=off", sockets.join(name).display());
         let mut command = Command::new(program(&settings.emulator));
         command.args(&settings.board).args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.arg("-kernel").arg(&boot.image.kernel).arg("-initrd").arg(boot.initrd);
-        let synced = if boot.rtc == "utc" { " rig.synced" } else { "" };
-        command.args(["-append", &format!("console=ttyAMA0 quiet panic=-1{synced}")]);
+        // Blocks of the file system and of the disk are one: what no file system survives is half a block. U-Boot knows
+        // sectors of 512 bytes only; QEMU makes whole blocks of them.
+        let sector = match boot.loads {
+            Loads::Kernel { kernel, initrd } => {
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+                let synced = if boot.rtc == "utc" { " rig.synced" } else { "" };
+                command.args(["-append", &format!("console=ttyAMA0 quiet panic=-1{synced}")]);
+                4096
+            }
+            Loads::Firmware(firmware) => {
+                command.arg("-bios").arg(firmware);
+                512
+            }
+        };
         command.args(["-rtc", &format!("base={}", boot.rtc)]);
         // A file is never full and never waits: a console that nobody reads would stop the processor.
         command.args(["-serial", &format!("file:{}", console.display())]);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", sockets.join("qmp").display())]);
-        // Blocks of the file system and of the disk are one: what no file system survives is half a block.
         let disk = format!("driver=nbd,server.type=unix,server.path={},node-name=data", boot.disk.display());
-        command.args([
-            "-blockdev",
-            &disk,
-            "-device",
-            "virtio-blk-pci,drive=data,write-cache=on,logical_block_size=4096,physical_block_size=4096",
-        ]);
+        let sizes = format!("logical_block_size={sector},physical_block_size=4096");
+        command.args(["-blockdev", &disk, "-device", &format!("virtio-blk-pci,drive=data,write-cache=on,{sizes}")]);
+        if let Some(stick) = boot.stick {
+            let file = format!("driver=file,filename={},node-name=stick,read-only=on", stick.display());
+            command.args(["-blockdev", &file, "-device", "virtio-blk-pci,drive=stick"]);
+        }
         command.args(["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,id=nic0,romfile="]);
         command.args(["-chardev", &socket("serial"), "-device", "pci-serial,chardev=serial"]);
         // The second serial port: a CAN adapter that speaks slcan is plugged in there, if a test plays one.

@@ -33,16 +33,18 @@ pub enum ShellError {
     },
 }
 
-/// One shell, one command at a time.
+/// One shell, one command at a time. A command that was not answered in time may be later, by this shell or by that of the
+/// box's next start: answers are numbered, and one to an earlier command is passed over.
 #[derive(Debug)]
 pub(super) struct Shell {
     stream: UnixStream,
+    asked: u64,
 }
 
 impl Shell {
     /// Over this stream, at whose other end a shell reads commands or will.
     pub(super) fn over(stream: UnixStream) -> Self {
-        Self { stream }
+        Self { stream, asked: 0 }
     }
 
     /// Runs it and hands over what it wrote to both outputs.
@@ -53,13 +55,18 @@ impl Shell {
             output: String::from_utf8_lossy(heard).into_owned(),
             source,
         };
-        let asked = format!("{{ {command}\n}} 2>&1 </dev/null; printf '\\036%d\\036' $?\n");
+        self.asked += 1;
+        let number = self.asked;
+        let (begin, end) = (format!("{MARK}{number}<"), format!("{MARK}{number}>"));
+        let asked =
+            format!("printf '\\036{number}<'; {{ {command}\n}} 2>&1 </dev/null; printf '\\036{number}>%d\\036' $?\n");
         self.stream.write_all(asked.as_bytes()).map_err(|source| mute(&heard, source))?;
         let deadline = Instant::now() + within;
         let mut buffer = [0; 4096];
         loop {
             let text = String::from_utf8_lossy(&heard);
-            if let [output, code, _] = text.split(MARK).collect::<Vec<_>>()[..] {
+            let answer = text.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
+            if let Some((output, code)) = answer.and_then(|(output, rest)| Some((output, rest.split_once(MARK)?.0))) {
                 let output = output.trim().to_owned();
                 return match code.parse() {
                     Ok(0) => Ok(output),
@@ -97,7 +104,9 @@ mod tests {
         assert_eq!(shell.run("echo one; echo two >&2", within).expect("it works"), "one\ntwo");
         let error = shell.run("echo no; false", within).unwrap_err();
         assert!(matches!(&error, ShellError::Failed { code: 1, output, .. } if output == "no"), "{error}");
-        assert!(matches!(shell.run("sleep 5", Duration::from_millis(50)), Err(ShellError::Mute { .. })));
+        let late = shell.run("sleep 1; echo late", Duration::from_millis(50));
+        assert!(matches!(late, Err(ShellError::Mute { .. })));
+        assert_eq!(shell.run("echo next", within).expect("it works"), "next", "not the answer to the one before");
         child.kill().and_then(|()| child.wait()).expect("it was ours");
     }
 }
