@@ -144,6 +144,12 @@ impl TcpBus {
         Ok(Connection { stream, rx_buf: Vec::new(), silences: 0 })
     }
 
+    /// Whether a part of an answer has come that is not the one to this transaction. A single byte may begin several.
+    fn is_stuck(&self, connection: &Connection, asked: u16) -> bool {
+        let is_an_earlier_one = || self.unanswered.iter().any(|earlier| connection.has_begun(earlier.transaction));
+        !connection.rx_buf.is_empty() && (!connection.has_begun(asked) || is_an_earlier_one())
+    }
+
     /// There was no answer in time.
     fn given_up(
         &mut self,
@@ -154,7 +160,7 @@ impl TcpBus {
         stranger: Option<u16>,
     ) -> (Option<Connection>, Result<Vec<u16>, BusError>) {
         let (unit, now) = (asked.unit, Instant::now());
-        if !connection.rx_buf.is_empty() && !connection.has_begun(asked.transaction) {
+        if self.is_stuck(&connection, asked.transaction) {
             // The answer to an earlier request comes, byte by byte, before ours: it is asked again over another connection.
             let source = io::Error::new(io::ErrorKind::TimedOut, "an answer to an earlier request does not end");
             return (None, Err(BusError::Gone { address: self.address(), source }));
@@ -212,6 +218,8 @@ impl TcpBus {
         let mut goes_on_until = asked_at;
         // The number of a reply to nothing that was asked over this connection.
         let mut stranger = None;
+        // Since when there is a part of another answer, and nothing after it.
+        let mut stuck_since = None;
         loop {
             let (head, transaction) = tcp_head(&connection.rx_buf);
             match head {
@@ -223,6 +231,7 @@ impl TcpBus {
                 Head::Reply(reply, length) => {
                     connection.rx_buf.drain(..length);
                     connection.silences = 0;
+                    stuck_since = None;
                     if transaction == asked {
                         // Who answers this is not busy with what came before it.
                         self.unanswered.iter_mut().for_each(|earlier| earlier.until = asked_at);
@@ -244,8 +253,14 @@ impl TcpBus {
                     }
                 }
                 Head::Unfinished => {
+                    let is_stuck = self.is_stuck(&connection, asked);
+                    // A server that has begun with an earlier answer is not busy any more: the rest of it comes at once, or a byte
+                    // now and then.
+                    let unstuck_by = is_stuck
+                        .then(|| *stuck_since.get_or_insert_with(Instant::now) + self.times.deadline)
+                        .filter(|unstuck_by| *unstuck_by < deadline);
                     let mut lump = [0; 512];
-                    match timeout_at(deadline, connection.stream.read(&mut lump)).await {
+                    match timeout_at(unstuck_by.unwrap_or(deadline), connection.stream.read(&mut lump)).await {
                         Ok(Ok(0)) => return (None, gone(io::ErrorKind::UnexpectedEof.into())),
                         Ok(Ok(count)) => {
                             connection.rx_buf.extend_from_slice(&lump[..count]);
@@ -253,7 +268,9 @@ impl TcpBus {
                         }
                         Ok(Err(source)) => return (None, gone(source)),
                         // What has begun may go on after a silence.
-                        Err(_) if connection.has_begun(asked) && goes_on_until > deadline => deadline = goes_on_until,
+                        Err(_) if !is_stuck && connection.has_begun(asked) && goes_on_until > deadline => {
+                            deadline = goes_on_until;
+                        }
                         Err(_) => {
                             let given_up = Unanswered { transaction: asked, unit, asked: asked_at, until: asked_at };
                             return self.given_up(connection, given_up, rested, request, stranger);
@@ -583,7 +600,8 @@ mod tests {
             }
         });
         let asked = Instant::now();
-        bus.times().set_deadline(DEADLINE, 5 * DEADLINE);
+        // It may be busy for so long with what was given up, but not when it has begun with the answer to that.
+        bus.times().set_deadline(DEADLINE, 50 * DEADLINE);
         assert!(matches!(bus.read(unit(UNIT), request(0, 125)).await, Err(BusError::Timeout { .. })));
         assert_eq!(bus.read(unit(2), request(0, 1)).await.expect("read"), [0x1234]);
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
