@@ -300,7 +300,11 @@ impl<'a> Driver<'a> {
                             return self.surveyed(job.device, at, &told, schedule);
                         }
                         // One model may be silent while the others speak.
-                        _ => survey.silent(job.block, why).map_or(Payload::Silent(why), Payload::Values),
+                        _ => match survey.silent(job.block, why) {
+                            Some(missing) if missing.is_empty() => return,
+                            Some(missing) => Payload::Values(missing),
+                            None => Payload::Silent(why),
+                        },
                     }
                 }
             },

@@ -235,8 +235,9 @@ impl Survey {
         }
     }
 
-    /// A block was not answered. Returns the points that are missing for that: those of its model that have had a value, or all of
-    /// them if none has. `None` while the chain is not known: then everything is missing.
+    /// A block was not answered, or not asked in time (`Missing::Overrun`). Returns the points that are missing for that: those of
+    /// its model that have had a value; if none has, all of a model that was asked, and none of one that was not: which of them
+    /// the device has is not known. `None` while the chain is not known: then everything is missing.
     #[must_use]
     pub fn silent(&mut self, asked: RegisterBlock, why: Missing) -> Option<Vec<(PointIx, Result<Raw, Missing>)>> {
         if let State::Base(_) = self.state {
@@ -246,10 +247,11 @@ impl Survey {
         let State::Known { reads, .. } = &self.state else { return None };
         let read = reads.iter().find(|read| read.holds(asked.start, asked.count))?;
         let was_read = read.points.iter().any(|(ix, ..)| self.wanted[*ix].seen);
+        let takes_all = !was_read && why != Missing::Overrun;
         let mut missing: Vec<_> = read
             .points
             .iter()
-            .filter(|(ix, ..)| self.wanted[*ix].seen || !was_read)
+            .filter(|(ix, ..)| self.wanted[*ix].seen || takes_all)
             .map(|(ix, ..)| (PointIx(u16::try_from(*ix).unwrap_or(u16::MAX)), Err(why)))
             .collect();
         missing.sort_by_key(|(ix, _)| *ix);

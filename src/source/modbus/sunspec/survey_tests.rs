@@ -238,6 +238,26 @@ fn a_silent_model_makes_its_own_points_missing_and_no_others() {
     assert_eq!(missing, all, "each is in one");
 }
 
+/// `power_apparent` of a device that has none was told as `overrun` in the first window after the survey.
+#[test]
+fn a_model_that_was_not_asked_in_time_says_nothing_of_points_that_never_had_a_value() {
+    let registers = device(40_000);
+    let mut survey = Survey::new(&wanted());
+    while !survey.is_known() {
+        let step = survey.blocks().concat()[0];
+        survey.answered(step, &registers.read(step).expect("it is there"));
+    }
+    for block in survey.blocks().concat() {
+        assert_eq!(survey.silent(block, Missing::Overrun), Some(Vec::new()), "{block:?}");
+    }
+    settle(&mut survey, &registers);
+    let known = survey.known_points().count();
+    let blocks = survey.blocks().concat();
+    let missing: usize =
+        blocks.into_iter().map(|block| survey.silent(block, Missing::Overrun).expect("it is known").len()).sum();
+    assert_eq!(missing, known);
+}
+
 /// A device that answers no more than ten registers at once, and has its models in the input registers: it was given up.
 #[test]
 fn a_device_of_short_answers_that_has_its_models_in_the_input_registers_is_read() {
