@@ -141,10 +141,21 @@ impl Batch {
         }
     }
 
+    /// Where a line of a device must stand: 1 ns later for each one before it that is of another session of the same vehicle.
+    fn time_of(&self, place: usize) -> i64 {
+        let line = &self.lines[place];
+        let is_like = |other: &&Line| {
+            (&other.measurement, &other.tags) == (&line.measurement, &line.tags)
+                && other.field("session_id") != line.field("session_id")
+        };
+        let before = self.lines[..place].iter().filter(is_like).count();
+        self.time_ns + i64::try_from(before).unwrap_or(i64::MAX)
+    }
+
     fn check_lines(&mut self, head: &Line) {
         let mut faults = Vec::new();
         let mut series = BTreeSet::new();
-        for line in &self.lines {
+        for (place, line) in self.lines.iter().enumerate() {
             for key in ["site", "gateway"] {
                 if line.tag(key) != head.tag(key) {
                     faults.push(format!("a line of {} has {key}={:?}", line.measurement, line.tag(key)));
@@ -153,7 +164,7 @@ impl Batch {
             if line.measurement == "gateway" {
                 faults.push("a second line of the batch's own".to_owned());
             }
-            if line.measurement != "event" && line.time_ns != self.time_ns {
+            if line.measurement != "event" && line.time_ns != self.time_of(place) {
                 let (measurement, time) = (&line.measurement, line.time_ns);
                 faults.push(format!("a line of {measurement} stands at {time}, the batch at {}", self.time_ns));
             }
@@ -194,7 +205,7 @@ impl GapNote {
 
 /// Whether a field is a measured value and not an extreme of one or a remark about one.
 pub(super) fn is_point(key: &str) -> bool {
-    !(key.ends_with("_min") || key.ends_with("_max") || matches!(key, "missing" | "suspect"))
+    !(key.ends_with("_min") || key.ends_with("_max") || matches!(key, "missing" | "suspect" | "session_id"))
 }
 
 fn direction_fault(device: &str, line: &Line) -> Option<String> {

@@ -176,6 +176,17 @@ fn lines_that_contradict_their_batch_are_malformed() {
         (1, "meter,site=s,gateway=gw,device=m voltage=230,voltage_min=229,voltage_max=231 1000", ""),
         (0, "meter,site=s,gateway=gw,device=m missing=\"timeout\" 1000", ""),
         (1, "meter,site=s,gateway=gw,device=m voltage=230 1001", "stands at 1001"),
+        (1, "evse,site=s,gateway=gw,device=e soc=7,session_id=\"a\" 1000", ""),
+        (
+            2,
+            "evse,site=s,gateway=gw,device=e soc=7,session_id=\"a\" 1000\nevse,site=s,gateway=gw,device=e soc=7,session_id=\"b\" 1001",
+            "",
+        ),
+        (
+            2,
+            "evse,site=s,gateway=gw,device=e soc=7,session_id=\"a\" 1000\nevse,site=s,gateway=gw,device=e soc=7,session_id=\"a\" 1001",
+            "stands at 1001",
+        ),
         (1, "meter,site=s,gateway=other,device=m voltage=230 1000", "gateway=Some(\"other\")"),
         (1, "meter,site=s,gateway=gw,device=m,direction=V2G power_flow=7 1000", "direction=V2G"),
         (1, "meter,site=s,gateway=gw,device=m,direction=V2G power_flow=-7 1000", ""),
