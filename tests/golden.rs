@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use v2g_edge::journal::{Appended, Archive, Journal, Lane, Place, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, Entry, Event, EventKind, Gap, IntervalValue, Missing, Mono, PointColumn, PointInterval, Schema,
-    Seq, SessionEvent, SessionFact, Stamp, Thinned, Utc, Window, Words,
+    BootId, ClockTrust, Entry, Event, EventKind, Gap, IntervalValue, Missing, Mono, OfSession, PointColumn,
+    PointInterval, Schema, Seq, SessionEvent, SessionFact, Stamp, Thinned, Utc, Window, Words,
 };
 use v2g_edge::spec::{Aggregation, ValueType};
 use v2g_edge::uplink::wire::payload_of;
@@ -155,7 +155,7 @@ fn event(event: &Event) -> String {
         EventKind::UpdateRolledBack { from, to, why } | EventKind::UpdateFailed { from, to, why } => {
             format!("{from:?} to {to:?}, {why:?}")
         }
-        EventKind::Session(told) => {
+        EventKind::Session(OfSession { event: told, .. }) => {
             told.facts().iter().map(|(key, value)| format!("{key}={}", fact(value))).collect::<Vec<_>>().join(" ")
         }
         EventKind::Stopping
@@ -336,7 +336,7 @@ fn kind(kind: &EventKind) -> u8 {
         EventKind::UpdateConfirmed { .. } => 69,
         EventKind::UpdateRolledBack { .. } => 70,
         EventKind::UpdateFailed { .. } => 71,
-        EventKind::Session(told) => {
+        EventKind::Session(OfSession { event: told, .. }) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,
                 SessionEvent::Phase { .. } => 1,

@@ -224,7 +224,7 @@ fn window(n: u64, end: Stamp) -> Window {
         PointInterval { point: PointIx(ix), value, questionable: None }
     };
     let points = (0..POINTS).map(point).collect();
-    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, points };
+    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points };
     let (boot, length) = (BootId([7; 16]), Duration::from_secs(1));
     Window { boot, end, length, intervals: vec![interval], site: None, events: Vec::new() }
 }

@@ -61,6 +61,28 @@ impl Script {
             truth: serde_json::from_str(&json).expect("it is JSON"),
         }
     }
+
+    /// As its station has sent it in every header.
+    fn session_id(&self) -> String {
+        let message =
+            self.truth["messages"][5].as_object().and_then(|message| message.values().next()).expect("a message");
+        message.pointer("/Header/SessionID").and_then(serde_json::Value::as_str).expect("an id").to_lowercase()
+    }
+}
+
+/// Every line of its device has the id from the station's answer to the set-up on, until it has ended; and every phase but the first.
+fn assert_told_of_its_session<'a>(script: &Script, phases: Vec<&Line>, lines: impl Iterator<Item = &'a Line> + Clone) {
+    let id_of = |line: &Line| match line.field("session_id") {
+        Some(Value::Text(id)) => Some(id.clone()),
+        _ => None,
+    };
+    let id = Some(script.session_id());
+    let is_of = |line: &Line| id_of(line) == id;
+    let setup = lines.clone().position(is_of).expect("a line of it");
+    let end = lines.clone().position(|line| matches!(text(line, "state"), "terminated" | "failed")).expect("its end");
+    assert!(lines.clone().skip(setup).take(end + 1 - setup).all(is_of), "{}", script.truth["session"]);
+    assert!(lines.clone().take(setup).all(|line| id_of(line).is_none()), "{}", script.truth["session"]);
+    assert!(phases[1..].iter().all(|phase| is_of(phase)), "{phases:?}");
 }
 
 fn fits(told: &Value, expected: &Expected) -> bool {
@@ -134,6 +156,10 @@ fn play_and_judge(rig: &mut Rig, mirror: &mut Mirror, sessions: &[&str]) -> usiz
         let of_device = heard.lines.iter().filter(|line| line.tag("device") == Some(device));
         let vehicles: Vec<Option<&str>> = of_device.clone().map(|line| line.tag("vehicle_id")).collect();
         assert!(vehicles.contains(&session["evcc_id"].as_str()), "{session}: {vehicles:?}");
+        assert_told_of_its_session(script, heard.events_of(device, "session_phase"), of_device.clone());
+        for event in [&started, &ended] {
+            assert_eq!(text(event, "session_id"), script.session_id(), "{session}");
+        }
         for line in of_device {
             // V2G is negative, and says so.
             if let (Some(power), Some(direction)) =

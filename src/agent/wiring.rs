@@ -86,20 +86,22 @@ fn can_port(settings: &CanBus) -> can::Port {
     }
 }
 
-/// What the plan says of vehicles' ids. The key of the hash is the gateway's own, made at its first use; if it can be neither read nor
+/// What the plan says of vehicles' ids. The key of the hashes is the gateway's own, made at its first use; if it can be neither read nor
 /// kept, one of this life is used: then a vehicle's hash changes at the next start, and its id is still not told.
 fn vehicle_ids(plan: &Plan) -> sessions::VehicleIds {
+    let key = || {
+        let path = plan.gateway.state_dir.join("vehicle-key");
+        let (key, kept) = super::key_file::read_or_make(&path);
+        if let Err(error) = kept {
+            tracing::warn!(%error, path = %path.display(), "vehicles' hashes are of this start only: their key cannot be kept");
+        }
+        key
+    };
     match plan.privacy.vehicle_id {
         VehicleIdPolicy::Send => sessions::VehicleIds::Send,
-        VehicleIdPolicy::Omit => sessions::VehicleIds::Omit,
-        VehicleIdPolicy::Hash => {
-            let path = plan.gateway.state_dir.join("vehicle-key");
-            let (key, kept) = super::key_file::read_or_make(&path);
-            if let Err(error) = kept {
-                tracing::warn!(%error, path = %path.display(), "vehicles' hashes are of this start only: their key cannot be kept");
-            }
-            sessions::VehicleIds::Hash(key)
-        }
+        // Their sessions are hashed.
+        VehicleIdPolicy::Omit => sessions::VehicleIds::Omit(key()),
+        VehicleIdPolicy::Hash => sessions::VehicleIds::Hash(key()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Device, EVENTS_MAX, nanos, signed};
 use crate::measure::{BootId, Event, Reading, Stamp, Utc, Window};
-use crate::spec::{DeviceIx, DeviceSpec, VehicleId};
+use crate::spec::{DeviceIx, DeviceSpec, SessionId, VehicleId};
 
 /// The open late windows, one for each device of which something has come late.
 #[derive(Debug)]
@@ -41,23 +41,26 @@ impl LateWindows {
     }
 
     /// Something of a device comes from `at`: the window that it does not belong to any more. What follows is added to one of
-    /// this length. `vehicle` is who stands there, if the device was never late before.
+    /// this length. `occupant` is who stands there and for which session, if the device was never late before.
     pub fn open(
         &mut self,
         device: DeviceIx,
         at: Stamp,
         length: Duration,
-        vehicle: impl FnOnce() -> Option<VehicleId>,
+        occupant: impl FnOnce() -> (Option<VehicleId>, Option<SessionId>),
     ) -> Option<Window> {
         let spec = self.specs.get(usize::from(device.0))?;
         let length = signed(nanos(length));
-        let lane = self.lanes.entry(device).or_insert_with(|| Lane {
-            device: Device { vehicle: vehicle(), ..Device::of(spec) },
-            events: Vec::new(),
-            start: i64::MAX,
-            end: i64::MIN,
-            arrived: at,
-            is_busy: true,
+        let lane = self.lanes.entry(device).or_insert_with(|| {
+            let (vehicle, session) = occupant();
+            Lane {
+                device: Device { vehicle, session, ..Device::of(spec) },
+                events: Vec::new(),
+                start: i64::MAX,
+                end: i64::MIN,
+                arrived: at,
+                is_busy: true,
+            }
         });
         let is_inside = (lane.start..lane.end).contains(&at.utc.0);
         let ended = if is_inside { None } else { lane.cut(device, self.boot, self.dead_band_kw) };
@@ -96,6 +99,13 @@ impl LateWindows {
         }
     }
 
+    /// As [`super::Aggregator::set_session`].
+    pub fn set_session(&mut self, device: DeviceIx, session: Option<SessionId>) {
+        if let Some(lane) = self.lanes.get_mut(&device) {
+            lane.device.set_session(device, session, self.dead_band_kw);
+        }
+    }
+
     /// Ends the windows of devices of which nothing has come since the last call.
     pub fn close_idle(&mut self) -> Vec<Window> {
         let Self { boot, dead_band_kw, lanes, .. } = self;
@@ -117,7 +127,7 @@ impl Lane {
     /// Its window, if anything is in it; and none is open.
     fn cut(&mut self, ix: DeviceIx, boot: BootId, dead_band_kw: f64) -> Option<Window> {
         let (start, end) = (std::mem::replace(&mut self.start, i64::MAX), std::mem::replace(&mut self.end, i64::MIN));
-        let intervals: Vec<_> = self.device.cut(ix, dead_band_kw).into_iter().collect();
+        let intervals = self.device.cut(ix, dead_band_kw);
         let events = std::mem::take(&mut self.events);
         if intervals.is_empty() && events.is_empty() {
             return None;
@@ -167,7 +177,7 @@ mod tests {
 
     fn add(late: &mut LateWindows, device: u16, ms: i64, kw: f64) -> Option<(i64, f64)> {
         let device = DeviceIx(device);
-        let ended = late.open(device, at(ms), WINDOW, || None);
+        let ended = late.open(device, at(ms), WINDOW, || (None, None));
         late.add(Reading { device, point: PointIx(0), at: at(ms), outcome: Outcome::Good(Value::Float(kw)) });
         ended.map(|window| told(&window))
     }
@@ -196,12 +206,27 @@ mod tests {
     fn an_event_alone_is_a_window_and_a_vehicle_that_leaves_is_in_its_last_one() {
         let mut late = LateWindows::new(&devices(), 0.1, BootId([1; 16]));
         let vehicle = || Some(VehicleId::try_from("EV1").expect("a name"));
-        late.open(DeviceIx(0), at(1_000), WINDOW, vehicle);
+        let occupant = || (vehicle(), None);
+        late.open(DeviceIx(0), at(1_000), WINDOW, occupant);
         assert!(late.add_event(DeviceIx(0), Event { device: None, kind: EventKind::Stopping }));
-        late.open(DeviceIx(0), at(1_300), WINDOW, vehicle).expect("the event");
+        late.open(DeviceIx(0), at(1_300), WINDOW, occupant).expect("the event");
         late.set_vehicle(DeviceIx(0), None);
         add(&mut late, 0, 1_400, 5.0);
         let [last] = &late.finish()[..] else { panic!("one window") };
         assert_eq!(last.intervals[0].vehicle, vehicle());
+    }
+
+    #[test]
+    fn two_sessions_in_a_late_window_are_not_mixed() {
+        let mut late = LateWindows::new(&devices(), 0.1, BootId([1; 16]));
+        let session = |id: &str| Some(SessionId::try_from(id).expect("a name"));
+        late.open(DeviceIx(0), at(1_000), WINDOW, || (None, session("a")));
+        add(&mut late, 0, 1_010, 5.0);
+        late.set_session(DeviceIx(0), None);
+        late.set_session(DeviceIx(0), session("b"));
+        add(&mut late, 0, 1_020, 7.0);
+        let [window] = &late.finish()[..] else { panic!("one window") };
+        let told: Vec<_> = window.intervals.iter().map(|interval| interval.session.clone()).collect();
+        assert_eq!(told, [session("a"), session("b")]);
     }
 }

@@ -12,6 +12,8 @@
 //!   end of the open window until that is closed.
 //! - A value that makes no sense (out of range, a counter that does not go on) does not stand for the others of its window: it
 //!   is among their extremes, and marks the point.
+//! - What was read in a charging session is not mixed with what was read after it: where one ends, its device gets another
+//!   interval in the same window.
 //! - What comes late, with a time of its source's own, has windows of its own beside these ([`LateWindows`]).
 //! - A point is missing in a window only if it was asked for and no reading of it had a value. A point that was
 //!   not asked for is not in the window at all.
@@ -31,7 +33,7 @@ use rollup::Rollup;
 use crate::measure::{
     BootId, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc, Window,
 };
-use crate::spec::{DeviceIx, DeviceSpec, PointIx, PointSpec, VehicleId};
+use crate::spec::{DeviceIx, DeviceSpec, PointIx, PointSpec, SessionId, VehicleId};
 
 /// The wall clock has been stepped if it is off the held offset by more than this. Above the time between the two
 /// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.
@@ -39,6 +41,9 @@ const STEP_NS: i64 = 1_000_000;
 
 /// Events of one window beside those that are carried: a depot of 256 devices whose sessions all begin at once.
 pub const EVENTS_MAX: usize = 1024;
+/// Intervals of a device in one window before the open one: a session takes longer than a window, so there are none or one. Beyond,
+/// what follows is told under the newest session.
+const PARTS_MAX: usize = 8;
 /// Events that wait for a window that is kept: some hundred bytes each, and more than any depot has in the minutes for which
 /// a disk may hang.
 pub const EVENTS_CARRIED_MAX: usize = 4_096;
@@ -70,6 +75,9 @@ struct Device {
     vehicle: Option<VehicleId>,
     /// The vehicle that left in the open window: what was read in it is still of that one.
     left: Option<VehicleId>,
+    session: Option<SessionId>,
+    /// Of sessions that ended in the open window.
+    parts: Vec<Interval>,
 }
 
 impl Aggregator {
@@ -108,6 +116,20 @@ impl Aggregator {
         if let Some(device) = self.devices.get_mut(usize::from(device.0)) {
             device.set_vehicle(vehicle);
         }
+    }
+
+    /// The session at a device from now on. What was added before is of the one before.
+    pub fn set_session(&mut self, device: DeviceIx, session: Option<SessionId>) {
+        let dead_band_kw = self.dead_band_kw;
+        if let Some(at) = self.devices.get_mut(usize::from(device.0)) {
+            at.set_session(device, session, dead_band_kw);
+        }
+    }
+
+    /// The session at a device.
+    #[must_use]
+    pub fn session(&self, device: DeviceIx) -> Option<&SessionId> {
+        self.devices.get(usize::from(device.0)).and_then(|device| device.session.as_ref())
     }
 
     /// The vehicle at a device.
@@ -174,11 +196,8 @@ impl Aggregator {
         let label = Stamp { mono: end, utc: Utc(signed(end.0).saturating_add(self.offset)), trust: now.trust };
         self.added = 0;
         let dead_band_kw = self.dead_band_kw;
-        let intervals = (0..)
-            .map(DeviceIx)
-            .zip(&mut self.devices)
-            .filter_map(|(ix, device)| device.cut(ix, dead_band_kw))
-            .collect();
+        let intervals =
+            (0..).map(DeviceIx).zip(&mut self.devices).flat_map(|(ix, device)| device.cut(ix, dead_band_kw)).collect();
         Window {
             boot: self.boot,
             end: label,
@@ -198,6 +217,8 @@ impl Device {
             touched: false,
             vehicle: None,
             left: None,
+            session: None,
+            parts: Vec::new(),
         }
     }
 
@@ -212,12 +233,29 @@ impl Device {
         self.vehicle = vehicle;
     }
 
-    fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Option<Interval> {
-        let left = self.left.take();
+    /// What is read before the station gives a session its id is of that session: it has had no other one.
+    fn set_session(&mut self, ix: DeviceIx, session: Option<SessionId>, dead_band_kw: f64) {
+        if self.session.is_some() && self.session != session && self.parts.len() < PARTS_MAX {
+            let part = self.part(ix, dead_band_kw);
+            self.parts.extend(part);
+        }
+        self.session = session;
+    }
+
+    /// All of the window, in the order in which it was.
+    fn cut(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Vec<Interval> {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.extend(self.part(ix, dead_band_kw));
+        self.left = None;
+        parts
+    }
+
+    /// What was added since the last part of the window.
+    fn part(&mut self, ix: DeviceIx, dead_band_kw: f64) -> Option<Interval> {
         if !std::mem::take(&mut self.touched) {
             return None;
         }
-        let vehicle = self.vehicle.clone().or(left);
+        let (vehicle, session) = (self.vehicle.clone().or_else(|| self.left.clone()), self.session.clone());
         let points: Vec<PointInterval> =
             (0..).map(PointIx).zip(&mut self.cells).filter_map(|(point, cell)| cell.cut(point)).collect();
         let power = self.power.as_ref().and_then(|(ix, spec)| {
@@ -227,7 +265,7 @@ impl Device {
             spec.makes_sense(statistic.value).then_some(statistic.value)
         });
         let direction = power.map(|kw| Direction::of(kw, dead_band_kw));
-        Some(Interval { device: ix, direction, vehicle, points })
+        Some(Interval { device: ix, direction, vehicle, session, points })
     }
 }
 

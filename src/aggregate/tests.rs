@@ -150,6 +150,57 @@ fn a_window_has_the_vehicle_that_stands_there_or_has_just_left() {
 }
 
 #[test]
+fn what_was_read_in_a_session_is_not_mixed_with_what_was_read_after_it() {
+    let mut aggregator = aggregator();
+    let session = |id: Option<&str>| id.map(|id| SessionId::try_from(id).expect("a name"));
+    let vehicle = || Some(VehicleId::try_from("EV001").expect("a name"));
+    let told = |window: Window| -> Vec<(Option<String>, Option<String>, f64)> {
+        let of = |interval: &Interval| {
+            let IntervalValue::Float(power) = interval.points[0].value else { panic!("a number") };
+            let (vehicle, session) = (interval.vehicle.as_ref(), interval.session.as_ref());
+            (vehicle.map(ToString::to_string), session.map(ToString::to_string), power.value)
+        };
+        window.intervals.iter().map(of).collect()
+    };
+    let row = |session: Option<&str>, kw| (Some("EV001".to_owned()), session.map(str::to_owned), kw);
+
+    // The set-up is of the session that it begins.
+    aggregator.set_vehicle(DeviceIx(0), vehicle());
+    aggregator.add(reading(0, 0, 1_010, good(1.0)));
+    aggregator.set_session(DeviceIx(0), session(Some("a")));
+    aggregator.add(reading(0, 0, 1_020, good(3.0)));
+    assert_eq!(told(aggregator.close(at(1_211)).expect("ended")), [row(Some("a"), 2.0)]);
+    // The window goes on after its end, with the next one of the same vehicle.
+    aggregator.add(reading(0, 0, 1_250, good(7.0)));
+    aggregator.set_session(DeviceIx(0), None);
+    aggregator.set_vehicle(DeviceIx(0), None);
+    aggregator.set_vehicle(DeviceIx(0), vehicle());
+    aggregator.set_session(DeviceIx(0), session(Some("b")));
+    aggregator.add(reading(0, 0, 1_300, good(11.0)));
+    assert_eq!(told(aggregator.close(at(1_461)).expect("ended")), [row(Some("a"), 7.0), row(Some("b"), 11.0)]);
+    // Nothing was read in the rest of it, and in the next window there is none.
+    aggregator.add(reading(0, 0, 1_470, good(5.0)));
+    aggregator.set_session(DeviceIx(0), None);
+    assert_eq!(told(aggregator.close(at(1_711)).expect("ended")), [row(Some("b"), 5.0)]);
+    aggregator.add(reading(0, 0, 1_720, good(0.0)));
+    assert_eq!(told(aggregator.close(at(1_961)).expect("ended")), [row(None, 0.0)]);
+}
+
+#[test]
+fn sessions_that_flap_are_a_bounded_number_of_intervals_and_no_reading_is_lost() {
+    let mut aggregator = aggregator();
+    for n in 0..1_000 {
+        aggregator.set_session(DeviceIx(0), Some(SessionId::try_from(format!("s{n}")).expect("a name")));
+        aggregator.add(reading(0, 0, 1_100, good(1.0)));
+    }
+    let window = aggregator.close(at(1_211)).expect("ended");
+    assert_eq!(window.intervals.len(), PARTS_MAX + 1);
+    let points = window.intervals.iter().flat_map(|interval| &interval.points);
+    let counts = points.map(|p| if let IntervalValue::Float(s) = p.value { s.count } else { 0 });
+    assert_eq!(counts.sum::<u32>(), 1_000);
+}
+
+#[test]
 fn a_step_of_the_wall_clock_moves_the_labels_and_no_window() {
     let mut aggregator = aggregator();
     aggregator.close(at(1_211)).expect("ended");

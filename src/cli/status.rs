@@ -273,6 +273,7 @@ fn session_text(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> S
     let mut parts: Vec<String> = Vec::new();
     parts.extend(session.protocol.clone());
     parts.extend(session.vehicle.as_ref().map(|vehicle| format!("vehicle {vehicle}")));
+    parts.extend(session.session_id.as_ref().map(|id| format!("session {id}")));
     parts.extend(session.soc.map(|soc| format!("SoC {soc} %")));
     parts.extend(session.voltage.map(|voltage| format!("{voltage} V")));
     parts.extend(session.current.map(|current| format!("{current} A")));

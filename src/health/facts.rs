@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{ClockTrust, Epoch, Missing, Seq, Utc};
-use crate::spec::{BusId, DeviceId, DeviceKind, VehicleId};
+use crate::spec::{BusId, DeviceId, DeviceKind, SessionId, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
 #[derive(Debug, Default)]
@@ -243,6 +243,9 @@ pub struct SessionFacts {
     pub namespace: Option<String>,
     /// The vehicle.
     pub vehicle: Option<VehicleId>,
+    /// The session that runs.
+    #[serde(default)]
+    pub session_id: Option<SessionId>,
     /// The station's own name.
     pub evse_id: Option<String>,
     /// State of charge, %.

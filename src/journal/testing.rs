@@ -13,11 +13,12 @@ use crate::journal::report::Progress;
 use crate::journal::settings::Settings;
 use crate::measure::{
     BootId, ClockTrust, Direction, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
-    Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SiteRollup, Stamp, Statistic,
-    Utc, WhenFull, Window, Words,
+    Missing, Mono, OfSession, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent,
+    SiteRollup, Stamp, Statistic, Utc, WhenFull, Window, Words,
 };
 use crate::spec::{
-    Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SiteId, Unit, ValueType, VehicleId,
+    Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SessionId, SiteId, Unit, ValueType,
+    VehicleId,
 };
 
 /// One that is made in this directory, by the default rules and with no wait for the clock.
@@ -85,6 +86,7 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
         device: DeviceIx(device),
         direction: Some(Direction::GridToVehicle),
         vehicle: device.is_multiple_of(2).then(|| VehicleId::try_from(format!("EV{device:03}")).expect("a vehicle")),
+        session: None,
         points: (0..points).map(|p| point(device, p)).collect(),
     };
     Window {
@@ -130,9 +132,16 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
     });
     let vehicle = prop::option::of("[A-Z0-9]{1,17}").prop_map(|v| v.map(|v| VehicleId::try_from(v).expect("plain")));
     let direction = prop::option::of(prop_oneof![Just(Direction::Idle), Just(Direction::VehicleToGrid)]);
-    let interval = (any::<u16>(), direction, vehicle, points).prop_map(|(device, direction, vehicle, points)| {
-        Interval { device: DeviceIx(device), direction, vehicle, points }
-    });
+    let session = prop::option::of("[0-9a-f]{16}").prop_map(|id| id.map(|id| SessionId::try_from(id).expect("plain")));
+    let interval = (any::<u16>(), direction, vehicle, session, points).prop_map(
+        |(device, direction, vehicle, session, points)| Interval {
+            device: DeviceIx(device),
+            direction,
+            vehicle,
+            session,
+            points,
+        },
+    );
     let site = SiteRollup {
         direction: Direction::Idle,
         power_flow_kw: 0.1,
@@ -148,6 +157,13 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         Event { device: None, kind: EventKind::Gap(gap) },
         Event { device: Some(DeviceId::try_from("a").expect("plain")), kind: EventKind::ClockStepped(-5) },
         Event { device: None, kind: EventKind::DevicePartly { answering: 3, blocks: 5, silent: "unit 200".into() } },
+        Event {
+            device: None,
+            kind: EventKind::Session(OfSession {
+                session: Some("4fde139fc6844d0e".try_into().expect("plain")),
+                event: SessionEvent::Encrypted,
+            }),
+        },
     ];
     let rest = (any::<bool>(), any::<bool>(), any::<u64>(), any::<bool>());
     (prop::collection::vec(interval, 0..5), rest).prop_map(move |(intervals, (home, sited, mono, eventful))| Window {

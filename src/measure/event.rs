@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::id::{Epoch, Identity, Seq};
 use super::sample::Missing;
-use super::session::SessionEvent;
+use super::session::OfSession;
 use crate::spec::{BusId, DeviceId, FieldName};
 
 /// Something that a person or an audit must be able to find later.
@@ -93,7 +93,7 @@ pub enum EventKind {
         frames: u64,
     },
     /// Something in the charging session at the device.
-    Session(SessionEvent),
+    Session(OfSession),
     /// There is no connection to a broker, or it does not take what it should.
     UplinkTrouble {
         /// Which broker.
@@ -251,7 +251,7 @@ impl EventKind {
             Self::BusState { .. } => "bus_state",
             Self::BusRestarted(_) => "bus_restarted",
             Self::FramesDropped { .. } => "frames_dropped",
-            Self::Session(event) => event.name(),
+            Self::Session(told) => told.event.name(),
             Self::UplinkTrouble { .. } => "uplink_trouble",
             Self::UplinkOnline(_) => "uplink_online",
             Self::CertificateExpires { .. } => "certificate_expires",

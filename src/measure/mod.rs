@@ -29,7 +29,7 @@ pub use fingerprint::fingerprint;
 pub use id::{Epoch, Identity, Seq};
 pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, Value};
 pub use schema::{PointColumn, Schema, SeriesSpec};
-pub use session::{SessionEvent, SessionFact};
+pub use session::{OfSession, SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};
 pub use when_full::WhenFull;
 pub use window::{Direction, Entry, Interval, IntervalValue, PointInterval, SiteRollup, Statistic, Window, Words};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::EventKind;
 use super::time::Stamp;
-use crate::spec::{DeviceIx, PointIx, RegisterBlock, VehicleId};
+use crate::spec::{DeviceIx, PointIx, RegisterBlock, SessionId, VehicleId};
 
 /// What came from a wire, or that nothing came: not interpreted yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub enum Payload {
     Noticed(EventKind),
     /// The vehicle at the device from now on; `None` when it has left.
     Vehicle(Option<VehicleId>),
+    /// The charging session at the device from now on; `None` when it is over.
+    Session(Option<SessionId>),
 }
 
 /// A value as the device means it, before scale, unit and sign.

@@ -4,6 +4,26 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::spec::SessionId;
+
+/// Something that happened in a charging session, and in which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct OfSession {
+    /// The session; `None` if there is none, or its id is not known.
+    #[serde(skip)]
+    pub session: Option<SessionId>,
+    /// What happened.
+    pub event: SessionEvent,
+}
+
+/// Of no session, or of one whose id is not known.
+impl From<SessionEvent> for OfSession {
+    fn from(event: SessionEvent) -> Self {
+        Self { session: None, event }
+    }
+}
+
 /// Something that happened in a charging session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SessionEvent {

@@ -10,7 +10,7 @@ use super::id::Identity;
 use super::sample::{Missing, Questionable};
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
-use crate::spec::{DeviceIx, PointIx, VehicleId};
+use crate::spec::{DeviceIx, PointIx, SessionId, VehicleId};
 
 /// All that happened on the gateway in one window. Becomes one [`Entry`] and one MQTT message.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,8 @@ pub struct Window {
     pub end: Stamp,
     /// Its length. 50 ms to 60 s; longer after thinning.
     pub length: Duration,
-    /// One per device of which something is known; ascending by device. After thinning one per device and vehicle.
+    /// One per device of which something is known, and of each charging session of it one of its own; ascending by device. After
+    /// thinning one per device, vehicle and session.
     pub intervals: Vec<Interval>,
     /// The depot as a whole, if any charge point was heard.
     pub site: Option<SiteRollup>,
@@ -64,6 +65,8 @@ pub struct Interval {
     pub direction: Option<Direction>,
     /// The vehicle at it, if known.
     pub vehicle: Option<VehicleId>,
+    /// The charging session that it is of, if there is one and its id is known.
+    pub session: Option<SessionId>,
     /// What was read in this window; ascending by point, not empty.
     pub points: Vec<PointInterval>,
 }

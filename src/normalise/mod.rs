@@ -128,8 +128,8 @@ impl Normaliser {
                 let device = kind.bus().is_none().then(|| device.id.clone());
                 events.push(Event { device, kind: kind.clone() });
             }
-            // Who stands there is the aggregator's affair.
-            Payload::Vehicle(_) => {}
+            // Who stands there, and for which session, is the aggregator's affair.
+            Payload::Vehicle(_) | Payload::Session(_) => {}
         }
         device.notice_counters(noticed, sample.at.mono, &mut events);
         device.notice_frozen(sample.at.mono, moved, &mut events);
@@ -162,7 +162,7 @@ impl Device {
             Payload::Registers { words: Ok(_), .. } => None,
             Payload::Values(values) if values.iter().any(|(_, value)| value.is_ok()) => None,
             // One part of it may be silent while the others speak.
-            Payload::Values(_) | Payload::Noticed(_) | Payload::Vehicle(_) => return,
+            Payload::Values(_) | Payload::Noticed(_) | Payload::Vehicle(_) | Payload::Session(_) => return,
         };
         if self.answering != Some(silent.is_none()) {
             self.answering = Some(silent.is_none());

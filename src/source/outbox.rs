@@ -1,7 +1,7 @@
 //! What a source hands to the pipeline while the queue between them is full: nothing waits for it, and what matters most
 //! is kept.
 //!
-//! Events and vehicles wait for room in their order. Values of one device that were captured in the same moment become one
+//! Events, vehicles and sessions wait for room in their order. Values of one device that were captured in the same moment become one
 //! sample with the newest of each point; the others are counted as shed. Beyond the bound the oldest values go first.
 
 use std::collections::VecDeque;
@@ -111,7 +111,7 @@ fn are_of_a_moment(earlier: Stamp, later: Stamp) -> bool {
 fn is_value(sample: &Sample) -> bool {
     match sample.payload {
         Payload::Values(_) | Payload::Registers { .. } | Payload::Silent(_) => true,
-        Payload::Noticed(_) | Payload::Vehicle(_) => false,
+        Payload::Noticed(_) | Payload::Vehicle(_) | Payload::Session(_) => false,
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn event(count: u64) -> Sample {
-        sample(0, Payload::Noticed(EventKind::Session(SessionEvent::Readable { count })))
+        sample(0, Payload::Noticed(EventKind::Session(SessionEvent::Readable { count }.into())))
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ mod signal;
 mod unit;
 
 pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
-pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SiteId, VehicleId};
+pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SessionId, SiteId, VehicleId};
 pub use point::{
     Aggregation, ByteOrder, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
     ScaleRegister, Scaling, SessionPoint, SunSpecPoint, SunSpecSource, ValueType, WordOrder,

@@ -88,6 +88,8 @@ names! {
     BusId;
     /// A vehicle, as the charging protocol names it.
     VehicleId;
+    /// A charging session at its device. Opaque: the same for the same session, another for another one.
+    SessionId;
 }
 
 /// A field of the wire: `power_flow`, `voltage_l1`. Lower-case snake case, 1 to 48 bytes, a letter first.

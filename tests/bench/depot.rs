@@ -118,7 +118,7 @@ impl Depot {
                 })
             })
             .collect();
-        Interval { device: DeviceIx(0), direction: None, vehicle: None, points: points(&values, None) }
+        Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points: points(&values, None) }
     }
 
     fn charger(&mut self, i: u16) -> Interval {
@@ -138,6 +138,7 @@ impl Depot {
             device: DeviceIx(i + 1),
             direction: Some(if busy { Direction::GridToVehicle } else { Direction::Idle }),
             vehicle: busy.then(|| VehicleId::try_from(format!("EV{i:03}")).expect("a vehicle")),
+            session: None,
             points: points(&values, Some(if busy { "charging" } else { "available" })),
         }
     }

@@ -76,6 +76,7 @@ pub(crate) fn window(n: u64) -> Window {
         device: DeviceIx(device),
         direction: Some(Direction::GridToVehicle),
         vehicle: None,
+        session: None,
         points: (0..POWERS)
             .map(|p| point(p, once(power(n, device, p))))
             .chain([point(ENERGY, once(energy(n, device)))])

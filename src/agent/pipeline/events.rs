@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::measure::{Event, EventKind, Mono, SessionEvent};
+use crate::measure::{Event, EventKind, Mono, OfSession, SessionEvent};
 use crate::spec::{BusId, DeviceId, FieldName};
 
 /// Between two events of a cause …
@@ -73,7 +73,7 @@ impl Default for EventBound {
 impl EventBound {
     /// Something happened: told now, or later.
     pub(super) fn take(&mut self, event: Event, now: Mono, tell: &mut impl FnMut(Event)) {
-        if let EventKind::Session(SessionEvent::Started { .. } | SessionEvent::Ended { .. }) = &event.kind {
+        if is_bound_of_session(&event.kind) {
             // What happened before it comes before it.
             let device = event.device.clone().map_or(Subject::Gateway, Subject::Device);
             self.release_if(now, tell, |cause, _| cause.kinds.starts_with("session_") && cause.subject == device);
@@ -186,6 +186,9 @@ impl Cause {
     /// `None`: it is told each time.
     fn of(event: &Event) -> Option<Self> {
         let device = || event.device.clone().map_or(Subject::Gateway, Subject::Device);
+        if is_bound_of_session(&event.kind) {
+            return None;
+        }
         let (kinds, subject) = match &event.kind {
             EventKind::Gap(_)
             | EventKind::Thinned(_)
@@ -199,8 +202,7 @@ impl Cause {
             | EventKind::UpdateFailed { .. }
             | EventKind::JournalInMemory { .. }
             | EventKind::LifeLost(_)
-            | EventKind::OfEntry { .. }
-            | EventKind::Session(SessionEvent::Started { .. } | SessionEvent::Ended { .. }) => return None,
+            | EventKind::OfEntry { .. } => return None,
             EventKind::DeviceSilent(_) | EventKind::DeviceAnswering | EventKind::DevicePartly { .. } => {
                 ("device_answering,device_partly,device_silent", device())
             }
@@ -221,14 +223,14 @@ impl Cause {
                 ("uplink_online,uplink_trouble", Subject::Named(Arc::clone(broker)))
             }
             EventKind::CertificateExpires { file, .. } => ("certificate_expires", Subject::Named(Arc::clone(file))),
-            EventKind::Session(SessionEvent::FeedConnected | SessionEvent::FeedLost { .. }) => {
-                ("feed_connected,feed_lost", device())
-            }
-            EventKind::Session(SessionEvent::Unreadable { .. } | SessionEvent::Readable { .. }) => {
-                ("session_readable,session_unreadable", device())
-            }
-            kind @ (EventKind::Session(_)
-            | EventKind::ClockStepped(_)
+            EventKind::Session(OfSession { event: told, .. }) => match told {
+                SessionEvent::FeedConnected | SessionEvent::FeedLost { .. } => ("feed_connected,feed_lost", device()),
+                SessionEvent::Unreadable { .. } | SessionEvent::Readable { .. } => {
+                    ("session_readable,session_unreadable", device())
+                }
+                other => (other.name(), device()),
+            },
+            kind @ (EventKind::ClockStepped(_)
             | EventKind::SamplesShed(_)
             | EventKind::EntryRefused { .. }
             | EventKind::ReloadRefused(_)
@@ -253,6 +255,14 @@ impl Subject {
             Self::Named(name) => Arc::clone(name),
         }
     }
+}
+
+/// Whether a charging session begins or ends with it.
+fn is_bound_of_session(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Session(OfSession { event: SessionEvent::Started { .. } | SessionEvent::Ended { .. }, .. })
+    )
 }
 
 /// Both as one, of which nothing is lost; `None` where the newer one takes the place of the older.

@@ -107,7 +107,7 @@ fn gaps_starts_and_ends_are_told_each_and_what_was_before_an_end_comes_before_it
     let gaps = (0..50).map(|_| (0, Event { device: None, kind: EventKind::Gap(gap) }));
     assert_eq!(told(&mut EventBound::default(), gaps, 0).len(), 50);
 
-    let session = |event| of("a", EventKind::Session(event));
+    let session = |event: SessionEvent| of("a", EventKind::Session(event.into()));
     let phase = |n: u32| session(SessionEvent::Phase { phase: n.to_string().into(), before: "".into() });
     let end = session(SessionEvent::Ended {
         how: "terminated".into(),

@@ -137,6 +137,10 @@ impl Pipeline {
             aggregator.set_vehicle(sample.device, vehicle.clone());
             self.late.set_vehicle(sample.device, vehicle.clone());
         }
+        if let Payload::Session(session) = &sample.payload {
+            aggregator.set_session(sample.device, session.clone());
+            self.late.set_session(sample.device, session.clone());
+        }
         let noticed = normaliser.readings(sample, |reading| aggregator.add(reading));
         noticed.into_iter().for_each(|event| self.tell(event, sample.at.mono));
     }
@@ -152,10 +156,15 @@ impl Pipeline {
         let length = coarser.map_or(self.window, |coarser| coarser.max(self.window));
         let Self { normaliser, aggregator, late, late_events, late_closed, .. } = self;
         let device = sample.device;
-        late_closed.extend(late.open(device, sample.at, length, || aggregator.vehicle(device).cloned()));
+        let occupant = || (aggregator.vehicle(device).cloned(), aggregator.session(device).cloned());
+        late_closed.extend(late.open(device, sample.at, length, occupant));
         if let Payload::Vehicle(vehicle) = &sample.payload {
             late.set_vehicle(device, vehicle.clone());
             aggregator.set_vehicle(device, vehicle.clone());
+        }
+        if let Payload::Session(session) = &sample.payload {
+            late.set_session(device, session.clone());
+            aggregator.set_session(device, session.clone());
         }
         let noticed = normaliser.readings(sample, |reading| late.add(reading));
         let (own_time, mut gone) = (Mono(u64::try_from(sample.at.utc.0).unwrap_or(0)), 0);
@@ -185,7 +194,7 @@ impl Pipeline {
                 continue;
             }
             events.released = now;
-            late_closed.extend(late.open(device, events.newest, *window, || None));
+            late_closed.extend(late.open(device, events.newest, *window, || (None, None)));
             events.bound.release_all(Mono(0), &mut |event| gone += u64::from(!late.add_event(device, event)));
         }
         self.count_shed(gone);

@@ -10,7 +10,8 @@ use super::{Target, Where};
 use crate::cli::Exit;
 use crate::cli::show::{Stdout, note};
 use crate::journal::{Archive, Place, View};
-use crate::measure::{Entry, IntervalValue, PointColumn, PointInterval, Seq};
+use crate::measure::{Entry, EventKind, IntervalValue, PointColumn, PointInterval, Seq};
+use crate::spec::SessionId;
 use crate::uplink::wire;
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,7 @@ enum Format {
     Csv,
 }
 
-const CSV_HEAD: &str = "epoch,seq,time,clock,device,vehicle,point,unit,value,min,max,readings,quality";
+const CSV_HEAD: &str = "epoch,seq,time,clock,device,vehicle,point,unit,value,min,max,readings,quality,session";
 
 /// What was written, and what could not be.
 #[derive(Debug, Default)]
@@ -160,6 +161,7 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
                 "device": series.map(|series| series.device.as_str()),
                 "kind": series.map(|series| series.kind.as_str()),
                 "vehicle": interval.vehicle,
+                "session": interval.session,
                 "direction": interval.direction,
                 "points": points(series, &interval.points),
             })
@@ -171,7 +173,7 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
             Ok(Value::Object(named)) => named.into_iter().next().map(|(_, detail)| detail),
             _ => None,
         };
-        json!({ "kind": event.kind.name(), "device": event.device, "detail": detail })
+        json!({ "kind": event.kind.name(), "device": event.device, "session": session_of(event), "detail": detail })
     };
     json!({
         "gateway": entry.schema.gateway,
@@ -187,6 +189,11 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
         "rollup": window.site,
         "events": window.events.iter().map(event).collect::<Vec<_>>(),
     })
+}
+
+/// The charging session that an event is of.
+fn session_of(event: &crate::measure::Event) -> Option<&SessionId> {
+    if let EventKind::Session(told) = &event.kind { told.session.as_ref() } else { None }
 }
 
 fn point_json(column: Option<&PointColumn>, point: &PointInterval) -> Value {
@@ -217,6 +224,7 @@ fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     for (interval, series) in named(entry) {
         let device = series.map_or("", |series| series.device.as_str());
         let vehicle = interval.vehicle.as_ref().map_or("", |vehicle| vehicle.as_str());
+        let session = interval.session.as_ref().map_or("", |session| session.as_str());
         for point in &interval.points {
             let column = column(series, point);
             let (name, unit) = column.map_or(("", ""), |column| (column.field.as_str(), column.unit.symbol()));
@@ -227,12 +235,13 @@ fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
                 IntervalValue::Text(word) => format!("{},,,,{quality}", quoted(word)),
                 IntervalValue::Missing(why) => format!(",,,,{}", why.as_str()),
             };
-            writeln!(out, "{head},{device},{vehicle},{name},{unit},{rest}")?;
+            writeln!(out, "{head},{device},{vehicle},{name},{unit},{rest},{session}")?;
         }
     }
     for event in &window.events {
         let device = event.device.as_ref().map_or("", |device| device.as_str());
-        writeln!(out, "{head},{device},,event,,{},,,,", event.kind.name())?;
+        let session = session_of(event).map_or("", |session| session.as_str());
+        writeln!(out, "{head},{device},,event,,{},,,,,{session}", event.kind.name())?;
     }
     Ok(())
 }

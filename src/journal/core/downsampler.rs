@@ -4,8 +4,8 @@
 //!   point of which the newest counts (energy counters, states, codes) the newest value stays, to the bit.
 //! - A point is missing only if no window had a value of it. The newest doubt stays. A window with a reading that makes no sense
 //!   (out of range, a counter that does not go on) gives its extremes, and its value only where no other has one.
-//! - One device with two vehicles in one coarse window is told in two intervals: what a vehicle did is never mixed with
-//!   what another did.
+//! - One device with two vehicles or two charging sessions in one coarse window is told in two intervals: what a vehicle did is
+//!   never mixed with what another did, nor a session with the next. Sessions of one vehicle stay in their order.
 //! - The site's powers are means by time; its counts are the newest.
 //! - Events all stay, in order, at the end of the coarse window.
 //! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
@@ -21,7 +21,7 @@ use crate::measure::{
     BootId, Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
     Statistic, Window,
 };
-use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, VehicleId};
+use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
 /// Ends of windows that belong together are off the held offset by less than this (as in `aggregate`).
 const STEP_NS: i64 = 1_000_000;
@@ -175,10 +175,13 @@ struct Joint {
     first: Window,
     /// The earliest begin, by the wall clock, ns.
     begin: i64,
-    series: BTreeMap<(DeviceIx, Option<VehicleId>), Series>,
+    series: BTreeMap<(DeviceIx, Option<VehicleId>), Sessions>,
     site: Option<Site>,
     events: Vec<Event>,
 }
+
+/// The charging sessions of a vehicle at a device, the oldest first.
+type Sessions = Vec<(Option<SessionId>, Series)>;
 
 #[derive(Debug, Default)]
 struct Series {
@@ -203,8 +206,13 @@ impl Joint {
     }
 
     fn take(&mut self, intervals: Vec<Interval>, site: Option<SiteRollup>, events: Vec<Event>, length: Duration) {
-        for Interval { device, direction, vehicle, points } in intervals {
-            let series = self.series.entry((device, vehicle)).or_default();
+        for Interval { device, direction, vehicle, session, points } in intervals {
+            let sessions = self.series.entry((device, vehicle)).or_default();
+            let place = sessions.iter().position(|(known, _)| *known == session).unwrap_or_else(|| {
+                sessions.push((session, Series::default()));
+                sessions.len() - 1
+            });
+            let (_, series) = &mut sessions[place];
             series.directions.extend(direction);
             for PointInterval { point, value, questionable } in points {
                 series.points.entry(point).or_default().add(value, questionable);
@@ -221,24 +229,28 @@ impl Joint {
         let Self { first, begin, series, site, events } = self;
         let by_wall_clock = Duration::from_nanos(u64::try_from(end.utc.0.saturating_sub(begin)).unwrap_or(0));
         let length = if is_steady { end.mono.since(first.end.mono - first.length) } else { by_wall_clock };
-        let interval = |((device, vehicle), series): ((DeviceIx, Option<VehicleId>), Series)| {
-            let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
-            let aggregation =
-                |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Aggregation::Last, |column| column.aggregation);
-            let power_ix = Roles::of(columns.iter().map(|column| &column.field)).power;
-            let points: Vec<PointInterval> =
-                series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, aggregation(ix))).collect();
-            let power = points.iter().find(|p| power_ix == Some(p.point)).and_then(|p| match p.value {
-                IntervalValue::Float(statistic) => Some(statistic.value),
-                _ => None,
-            });
-            Interval { device, direction: direction(&series.directions, power), vehicle, points }
-        };
+        let interval =
+            |(device, vehicle, session, series): (DeviceIx, Option<VehicleId>, Option<SessionId>, Series)| {
+                let columns = schema.series.get(usize::from(device.0)).map_or(&[][..], |series| &series.points);
+                let aggregation =
+                    |ix: PointIx| columns.get(usize::from(ix.0)).map_or(Aggregation::Last, |column| column.aggregation);
+                let power_ix = Roles::of(columns.iter().map(|column| &column.field)).power;
+                let points: Vec<PointInterval> =
+                    series.points.into_iter().filter_map(|(ix, point)| point.interval(ix, aggregation(ix))).collect();
+                let power = points.iter().find(|p| power_ix == Some(p.point)).and_then(|p| match p.value {
+                    IntervalValue::Float(statistic) => Some(statistic.value),
+                    _ => None,
+                });
+                Interval { device, direction: direction(&series.directions, power), vehicle, session, points }
+            };
+        let series = series.into_iter().flat_map(|((device, vehicle), sessions)| {
+            sessions.into_iter().map(move |(session, series)| (device, vehicle.clone(), session, series))
+        });
         Window {
             boot: first.boot,
             end,
             length,
-            intervals: series.into_iter().map(interval).collect(),
+            intervals: series.map(interval).collect(),
             site: site.and_then(Site::rollup),
             events,
         }
@@ -415,6 +427,7 @@ mod tests {
             device: DeviceIx(0),
             direction: None,
             vehicle: vehicle.map(|id| id.try_into().expect("a vehicle")),
+            session: None,
             points: points.into_iter().map(point).collect(),
         };
         Window {
@@ -493,6 +506,22 @@ mod tests {
         let told: Vec<_> =
             out[0].intervals.iter().map(|i| (i.vehicle.as_ref().map(VehicleId::as_str), &i.points[0].value)).collect();
         assert_eq!(told, [(Some("EV1"), &once(1.0)), (Some("EV2"), &once(3.0))]);
+    }
+
+    #[test]
+    fn two_sessions_of_a_vehicle_are_not_mixed_and_stay_in_their_order() {
+        let of = |n, session: &str, kw| {
+            let mut window = window(n, Some("EV1"), vec![(0, once(kw))]);
+            window.intervals[0].session = Some(session.try_into().expect("a session"));
+            window
+        };
+        let out = coarse(Resolution::Second, [of(1, "ff", 1.0), of(2, "ff", 3.0), of(3, "00", 5.0), of(4, "00", 7.0)]);
+        let told = |interval: &Interval| {
+            let IntervalValue::Float(power) = interval.points[0].value else { panic!("a number") };
+            (interval.session.as_ref().map(ToString::to_string), power.value, power.count)
+        };
+        let told: Vec<_> = out[0].intervals.iter().map(told).collect();
+        assert_eq!(told, [(Some("ff".to_owned()), 2.0, 2), (Some("00".to_owned()), 6.0, 2)]);
     }
 
     #[test]

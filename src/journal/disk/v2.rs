@@ -1,4 +1,4 @@
-//! Version 2 of an entry: version 1 with the events, and the reasons of missing values, that it has no words for. Headers, seals and
+//! Version 2 of an entry: version 1 with the events, the reasons of missing values, and the charging sessions that it has no words for. Headers, seals and
 //! the other records have no version 2; the record of lives in memory begins with it.
 //!
 //! Values that were not asked in time stand as timeouts in version 1's part, and `Overruns` says which they are.
@@ -9,12 +9,15 @@
 //! Behind the version byte:
 //!
 //! ```text
-//! postcard of [(place among the window's events, device, kind)], ascending; what is no event (the doubts) comes last
+//! postcard of [(place among the window's events, device, kind)], ascending; what is no event (doubts, sessions) comes last
 //! the window with its other events, as version 1 has it behind its version byte
 //! ```
 
+mod in_session;
+
 use serde::{Deserialize, Serialize};
 
+use self::in_session::InSession;
 use super::v1;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::record;
@@ -105,6 +108,8 @@ enum EventKind<'a> {
         to: &'a str,
         why: &'a str,
     },
+    /// No event: the charging sessions that the window's intervals and events are of.
+    InSession(#[serde(borrow)] Vec<InSession<'a>>),
 }
 
 /// What an entry told of its own life. The order is what is written.
@@ -156,6 +161,10 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8
     if !overruns.is_empty() {
         own.push(Event { place: 0, device: None, kind: EventKind::Overruns(overruns) });
     }
+    let sessions = in_session::of(window);
+    if !sessions.is_empty() {
+        own.push(Event { place: 0, device: None, kind: EventKind::InSession(sessions) });
+    }
     bytes.push(VERSION);
     let bytes = postcard::to_extend(&own, bytes).map_err(|_| Unwritable::Codec)?;
     v1::entry::write(window, home, bytes)
@@ -172,6 +181,10 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
         }
         if let EventKind::Overruns(overruns) = event.kind {
             mark(&mut window, &overruns)?;
+            continue;
+        }
+        if let EventKind::InSession(sessions) = event.kind {
+            in_session::put(&mut window, &sessions)?;
             continue;
         }
         let place = usize::try_from(event.place).map_err(|_| Damage::Content)?;
@@ -397,7 +410,9 @@ impl TryFrom<Event<'_>> for measure::Event {
                 measure::EventKind::UpdateFailed { from: from.into(), to: to.into(), why: why.into() }
             }
             // Taken out before.
-            EventKind::CounterDoubts(_) | EventKind::Overruns(_) => return Err(Damage::Content),
+            EventKind::CounterDoubts(_) | EventKind::Overruns(_) | EventKind::InSession(_) => {
+                return Err(Damage::Content);
+            }
         };
         Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
     }

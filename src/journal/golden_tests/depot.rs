@@ -173,6 +173,7 @@ pub(super) fn rich(boot: Boot, n: u64) -> Window {
             device: DeviceIx(u16::try_from(ix).expect("few")),
             direction: pick(&directions, n + ix as u64),
             vehicle: vehicle.clone().filter(|_| series.kind == DeviceKind::Evse),
+            session: None,
             points: heard.map(|(at, column)| point(at, value(at, column), questionable(at))).collect(),
         }
     };
@@ -198,13 +199,14 @@ pub(super) fn plain(boot: Boot, n: u64) -> Window {
         point(5, IntervalValue::Text("charging".into()), None),
     ];
     let direction = Some(Direction::GridToVehicle);
-    let interval = Interval { device: DeviceIx(0), direction, vehicle: None, points };
+    let interval = Interval { device: DeviceIx(0), direction, vehicle: None, session: None, points };
     Window { intervals: vec![interval], ..boot.window(n) }
 }
 
 /// Window `n` of the second schema.
 pub(super) fn after_change(boot: Boot, n: u64) -> Window {
-    let interval = |ix: u16, points| Interval { device: DeviceIx(ix), direction: None, vehicle: None, points };
+    let interval =
+        |ix: u16, points| Interval { device: DeviceIx(ix), direction: None, vehicle: None, session: None, points };
     let meter = interval(0, vec![point(0, once(49.98), None), point(1, once(number(n)), Some(Questionable::Rate))]);
     let charger = interval(1, vec![point(0, once(-7.2), None)]);
     Window { intervals: vec![meter, charger], ..boot.window(n) }
@@ -224,7 +226,7 @@ pub(super) fn long(boot: Boot, n: u64, noise: bool) -> Window {
     let bytes = if noise { 72_000 } else { 58_000 };
     let text: String = std::iter::repeat_with(letter).take(bytes).collect();
     let points = vec![point(5, IntervalValue::Text(text.into()), None)];
-    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, points };
+    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points };
     Window { intervals: vec![interval], ..boot.window(n) }
 }
 
@@ -276,7 +278,7 @@ pub(super) fn every_event() -> Vec<Event> {
         EventKind::UplinkOnline("mqtts://a:8883".into()),
         EventKind::CertificateExpires { file: "/etc/v2g/gw.pem".into(), days: 7 },
     ]);
-    kinds.extend(every_session_event().into_iter().map(EventKind::Session));
+    kinds.extend(every_session_event().into_iter().map(|event| EventKind::Session(event.into())));
     let device = |place: usize| place.is_multiple_of(2).then(|| device("evse-iso"));
     kinds.into_iter().enumerate().map(|(place, kind)| Event { device: device(place), kind }).collect()
 }

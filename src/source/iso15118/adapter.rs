@@ -10,6 +10,7 @@ use crate::spec::{DeviceId, DeviceIx, FieldName, Origin, PointIx, SessionValue};
 use super::Target;
 use super::decode::Unreadable;
 use super::frames::{Frames, Piece, begins_a_message};
+use super::session_ids::SessionIds;
 use super::tracker::{Tracker, TrackerOutput};
 use super::vehicle::VehicleIds;
 
@@ -51,6 +52,7 @@ pub(super) struct SessionAdapter {
     pub(super) connector: u16,
     device: DeviceIx,
     tracker: Tracker,
+    ids: SessionIds,
     /// What the station and the vehicle send, as far as it is cut into records elsewhere than into frames.
     directions: [Frames; 2],
     /// When the last bytes of each came.
@@ -82,6 +84,7 @@ impl SessionAdapter {
             connector: target.connector,
             device: target.ix,
             tracker: Tracker::telling(vehicle_ids.clone()),
+            ids: SessionIds::new(vehicle_ids.clone()),
             directions: Default::default(),
             begun_at: [Mono(0); 2],
             places,
@@ -97,7 +100,7 @@ impl SessionAdapter {
     /// Lets the tracker work and takes what it tells.
     pub(super) fn hear(&mut self, at: Stamp, work: impl FnOnce(&mut Tracker)) {
         work(&mut self.tracker);
-        let Self { tracker, places, fields, samples, device, dirty, budget, left_out, .. } = self;
+        let Self { tracker, ids, places, fields, samples, device, dirty, budget, left_out, .. } = self;
         for told in tracker.drain() {
             let payload = match told {
                 TrackerOutput::Values(values) => {
@@ -116,9 +119,10 @@ impl SessionAdapter {
                         *left_out.entry(event.name()).or_default() += 1;
                         continue;
                     }
-                    Payload::Noticed(EventKind::Session(event))
+                    Payload::Noticed(ids.event(event))
                 }
                 TrackerOutput::Vehicle(vehicle) => Payload::Vehicle(vehicle),
+                TrackerOutput::Session(session) => Payload::Session(ids.session(session, at.utc)),
                 TrackerOutput::Stuck(value, is_stuck) => {
                     let Some(PointIx(point)) = places[value.index()] else { continue };
                     let Some(field) = fields.get(usize::from(point)).cloned() else { continue };
@@ -170,7 +174,7 @@ impl SessionAdapter {
             let counts = std::mem::take(&mut self.left_out);
             let counts: Vec<String> = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let what = format!("not told each: {}", counts.join(", "));
-            self.notice(EventKind::Session(SessionEvent::Notified { what: what.into() }), at);
+            self.notice(self.ids.event(SessionEvent::Notified { what: what.into() }), at);
         }
     }
 
@@ -214,7 +218,7 @@ impl SessionAdapter {
 
     fn tell(&mut self, event: SessionEvent, at: Stamp) {
         if self.budget.take(at.mono) {
-            self.notice(EventKind::Session(event), at);
+            self.notice(self.ids.event(event), at);
         } else {
             *self.left_out.entry(event.name()).or_default() += 1;
         }
@@ -239,6 +243,7 @@ impl SessionAdapter {
     pub(super) fn news(&mut self, facts: &mut SessionFacts) -> bool {
         if std::mem::take(&mut self.dirty) {
             self.tracker.facts(facts);
+            facts.session_id = self.ids.running().cloned();
             return true;
         }
         false
@@ -252,7 +257,7 @@ impl SessionAdapter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{ClockTrust, Utc};
+    use crate::measure::{ClockTrust, OfSession, Utc};
     use crate::spec::{DeviceKind, DeviceSpec};
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
         let (mut told, mut counted) = (0, 0);
         for sample in adapter.drain() {
             match sample.payload {
-                Payload::Noticed(EventKind::Session(SessionEvent::Notified { what })) => {
+                Payload::Noticed(EventKind::Session(OfSession { event: SessionEvent::Notified { what }, .. })) => {
                     let counts = what.strip_prefix("not told each: ").expect("counts").split(", ");
                     counted += counts.filter_map(|count| count.split(' ').next()?.parse::<u64>().ok()).sum::<u64>();
                 }

@@ -176,7 +176,7 @@ impl Driver {
             if let SessionEvent::FeedRefused { reason, count, detail } = &event {
                 tracing::warn!(%bus, %reason, count, "{detail}");
             }
-            adapters[0].notice(EventKind::Session(event), at);
+            adapters[0].notice(EventKind::Session(event.into()), at);
         });
     }
 

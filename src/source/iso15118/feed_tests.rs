@@ -6,26 +6,29 @@ use std::collections::BTreeMap;
 use super::adapter::SessionAdapter;
 use super::feed_clock::FeedClock;
 use super::*;
-use crate::measure::{ClockTrust, EventKind, Missing, Mono, Payload, Raw, SessionEvent, Stamp, Utc};
+use crate::measure::{ClockTrust, EventKind, Missing, Mono, OfSession, Payload, Raw, SessionEvent, Stamp, Utc};
 use crate::spec::{DeviceKind, Origin, PointIx, PointSpec, Scaling, SessionPoint, SessionValue};
 
 /// A device with every value, and what it has told.
-struct Heard {
-    adapter: SessionAdapter,
-    now_ms: u64,
+pub(super) struct Heard {
+    pub(super) adapter: SessionAdapter,
+    pub(super) now_ms: u64,
     last: BTreeMap<&'static str, Result<Raw, Missing>>,
     /// Every number of a field, in order.
     all: Vec<(&'static str, f64)>,
-    events: Vec<EventKind>,
+    pub(super) events: Vec<EventKind>,
     vehicle: Option<String>,
+    /// The session of now, and each that there was.
+    pub(super) session: Option<String>,
+    pub(super) sessions: Vec<String>,
 }
 
 impl Heard {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::telling(VehicleIds::Send)
     }
 
-    fn telling(vehicle_ids: VehicleIds) -> Self {
+    pub(super) fn telling(vehicle_ids: VehicleIds) -> Self {
         let spec = DeviceSpec {
             id: "evse-1".try_into().expect("a name"),
             kind: DeviceKind::Evse,
@@ -34,15 +37,25 @@ impl Heard {
             groups: vec![],
         };
         let adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &vehicle_ids);
-        Self { adapter, now_ms: 1_000, last: BTreeMap::new(), all: vec![], events: vec![], vehicle: None }
+        Self {
+            adapter,
+            now_ms: 1_000,
+            last: BTreeMap::new(),
+            all: vec![],
+            events: vec![],
+            vehicle: None,
+            session: None,
+            sessions: vec![],
+        }
     }
 
-    fn stamp(&self) -> Stamp {
-        Stamp { mono: Mono(self.now_ms * 1_000_000), utc: Utc(0), trust: ClockTrust::Synced }
+    pub(super) fn stamp(&self) -> Stamp {
+        let ns = self.now_ms * 1_000_000;
+        Stamp { mono: Mono(ns), utc: Utc(i64::try_from(ns).expect("short")), trust: ClockTrust::Synced }
     }
 
     /// One connection of a feed, a record every `pace_ms`.
-    fn feed(&mut self, name: &str, pace_ms: u64) -> &mut Self {
+    pub(super) fn feed(&mut self, name: &str, pace_ms: u64) -> &mut Self {
         let path = format!("{}/tests/data/iso15118/feeds/{name}.feed", env!("CARGO_MANIFEST_DIR"));
         let (bytes, mut clock) = (std::fs::read(path).expect("a feed"), FeedClock::default());
         self.adapter.feed_connected(self.stamp());
@@ -57,28 +70,37 @@ impl Heard {
                     Kind::FromStation => self.adapter.frames(false, record.bytes, at, own),
                     Kind::Close => self.adapter.hear(at, |tracker| tracker.handle_close(at.mono)),
                 }
-                for sample in self.adapter.drain() {
-                    match sample.payload {
-                        Payload::Values(values) => {
-                            for (PointIx(point), raw) in values {
-                                let name = SessionValue::ALL[usize::from(point)].name();
-                                if let Ok(Raw::Float(number)) = raw {
-                                    self.all.push((name, number));
-                                }
-                                self.last.insert(name, raw);
-                            }
-                        }
-                        Payload::Noticed(kind) => self.events.push(kind),
-                        Payload::Vehicle(vehicle) => self.vehicle = vehicle.map(|id| id.as_str().to_owned()),
-                        _ => {}
-                    }
-                }
+                self.take();
             })
             .expect("records");
         self
     }
 
-    fn lose_feed(&mut self) -> &mut Self {
+    /// What was told since the last time.
+    pub(super) fn take(&mut self) {
+        for sample in self.adapter.drain() {
+            match sample.payload {
+                Payload::Values(values) => {
+                    for (PointIx(point), raw) in values {
+                        let name = SessionValue::ALL[usize::from(point)].name();
+                        if let Ok(Raw::Float(number)) = raw {
+                            self.all.push((name, number));
+                        }
+                        self.last.insert(name, raw);
+                    }
+                }
+                Payload::Noticed(kind) => self.events.push(kind),
+                Payload::Vehicle(vehicle) => self.vehicle = vehicle.map(|id| id.as_str().to_owned()),
+                Payload::Session(session) => {
+                    self.session = session.map(|id| id.as_str().to_owned());
+                    self.sessions.extend(self.session.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn lose_feed(&mut self) -> &mut Self {
         self.adapter.feed_lost("the station closed it", self.stamp());
         self.adapter.drain().count();
         self
@@ -112,11 +134,14 @@ impl Heard {
 
     /// How, seconds, Wh and their source.
     fn ended(&self) -> (&str, u64, u64, &str) {
-        let of_end = |event: &'_ EventKind| matches!(event, EventKind::Session(SessionEvent::Ended { .. }));
+        let of_end = |event: &'_ EventKind| {
+            matches!(event, EventKind::Session(OfSession { event: SessionEvent::Ended { .. }, .. }))
+        };
         match self.events.iter().rev().find(|event| of_end(event)) {
-            Some(EventKind::Session(SessionEvent::Ended { how, seconds, import_wh, energy_source, .. })) => {
-                (how, *seconds, *import_wh, energy_source)
-            }
+            Some(EventKind::Session(OfSession {
+                event: SessionEvent::Ended { how, seconds, import_wh, energy_source, .. },
+                ..
+            })) => (how, *seconds, *import_wh, energy_source),
             _ => panic!("no end: {:?}", self.names()),
         }
     }
@@ -159,7 +184,7 @@ fn a_value_outside_its_facet_costs_nothing_but_itself() {
         .events
         .iter()
         .filter_map(|event| match event {
-            EventKind::Session(SessionEvent::Phase { phase, .. }) => Some(phase.to_string()),
+            EventKind::Session(OfSession { event: SessionEvent::Phase { phase, .. }, .. }) => Some(phase.to_string()),
             _ => None,
         })
         .collect();
@@ -260,13 +285,13 @@ fn a_set_up_of_20_is_read_under_the_payload_type_of_2() {
 
 #[test]
 fn a_vehicle_that_is_not_to_be_told_is_told_nowhere() {
-    for (vehicle_ids, expected) in [(VehicleIds::Omit, None), (VehicleIds::Hash([7; 32]), Some(16))] {
+    for (vehicle_ids, expected) in [(VehicleIds::Omit([7; 32]), None), (VehicleIds::Hash([7; 32]), Some(16))] {
         let mut heard = Heard::telling(vehicle_ids);
         heard.feed("04-feed-gap.a", 250);
         let mut facts = crate::health::SessionFacts::default();
         heard.adapter.tracker().facts(&mut facts);
         assert_eq!(heard.vehicle.as_ref().map(String::len), expected);
-        let told = format!("{:?} {:?} {:?} {facts:?}", heard.last, heard.events, heard.vehicle);
+        let told = format!("{:?} {:?} {:?} {:?} {facts:?}", heard.last, heard.events, heard.vehicle, heard.sessions);
         let id = self::heard("04-feed-gap.a").vehicle.expect("it has an id");
         assert!(!told.to_lowercase().contains(&id.to_lowercase()), "{id} in {told}");
     }

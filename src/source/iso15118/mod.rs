@@ -18,7 +18,8 @@
 //!   read as a record. Who is not let in has a name, a count and an event, at most one a minute for each reason.
 //! - A mirror with 16 feeds takes no more, and says so (`feeds_full`); who holds several, and most of all, loses one that has never
 //!   sent a record to another sender (`feed_mute`). An idle station loses nothing.
-//! - What is told of a vehicle's id is decided in one place ([`VehicleIds`]): as it is, hashed, or not at all.
+//! - What is told of a vehicle's id is decided in one place ([`VehicleIds`]): as it is, hashed, or not at all. Where it is not told as
+//!   it is, a session's id is hashed, too: it is the station's own, but nobody forbids a station to make it of the vehicle's.
 //! - Certificates, contract ids (EMAID) and signatures are not read out of a message, and no message is ever logged.
 //! - Phases (`state`): `idle`, `discovery`, `handshake`, `setup`, `authorization`, `service`, `parameters`, `cable_check`, `precharge`,
 //!   `starting`, `charging` (the loop, whichever way power flows), `standby`, `renegotiation`, `stopping`, `welding_detection`,
@@ -50,6 +51,7 @@ mod packet;
 mod record;
 mod recording;
 mod refused;
+mod session_ids;
 mod tap;
 mod task;
 mod tolerance;
@@ -62,6 +64,8 @@ mod course_tests;
 #[cfg(test)]
 mod feed_tests;
 #[cfg(test)]
+mod session_id_tests;
+#[cfg(test)]
 mod tests;
 
 pub use decode::Unreadable;
@@ -69,7 +73,7 @@ pub use frames::{Frames, PAYLOAD_BYTES_MAX, Piece, whole};
 pub use record::{BadRecord, Kind, Record, Records};
 pub use tap::Tap;
 pub use task::run;
-pub use tracker::{Tracker, TrackerOutput};
+pub use tracker::{Identified, Tracker, TrackerOutput};
 pub use vehicle::VehicleIds;
 
 use std::time::Duration;

@@ -69,7 +69,7 @@ impl Consumer {
                 }
                 TrackerOutput::Event(event) => self.events.push(event),
                 TrackerOutput::Vehicle(vehicle) => self.vehicles.push(vehicle.map(|id| id.as_str().to_owned())),
-                TrackerOutput::Stuck(..) => {}
+                TrackerOutput::Stuck(..) | TrackerOutput::Session(_) => {}
             }
         }
     }
@@ -683,8 +683,9 @@ async fn feeds_beyond_the_bound_are_told_and_mute_connections_keep_no_real_one_o
     }
     let mut told = Vec::new();
     while told.len() < 2 {
-        if let Payload::Noticed(crate::measure::EventKind::Session(SessionEvent::FeedRefused { reason, .. })) =
-            mirror.queue.recv().await.expect("the source runs").payload
+        if let Payload::Noticed(crate::measure::EventKind::Session(of)) =
+            mirror.queue.recv().await.expect("it runs").payload
+            && let SessionEvent::FeedRefused { reason, .. } = of.event
         {
             told.push(reason.to_string());
         }

@@ -45,8 +45,19 @@ pub enum TrackerOutput {
     Event(SessionEvent),
     /// Who stands there from now on.
     Vehicle(Option<VehicleId>),
+    /// The session that runs from now on has an id; `None`: it is over.
+    Session(Option<Identified>),
     /// A value stands still from now on that should move, or moves again.
     Stuck(V, bool),
+}
+
+/// A session whose id is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identified {
+    /// The header's SessionID.
+    pub id: u64,
+    /// The station has just given it, to a session that does not go on from one before.
+    pub is_given: bool,
 }
 
 /// One connector.
@@ -482,6 +493,7 @@ impl Tracker {
     /// The station gives the session its id; who joins takes it from the first message.
     fn know_id(&mut self, id: Option<u64>, act: &Act) {
         let (Some(session), Some(id)) = (&mut self.session, id.filter(|id| *id != 0)) else { return };
+        let known = session.id;
         match act {
             // The vehicle names the session before, or none.
             Act::Vehicle(_) => {}
@@ -489,6 +501,10 @@ impl Tracker {
             _ => {
                 session.id.get_or_insert(id);
             }
+        }
+        if let Some(id) = session.id.filter(|id| known != Some(*id)) {
+            let is_given = *act == Act::Established { resumed: false };
+            self.told.push(TrackerOutput::Session(Some(Identified { id, is_given })));
         }
     }
 
@@ -595,6 +611,9 @@ impl Tracker {
             [(V::MeterImport, session.stuck.0), (V::MeterExport, session.stuck.1)].into_iter().filter(|stuck| stuck.1)
         {
             self.told.push(TrackerOutput::Stuck(value, false));
+        }
+        if session.id.is_some() {
+            self.told.push(TrackerOutput::Session(None));
         }
         if self.vehicle.take().is_some() {
             self.told.push(TrackerOutput::Vehicle(None));

@@ -3,12 +3,13 @@
 use super::line::{Line, Lines};
 use crate::journal::Lane;
 use crate::measure::{
-    AboutLife, Entry, Event, EventKind, Gap, Identity, Interval, IntervalValue, LifeLost, Missing, PointColumn,
-    PointInterval, Seq, SeriesSpec, SessionEvent, SessionFact, SiteRollup, Thinned, Words,
+    AboutLife, Entry, Event, EventKind, Gap, Identity, Interval, IntervalValue, LifeLost, Missing, OfSession,
+    PointColumn, PointInterval, Seq, SeriesSpec, SessionFact, SiteRollup, Thinned, Words,
 };
 use crate::spec::DeviceKind;
 
 const STOP: &str = "stop";
+const SESSION: &str = "session_id";
 const JOURNAL_WORKS: &str = "it writes again";
 pub(in crate::uplink) const CONTENT_TYPE: &str = "application/vnd.influx-line-protocol";
 
@@ -129,6 +130,10 @@ fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
     }
     if !suspects.is_empty() {
         line.text("suspect", &suspects.join(" "));
+    }
+    // A field: as a tag each session would be a series of its own.
+    if let Some(session) = &interval.session {
+        line.text(SESSION, session.as_str());
     }
     line
 }
@@ -259,11 +264,14 @@ fn of_entry_fields(line: &mut Line, Identity { epoch, seq }: Identity, told: &Ab
     }
 }
 
-fn session_fields(line: &mut Line, told: &SessionEvent) {
-    told.facts().into_iter().for_each(|(key, fact)| match fact {
+fn session_fields(line: &mut Line, OfSession { session, event }: &OfSession) {
+    event.facts().into_iter().for_each(|(key, fact)| match fact {
         SessionFact::Text(text) => line.text(key, text),
         SessionFact::Count(count) => line.count(key, count),
     });
+    if let Some(session) = session {
+        line.text(SESSION, session.as_str());
+    }
 }
 
 fn counter_fields(line: &mut Line, point: &str, (from_milli, to_milli): (i64, i64), reason: &str) {
@@ -344,10 +352,10 @@ mod tests {
     use super::super::read;
     use super::*;
     use crate::measure::{
-        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Questionable, Schema, Stamp, Statistic, Utc,
-        Window,
+        BootId, ClockTrust, Direction, Epoch, GapReason, Identity, Mono, Questionable, Schema, SessionEvent, Stamp,
+        Statistic, Utc, Window,
     };
-    use crate::spec::{Aggregation, DeviceIx, PointIx, Unit, ValueType};
+    use crate::spec::{Aggregation, DeviceIx, PointIx, SessionId, Unit, ValueType};
 
     fn column(field: &str, unit: Unit) -> PointColumn {
         PointColumn {
@@ -391,12 +399,14 @@ mod tests {
                     device: DeviceIx(0),
                     direction: Some(Direction::VehicleToGrid),
                     vehicle: Some("EV001".try_into().expect("a name")),
+                    session: None,
                     points: vec![at(0, IntervalValue::Float(discharging)), at(1, once(45.5))],
                 },
                 Interval {
                     device: DeviceIx(1),
                     direction: Some(Direction::GridToVehicle),
                     vehicle: None,
+                    session: None,
                     points: vec![at(0, once(112.4)), at(1, once(49.98))],
                 },
             ],
@@ -614,6 +624,28 @@ mod tests {
                 r#"kind=update_failed from_version="0.1.0",to_version="0.2.0",reason="no space" 1764000000250000000"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_charging_session_is_a_field_of_its_lines_and_events_and_no_tag() {
+        let mut entry = example();
+        let session = Some(SessionId::try_from("4fde139fc6844d0e").expect("a name"));
+        entry.window.intervals[0].session.clone_from(&session);
+        let next = Interval { session: Some("6f1c".try_into().expect("a name")), ..entry.window.intervals[0].clone() };
+        entry.window.intervals.insert(1, next);
+        let event = SessionEvent::Phase { phase: "charging".into(), before: "starting".into() };
+        let kind = EventKind::Session(OfSession { session, event });
+        entry.window.events = vec![Event { device: Some("evse-07".try_into().expect("a name")), kind }];
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().filter(|line| line.contains("session_id")).collect();
+        let values = "power_flow=-7.2,power_flow_min=-7.4,power_flow_max=-7,soc=45.5";
+        let series = "evse,site=depot-a,gateway=gw-01,device=evse-07,vehicle_id=EV001,direction=V2G";
+        let expected = [
+            format!(r#"{series} {values},session_id="4fde139fc6844d0e" 1764000000250000000"#),
+            format!(r#"{series} {values},session_id="6f1c" 1764000000250000001"#),
+            r#"event,site=depot-a,gateway=gw-01,device=evse-07,kind=session_phase phase="charging",before="starting",session_id="4fde139fc6844d0e" 1764000000250000000"#.to_owned(),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -22,6 +22,8 @@
 //!   shifted by an unknown time); `unsynced` (written by an agent that knew no better: as the clock showed it).
 //! - One line per device of which something is known or was asked for; measurement = its kind; tags `site`, `gateway`,
 //!   `device`, then `vehicle_id` if known, then, for an EVSE, `direction`.
+//! - While a charging session is heard, its device's lines and its events have the field `session_id`: the same text for the same
+//!   session at a device. A device of which a window holds more than one session has a line for each.
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
 //! - A point that was asked for and is not known has no field; the line then has `missing="timeout"` (the commonest
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.

@@ -152,7 +152,8 @@ impl<'a> Columns<'a> {
             width = point.point.0.checked_add(1).ok_or(Unwritable::Disordered)?;
             self.push_point(point);
         }
-        let Interval { device, direction, vehicle, points: _ } = interval;
+        // Its session is version 2's affair.
+        let Interval { device, direction, vehicle, session: _, points: _ } = interval;
         let (direction, vehicle) = (direction.map(Direction::from), vehicle.as_ref().map(VehicleId::as_str));
         Ok(Device { device: device.0, direction, vehicle, width })
     }
@@ -225,7 +226,7 @@ impl Entry<'_> {
             let points = columns.points(device.width)?;
             let Device { device, direction, vehicle, width: _ } = device;
             let (direction, vehicle) = (direction.map(Into::into), vehicle.map(name::<VehicleId>).transpose()?);
-            intervals.push(Interval { device: DeviceIx(*device), direction, vehicle, points });
+            intervals.push(Interval { device: DeviceIx(*device), direction, vehicle, session: None, points });
         }
         let mut numbers = columns.numbers;
         let mut points: Vec<&mut PointInterval> = intervals.iter_mut().flat_map(|i| i.points.iter_mut()).collect();

@@ -196,7 +196,8 @@ impl<'a> EventKind<'a> {
             Domain::BusState { bus, state, detail } => Self::BusState { bus: bus.as_str(), state, detail },
             Domain::BusRestarted(bus) => Self::BusRestarted(bus.as_str()),
             Domain::FramesDropped { bus, frames } => Self::FramesDropped { bus: bus.as_str(), frames: *frames },
-            Domain::Session(event) => Self::Session(event.into()),
+            // In which session is version 2's affair.
+            Domain::Session(measure::OfSession { event, session: _ }) => Self::Session(event.into()),
             Domain::UplinkTrouble { broker, what, remedy } => Self::UplinkTrouble { broker, what, remedy },
             Domain::UplinkOnline(broker) => Self::UplinkOnline(broker),
             Domain::CertificateExpires { file, days } => Self::CertificateExpires { file, days: *days },
@@ -243,7 +244,7 @@ impl TryFrom<EventKind<'_>> for measure::EventKind {
             }
             EventKind::BusRestarted(bus) => Self::BusRestarted(name::<BusId>(bus)?),
             EventKind::FramesDropped { bus, frames } => Self::FramesDropped { bus: name::<BusId>(bus)?, frames },
-            EventKind::Session(event) => Self::Session(event.into()),
+            EventKind::Session(event) => Self::Session(measure::SessionEvent::from(event).into()),
             EventKind::UplinkTrouble { broker, what, remedy } => {
                 Self::UplinkTrouble { broker: broker.into(), what: what.into(), remedy: remedy.into() }
             }
