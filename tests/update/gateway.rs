@@ -61,6 +61,12 @@ impl Gateway {
         fs::write(self.tools.join(file), text).expect("ours");
     }
 
+    /// Another double, beside that of RAUC.
+    pub(crate) fn says_as_program(&self, name: &str, script: &str) {
+        self.says(name, script);
+        fs::set_permissions(self.tools.join(name), fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
     /// No more of that.
     pub(crate) fn says_no_more(&self, file: &str) {
         fs::remove_file(self.tools.join(file)).expect("it was said");

@@ -143,3 +143,20 @@ fn an_installation_that_was_killed_is_not_said_to_go_on() {
     killed.kill9().expect("ours");
     shows("its installation was broken off: install it again");
 }
+
+/// Its client was killed, and RAUC's service went on; the next one was told nothing but `it ended with exit status: 1`, and its record
+/// had taken the place of that of the version that was then booted.
+#[test]
+fn what_rauc_still_installs_for_nobody_is_shown_and_lets_no_other_in() {
+    let gateway = Gateway::new();
+    gateway.says_as_program("busctl", "#!/bin/sh\n[ \"$5\" = Operation ] && echo 's \"installing\"'\n");
+    let status = gateway.update(&["status"]);
+    assert!(status.out.contains("RAUC's service, for nobody who waits for it"), "{}", status.out);
+    let install = ["install", "--without-agent", &gateway.bundle().display().to_string()];
+    refused(&gateway, &gateway.update(&install), &["RAUC's service is still installing", "systemctl restart rauc"]);
+    gateway.says_as_program("busctl", "#!/bin/sh\necho 's \"idle\"'\n");
+    let said = gateway.update(&install);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let status = gateway.update(&["status"]);
+    assert!(!status.out.contains("RAUC's service"), "{}", status.out);
+}

@@ -46,6 +46,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let place = Place::of(&arguments.config);
     let system = rauc::system(rauc::ANSWERS_WITHIN)?;
     let _lock = Lock::take(&place.state_dir, &arguments.bundle)?;
+    if rauc::is_installing() {
+        bail!(
+            "RAUC's service is still installing what somebody else has told it to, or who is gone: wait until it has ended \
+             (`v2g-edge update status`), or end it with `systemctl restart rauc`"
+        );
+    }
     let (from, slot) = slots(&system)?;
     settled(&place.record(), &from)?;
     safe(place.agent()?.as_deref(), arguments.without_agent)?;

@@ -126,6 +126,15 @@ pub(super) fn bundle(path: &Path) -> Result<Bundle, RaucError> {
     read(&said).ok_or_else(|| RaucError::Garbled(first_line(&said)))
 }
 
+/// Whether RAUC's service installs something: it goes on also when whoever has told it to is gone. The program `rauc` does not tell, so
+/// it is asked by systemd's `busctl`; where that cannot be, it is not known to.
+pub(super) fn is_installing() -> bool {
+    let mut busctl = Command::new("busctl");
+    busctl.args(["get-property", "de.pengutronix.rauc", "/", "de.pengutronix.rauc.Installer", "Operation"]);
+    let answer = program::output(&mut busctl, ANSWERS_WITHIN);
+    matches!(answer, Ok(Within::Ended(output)) if output.stdout.starts_with(b"s \"installing\""))
+}
+
 /// Tells the bootloader that the slot that runs is good, or bad.
 pub(super) fn mark(good: bool, within: Duration) -> Result<(), RaucError> {
     ask(&["status", if good { "mark-good" } else { "mark-bad" }], within).map(drop)

@@ -25,7 +25,7 @@ struct Known {
     /// Of each slot of `system`, what the bootloader would still try it.
     tries: Vec<Option<u64>>,
     found: Found,
-    /// The process that installs a version now, in words; `None`: there is none.
+    /// Who installs a version now, in words; `None`: nobody.
     installer: Option<String>,
     /// What is waited for, as the running gateway says; `None`: it does not say.
     waits_for: Option<Vec<String>>,
@@ -36,7 +36,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     let system = rauc::system(rauc::ANSWERS_WITHIN);
     let slots = system.as_ref().map_or(&[][..], |system| &system.slots);
     let tries = slots.iter().map(|slot| slot.bootname.as_deref().and_then(rauc::tries_left)).collect();
-    let (found, installer) = (place.record(), Lock::holder(&place.state_dir));
+    let found = place.record();
+    let without_us = || rauc::is_installing().then(|| "RAUC's service, for nobody who waits for it".to_owned());
+    let installer = Lock::holder(&place.state_dir).or_else(without_us);
     let waits_for = place.agent().ok().flatten().and_then(|report| report.status.update).map(|facts| facts.waits_for);
     let known = Known { system, tries, found, installer, waits_for };
     if arguments.json {
