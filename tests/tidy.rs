@@ -155,7 +155,7 @@ const HIL_TESTS: Tree = Tree {
             "the oracle reads messages, and puts parts of them together to messages",
         ),
         (
-            &["rig.rs", "rig/bench.rs", "rig/firmware.rs", "rig/machine.rs"],
+            &["rig.rs", "rig/bench.rs", "rig/firmware.rs", "rig/machine.rs", "rig/rewind.rs"],
             "a rig is a machine of either kind, and each fails in its words (RigError)",
         ),
     ],
@@ -248,7 +248,7 @@ const HIL_ROOMS: &[(&str, Reach)] = &[
     ("bundle", Only(&["process", "tool"])),
     ("certs", Only(&[])),
     ("consumer", Only(&["certs", "oracle", "process", "wait"])),
-    ("disk", Only(&["seed", "tool"])),
+    ("disk", Only(&["seed", "tool", "wait"])),
     ("fault", Only(&["disk"])),
     ("gpt", Only(&[])),
     ("image", Only(&["process", "tool"])),

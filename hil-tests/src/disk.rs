@@ -2,13 +2,15 @@
 //!
 //! QEMU's own cache modes cannot show what a power cut takes: the host's page cache outlives a killed QEMU. Here a write
 //! lives in a volatile cache until the guest flushes, and [`Disk::cut`] decides what of it is left. While the power is
-//! off nothing is answered; [`Disk::power_on`] is the next boot's disk.
+//! off nothing is answered; [`Disk::power_on`] is the next boot's disk. Of what is recorded ([`Disk::record`]) the disk is had
+//! again as a cut at any moment of it would have left it ([`Disk::cut_at`]): one run, and as many cuts of it as are wanted.
 //!
 //! The protocol is NBD's, fixed newstyle with simple replies
 //! (<https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>): as much of it as QEMU's client asks for.
 
 mod cache;
 mod nbd;
+mod recording;
 
 use std::fs;
 use std::io;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use cache::Cached;
 pub use cache::Remains;
+pub use recording::Recording;
 
 use crate::seed::Seed;
 
@@ -79,6 +82,7 @@ struct State {
     life: u64,
     powered: bool,
     cut_after_writes: Option<u64>,
+    recording: Option<Recording>,
     closed: bool,
 }
 
@@ -107,6 +111,7 @@ impl Disk {
             life: 0,
             powered: true,
             cut_after_writes: None,
+            recording: None,
             closed: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -130,6 +135,27 @@ impl Disk {
         state.life += 1;
         let lost = state.cached.cut(remains, seed);
         self.shared.changed.notify_all();
+        lost
+    }
+
+    /// From now on all that it is told is kept in memory.
+    pub fn record(&self) {
+        let mut state = self.shared.lock();
+        state.recording = Some(Recording::begin(&state.cached));
+    }
+
+    /// What was recorded, which ends it; `None` if nothing was.
+    #[must_use]
+    pub fn recorded(&self) -> Option<Recording> {
+        self.shared.lock().recording.take()
+    }
+
+    /// The power goes, at once, and the disk is as it would be if it had gone after the first `events` of a recording of it. Returns
+    /// how many blocks that were written then are lost.
+    pub fn cut_at(&self, recording: &Recording, events: usize, remains: Remains, seed: &mut Seed) -> usize {
+        self.cut(Remains::Nothing, seed);
+        let (cached, lost) = recording.cut_after(events, remains, seed);
+        self.shared.lock().cached = cached;
         lost
     }
 
@@ -203,6 +229,9 @@ impl Shared {
         }
         let offset = usize::try_from(offset).map_err(|_| Refusal::Invalid)?;
         state.cached.write(offset, data).ok_or(Refusal::Invalid)?;
+        if let Some(recording) = &mut state.recording {
+            recording.write(offset, data);
+        }
         state.traffic.writes += 1;
         state.traffic.bytes += data.len() as u64;
         if state.cut_after_writes.is_some_and(|limit| state.traffic.writes >= limit) {
@@ -222,6 +251,9 @@ impl Shared {
         }
         if !state.defects.ignores_flush {
             state.cached.flush();
+            if let Some(recording) = &mut state.recording {
+                recording.flush();
+            }
         }
         state.traffic.flushes += 1;
         Ok(())
@@ -300,6 +332,32 @@ mod tests {
         assert_eq!(disk.cut(Remains::Nothing, &mut Seed::new(1)), 1);
         disk.power_on();
         qemu_io(&disk, &["read -P 0 0 4096"]).expect("it is gone");
+    }
+
+    #[test]
+    fn a_cut_at_any_moment_of_what_was_recorded_is_had_again_and_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let disk = disk(dir.path(), Defects::default());
+        qemu_io(&disk, &["write -P 1 0 4k"]).expect("it works");
+        disk.record();
+        qemu_io(&disk, &["write -P 2 4k 4k", "flush", "write -P 3 0 8k"]).expect("it works");
+        let recording = disk.recorded().expect("it was recorded");
+        let second = recording.writes_into(4096, 4096).nth(1).expect("two writes touch it");
+        let mut seed = Seed::new(1);
+        for (events, remains, patterns) in [
+            // The client flushes when it goes.
+            (0, Remains::Nothing, [1, 0]),
+            (second, Remains::Nothing, [1, 2]),
+            (second + 1, Remains::Nothing, [1, 2]),
+            (second + 1, Remains::Everything, [3, 3]),
+            (1, Remains::Nothing, [1, 0]),
+        ] {
+            disk.cut_at(&recording, events, remains, &mut seed);
+            disk.power_on();
+            let [a, b] = patterns;
+            let read = qemu_io(&disk, &[&format!("read -P {a} 0 4k"), &format!("read -P {b} 4k 4k")]);
+            read.unwrap_or_else(|error| panic!("{events} {remains:?}: {error}"));
+        }
     }
 
     #[test]

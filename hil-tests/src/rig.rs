@@ -17,6 +17,7 @@ mod firmware;
 mod machine;
 mod qemu;
 mod qmp;
+mod rewind;
 mod shell;
 
 use std::fs;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use bench::Settings as BenchSettings;
 pub use machine::Settings;
 pub use qemu::{BootError, Bus, Settings as QemuSettings};
+pub use rewind::Run;
 pub use shell::ShellError;
 
 use crate::agent::{MeterSetup, Setup, Status};
@@ -48,6 +50,7 @@ use crate::wait::{TimedOut, let_pass, unix_ns, wait_for};
 use feed::Feed;
 use machine::{Machine, PowerOn};
 use qemu::{Boot, Loads};
+use rewind::Past;
 
 /// The gateway's name, and that of its certificate.
 pub const GATEWAY: &str = "gw-rig";
@@ -132,6 +135,8 @@ pub struct Options {
     pub files: &'static [(&'static str, &'static str)],
     /// The image of a memory stick that is in the box.
     pub stick: Option<PathBuf>,
+    /// A box that starts from its disk has its host keys already: an emulated one makes them for minutes.
+    pub has_host_keys: bool,
 }
 
 impl Default for Options {
@@ -145,6 +150,7 @@ impl Default for Options {
             extra: "",
             files: &[],
             stick: None,
+            has_host_keys: false,
         }
     }
 }
@@ -181,6 +187,7 @@ pub struct Rig {
     pub broker: Broker,
     meters: [(&'static str, Meter); 2],
     feed: Feed,
+    past: Past,
     seed: Seed,
     settings: Settings,
     options: Options,
@@ -253,6 +260,7 @@ impl Rig {
             broker,
             meters,
             feed: Feed::default(),
+            past: Past::default(),
             seed,
             settings,
             options,
@@ -434,13 +442,13 @@ impl Rig {
     /// All device lines so far, in order of their arrival.
     #[must_use]
     pub fn lines(&self) -> Vec<WireLine> {
-        self.consumer.look(|messages| messages.iter().flat_map(Message::device_lines).collect())
+        self.consumer.look(|messages| self.past.of(messages).flat_map(Message::device_lines).collect())
     }
 
     /// Waits for a message with this text in it, of all that came so far and come.
     pub fn wait_for_text(&self, text: &str) -> Result<(), RigError> {
         let has = |message: &Message| String::from_utf8_lossy(&message.payload).contains(text);
-        let look = || match self.consumer.look(|messages| (messages.iter().any(has), messages.len())) {
+        let look = || match self.consumer.look(|messages| (self.past.of(messages).any(has), messages.len())) {
             (true, _) => Ok(()),
             (false, count) => Err(format!("{count} messages and none such")),
         };
@@ -453,7 +461,7 @@ impl Rig {
             let payload = String::from_utf8_lossy(&message.payload);
             payload.lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
         };
-        let look = || match self.consumer.look(|messages| (messages.iter().find_map(found), messages.len())) {
+        let look = || match self.consumer.look(|messages| (self.past.of(messages).find_map(found), messages.len())) {
             (Some(line), _) => Ok(line),
             (None, count) => Err(format!("{count} messages and none such")),
         };
@@ -550,7 +558,7 @@ impl Rig {
         for (epoch, (first, last)) in self.feed.durable() {
             oracle.committed(GATEWAY, epoch, first, last);
         }
-        oracle.take_all(&self.consumer.messages());
+        self.consumer.look(|messages| oracle.take_all(self.past.of(messages)));
         if let Some(last) = last {
             let newest = oracle.judge().tally(GATEWAY).range.map_or(last, |(_, newest)| newest.max(last));
             oracle.expect_range(GATEWAY, 1, newest);

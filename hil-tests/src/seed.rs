@@ -53,6 +53,16 @@ impl Seed {
         self.draw() % end
     }
 
+    /// One of these numbers.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn within(&mut self, numbers: std::ops::RangeInclusive<usize>) -> usize {
+        assert!(!numbers.is_empty(), "there is no number in {numbers:?}");
+        let below = u64::try_from(numbers.end() - numbers.start()).unwrap_or(u64::MAX).saturating_add(1);
+        numbers.start() + usize::try_from(self.below(below)).unwrap_or(0)
+    }
+
     fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.state;
@@ -76,5 +86,8 @@ mod tests {
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
         assert!(draw(7).iter().all(|moment| (from..to).contains(moment)));
+        let mut seed = Seed::new(7);
+        let numbers = [(); 50].map(|()| seed.within(3..=5));
+        assert!([3, 4, 5].iter().all(|number| numbers.contains(number)) && numbers.iter().all(|n| (3..=5).contains(n)));
     }
 }

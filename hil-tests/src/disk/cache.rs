@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use crate::seed::Seed;
 
@@ -25,15 +26,15 @@ pub enum Remains {
 
 /// What was there at the beginning, in a file that is never written, and each block that is another since. A disk of a
 /// gigabyte takes the memory of what was written to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Medium {
-    image: File,
+    image: Arc<File>,
     length: usize,
     changed: HashMap<usize, Box<[u8; BLOCK]>>,
 }
 
 /// A medium and the cache in front of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cached {
     medium: Medium,
     /// Sectors in the order in which they were written since the last flush.
@@ -49,7 +50,7 @@ impl Cached {
         if !length.is_multiple_of(BLOCK) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes are no whole blocks")));
         }
-        let medium = Medium { image, length, changed: HashMap::new() };
+        let medium = Medium { image: Arc::new(image), length, changed: HashMap::new() };
         Ok(Self { medium, pending: Vec::new(), newest: HashMap::new() })
     }
 

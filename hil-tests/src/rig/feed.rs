@@ -16,7 +16,8 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Heard {
     newest: Option<(i64, Status)>,
-    durable: BTreeMap<u64, (u64, u64)>,
+    /// When it was heard, ns since 1970; epoch, number. In order, changes only.
+    durable: Vec<(i64, u64, u64)>,
 }
 
 impl Feed {
@@ -29,10 +30,13 @@ impl Feed {
                 // A line that the power cut short is none.
                 let Some(status) = Status::parse(&line) else { continue };
                 let mut heard = feed.lock();
-                if let (Some(epoch), Some(durable)) = (status.epoch(), status.durable()) {
-                    heard.durable.entry(epoch).or_insert((durable + 1, durable)).1 = durable;
+                let at_ns = unix_ns();
+                if let (Some(epoch), Some(durable)) = (status.epoch(), status.durable())
+                    && heard.durable.last().is_none_or(|&(_, e, d)| (e, d) != (epoch, durable))
+                {
+                    heard.durable.push((at_ns, epoch, durable));
                 }
-                heard.newest = Some((unix_ns(), status));
+                heard.newest = Some((at_ns, status));
             }
         });
     }
@@ -45,7 +49,22 @@ impl Feed {
     /// For each epoch the numbers that the agent has said to have made durable in it: first and last. None, if the
     /// last is before the first.
     pub(super) fn durable(&self) -> BTreeMap<u64, (u64, u64)> {
-        self.lock().durable.clone()
+        let mut ranges = BTreeMap::new();
+        for &(_, epoch, durable) in &self.lock().durable {
+            ranges.entry(epoch).or_insert((durable + 1, durable)).1 = durable;
+        }
+        ranges
+    }
+
+    /// What was heard by then, for a box that was taken back to that moment: the rest it has never said. No boot is listened to.
+    pub(super) fn until(&self, ns: i64) -> Self {
+        let durable = self.lock().durable.iter().copied().filter(|&(at_ns, ..)| at_ns <= ns).collect();
+        Self { heard: Arc::new(Mutex::new(Heard { newest: None, durable })) }
+    }
+
+    /// The newest number that it has said to be durable.
+    pub(super) fn newest_durable(&self) -> Option<u64> {
+        self.lock().durable.last().map(|&(.., durable)| durable)
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {

@@ -18,6 +18,8 @@ use crate::tool;
 
 /// The gateway's user in the image.
 const USER: &str = "v2g-edge";
+/// A whole system that is emulated beside others may not have a turn for a second, the usual time of a device on a line.
+const LINE_TIMEOUT: &str = "5s";
 /// Blocks that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -70,6 +72,7 @@ pub(super) fn data(setup: &Setup, tls: &Files, bus: &Bus, options: &Options) -> 
     let shipped = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/system").join(path);
     let toml =
         setup.toml_with_window(options.window, Path::new("/var/lib/v2g-edge"), Path::new("/run/v2g-edge/api.sock"));
+    let toml = toml.replace(", parity = \"even\" }", &format!(", parity = \"even\", timeout = {LINE_TIMEOUT:?} }}"));
     data.put(&etc("v2g-edge/gateway.toml"), toml.as_bytes(), 0o644)?;
     for (from, to, mode) in [
         (&tls.ca, &setup.tls.ca, 0o644),
@@ -88,6 +91,15 @@ pub(super) fn data(setup: &Setup, tls: &Files, bus: &Bus, options: &Options) -> 
     data.copy(&etc("systemd/system/v2g-edge.service.d/serial.conf"), &shipped(serial), 0o644)?;
     for (name, text) in UNITS {
         data.put(&etc(&format!("systemd/system/{name}")), text.as_bytes(), 0o644)?;
+    }
+    if options.has_host_keys {
+        let ssh = data.root().join("etc/upper/ssh");
+        fs::create_dir_all(&ssh).map_err(io_error("host keys"))?;
+        for kind in ["rsa", "ecdsa", "ed25519"] {
+            let mut make = Command::new(crate::process::program("ssh-keygen"));
+            make.args(["-q", "-N", "", "-t", kind, "-f"]).arg(ssh.join(format!("ssh_host_{kind}_key")));
+            tool::run(&mut make)?;
+        }
     }
     data.put("/hil/tell", include_bytes!("../../guest/tell"), 0o755)?;
     for tool in ["adjtimex", "candump", "cansend"] {
