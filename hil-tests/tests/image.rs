@@ -3,10 +3,14 @@
 
 #[path = "image/firewall.rs"]
 mod firewall;
+#[path = "image/long.rs"]
+mod long;
 #[path = "image/uboot.rs"]
 mod uboot;
 #[path = "image/update.rs"]
 mod update;
+#[path = "image/versions.rs"]
+mod versions;
 
 use hil_tests::disk::Remains;
 use hil_tests::fault::Fault;
@@ -14,7 +18,7 @@ use hil_tests::oracle::{Judgement, Line, Value};
 use hil_tests::rig::{GATEWAY, Options, Rig, RigError, SOON};
 use hil_tests::wait::{unix_ns, wait_for};
 
-/// `HIL_LONG=1`: an hour instead of minutes.
+/// `HIL_LONG=1`: an hour and more instead of minutes.
 fn long() -> bool {
     std::env::var_os("HIL_LONG").is_some_and(|value| value == "1")
 }
