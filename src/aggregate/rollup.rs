@@ -8,10 +8,14 @@ use crate::spec::{DeviceKind, DeviceSpec, Origin, PointIx, Roles, SessionPoint, 
 /// States of a connector whose sessions are heard, in which there is none. Not among them are those after which one may go on unheard.
 const WITHOUT_SESSION: [&str; 6] = ["idle", "discovery", "handshake", "terminated", "failed", "paused"];
 
+/// A charging loop turns every 0.25 s (DC) to some seconds (AC). The source says itself when what it heard is of the moment no more: after
+/// 10 s of silence, which it looks for once a second.
+const SESSION_HOLD: Duration = Duration::from_secs(12);
+
 /// What is known of every charge point, now.
 ///
 /// A charge point is read less often than windows close, so a sum needs the newest value of each; but only while it
-/// can still be true: for two polls and a window. After that the charge point is counted as unknown, never summed. One whose
+/// can still be true: for two polls and a window, or until its source says that it is not. After that the charge point is counted as unknown, never summed. One whose
 /// sessions are heard and that has none has no power that could be unknown.
 #[derive(Debug)]
 pub(super) struct Rollup {
@@ -111,7 +115,7 @@ impl ChargePoint {
         let state_ix = (0..).map(PointIx).zip(device.points.iter()).find(|(_, point)| is_state(&point.origin));
         let state_ix = state_ix.map(|(ix, _)| ix);
         let poll = device.groups.iter().map(|group| group.interval).min().unwrap_or(window);
-        let hold = 2 * poll + window;
+        let hold = if state_ix.is_some() { SESSION_HOLD } else { 2 * poll + window };
         Some(Self { power_ix: power?, soc_ix: soc, state_ix, hold, power: None, soc: None, is_free: false })
     }
 }

@@ -234,21 +234,42 @@ fn the_site_sums_what_is_known_and_says_what_is_not() {
     }
 }
 
+/// A charge point whose sessions are heard.
+fn heard(id: &str) -> DeviceSpec {
+    let state = PointSpec {
+        field: "state".try_into().expect("a field"),
+        value_type: ValueType::Text,
+        origin: Origin::Session(SessionPoint { value: SessionValue::State }),
+        ..point("state", Aggregation::Last)
+    };
+    DeviceSpec { points: vec![point("power_flow", Aggregation::Mean), state].into(), ..device(id, DeviceKind::Evse) }
+}
+
+/// An AC loop turns every second or two, and the site's power had that of its charge point in every fourth window only.
+#[test]
+fn a_power_that_a_session_has_told_stands_in_the_sums_until_its_source_says_that_it_does_not() {
+    let mut aggregator = Aggregator::new(&[heard("ac-1"), heard("dc-2")], WINDOW, 0.05, BootId([7; 16]), at(1_000));
+    aggregator.add(reading(0, 0, 1_100, good(11.0)));
+    let mut site = |end: u64, outcome: Option<Outcome>| {
+        outcome.into_iter().for_each(|outcome| aggregator.add(reading(0, 0, end - 100, outcome)));
+        aggregator.add(reading(1, 0, end - 100, good(30.0)));
+        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
+        (site.power_flow_kw, site.unknown)
+    };
+    for window in 0..40 {
+        assert_eq!(site(1_211 + window * 250, None), (41.0, 0), "{window}");
+    }
+    let end = 1_211 + 40 * 250;
+    assert_eq!(site(end, Some(Outcome::Missing(Missing::Stale))), (30.0, 1));
+    // A source that says nothing at all.
+    assert_eq!(site(end + 250, Some(good(11.0))), (41.0, 0));
+    let later: Vec<_> = (2..54).map(|window| site(end + window * 250, None)).collect();
+    assert_eq!((later[40], later[51]), ((41.0, 0), (30.0, 1)));
+}
+
 /// Every connector at which nobody charged was one whose power is not known.
 #[test]
 fn a_connector_without_a_session_is_not_unknown_and_one_that_is_not_heard_is() {
-    let heard = |id: &str| {
-        let state = PointSpec {
-            field: "state".try_into().expect("a field"),
-            value_type: ValueType::Text,
-            origin: Origin::Session(SessionPoint { value: SessionValue::State }),
-            ..point("state", Aggregation::Last)
-        };
-        DeviceSpec {
-            points: vec![point("power_flow", Aggregation::Mean), state].into(),
-            ..device(id, DeviceKind::Evse)
-        }
-    };
     let devices = [heard("dc-1"), heard("dc-2")];
     let mut aggregator = Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000));
     let is = |state: &str| Outcome::Good(Value::Text(state.into()));
