@@ -277,6 +277,9 @@ fn session_text(device: &DeviceFacts, session: &SessionFacts, paint: Paint) -> S
     parts.extend(session.soc.map(|soc| format!("SoC {soc} %")));
     parts.extend(session.voltage.map(|voltage| format!("{voltage} V")));
     parts.extend(session.current.map(|current| format!("{current} A")));
+    if session.power_source.as_deref() == Some("meter") {
+        parts.push("power worked out from the meter's readings".to_owned());
+    }
     if let (Some(import), Some(export)) = (session.energy_import_kwh, session.energy_export_kwh) {
         let source = session.energy_source.as_deref().unwrap_or("–");
         parts.push(format!("{import:.3} kWh in, {export:.3} kWh out ({source})"));

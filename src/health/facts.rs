@@ -254,6 +254,9 @@ pub struct SessionFacts {
     pub voltage: Option<f64>,
     /// At the station, A, positive towards the vehicle.
     pub current: Option<f64>,
+    /// Where its power comes from, if it is known: `present`, or `meter` if it is worked out from the meter's readings.
+    #[serde(default)]
+    pub power_source: Option<String>,
     /// To the vehicle in this session, kWh.
     pub energy_import_kwh: Option<f64>,
     /// From the vehicle in this session, kWh.

@@ -61,7 +61,8 @@ const METER: Option<(f64, f64)> = Some((0.0, 1e12));
 const SECONDS: Option<(f64, f64)> = Some((0.0, 315_360_000.0));
 
 session_values! {
-    /// DC: present voltage times present current of the station. AC: the station's present active power if it tells it, else the vehicle's.
+    /// DC: present voltage times present current of the station. AC: the station's present active power if it tells it, else the vehicle's; in
+    /// ISO 15118-2, where nobody tells it, from the meter.
     PowerFlow = "power_flow", Kilowatt, Flow, POWER;
     /// EVSEPresentVoltage.
     Voltage = "voltage", Volt, Flow, VOLTAGE;
@@ -75,6 +76,9 @@ session_values! {
     EnergyExport = "energy_export", KilowattHour, Term, ENERGY;
     /// `meter`: the two above come from the station's meter; `integrated`: from present power over time; `mixed`: one each.
     EnergySource = "energy_source", One, Word, None;
+    /// `present`: `power_flow` is what the messages say of the moment; `meter`: it is worked out from the readings of the station's meter (AC of
+    /// ISO 15118-2), a mean of up to a minute.
+    PowerSource = "power_source", One, Word, None;
     /// What the session does: see the phases in `source/iso15118`.
     State = "state", One, Word, None;
     /// `din70121`, `iso15118-2`, `iso15118-20`.

@@ -16,9 +16,9 @@ const FEED: &str = "tests/data/iso15118/feeds/06-late.feed";
 /// Its first time, µs.
 const FIRST_US: u64 = 1_764_000_000_000_000;
 
-/// The feed with every record's time moved by as much as its first one is.
-fn from(first_us: u64) -> Vec<u8> {
-    let mut bytes = std::fs::read(FEED).expect("the feed");
+/// A feed with every record's time moved by as much as its first one is.
+fn from(feed: &str, first_us: u64) -> Vec<u8> {
+    let mut bytes = std::fs::read(feed).expect("the feed");
     let mut at = 0;
     while at < bytes.len() {
         let field = |from: usize| <[u8; 8]>::try_from(&bytes[at + from..at + from + 8]).expect("eight bytes");
@@ -68,10 +68,33 @@ fn deliver(bytes: &[u8], newest_ns: impl Fn(i64) -> i64) {
 #[test]
 fn a_minute_of_ten_minutes_ago_that_comes_at_once_is_ten_minutes_old() {
     let began = unix_ns() - 660 * S;
-    deliver(&from(u64::try_from(began / 1_000).expect("after 1970")), |_| began + 60 * S);
+    deliver(&from(FEED, u64::try_from(began / 1_000).expect("after 1970")), |_| began + 60 * S);
 }
 
 #[test]
 fn a_minute_of_a_station_whose_clock_is_in_another_year_ends_when_it_comes() {
-    deliver(&from(FIRST_US), |now| now);
+    deliver(&from(FEED, FIRST_US), |now| now);
+}
+
+/// Nobody tells the power of an AC session of ISO 15118-2: it is worked out from the meter, and every line that has it says so.
+#[test]
+fn a_power_that_is_worked_out_of_a_meter_is_marked_in_each_line() {
+    let rig = Rig::start(&mirror_of(1));
+    let mut stream = UnixStream::connect(rig.path("mirror.sock")).expect("the mirror");
+    let began = unix_ns() - 660 * S;
+    let feed = from("tests/data/iso15118/feeds/17-ac-power.feed", u64::try_from(began / 1_000).expect("after 1970"));
+    stream.write_all(&feed).expect("it listens");
+    rig.wait_for("the end", |heard| heard.events_of("evse-1", "session_ended").first().map(|_| ()));
+    let lines: Vec<Line> = rig.wait_for("the power before and after", |heard| {
+        let with_power: Vec<Line> = heard.lines.iter().filter(|line| power(line).is_some()).cloned().collect();
+        let zeros = with_power.iter().filter(|line| power(line) == Some(0.0)).count();
+        (with_power.len() >= 40 && zeros >= 10).then_some(with_power)
+    });
+    for line in &lines {
+        assert_eq!((text(line, "power_source"), text(line, "suspect")), ("meter", ""), "{line:?}");
+        assert_eq!(text(line, "session_id"), "4fde139fc6844d0e", "{line:?}");
+        let (kw, since) = (power(line).expect("a power"), (line.time_ns - began) / S);
+        assert!((kw - 3.68).abs() <= 0.37 && since < 70 || kw == 0.0 && since > 95, "{kw} kW after {since} s");
+        assert_eq!(line.tag("direction"), Some(if kw == 0.0 { "idle" } else { "G2V" }));
+    }
 }

@@ -72,18 +72,24 @@ pub(super) struct SessionAdapter {
 }
 
 impl SessionAdapter {
-    pub(super) fn new(target: &Target, vehicle_ids: &VehicleIds) -> Self {
+    /// `is_timed`: what it hears comes with its times, and not at a pace of somebody's choice.
+    pub(super) fn new(target: &Target, vehicle_ids: &VehicleIds, is_timed: bool) -> Self {
         let mut places = [None; SessionValue::COUNT];
         for (ix, point) in (0..).map(PointIx).zip(target.spec.points.iter()) {
             if let Origin::Session(session) = &point.origin {
                 places[session.value.index()] = Some(ix);
             }
         }
+        let mut tracker = Tracker::telling(vehicle_ids.clone());
+        // A power that was worked out is not told where it cannot be marked.
+        if is_timed && places[SessionValue::PowerSource.index()].is_some() {
+            tracker.work_out_power();
+        }
         Self {
             id: target.spec.id.clone(),
             connector: target.connector,
             device: target.ix,
-            tracker: Tracker::telling(vehicle_ids.clone()),
+            tracker,
             ids: SessionIds::new(vehicle_ids.clone()),
             directions: Default::default(),
             begun_at: [Mono(0); 2],
@@ -269,7 +275,7 @@ mod tests {
             points: vec![].into(),
             groups: vec![],
         };
-        let mut adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &VehicleIds::Send);
+        let mut adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &VehicleIds::Send, true);
         let at = |ms: u64| Stamp { mono: Mono(ms * 1_000_000), utc: Utc(0), trust: ClockTrust::Synced };
         // 100 times a second, for 20 s; then it is quiet.
         for turn in 0..2_000 {

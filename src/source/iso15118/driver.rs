@@ -14,6 +14,7 @@ use super::record::Record;
 use super::refused::Refusals;
 use crate::health::{DeviceFacts, DeviceState, Heartbeat, SessionFacts, StatusBoard};
 use crate::measure::{EventKind, Missing, Mono, Sample, SessionEvent, Stamp};
+use crate::net::SessionSource;
 use crate::source::outbox::Outbox;
 use crate::spec::BusId;
 use crate::tls::{Certificates, Days, Look, Refusal};
@@ -57,8 +58,9 @@ impl Driver {
                 };
             });
         }
+        let is_timed = !matches!(port.source, SessionSource::Files(_));
         let adapters: Vec<SessionAdapter> =
-            port.devices.iter().map(|target| SessionAdapter::new(target, &port.vehicle_ids)).collect();
+            port.devices.iter().map(|target| SessionAdapter::new(target, &port.vehicle_ids, is_timed)).collect();
         let told = adapters.iter().map(|_| SessionFacts::default()).collect();
         let lateness = adapters.iter().map(|_| Lateness::default()).collect();
         Self {

@@ -15,7 +15,7 @@ pub(super) struct Heard {
     pub(super) now_ms: u64,
     last: BTreeMap<&'static str, Result<Raw, Missing>>,
     /// Every number of a field, in order.
-    all: Vec<(&'static str, f64)>,
+    pub(super) all: Vec<(&'static str, f64)>,
     pub(super) events: Vec<EventKind>,
     vehicle: Option<String>,
     /// The session of now, and each that there was.
@@ -36,7 +36,7 @@ impl Heard {
             points: SessionValue::ALL.map(point).into_iter().collect(),
             groups: vec![],
         };
-        let adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &vehicle_ids);
+        let adapter = SessionAdapter::new(&Target { ix: DeviceIx(0), connector: 1, spec }, &vehicle_ids, true);
         Self {
             adapter,
             now_ms: 1_000,
@@ -133,7 +133,7 @@ impl Heard {
     }
 
     /// How, seconds, Wh and their source.
-    fn ended(&self) -> (&str, u64, u64, &str) {
+    pub(super) fn ended(&self) -> (&str, u64, u64, &str) {
         let of_end = |event: &'_ EventKind| {
             matches!(event, EventKind::Session(OfSession { event: SessionEvent::Ended { .. }, .. }))
         };

@@ -47,6 +47,7 @@ mod lateness;
 mod listener;
 mod measured;
 mod message;
+mod meter_power;
 mod packet;
 mod record;
 mod recording;
@@ -63,6 +64,8 @@ mod vehicle;
 mod course_tests;
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod meter_power_tests;
 #[cfg(test)]
 mod session_id_tests;
 #[cfg(test)]

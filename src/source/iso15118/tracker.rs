@@ -21,6 +21,7 @@ use super::decode::{Agreed, Decoded, Unreadable, agreed_on, decode, protocol_nam
 use super::energy::Energy;
 use super::measured::phase_of;
 use super::message::{Act, Heard, Stop};
+use super::meter_power::MeterPower;
 use super::trouble::{News, Trouble};
 use super::vehicle::VehicleIds;
 use crate::measure::{Missing, Mono, Raw, SessionEvent};
@@ -68,6 +69,8 @@ pub struct Tracker {
     offers: Vec<(u8, String)>,
     vehicle: Option<VehicleId>,
     vehicle_ids: VehicleIds,
+    /// Power may be worked out of the meter: messages come with their times, and it can be marked.
+    works_out_power: bool,
     session: Option<Session>,
     state: &'static str,
     known: [Option<Known>; V::COUNT],
@@ -121,6 +124,7 @@ struct Session {
     /// The station tells its own power (AC): the vehicle's is not the power then.
     station_power: bool,
     energy: Energy,
+    meter_power: MeterPower,
     /// The meter of each direction stands still though energy flows, as was told.
     stuck: (bool, bool),
 }
@@ -140,6 +144,7 @@ impl Default for Tracker {
             offers: Vec::new(),
             vehicle: None,
             vehicle_ids: VehicleIds::Send,
+            works_out_power: false,
             session: None,
             state: "",
             known: [None; V::COUNT],
@@ -165,6 +170,11 @@ impl Tracker {
     #[must_use]
     pub fn telling(vehicle_ids: VehicleIds) -> Self {
         Self { vehicle_ids, ..Self::default() }
+    }
+
+    /// Works out power where nobody tells it.
+    pub fn work_out_power(&mut self) {
+        self.works_out_power = true;
     }
 
     /// The connection of a session was opened.
@@ -562,6 +572,7 @@ impl Tracker {
             cause: None,
             station_power: false,
             energy: Energy::of_steps(self.meter_steps),
+            meter_power: MeterPower::default(),
             stuck: (false, false),
         });
     }
@@ -636,6 +647,7 @@ impl Tracker {
         }
         if let Some(session) = &mut self.session {
             session.energy.pause();
+            session.meter_power.pause();
         }
         self.flush();
     }

@@ -28,6 +28,9 @@ impl Tracker {
         facts.soc = number(V::Soc);
         facts.voltage = number(V::Voltage);
         facts.current = number(V::Current);
+        let works_out = session.is_some_and(|session| session.meter_power.is_begun());
+        let power = session.and(self.known[V::PowerFlow.index()]);
+        facts.power_source = power.map(|_| if works_out { "meter" } else { "present" }.to_owned());
         let energy = session.map(|s| &s.energy).filter(|energy| energy.is_known());
         facts.energy_import_kwh = energy.map(Energy::import_kwh);
         facts.energy_export_kwh = energy.map(Energy::export_kwh);

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use iso15118::Protocol;
+
 use super::{TEXT_CHARS_MAX, Tracker, TrackerOutput, bounded};
 use crate::measure::{Missing, Mono, Raw, SessionEvent};
+use crate::source::iso15118::decode::Agreed;
 use crate::source::iso15118::measured::{LOWER_OF_BOTH, Measured};
 use crate::source::iso15118::message::{Datum, Heard};
 use crate::spec::SessionValue as V;
+
+/// The loop of AC in ISO 15118-2: there the reading is the station's own and of now. A receipt has one of before.
+const CHARGING_STATUS: &str = "ChargingStatusRes";
 
 impl Tracker {
     pub(super) fn read_values(&mut self, heard: &mut Heard, now: Mono) {
@@ -26,6 +32,43 @@ impl Tracker {
             }
         }
         self.derive(&measured, now);
+        if heard.name == CHARGING_STATUS && self.agreed == Agreed::On(Protocol::Iso2) {
+            self.work_out(measured.meter_import, now);
+        } else if self.state != "charging"
+            && let Some(session) = self.session.as_mut().filter(|session| session.meter_power.is_begun())
+        {
+            session.meter_power.pause();
+            self.forget_power();
+        }
+    }
+
+    /// In an AC session of ISO 15118-2 nobody tells the power: it is what the meter has counted since a while ago.
+    fn work_out(&mut self, reading: Option<f64>, now: Mono) {
+        let known = |value: V| self.known[value.index()].map(|known| known.number);
+        let offer = (known(V::EvseCurrentCharge), known(V::NominalVoltage));
+        let (Some(session), own) = (self.session.as_mut().filter(|_| self.works_out_power), self.heard_own) else {
+            return;
+        };
+        let power = match reading {
+            Some(kwh) => session.meter_power.read(kwh, own, offer),
+            None if session.meter_power.is_fresh(own) => return,
+            None => None,
+        };
+        if let Some(power) = power {
+            self.tell_number(V::PowerFlow, power, now);
+            // Beside each of them, and not only now and then.
+            self.known[V::PowerSource.index()] = None;
+            self.tell_word(V::PowerSource, "meter", now);
+        } else {
+            self.forget_power();
+        }
+    }
+
+    /// What was told is not so any more.
+    fn forget_power(&mut self) {
+        if self.known[V::PowerFlow.index()].take().is_some() {
+            self.values.push((V::PowerFlow, Err(Missing::Stale)));
+        }
     }
 
     /// Limits of discharge are magnitudes here; some stacks send them negative.
@@ -114,6 +157,7 @@ impl Tracker {
             .then(|| (session.energy.import_kwh(), session.energy.export_kwh(), session.energy.source()));
         if let Some(power) = power {
             self.tell_number(V::PowerFlow, power, now);
+            self.tell_word(V::PowerSource, "present", now);
         }
         if let Some((import, export, source)) = sums {
             self.tell_number(V::EnergyImport, import, now);
