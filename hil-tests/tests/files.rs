@@ -33,7 +33,7 @@ fn cross_and_plain_cargo_build_the_same() {
         assert!(table("cross.toml", "target")[target]["image"].as_str().is_some_and(|image| image.contains(target)));
     }
     // The same profile and features.
-    assert!(script.contains("cargo auditable build --release --no-default-features --locked --target"));
+    assert!(script.contains("cargo auditable rustc --release --no-default-features --locked --target"));
 }
 
 #[test]
