@@ -17,6 +17,8 @@ pub(super) const NOON_NS: i64 = 1_780_315_200_000_000_000;
 pub(super) const Y2001_NS: i64 = 978_307_200_000_000_000;
 pub(super) const WINDOW_NS: u64 = 250_000_000;
 
+/// What sessions tell since 0.1.0, which did not write it.
+const SINCE: [SessionValue; 1] = [SessionValue::PowerSource];
 const MISSING: [Missing; 5] = [Missing::Timeout, Missing::Exception, Missing::BusOff, Missing::Decode, Missing::Stale];
 const QUESTIONABLES: [Questionable; 4] =
     [Questionable::OutOfRange, Questionable::Frozen, Questionable::Rate, Questionable::Clock];
@@ -54,7 +56,8 @@ pub(super) fn first_schema() -> Schema {
         column("temperature", Unit::Celsius, ValueType::Float, Aggregation::Mean),
         column("state", Unit::One, ValueType::Text, Aggregation::Last),
     ];
-    let session = SessionValue::ALL.into_iter().map(|v| column(v.name(), v.unit(), v.value_type(), v.fold())).collect();
+    let of_0_1_0 = SessionValue::ALL.into_iter().filter(|value| !SINCE.contains(value));
+    let session = of_0_1_0.map(|v| column(v.name(), v.unit(), v.value_type(), v.fold())).collect();
     let unit =
         |(place, unit): (usize, Unit)| column(&format!("unit_{place}"), unit, ValueType::Float, Aggregation::Mean);
     let meter = Unit::ALL.into_iter().enumerate().map(unit).collect();
