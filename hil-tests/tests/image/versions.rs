@@ -103,13 +103,22 @@ pub(super) fn delivers(rig: &mut Rig) -> Result<(), RigError> {
     rig.wait_until_live()
 }
 
-/// Installs a version that does not deliver: it is tried in one slot, goes for this reason, and the other one runs again.
+/// Installs a version that does not deliver: it is tried in one slot, goes for this reason, and the other one runs again. Its slot is marked
+/// bad by itself; where RAUC does not do that in time, the bootloader counts to three.
 pub(super) fn goes(rig: &mut Rig, version: &str, why: &str, [tried, back]: [&str; 2]) -> Result<(), Failure> {
     rig.run(SOON_JUDGED)?;
-    let boot = update(rig, version)?;
-    assert_eq!(running(rig)?, tried, "{version} is tried");
-    rig.wait_for_start_after(&boot)?;
-    assert_eq!(running(rig)?, back, "{version} has gone");
+    let mut boot = update(rig, version)?;
+    let mut tries = 0;
+    loop {
+        let slot = running(rig)?;
+        if slot == back && tries > 0 {
+            break;
+        }
+        tries += 1;
+        assert!(slot == tried && tries <= 3, "{version} runs in {slot}, try {tries}");
+        boot = rig.wait_for_start_after(&boot)?;
+    }
+    println!("{version} was tried {tries} time(s)");
     wait_for_state(rig, &["rolled_back"])?;
     delivers(rig)?;
     let event = rig.wait_for_line_with(&["kind=update_rolled_back", &format!("to_version=\"{version}\"")])?;

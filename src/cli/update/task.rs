@@ -158,6 +158,9 @@ async fn mark_good(start: Instant) {
 /// If it does not deliver, the record says why before the slot is marked bad. Cut between: as after 1.
 async fn confirm_new(place: &Place, mut record: UpdateRecord, until: Instant) -> Exit {
     let (from, to) = (record.from.version.to_string(), record.to.version.to_string());
+    // RAUC's service is started by the first who asks. A slow box takes longer for that than there is at the end, and tried a version that
+    // does not deliver once more, as its slot was not marked bad.
+    let _ = rauc::system(LAST_TRY);
     if record.state != UpdateState::Confirming {
         (record.state, record.delivered) = (UpdateState::Confirming, false);
         place.keep_or_complain(&record, "");
