@@ -95,6 +95,8 @@ struct Gateway {
     /// Series and time, with the identity that first had them.
     series: HashMap<String, Identity>,
     gaps: Vec<GapNote>,
+    /// What of a life came under another epoch.
+    renumbered: Vec<GapNote>,
     newest_live: Option<u64>,
     latencies_ns: Vec<i64>,
     issuer: Issuer,
@@ -262,6 +264,7 @@ impl Gateway {
         let identity = (batch.epoch, batch.seq);
         self.tally.points += batch.points;
         self.gaps.extend(batch.gaps().filter_map(Result::ok));
+        self.renumbered.extend(batch.renumbered());
         for (kind, _) in batch.events() {
             *self.tally.events.entry(kind.to_owned()).or_default() += 1;
         }
@@ -344,6 +347,7 @@ impl Gateway {
             let first = of_epoch.map_or(first, |(&(_, seq), _)| seq.min(first));
             let lost: Vec<u64> = (first..=last)
                 .filter(|&seq| !self.delivered.contains_key(&(epoch, seq)) && !self.accounted((epoch, seq)))
+                .filter(|&seq| !self.came_renumbered((epoch, seq)))
                 .collect();
             if let (Some(from), Some(to)) = (lost.first(), lost.last()) {
                 let count = lost.len();
@@ -374,6 +378,13 @@ impl Gateway {
 
     fn accounted(&self, (epoch, seq): Identity) -> bool {
         self.gaps.iter().any(|gap| gap.epoch == epoch && (gap.from..=gap.to).contains(&seq))
+    }
+
+    /// Whether a later life has found its time, and sent it under an epoch behind its own.
+    fn came_renumbered(&self, (epoch, seq): Identity) -> bool {
+        let is_told =
+            self.renumbered.iter().any(|note| note.epoch == epoch && (note.from..=note.to).contains(&seq));
+        is_told && self.delivered.keys().any(|&(of, number)| number == seq && of > epoch)
     }
 
     fn missing(&self, from: u64, to: u64) -> String {

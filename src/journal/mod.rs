@@ -16,7 +16,8 @@
 //!   only when that entry is durable the loss is carried out. A gap whose telling is itself given up is told again.
 //! - **Same identity, same content**, under the schema of its own time: each segment keeps the one it was written under.
 //!   The time belongs to the content. What was captured before the clock was set is resolved through the anchor of its
-//!   boot, or estimated if there is none, when it is first leased, and never changes from then on (see `times`). While
+//!   boot, or estimated if there is none, when it is first leased, and never changes from then on (see `times`). Where another
+//!   life finds it than the one that recorded the entry, it is a part of the entry's epoch: a backup may hold it as well. While
 //!   the clock of a boot cannot be right (before 2026, or behind what is known) its entries wait: for the anchor, or for
 //!   `time_wait` after the first connection. No two entries share a time.
 //! - Acknowledgements come in any order and are kept as ranges. A lost one means a repeat, never a loss.
@@ -46,6 +47,7 @@
 //!   life                   newest epoch, gateway, site, whether it ended in order
 //!   cursor-a, cursor-b     what is settled, what was handed out, and the next number; two slots in turn
 //!   times                  anchor of the newest boot; what was decided for boots without a clock (see `times`)
+//!   deciders               which life decided each of that
 //!   lived                  how long the journal has run in all its lives, and since when each segment is complete (see `age`)
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)

@@ -93,6 +93,12 @@ impl Batch {
         told.map(|(_, line)| GapNote::read(line))
     }
 
+    /// What of a life comes under another epoch. Of a life in memory its numbers are others as well.
+    pub(super) fn renumbered(&self) -> impl Iterator<Item = GapNote> {
+        let told = self.events().filter(|(kind, _)| *kind == "gap");
+        told.filter_map(|(_, line)| GapNote::read(line).ok()).filter(|note| note.reason == "renumbered")
+    }
+
     fn check_envelope(&mut self, message: &Message, head: &Line) {
         let mut fault = |text: String| self.faults.push(text);
         if message.content_type.as_deref() != Some(CONTENT_TYPE) {

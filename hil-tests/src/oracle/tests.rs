@@ -281,6 +281,22 @@ fn what_was_committed_and_given_out_again_under_another_epoch_is_lost() {
 }
 
 #[test]
+fn what_was_committed_and_came_under_a_later_epoch_with_that_told_is_not_lost() {
+    let judged = |to: u64| {
+        let event = format!(
+            "event,site=s,gateway=gw,kind=gap from_epoch=1i,from_seq=2i,to_seq={to}i,reason=\"renumbered\" 4000"
+        );
+        let mut oracle = Oracle::new();
+        oracle.take_all(&[entry("telemetry", 1, 1), entry("history", 2, 2), entry("history", 2, 3)]);
+        oracle.take_all(&[batch("telemetry", 3, 4, 0, &event)]);
+        oracle.committed("gw", 1, 2, 3);
+        oracle.judge()
+    };
+    judged(3).assert_passed();
+    assert_only(&judged(2), Kind::Lost, "epoch 1: 1 entries (seq 3 to 3)");
+}
+
+#[test]
 fn what_was_committed_and_arrived_is_not_lost() {
     let mut oracle = Oracle::new();
     oracle.take_all(&[entry("telemetry", 1, 1), entry("telemetry", 1, 2), entry("telemetry", 2, 3)]);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::health::ClockWait;
-use crate::journal::core::times::{Label, Times};
-use crate::measure::{BootId, ClockTrust, Event, EventKind, Mono, Stamp, Window};
+use crate::journal::core::times::{Label, Times, Unsaved};
+use crate::measure::{BootId, ClockTrust, Entry, Event, EventKind, Mono, Stamp, Window};
 
 /// Between two events of steps of the wall clock.
 const STEP_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -161,28 +161,29 @@ impl Clock {
         }
     }
 
-    /// Labels a window that is about to leave; what is not decided is decided now. Answers whether the label is the
+    /// Labels an entry that is about to leave; what is not decided is decided now. Answers whether the label is the
     /// captured time, on which nothing depends; `None`: it is not for this program to say.
-    pub(super) fn seal(&mut self, window: &mut Window) -> Option<bool> {
-        if window.end.trust != ClockTrust::Unsynced {
+    pub(super) fn seal(&mut self, entry: &mut Entry) -> Option<bool> {
+        let (boot, end) = (entry.window.boot, entry.window.end);
+        if end.trust != ClockTrust::Unsynced {
             return Some(true);
         }
-        match self.times.label(window.boot, window.end) {
+        match self.times.label(boot, end) {
             Label::Newer => return None,
-            Label::Open => self.times.decide(window.boot, window.end.mono),
+            Label::Open => self.times.decide(boot, end.mono),
             Label::Told(_) => {}
         }
-        self.label(window);
+        self.times.tell(entry);
         Some(false)
     }
 
     /// What must be durable before anything that was captured is written or told.
-    pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
+    pub(super) fn unsaved(&self) -> Option<Unsaved> {
         self.times.unsaved()
     }
 
     /// What must be durable before the newest entries may be removed.
-    pub(super) fn behind(&self) -> Option<Vec<u8>> {
+    pub(super) fn behind(&self) -> Option<Unsaved> {
         self.times.behind()
     }
 

@@ -1,7 +1,7 @@
 //! The number of a life of the journal: never used twice, not after a restored backup or a factory reset.
 //!
 //! ```text
-//! bit 52 … 25   units of 16 s since 2020 by the clock, if it can be right; at least one above every epoch that is known here
+//! bit 52 … 25   units of 16 s since 2020 by the clock, if it can be right; at least two above every epoch that is known here
 //! bit 24 … 0    drawn at random
 //! ```
 //!
@@ -10,6 +10,10 @@
 //! card, a factory reset, a life without a medium) have the same upper part at worst, and differ in the lower one: of 200
 //! lives that all begin with the same backup two are alike once in 1,700 times. All of it stays below 2^53, which JavaScript
 //! and JSON keep exactly.
+//!
+//! The unit between two lives is for entries of the first whose time a later one has found ([`of_time_found`]): an entry without a
+//! sealed time may lie in a backup as well, and whoever restores that finds another time for it. So what was found is
+//! a part of its epoch.
 //!
 //! Version 0.1.0 counted seconds since 2020, and took 2^52 and more where it knew neither past nor clock. Every epoch of it
 //! that is known is below the next one of this program; put back, it goes on at one above the newest.
@@ -81,11 +85,23 @@ pub(super) fn begin(newest: Option<Epoch>, now: Stamp, boot: BootId) -> Epoch {
     above(newest, now, drawn(&RandomState::new(), now, boot))
 }
 
+/// The epoch under which an entry goes out that was recorded in the life `recorded` and whose time another life has found: between
+/// the two, and another one for each finding. `found`: a checksum of what was found; who finds the same tells the same.
+pub(super) fn of_time_found(recorded: Epoch, found: u32) -> Epoch {
+    // All bits of both count, whatever the lower ones have in common.
+    let drawn = u64::from(crc32c::crc32c_append(found, &recorded.0.to_le_bytes())) & ((1 << DRAWN_BITS) - 1);
+    match ((recorded.0 >> DRAWN_BITS) + 1) << DRAWN_BITS | drawn {
+        epoch @ ..=MAX => Epoch(epoch),
+        // Of the last that version 0.1.0 drew.
+        _ => Epoch(recorded.0 & !((1 << DRAWN_BITS) - 1) | drawn),
+    }
+}
+
 fn above(newest: Option<Epoch>, now: Stamp, drawn: u64) -> Epoch {
     let clock_s = now.utc.0.div_euclid(1_000_000_000);
     let shown = u64::try_from((clock_s - ORIGIN_S) / UNIT_S).ok();
     let shown = shown.filter(|units| clock_s >= PLAUSIBLE_S && *units < UNITS_MAX);
-    let least = newest.map(|Epoch(newest)| (newest >> DRAWN_BITS) + 1);
+    let least = newest.map(|Epoch(newest)| (newest >> DRAWN_BITS) + 2);
     let blind = BLIND_UNITS.start + (drawn >> DRAWN_BITS) % (BLIND_UNITS.end - BLIND_UNITS.start);
     let units = least.max(shown).unwrap_or(blind);
     match (units << DRAWN_BITS) | (drawn & ((1 << DRAWN_BITS) - 1)) {
@@ -136,8 +152,19 @@ mod tests {
         // All in the same nanosecond of the same boot, as two clones might be.
         let lives: BTreeSet<Epoch> = (0..200).map(|_| begin(Some(backup), at(0), BOOT)).collect();
         assert!(lives.len() >= 199, "once in 1,700 times two are alike, three never: {}", lives.len());
-        assert!(lives.iter().all(|life| units(*life) == units(backup) + 1));
-        assert!(lives.iter().all(|life| units(begin(Some(*life), at(0), BOOT)) == units(backup) + 2));
+        assert!(lives.iter().all(|life| units(*life) == units(backup) + 2));
+        assert!(lives.iter().all(|life| units(begin(Some(*life), at(0), BOOT)) == units(backup) + 4));
+    }
+
+    #[test]
+    fn what_a_later_life_has_found_is_between_the_two_lives_and_differs_by_what_it_found() {
+        let life = begin(None, at(1_800_000_000), BOOT);
+        let found: BTreeSet<Epoch> = (0..200).map(|found| of_time_found(life, found)).collect();
+        assert_eq!(found.len(), 200);
+        let next = begin(Some(life), at(0), BOOT);
+        assert!(found.iter().all(|epoch| (life..next).contains(epoch) && *epoch != life), "{life} {found:?} {next}");
+        // On the wire for ever.
+        assert_eq!(of_time_found(Epoch(390_412_534_860_721), 0x1234_5678), Epoch(390_412_581_351_518));
     }
 
     #[test]

@@ -41,8 +41,8 @@ impl NewerRecords {
                         found.times = times;
                     }
                 }
-                // How long it has lived is its own business.
-                Record::Lived => {}
+                // How long it has lived, and who found which times, is its own business.
+                Record::Lived | Record::Deciders => {}
             }
         }
         found

@@ -131,7 +131,8 @@ pub(in crate::journal) fn find<S: Store>(
     let unbegun = save_meta(store, &meta).err().and_then(|error| Some((meta.write()?, error)));
     let untold = untold(&past, &settled);
     let oldest = past.segments.oldest().map_or(next, Segment::first);
-    let mut times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
+    let times = Times::open(store.load(Record::Times)?.as_deref(), past.newest_time(), oldest, (epoch, boot));
+    let mut times = times.with_deciders(store.load(Record::Deciders)?.as_deref());
     if let Some(beside) = newer.times {
         times.set_beside(beside, newer.next);
     }

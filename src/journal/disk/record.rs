@@ -33,6 +33,8 @@ pub(in crate::journal) enum Record {
     Times,
     /// See `lived`.
     Lived,
+    /// See `times`.
+    Deciders,
 }
 
 /// Writes a record of version 1; `None`: it is too long.

@@ -39,8 +39,20 @@ const AGAIN: &str = "again";
 /// The ending of a segment that is made whole, until it is.
 const MAKING: &str = "making";
 /// What must be a file, if it is there at all, for a life to begin and to go on.
-const FILES: [&str; 10] =
-    ["lock", "life", "life.new", "times", "times.new", "lived", "lived.new", "cursor-a", "cursor-b", "in-memory"];
+const FILES: [&str; 12] = [
+    "lock",
+    "life",
+    "life.new",
+    "times",
+    "times.new",
+    "deciders",
+    "deciders.new",
+    "lived",
+    "lived.new",
+    "cursor-a",
+    "cursor-b",
+    "in-memory",
+];
 /// Small files and directories of a segment on a file system with blocks of 4 KiB: conf, ready, seal, blobs/, itself.
 const SEGMENT_OVERHEAD_BYTES: u64 = 20 * 1024;
 
@@ -541,7 +553,7 @@ impl Store for SledStore {
         self.hold.check(&self.dir)?;
         let path = self.record_path(record);
         let saved = match record {
-            Record::Life | Record::Times | Record::Lived => files::replace(&path, bytes),
+            Record::Life | Record::Times | Record::Lived | Record::Deciders => files::replace(&path, bytes),
             Record::CursorA | Record::CursorB => files::overwrite(&path, bytes, durably == Durably::Yes),
         };
         saved.map_err(|source| StoreError::io("write", &path, source))

@@ -1,5 +1,5 @@
 //! Version 2 of an entry: version 1 with the events, the reasons of missing values, and the charging sessions that it has no words for. Headers, seals and
-//! the other records have no version 2; the record of lives in memory begins with it.
+//! the other records have no version 2; those of lives in memory and of deciders begin with it.
 //!
 //! Values that were not asked in time stand as timeouts in version 1's part, and `Overruns` says which they are.
 //!
@@ -147,6 +147,21 @@ pub(in crate::journal) fn write_in_memory(lives: &[(u64, u64)]) -> Option<Vec<u8
 /// Reads it.
 pub(in crate::journal) fn read_in_memory(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     postcard::from_bytes(record::body(IN_MEMORY_MAGIC, bytes).ok()?).ok()
+}
+
+const DECIDERS_MAGIC: [u8; 4] = *b"V2GD";
+
+/// Of a boot: for each of its pieces the turn, and the epoch of the life that decided it, if that was noted (see `times`).
+pub(in crate::journal) type DecidersOfBoot = ([u8; 16], Vec<(u16, Option<u64>)>);
+
+/// The record of deciders.
+pub(in crate::journal) fn write_deciders(boots: &[DecidersOfBoot]) -> Option<Vec<u8>> {
+    record::frame(DECIDERS_MAGIC, &postcard::to_stdvec(boots).ok()?)
+}
+
+/// Reads it.
+pub(in crate::journal) fn read_deciders(bytes: &[u8]) -> Option<Vec<DecidersOfBoot>> {
+    postcard::from_bytes(record::body(DECIDERS_MAGIC, bytes).ok()?).ok()
 }
 
 /// Appends a window of the boot `home` to `bytes`, version byte and all.
@@ -454,6 +469,16 @@ mod tests {
             assert_eq!(bytes[0], 2);
             assert_eq!(read(&bytes[1..], HOME), Ok(window));
         }
+    }
+
+    #[test]
+    fn the_bytes_of_deciders_are_these_and_come_back() {
+        let boots = vec![([7; 16], vec![(1, Some(300)), (999, None)]), ([8; 16], Vec::new())];
+        let bytes = write_deciders(&boots).expect("it is short");
+        assert_eq!(bytes[..8], *b"V2GD\x2a\x00\x00\x00");
+        assert_eq!(bytes[29..], [&[2, 1, 1, 172, 2, 231, 7, 0][..], &[8; 16], &[0]].concat());
+        assert_eq!(read_deciders(&bytes), Some(boots));
+        assert_eq!(read_deciders(&bytes[..bytes.len() - 1]), None);
     }
 
     fn in_memory() -> [Kind; 3] {

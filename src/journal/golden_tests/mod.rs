@@ -219,6 +219,8 @@ fn content(dir: &Path) -> (String, Vec<Finding>) {
         // What it says, whatever the words: those are a matter of the wire.
         if let Place::Entry(entry, _) = &mut place {
             entry.words = Words::First;
+            // 0.1.0 had none for that entries go out under another epoch.
+            entry.window.events.retain(|event| event.kind.life_lost().is_none());
         }
         places.push(format!("{place:?}"));
         ControlFlow::Continue(())
@@ -251,6 +253,8 @@ fn judge(name: &str, write: impl FnOnce(&Path)) {
             file.write_all(&packed).expect("written");
         }
     }
+    // Who has found the times of others: 0.1.0 did not note it.
+    let _ = fs::remove_file(journal.join("deciders"));
     let (_dir, golden) = golden(name);
     assert_eq!(content(&journal), content(&golden));
 }

@@ -18,7 +18,7 @@ use crate::journal::core::epoch::JournalMeta;
 use crate::journal::core::newer::NewerRecords;
 use crate::journal::core::ranges::Ranges;
 use crate::journal::core::reader::{self, Fetched};
-use crate::journal::core::times::{Label, Times};
+use crate::journal::core::times::Times;
 use crate::journal::disk::chunk::{self, Chunk};
 use crate::journal::disk::cursor::Cursor;
 use crate::journal::disk::files;
@@ -199,7 +199,7 @@ impl Archive {
         let times = record(Record::Times)?;
         let times_damaged = times.as_deref().is_some_and(|bytes| !Times::is_whole(bytes));
         let times = times.filter(|_| !times_damaged);
-        let times = Times::open(times.as_deref(), None, 1, NO_LIFE);
+        let times = Times::open(times.as_deref(), None, 1, NO_LIFE).with_deciders(record(Record::Deciders)?.as_deref());
         Ok(Self { dir: dir.to_owned(), view, meta, cursor, settled, times, times_damaged, newer, folders })
     }
 
@@ -377,9 +377,7 @@ impl Archive {
             match reader::read(number, &chunk.body[range], context) {
                 Fetched::Entry(mut entry) => {
                     // As it was or will be told, if that is decided; else as it was captured.
-                    if let Label::Told(stamp) = self.times.label(entry.window.boot, entry.window.end) {
-                        entry.window.end = stamp;
-                    }
+                    self.times.tell(&mut entry);
                     take(Place::Entry(entry, !self.settled.contains(number)))?;
                 }
                 Fetched::Newer { version, .. } => take(Place::Newer { from: seq, to: seq, version })?,

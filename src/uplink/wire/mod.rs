@@ -55,6 +55,7 @@
 //!   has the batch when all parts are there; put together they are the payload above, to the byte.
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - `epoch` is the number of a life of the agent, below 2^53: its upper 28 bits rise from life to life, its lower 25 are drawn.
+//!   Of an entry whose time another life has found than the one that recorded it, it is between the two, and made of what was found.
 //! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 

@@ -15,6 +15,7 @@ mod time;
 mod writing;
 
 pub(in crate::journal) use self::purge::Purge;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(in crate::journal) struct JournalCore<S> {
     clock: Clock,
     age: Age,
     upkeep: Upkeep,
+    /// Segments of former lives, by their first numbers, of which it is told that entries go out under another epoch. They only
+    /// become fewer.
+    other_epochs: BTreeSet<u64>,
     /// Records of newer programs, by name.
     newer_records: Vec<String>,
     /// What newer programs left, in words, once it is told.
@@ -80,6 +84,7 @@ impl<S: Store> JournalCore<S> {
             clock: Clock::new(times),
             age,
             upkeep: Upkeep::default(),
+            other_epochs: BTreeSet::new(),
             newer_records: newer,
             newer: None,
         };
@@ -209,6 +214,7 @@ impl<S: Store> JournalCore<S> {
             }
             let Some(number) = self.queue.next_to_lease(lane) else { break };
             let Some(mut entry) = self.entry_at(number) else { continue };
+            let recorded = entry.identity.epoch;
             match self.seal_time(&mut entry) {
                 MayLeave::Yes => {}
                 MayLeave::NotNow => break,
@@ -220,6 +226,9 @@ impl<S: Store> JournalCore<S> {
                     self.queue.withhold(number);
                     continue;
                 }
+            }
+            if entry.identity.epoch != recorded {
+                self.tell_other_epoch(recorded, number);
             }
             self.note_publication(number);
             self.queue.hand_out(number, lane);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::JournalCore;
 use crate::journal::core::clock::MayLeave;
 use crate::journal::core::reader::Fetched;
+use crate::journal::core::times::Unsaved;
 use crate::journal::disk::record::Record;
 use crate::journal::disk::store::{Store, StoreError};
-use crate::measure::Entry;
+use crate::measure::{Entry, Epoch, LifeLost, Seq};
 
 impl<S: Store> JournalCore<S> {
     /// If the boot before ended without a clock: when that was, as its last entry says.
@@ -22,7 +23,7 @@ impl<S: Store> JournalCore<S> {
 
     /// Labels an entry that is about to be leased, and answers whether it may leave.
     pub(super) fn seal_time(&mut self, entry: &mut Entry) -> MayLeave {
-        match self.clock.seal(&mut entry.window) {
+        match self.clock.seal(entry) {
             Some(true) => return MayLeave::Yes,
             None => return MayLeave::Newer,
             Some(false) => {}
@@ -62,9 +63,23 @@ impl<S: Store> JournalCore<S> {
         self.save_as(self.clock.behind())
     }
 
-    fn save_as(&mut self, bytes: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let Some(bytes) = bytes else { return Ok(()) };
-        self.medium.save(Record::Times, &bytes)?;
+    /// Entry `number`, recorded in the life `recorded`, goes out under another epoch, as others of its segment may: that
+    /// is told once in a life that sends some.
+    pub(super) fn tell_other_epoch(&mut self, recorded: Epoch, number: u64) {
+        let Some(place) = self.medium.segments().with(number) else { return };
+        let (from, to) = self.medium.span_of(place);
+        if self.other_epochs.insert(from) {
+            let (from, to) = (Seq(from), Some(Seq(to)));
+            self.losses.tell_life_lost(LifeLost { epoch: recorded, from, to, renumbered: true });
+        }
+    }
+
+    fn save_as(&mut self, unsaved: Option<Unsaved>) -> Result<(), StoreError> {
+        let Some(Unsaved { deciders, times }) = unsaved else { return Ok(()) };
+        if let Some(deciders) = deciders {
+            self.medium.save(Record::Deciders, &deciders)?;
+        }
+        self.medium.save(Record::Times, &times)?;
         self.clock.saved();
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::journal::line::{LEASES_MAX, Lane, Settlement};
 use crate::journal::testing::{NOON_NS, depot_schema, depot_window, empty_window};
 use crate::measure::WhenFull;
 use crate::measure::{
-    BootId, ClockTrust, Entry, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
+    BootId, ClockTrust, Entry, Epoch, Gap, GapReason, Identity, IntervalValue, Mono, Seq, Stamp, Statistic, Utc, Window,
 };
 use crate::spec::Aggregation;
 
@@ -180,6 +180,10 @@ struct Oracle {
     came: BTreeMap<Identity, Came>,
     /// Handed out while the medium could not note it: a restart may have it downsampled.
     unnoted: BTreeSet<u64>,
+    /// All epochs of lives.
+    lives: BTreeSet<Epoch>,
+    /// The epoch under which each entry that was handed out went out.
+    under: BTreeMap<Identity, Epoch>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -194,6 +198,17 @@ fn covers(gap: &Gap, identity: &Identity) -> bool {
 }
 
 impl Oracle {
+    /// The entry under the epoch of the life that recorded it: where another one has found its time it goes out under one between
+    /// the two, and always under that.
+    fn as_recorded(&mut self, entry: &Entry) -> Entry {
+        let Identity { epoch, seq } = entry.identity;
+        let life = *self.lives.range(..=epoch).next_back().expect("an epoch below every life's");
+        let identity = Identity { epoch: life, seq };
+        let before = *self.under.entry(identity).or_insert(epoch);
+        assert_eq!(before, epoch, "{identity:?} went out under two epochs");
+        Entry { identity, ..entry.clone() }
+    }
+
     fn see(&mut self, entry: &Entry) {
         let before = self.seen.insert(entry.identity, entry.window.clone());
         if let Some(before) = before {
@@ -310,7 +325,8 @@ impl World {
         };
         let clocks = Clocks::new();
         let core = Self::open(MemStore::default(), &limits, &clocks);
-        let (leases, oracle) = (Vec::new(), Oracle::default());
+        let lives = BTreeSet::from([core.epoch()]);
+        let (leases, oracle) = (Vec::new(), Oracle { lives, ..Oracle::default() });
         Self { core, limits, leases, oracle, windows: 0, now: Duration::ZERO, clocks }
     }
 
@@ -330,6 +346,7 @@ impl World {
         let before = self.core.epoch();
         self.core = Self::open(store, &self.limits, &self.clocks);
         assert!(self.core.epoch() > before, "the epoch was not raised");
+        self.oracle.lives.insert(self.core.epoch());
         // An acknowledgement that the end of the process took is a repeat, or, if room runs out first, a gap too many.
         let settled = self.core.queue().lanes().settled();
         let forgotten = self.oracle.acknowledged.iter().filter(|identity| !settled.contains(identity.seq.0));
@@ -354,6 +371,7 @@ impl World {
 
     fn lease(&mut self, lane: Lane, max: usize) -> usize {
         let leased = self.core.lease(lane, max);
+        let leased: Vec<Arc<Entry>> = leased.iter().map(|entry| Arc::new(self.oracle.as_recorded(entry))).collect();
         let noted = !self.store().full;
         for entry in &leased {
             self.oracle.see(entry);

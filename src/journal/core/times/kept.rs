@@ -1,9 +1,15 @@
 //! What is known of times, in its durable form.
 
+use std::collections::BTreeMap;
+
 use super::course::{Course, SET_NS};
 use crate::journal::disk::unreadable::Unreadable;
 use crate::journal::disk::v1::record as v1;
-use crate::measure::{BootId, Identity, Mono, Stamp};
+use crate::journal::disk::v2;
+use crate::measure::{BootId, Epoch, Identity, Mono, Stamp};
+
+/// No life has this number: the piece is of all that go on with it.
+pub(super) const NOBODY: Epoch = Epoch(0);
 
 /// The part that is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub(super) struct Piece {
     pub(super) course: Course,
     pub(super) turn: u16,
     pub(super) resolved: bool,
+    /// The life that decided it; `None`: nobody noted that, as version 0.1.0 did not. Stands in a record of its own.
+    pub(super) by: Option<Epoch>,
 }
 
 /// What can be known of the record of a newer program.
@@ -110,6 +118,25 @@ impl Kept {
         let stretches = stretches.into_iter().map(Stretch::from).collect();
         Ok((Self { anchor, high, newest, turns, stretches }, told_by.map(Into::into)))
     }
+
+    /// The record of who decided the pieces.
+    pub(super) fn write_deciders(&self) -> Option<Vec<u8>> {
+        let by = |piece: &Piece| (piece.turn, piece.by.map(|by| by.0));
+        let boots = self.stretches.iter().map(|stretch| (stretch.boot.0, stretch.pieces.iter().map(by).collect()));
+        v2::write_deciders(&boots.collect::<Vec<_>>())
+    }
+
+    /// Reads it. It is written before the pieces are: of one that was never written it says nothing.
+    pub(super) fn read_deciders(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut boots: BTreeMap<[u8; 16], _> = v2::read_deciders(bytes)?.into_iter().collect();
+        for stretch in &mut self.stretches {
+            let noted = boots.remove(&stretch.boot.0).unwrap_or_default();
+            for (piece, (turn, by)) in stretch.pieces.iter_mut().zip(noted) {
+                piece.by = by.map(Epoch).filter(|_| piece.turn == turn);
+            }
+        }
+        Some(())
+    }
 }
 
 impl From<&Stretch> for v1::Stretch {
@@ -137,7 +164,7 @@ impl From<v1::Stretch> for Stretch {
 }
 
 impl From<&Piece> for v1::Piece {
-    fn from(Piece { to, course, turn, resolved }: &Piece) -> Self {
+    fn from(Piece { to, course, turn, resolved, by: _ }: &Piece) -> Self {
         let Course { mono, utc, mono_span, utc_span } = *course;
         let course = v1::Course { mono: mono.0, utc, mono_span, utc_span };
         Self { to: to.0, course, turn: *turn, resolved: *resolved }
@@ -147,6 +174,7 @@ impl From<&Piece> for v1::Piece {
 impl From<v1::Piece> for Piece {
     fn from(v1::Piece { to, course, turn, resolved }: v1::Piece) -> Self {
         let v1::Course { mono, utc, mono_span, utc_span } = course;
-        Self { to: Mono(to), course: Course { mono: Mono(mono), utc, mono_span, utc_span }, turn, resolved }
+        let course = Course { mono: Mono(mono), utc, mono_span, utc_span };
+        Self { to: Mono(to), course, turn, resolved, by: None }
     }
 }

@@ -16,6 +16,11 @@
 //! durable before the first entry that depends on them is leased: that is what seals a label. A boot that never gets an
 //! anchor is told in pieces of [`HORIZON`], so that an anchor still helps all that was not told before.
 //!
+//! **What waits may lie in a backup, too**, and whoever restores that decides otherwise: another anchor, or none. So an entry whose
+//! time is decided by another life than the one that recorded it goes out under an epoch that is made of what was decided
+//! ([`Times::tell`]): the same for who decides the same, and no one's else. Who decided a piece stands in a record of its own, which is
+//! durable before the piece is. A life goes on with pieces of its own only.
+//!
 //! **No two entries share a label.** Labels are whole milliseconds, at least one apart within a boot (a window's end is
 //! moved where two would be closer). A captured time that was given before (the clock was set back) gets a *turn*: a number
 //! of microseconds, 1 to [`TURNS`], that no other pass over that time has; the step back is told as an event. Each piece
@@ -31,8 +36,9 @@ use std::time::Duration;
 
 use self::course::{Course, MS, PLAUSIBLE_NS, Run, SET_NS, signed};
 pub(in crate::journal) use self::kept::TimesBeside;
-use self::kept::{Anchor, Kept, Piece, Stretch};
-use crate::measure::{BootId, ClockTrust, Epoch, Identity, Mono, Seq, Stamp, Utc};
+use self::kept::{Anchor, Kept, NOBODY, Piece, Stretch};
+use crate::journal::core::epoch;
+use crate::measure::{BootId, ClockTrust, Entry, Epoch, Event, Identity, Mono, Seq, Stamp, Utc};
 
 /// An estimate is sealed for so much of a boot at a time: one small write in that time, and what an anchor that comes
 /// after all can no longer help.
@@ -41,7 +47,7 @@ const HORIZON: Duration = Duration::from_secs(300);
 const APART: Duration = Duration::from_millis(2);
 /// Turns are microseconds within a millisecond; 0 is for what needs none.
 const TURNS: u16 = 999;
-/// Times that are set by hand in one unsynced boot; beyond, its estimates keep the last.
+/// Times that are set by hand in one unsynced boot, and lives in it; beyond, its estimates keep the last, which is nobody's.
 const PIECES_MAX: usize = 64;
 /// Who sets the clock calls it synced a moment later, and `adjtimex` is asked once a second. A sync that holds for less, and
 /// contradicts the one before, moves no anchor.
@@ -88,6 +94,15 @@ pub(in crate::journal) struct Times {
     dirty: bool,
     /// What is kept has changed, in a way that the newest entries tell as well.
     moved: bool,
+    /// A piece has a decider that is not in its record yet.
+    undecided: bool,
+}
+
+/// What must be durable: first who decided, if there is anything new, then what.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::journal) struct Unsaved {
+    pub(in crate::journal) deciders: Option<Vec<u8>>,
+    pub(in crate::journal) times: Vec<u8>,
 }
 
 /// A pass over times that were given before.
@@ -139,7 +154,18 @@ impl Times {
             newer_next: None,
             dirty: false,
             moved,
+            undecided: false,
         }
+    }
+
+    /// Who decided what is kept, by the record of that.
+    pub(in crate::journal) fn with_deciders(mut self, bytes: Option<&[u8]>) -> Self {
+        if bytes.is_some_and(|bytes| self.kept.read_deciders(bytes).is_none()) {
+            tracing::error!(
+                "the record of who decided times is damaged: entries that another life has told may come under a second epoch"
+            );
+        }
+        self
     }
 
     /// A newer program keeps a record beside: its labels are not given again, and what it may have decided is left to it.
@@ -261,17 +287,38 @@ impl Times {
             return Label::Told(end);
         }
         // In no stretch: written by an agent that knew nothing of all this and told the captured time.
-        let stretch =
-            self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= end.mono);
-        let Some(stretch) = stretch else {
+        let Some(stretch) = self.stretch_of(boot, end.mono) else {
             return if self.newer_next.is_some() { Label::Newer } else { Label::Told(end) };
         };
-        let Some(piece) = stretch.pieces.iter().find(|piece| end.mono <= piece.to) else {
+        let Some(piece) = stretch.piece_of(end.mono) else {
             return if self.is_left_to_newer(stretch) { Label::Newer } else { Label::Open };
         };
         let utc = whole_ms(piece.course.at(end.mono)).saturating_add(i64::from(piece.turn) * 1_000);
         let trust = if piece.resolved { ClockTrust::Resolved } else { ClockTrust::Estimated };
         Label::Told(Stamp { mono: end.mono, utc: Utc(utc), trust })
+    }
+
+    /// Gives an entry the time it is told with, and the identity, as far as they are decided: the epoch is that of the life that
+    /// recorded it, unless another one has found its time.
+    pub(in crate::journal) fn tell(&self, entry: &mut Entry) {
+        let Entry { identity, window, .. } = entry;
+        let Label::Told(stamp) = self.label(window.boot, window.end) else { return };
+        let piece = || self.stretch_of(window.boot, window.end.mono)?.piece_of(window.end.mono);
+        let recorded = *identity;
+        if window.end.trust == ClockTrust::Unsynced
+            && let Some(piece) = piece()
+            && piece.by.is_some_and(|by| by != recorded.epoch)
+        {
+            identity.epoch = epoch::of_time_found(recorded.epoch, piece.checksum());
+            // What it says of its own life is of the one that recorded it.
+            let own = |Event { device, kind }| Event { device, kind: kind.of_entry(recorded) };
+            window.events = std::mem::take(&mut window.events).into_iter().map(own).collect();
+        }
+        window.end = stamp;
+    }
+
+    fn stretch_of(&self, boot: BootId, mono: Mono) -> Option<&Stretch> {
+        self.kept.stretches.iter().rev().find(|stretch| stretch.boot == boot && stretch.first <= mono)
     }
 
     /// Whether a newer program may have decided what is open of a stretch: of a boot that had ended, with numbers from
@@ -323,22 +370,23 @@ impl Times {
     }
 
     /// What must be durable before anything that was captured is written or told.
-    pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
+    pub(super) fn unsaved(&self) -> Option<Unsaved> {
         if self.dirty { self.write() } else { None }
     }
 
     /// What must be durable before the newest entries may be removed.
-    pub(super) fn behind(&self) -> Option<Vec<u8>> {
+    pub(super) fn behind(&self) -> Option<Unsaved> {
         if self.dirty || self.moved { self.write() } else { None }
     }
 
     /// It is durable as it is now.
     pub(super) fn saved(&mut self) {
-        (self.dirty, self.moved) = (false, false);
+        (self.dirty, self.moved, self.undecided) = (false, false, false);
     }
 
-    fn write(&self) -> Option<Vec<u8>> {
-        self.kept.write(self.told_by)
+    fn write(&self) -> Option<Unsaved> {
+        let deciders = if self.undecided { Some(self.kept.write_deciders()?) } else { None };
+        Some(Unsaved { deciders, times: self.kept.write(self.told_by)? })
     }
 
     fn stretch(&mut self, boot: BootId) -> Option<&mut Stretch> {
@@ -381,8 +429,7 @@ impl Times {
         self.boot = boot;
         self.place_ended(Some(utc.saturating_sub(signed(mono.0))));
         if self.stretch(boot).is_some() {
-            let turn = self.turn();
-            let piece = Piece { to: EVER, course: Course::through(mono, utc), turn, resolved: true };
+            let piece = self.piece(EVER, Course::through(mono, utc), true);
             if let Some(stretch) = self.stretch(boot) {
                 stretch.pieces.push(piece);
             }
@@ -411,13 +458,11 @@ impl Times {
             }
             let Stretch { first, last, wall, .. } = *stretch;
             let run = Run { first, last, wall, after: self.after(at), before };
-            let turn = if stretch.pieces.is_empty() { self.turn() } else { 0 };
-            match self.kept.stretches[at].pieces.last_mut() {
-                Some(piece) => piece.to = EVER,
-                None => {
-                    let piece = Piece { to: EVER, course: Course::between(run), turn, resolved: false };
-                    self.kept.stretches[at].pieces.push(piece);
-                }
+            if stretch.pieces.is_empty() {
+                let piece = self.piece(EVER, Course::between(run), false);
+                self.kept.stretches[at].pieces.push(piece);
+            } else {
+                self.carry_on(at, EVER);
             }
             self.dirty = true;
         }
@@ -443,12 +488,34 @@ impl Times {
         };
         self.dirty = true;
         if let Some(run) = run {
-            let turn = self.turn();
-            let piece = Piece { to, course: Course::between(run), turn, resolved: false };
+            let piece = self.piece(to, Course::between(run), false);
             self.kept.stretches[at].pieces.push(piece);
-        } else if let Some(piece) = self.kept.stretches[at].pieces.last_mut() {
-            piece.to = to;
+        } else {
+            self.carry_on(at, to);
         }
+    }
+
+    /// The line of the last piece of a stretch goes on up to `to`.
+    fn carry_on(&mut self, at: usize, to: Mono) {
+        let pieces = &mut self.kept.stretches[at].pieces;
+        let is_full = pieces.len() >= PIECES_MAX;
+        match pieces.last_mut() {
+            Some(piece) if piece.by == Some(self.epoch) || piece.by == Some(NOBODY) => piece.to = to,
+            // Of what waits behind it its own life may decide otherwise, elsewhere.
+            Some(piece) => {
+                let by = Some(if is_full { NOBODY } else { self.epoch });
+                let next = Piece { to, by, ..piece.clone() };
+                pieces.push(next);
+                self.undecided = true;
+            }
+            None => {}
+        }
+    }
+
+    /// A piece that this life decides.
+    fn piece(&mut self, to: Mono, course: Course, resolved: bool) -> Piece {
+        self.undecided = true;
+        Piece { to, course, turn: self.turn(), resolved, by: Some(self.epoch) }
     }
 
     /// The newest time that is known before a stretch.
@@ -525,8 +592,22 @@ impl Stretch {
         wall.saturating_sub(self.wall).saturating_abs() > SET_NS
     }
 
+    /// What was decided for this moment.
+    fn piece_of(&self, mono: Mono) -> Option<&Piece> {
+        self.pieces.iter().find(|piece| mono <= piece.to)
+    }
+
     fn has_settled(&self) -> bool {
         self.set.is_none_or(|set| self.last.since(set) >= SETTLING)
+    }
+}
+
+impl Piece {
+    /// Of all that a label depends on, CRC-32C.
+    fn checksum(&self) -> u32 {
+        let Self { to: _, course: Course { mono, utc, mono_span, utc_span }, turn, resolved, by: _ } = self;
+        let line = [mono.0, utc.cast_unsigned(), *mono_span, *utc_span, u64::from(*turn), u64::from(*resolved)];
+        line.iter().fold(0, |sum, number| crc32c::crc32c_append(sum, &number.to_le_bytes()))
     }
 }
 

@@ -143,8 +143,8 @@ pub(in crate::journal) fn version_of(record: Record, bytes: &[u8]) -> Option<u16
         Record::Life => LIFE_MAGIC,
         Record::CursorA | Record::CursorB => CURSOR_MAGIC,
         Record::Times => TIMES_MAGIC,
-        // Of no released program: it has no versions yet.
-        Record::Lived => return None,
+        // Of no released program: they have no versions yet.
+        Record::Lived | Record::Deciders => return None,
     };
     let (version, body) = record::any_body(magic, bytes).ok()?;
     let format = if record == Record::Times { postcard::take_from_bytes::<u16>(body).ok()?.0 } else { version };
