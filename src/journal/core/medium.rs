@@ -42,6 +42,14 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// Numbers of a segment that is gone, and the life that wrote them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) epoch: Epoch,
+}
+
 /// Chunks that were put, without their bodies.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
@@ -381,8 +389,28 @@ impl<S: Store> Medium<S> {
             Looked::Found => self.reader.read(number, &context),
             Looked::Newer { to } => Fetched::Newer { to: to.min(last), version: None },
             Looked::Skipped { to } => Fetched::Skipped { to: to.min(last) },
-            Looked::Hole { to } => Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: context.epoch },
+            Looked::Hole { to } => match self.gone_behind(place) {
+                Some(Gone { from, to, epoch }) if number >= from => Fetched::Lost { to, epoch },
+                gone => {
+                    let last = gone.map_or(last, |gone| gone.from - 1);
+                    Fetched::Lost { to: to.unwrap_or(last).min(last), epoch: context.epoch }
+                }
+            },
         }
+    }
+
+    /// What a complete segment does not have of the numbers before the next one: they were in a segment that is gone. A life's
+    /// numbers follow one another, so that it is of the life on both sides, if that is one; else nobody knows.
+    pub(super) fn gone_behind(&mut self, place: usize) -> Option<Gone> {
+        let (first, to) = self.span_of(place);
+        let from = self.seal_of(place)?.last + 1;
+        if from > to {
+            return None;
+        }
+        let next = self.segments.get(place + 1).map(Segment::first);
+        let mut epoch_of = |segment| self.context_of(segment).map(|context| context.epoch);
+        let (before, after) = (epoch_of(first), next.and_then(epoch_of));
+        Some(Gone { from, to, epoch: before.filter(|_| before == after).unwrap_or(UNKNOWN) })
     }
 
     /// Encoded bytes of an entry that was just fetched.
@@ -539,7 +567,9 @@ impl<S: Store> Medium<S> {
 
     /// The segment that has this number turned out to be damaged.
     pub(super) fn set_damaged(&mut self, number: u64) {
-        if let Some(place) = self.segments.with(number) {
+        if let Some(place) = self.segments.with(number)
+            && self.gone_behind(place).is_none_or(|gone| number < gone.from)
+        {
             self.segments.set_damaged(place);
         }
     }

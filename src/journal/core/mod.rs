@@ -34,6 +34,8 @@ pub(in crate::journal) mod wear;
 #[cfg(test)]
 mod age_tests;
 #[cfg(test)]
+mod gone_tests;
+#[cfg(test)]
 mod in_memory_tests;
 #[cfg(test)]
 mod model_tests;

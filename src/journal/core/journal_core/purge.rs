@@ -97,9 +97,11 @@ impl<S: Store> JournalCore<S> {
     /// Gives up numbers that cannot be read. Answers how many waited.
     pub(in crate::journal) fn lose_damaged(&mut self, from: u64, to: u64) -> u64 {
         let waiting = self.count_waiting(from, to);
-        let segment = self.medium.segments().with(from).map(|place| self.medium.segments().first_of(place));
-        let context = segment.and_then(|first| self.medium.context_of(first));
-        let epoch = context.map_or(Epoch(0), |context| context.epoch);
+        let place = self.medium.segments().with(from);
+        let gone = place.and_then(|place| self.medium.gone_behind(place)).filter(|gone| from >= gone.from);
+        let segment = place.map(|place| self.medium.segments().first_of(place));
+        let own = segment.and_then(|first| self.medium.context_of(first)).map(|context| context.epoch);
+        let epoch = gone.map(|gone| gone.epoch).or(own).unwrap_or(Epoch(0));
         self.lose(from, to, epoch, None, GapReason::Corrupt);
         waiting
     }

@@ -7,6 +7,7 @@ use super::JournalCore;
 use crate::journal::core::job::JobState;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::Loss;
+use crate::journal::core::medium::Gone;
 use crate::journal::core::reader::Fetched;
 use crate::journal::core::segments::Segment;
 use crate::journal::disk::record::Record;
@@ -287,7 +288,12 @@ impl<S: Store> JournalCore<S> {
         tracing::error!(from = first, to = last, reason = reason.as_str(), "the oldest entries are given up");
         let told_before = self.gaps_told_in(first, last, seal.as_ref());
         let epoch = self.medium.context_of(first).map_or(Epoch(0), |context| context.epoch);
-        self.lose(first, last, epoch, seal.map(|seal| seal.points), reason);
+        let gone = self.medium.gone_behind(place);
+        let own = gone.map_or(last, |gone| gone.from - 1);
+        self.lose(first, own, epoch, seal.map(|seal| seal.points), reason);
+        if let Some(Gone { from, to, epoch }) = gone {
+            self.lose(from, to, epoch, None, GapReason::Corrupt);
+        }
         // Who never got to read of these must read of them later.
         if !told_before.is_empty() {
             self.losses.push(Loss { gaps: told_before, refusal: None, settles: Vec::new() });
