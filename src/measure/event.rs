@@ -283,6 +283,18 @@ impl EventKind {
         }
     }
 
+    /// Whether it is of an update of the whole box.
+    #[must_use]
+    pub fn is_of_update(&self) -> bool {
+        matches!(
+            self,
+            Self::UpdateStarted { .. }
+                | Self::UpdateConfirmed { .. }
+                | Self::UpdateRolledBack { .. }
+                | Self::UpdateFailed { .. }
+        )
+    }
+
     /// The same in an entry that stands for `entry`, which had it.
     #[must_use]
     pub fn of_entry(self, entry: Identity) -> Self {

@@ -4,8 +4,8 @@
 //! ([`Store`](crate::journal::disk::store::Store)). Limits are those of [`Limits`](limits::Limits). No thread, no clock, no
 //! file: what survives a power cut is decided by the medium, and what counts as kept by what it has answered.
 //!
-//! Five owners keep the state, and none sees into another: `medium` (with `segments`, `ledger`, `reader`), `queue` (with
-//! `tail`, `lanes`, `ranges`), `losses`, `clock` (with `times`) and `age`. What concerns more than one of them is in
+//! Six owners keep the state, and none sees into another: `medium` (with `segments`, `ledger`, `reader`), `queue` (with
+//! `tail`, `lanes`, `ranges`), `losses`, `held`, `clock` (with `times`) and `age`. What concerns more than one of them is in
 //! `journal_core`.
 
 mod age;
@@ -13,6 +13,7 @@ mod clock;
 pub(in crate::journal) mod context;
 mod downsampler;
 pub(in crate::journal) mod epoch;
+mod held;
 mod job;
 pub(in crate::journal) mod journal_core;
 mod lanes;
@@ -35,6 +36,8 @@ pub(in crate::journal) mod wear;
 mod age_tests;
 #[cfg(test)]
 mod gone_tests;
+#[cfg(test)]
+mod held_tests;
 #[cfg(test)]
 mod in_memory_tests;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::JournalCore;
 use crate::journal::core::clock::Clock;
 use crate::journal::core::context::WriterContext;
+use crate::journal::core::held::is_about_the_medium;
 use crate::journal::core::recovery::Start;
 use crate::journal::disk::entry;
 use crate::journal::disk::store::{Store, StoreError};
@@ -82,11 +83,12 @@ impl<S: Store> JournalCore<S> {
         let context = WriterContext { epoch: start.epoch, ..self.context.clone() };
         let mut next = Self::new(Some(store), self.limits.clone(), context, start);
         next.age.begin(now);
-        let Self { context, queue, losses, clock, newer, .. } = std::mem::replace(self, next);
+        let Self { context, queue, losses, mut held, clock, newer, .. } = std::mem::replace(self, next);
         let (epoch, last, is_live) = (context.epoch, queue.next() - 1, queue.lanes().is_live());
         tracing::info!(%epoch, last, as_epoch = %self.context.epoch, "the journal is on disk now; what waits in memory follows");
         self.newer = self.newer.take().or(newer);
         self.losses.go_on_with(losses);
+        self.held.hold(held.take());
         if last > 0 {
             self.losses.tell_life_lost(LifeLost { epoch, from: Seq(1), to: Some(Seq(last)), renumbered: true });
         }
@@ -108,8 +110,4 @@ impl<S: Store> JournalCore<S> {
             self.go_live();
         }
     }
-}
-
-fn is_about_the_medium(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::JournalInMemory { .. } | EventKind::JournalFailing(_) | EventKind::JournalWorking)
 }

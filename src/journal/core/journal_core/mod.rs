@@ -1,8 +1,8 @@
 //! The journal's decisions: what is kept, when it counts, what goes out, what is settled. No thread, no clock, no file:
 //! `now` is an argument, the medium a [`Store`].
 //!
-//! What it decides on has five owners, each with a state of its own that nobody else sees: the [`Medium`] (what is durable, or
-//! on its way), the [`Queue`] (what waits), the [`Losses`] (what is to be told), the [`Clock`] (with what time) and the [`Age`]
+//! What it decides on has six owners, each with a state of its own that nobody else sees: the [`Medium`] (what is durable, or
+//! on its way), the [`Queue`] (what waits), the [`Losses`] (what is to be told), the [`HeldEvents`] of windows that are not kept, the [`Clock`] (with what time) and the [`Age`]
 //! of segments. Rules that concern more than one of them are here, by subject: `writing`, `time`, `retention`, `downsampling`, `purge`,
 //! `inventory`.
 
@@ -24,6 +24,7 @@ use crate::journal::core::age::Age;
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
+use crate::journal::core::held::{HeldEvents, is_about_the_medium};
 use crate::journal::core::lanes::Lanes;
 use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
@@ -32,6 +33,7 @@ use crate::journal::core::newer;
 use crate::journal::core::queue::Queue;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::recovery::Start;
+use crate::journal::core::tail::Kept;
 use crate::journal::core::upkeep::Upkeep;
 use crate::journal::disk::entry::{self, Encoded};
 use crate::journal::disk::record::Record;
@@ -39,7 +41,7 @@ use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::journal::line::{Lane, Settlement};
 use crate::journal::report::Progress;
 use crate::measure::WhenFull;
-use crate::measure::{BootId, Entry, Epoch, Gap, GapReason, Identity, Seq, Stamp, Window};
+use crate::measure::{BootId, Entry, Epoch, EventKind, Gap, GapReason, Identity, Seq, Stamp, Window};
 
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
 /// minutes of a depot of 250 points at 4 windows a second.
@@ -57,6 +59,7 @@ pub(in crate::journal) struct JournalCore<S> {
     medium: Medium<S>,
     queue: Queue,
     losses: Losses,
+    held: HeldEvents,
     clock: Clock,
     age: Age,
     upkeep: Upkeep,
@@ -81,6 +84,7 @@ impl<S: Store> JournalCore<S> {
             medium: Medium::new(store, segments, ledger, next - 1),
             queue: Queue::new(Lanes::new(settled, published, next), next),
             losses: Losses::default(),
+            held: HeldEvents::default(),
             clock: Clock::new(times),
             age,
             upkeep: Upkeep::default(),
@@ -126,13 +130,14 @@ impl<S: Store> JournalCore<S> {
         self.clock.witness(window.boot, window.end);
         let ours = self.losses.any_to_tell(now) || self.clock.has_step_to_tell(&window);
         if self.is_full() && !ours {
-            return self.refuse_newest(&window);
+            return self.refuse_newest(window);
         }
-        if window.is_empty() && !ours && !self.losses.any_refused() {
+        if window.is_empty() && !ours && !self.losses.any_refused() && !self.held.any() {
             return;
         }
         self.lose_refused();
         let seq = self.queue.take_number();
+        window.events.splice(0..0, self.held.take());
         window.events.extend(self.losses.tell_news(seq));
         capture(&mut self.clock, &mut window, seq);
         window.events.extend(self.losses.tell(seq, now));
@@ -163,12 +168,26 @@ impl<S: Store> JournalCore<S> {
         while self.queue.tail().open_bytes() > MEMORY_BYTES_MAX
             && let Some(shed) = self.queue.shed()
         {
+            self.hold_events_of(&shed);
             self.tell_again(shed.seq, &shed.encoded);
             if self.losses.told_trouble_in(shed.seq) {
                 self.tell_trouble_again();
             }
             self.lose(shed.seq, shed.seq, self.context.epoch, Some(shed.encoded.points), GapReason::JournalFull);
         }
+    }
+
+    /// An entry in memory is given up. What happened is told in the next one, unless it has gone out; what the journal itself has to tell is
+    /// told anew.
+    fn hold_events_of(&mut self, shed: &Kept) {
+        let lanes = self.queue.lanes();
+        if lanes.settled().contains(shed.seq) || lanes.any_leased_in(shed.seq, shed.seq) {
+            return;
+        }
+        let events = entry::decode(&shed.encoded.bytes, self.context.boot).map(|window| window.events);
+        let is_told_anew =
+            |kind: &EventKind| is_about_the_medium(kind) || kind.gap().is_some() || kind.life_lost().is_some();
+        self.held.hold(events.unwrap_or_default().into_iter().filter(|event| !is_told_anew(&event.kind)));
     }
 
     /// An entry in memory is given up that may have told of losses: those are told by a later one.
@@ -193,9 +212,10 @@ impl<S: Store> JournalCore<S> {
         self.limits.when_full == WhenFull::RefuseNewest && self.pressure().is_some()
     }
 
-    fn refuse_newest(&mut self, window: &Window) {
+    fn refuse_newest(&mut self, window: Window) {
         if !window.is_empty() {
             self.losses.refuse(self.queue.take_number(), window.points());
+            self.held.hold(window.events);
         }
     }
 
@@ -335,7 +355,7 @@ impl<S: Store> JournalCore<S> {
     pub(in crate::journal) fn close(&mut self, end: Option<(BootId, Stamp)>, now: Duration) -> Result<(), StoreError> {
         self.losses.tell_all_now();
         if let Some((boot, end)) = end
-            && (self.losses.any_untold() || self.losses.any_refused())
+            && (self.losses.any_untold() || self.losses.any_refused() || self.held.any())
         {
             self.lose_refused();
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
