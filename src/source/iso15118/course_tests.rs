@@ -95,6 +95,23 @@ fn one_message_of_another_session_is_not_told_as_one_of_this() {
     assert!(!tracker.is_troubled());
 }
 
+/// A vehicle that sends the rest of its buffer behind each message.
+#[test]
+fn what_stands_behind_every_message_is_counted_and_told_once_in_a_session() {
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    let trailed: Vec<Frame> =
+        frames("iso2-dc-eim").into_iter().map(|(of, payload)| (of, [&payload[..], &[7, 0, 1]].concat())).collect();
+    for round in 0..2 {
+        hear(&mut tracker, &trailed, round * 3_600_000_000_000);
+    }
+    consumer.take(&mut tracker);
+    assert_eq!(hows(&consumer), ["started new", "ended terminated"].repeat(2));
+    assert!(tracker.unreadable().eq([(Unreadable::TrailingBytes, 2 * trailed.len() as u64)]));
+    let told = consumer.events.iter().filter(|event| matches!(event, SessionEvent::Unreadable { .. })).count();
+    assert_eq!((told, tracker.messages()), (2, 2 * trailed.len() as u64));
+    assert!(!tracker.is_troubled());
+}
+
 #[test]
 fn a_connection_that_turns_to_tls_takes_no_message_of_before_along() {
     let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());

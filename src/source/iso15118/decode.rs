@@ -9,7 +9,8 @@ use iso15118::iso20::{ac, dc, messages};
 use iso15118::{Protocol, iso2};
 
 use super::message::{Act, Heard};
-use super::{din, iso2 as part2, iso20 as part20, tolerance};
+use super::tolerance::{self, Behind};
+use super::{din, iso2 as part2, iso20 as part20};
 
 /// What the two have agreed on, as far as it was heard.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,13 +52,15 @@ pub enum Unreadable {
     BadRecord,
     /// A record for a connector that no device of this bus has.
     UnknownConnector,
-    /// One message alone of another session in the midst of one.
+    /// Messages of another session in the midst of one that goes on.
     OtherSession,
+    /// Bytes behind a message in its frame: the message is read, and they are not.
+    TrailingBytes,
 }
 
 impl Unreadable {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Garbage,
         Self::TooLong,
         Self::Truncated,
@@ -71,6 +74,7 @@ impl Unreadable {
         Self::BadRecord,
         Self::UnknownConnector,
         Self::OtherSession,
+        Self::TrailingBytes,
     ];
 
     /// The word in `status` and on the wire.
@@ -90,6 +94,7 @@ impl Unreadable {
             Self::BadRecord => "bad_record",
             Self::UnknownConnector => "unknown_connector",
             Self::OtherSession => "other_session",
+            Self::TrailingBytes => "trailing_bytes",
         }
     }
 }
@@ -157,7 +162,7 @@ fn energy_dc(bytes: &[u8], heard: &mut Heard) -> ExiResult<()> {
 /// can come at any time: a new session whose predecessor was not heard to end. Its document code differs from that
 /// of a message in the first two bits.
 fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decoded {
-    if handshake(payload, heard) {
+    if handshake(payload, Behind::Zeros, heard) {
         return Decoded::As(None);
     }
     let readers: [(Protocol, Read); 5] = [
@@ -175,9 +180,15 @@ fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decod
         Agreed::Unheard => protocol != Protocol::Iso20,
         Agreed::Foreign => false,
     };
-    let mut asked = readers.into_iter().filter(|(protocol, _)| is_asked(*protocol));
-    match asked.find(|(_, read)| tolerance::read(payload, heard, read).is_ok()) {
+    let asked = || readers.into_iter().filter(|(protocol, _)| is_asked(*protocol));
+    if let Some((protocol, _)) = asked().find(|(_, read)| tolerance::read(payload, Behind::Zeros, heard, read).is_ok()) {
+        return Decoded::As(Some(protocol));
+    }
+    let is_known = matches!(agreed, Agreed::On(Protocol::Iso2 | Protocol::Din70121));
+    let mut known = asked().filter(|_| is_known);
+    match known.find(|(_, read)| tolerance::read(payload, Behind::Anything, heard, read).is_ok()) {
         Some((protocol, _)) => Decoded::As(Some(protocol)),
+        None if handshake(payload, Behind::Anything, heard) => Decoded::As(None),
         None => Decoded::Not(match agreed {
             Agreed::On(Protocol::Iso2 | Protocol::Din70121) | Agreed::Unheard => Unreadable::Undecodable,
             Agreed::On(_) => Unreadable::OtherProtocol,
@@ -188,18 +199,22 @@ fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decod
 
 /// -20 says by its payload type what it is.
 fn second_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard, read: Read) -> Decoded {
-    match (tolerance::read(payload, heard, read), agreed) {
+    let behind = match agreed {
+        Agreed::On(Protocol::Iso2 | Protocol::Din70121) => Behind::Zeros,
+        _ => Behind::Anything,
+    };
+    match (tolerance::read(payload, behind, heard, read), agreed) {
         (Ok(()), _) => Decoded::As(Some(Protocol::Iso20)),
         (Err(_), Agreed::On(Protocol::Iso2 | Protocol::Din70121)) => Decoded::Not(Unreadable::OtherProtocol),
         (Err(_), _) => Decoded::Not(Unreadable::Undecodable),
     }
 }
 
-fn handshake(payload: &[u8], heard: &mut Heard) -> bool {
+fn handshake(payload: &[u8], behind: Behind, heard: &mut Heard) -> bool {
     // 10: EXI header; then 00 is the request, 01 the answer.
     match payload.get(1).map(|byte| byte >> 6) {
-        Some(0b00) => tolerance::read(payload, heard, offer).is_ok(),
-        Some(0b01) => tolerance::read(payload, heard, choice).is_ok(),
+        Some(0b00) => tolerance::read(payload, behind, heard, offer).is_ok(),
+        Some(0b01) => tolerance::read(payload, behind, heard, choice).is_ok(),
         _ => false,
     }
 }

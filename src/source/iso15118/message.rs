@@ -17,6 +17,8 @@ pub(super) struct Heard {
     pub(super) act: Act,
     /// In the order of the message.
     pub(super) values: Vec<(SessionValue, Datum)>,
+    /// Something stands behind the document in its frame, beyond the zeros of a buffer that is sent whole.
+    pub(super) is_trailed: bool,
 }
 
 /// A response code.
@@ -91,6 +93,7 @@ impl Heard {
         self.fault = None;
         self.act = Act::None;
         self.values.clear();
+        self.is_trailed = false;
     }
 
     pub(super) fn number(&mut self, value: SessionValue, number: impl Into<f64>) {

@@ -1,6 +1,8 @@
 //! What stations read though the schema does not allow it. Pure.
 //!
-//! - Zero bytes behind a document, as a sender leaves them that rounds its buffer up.
+//! - Bytes behind a document: the decoder of a station stops at the document's end. Zeros are of a sender that rounds its buffer up, and
+//!   nothing is said of them; of others that they were there. Where it is not known by which schema a message is to be read, only zeros
+//!   are passed over: what one schema takes for a short message and a rest may be a whole one of another.
 //! - A value outside its facet: EXI numbers a range of three values with two bits, and one sender uses the fourth. The rest of
 //!   the message is read; a value of ours that is outside is not known.
 //!
@@ -15,7 +17,7 @@ use iso15118::exi::{ExiError, ExiResult};
 use super::message::{Datum, Heard};
 use crate::spec::SessionValue;
 
-/// Zero bytes behind a document: buffers of up to 64 bytes that are sent whole.
+/// Zero bytes behind a document that are nothing odd: buffers of up to 64 bytes that are sent whole.
 const ZEROS_MAX: usize = 64;
 /// Values outside in one message: a charging profile has 24 entries.
 const VALUES_MAX: usize = 24;
@@ -24,30 +26,57 @@ const BYTES_MAX: usize = 4 << 10;
 /// The widest value that a schema numbers by its range.
 const VALUE_BITS_MAX: usize = 8;
 
+/// What may stand behind a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Some zeros.
+    Zeros,
+    /// Whatever it is.
+    Anything,
+}
+
 /// Reads a payload, and what is left of it if it is not quite as the schema has it.
 pub(super) fn read(
     payload: &[u8],
+    behind: Behind,
     heard: &mut Heard,
     read: impl Fn(&[u8], &mut Heard) -> ExiResult<()>,
 ) -> ExiResult<()> {
     let read = |bytes: &[u8], heard: &mut Heard| {
         heard.clear();
-        read(bytes, heard)
+        match read(bytes, heard) {
+            Err(ExiError::TrailingData) => up_to_its_end(bytes, behind, heard, &read),
+            result => result,
+        }
     };
-    let mut bytes = payload;
-    let mut result = read(bytes, heard);
-    for _ in 0..ZEROS_MAX {
-        let (Err(ExiError::TrailingData), Some((0, shorter))) = (result, bytes.split_last()) else { break };
-        bytes = shorter;
-        result = read(bytes, heard);
-    }
-    if result.is_err_and(is_outside) && bytes.len() <= BYTES_MAX {
-        result = without_values_outside(bytes, heard, &read);
+    let mut result = read(payload, heard);
+    if result.is_err_and(is_outside) && payload.len() <= BYTES_MAX {
+        result = without_values_outside(payload, heard, &read);
     }
     if result.is_err() {
         heard.clear();
     }
     result
+}
+
+/// Reads a document behind which something stands: it is the one beginning that ends neither too early nor too late.
+fn up_to_its_end(bytes: &[u8], behind: Behind, heard: &mut Heard, read: &Reader<'_>) -> ExiResult<()> {
+    let (mut short, mut long) = (0, bytes.len());
+    let rest = loop {
+        if short >= long {
+            return Err(ExiError::TrailingData);
+        }
+        let middle = short.midpoint(long);
+        heard.clear();
+        match read(&bytes[..middle], heard) {
+            Ok(()) => break &bytes[middle..],
+            Err(ExiError::TrailingData) => long = middle,
+            Err(_) => short = middle + 1,
+        }
+    };
+    let is_padding = rest.len() <= ZEROS_MAX && rest.iter().all(|byte| *byte == 0);
+    heard.is_trailed = !is_padding;
+    if is_padding || behind == Behind::Anything { Ok(()) } else { Err(ExiError::TrailingData) }
 }
 
 fn is_outside(error: ExiError) -> bool {
@@ -114,7 +143,7 @@ fn flip(bytes: &mut [u8], bit: usize) {
 
 /// Takes out what two readings have not in common. One value may differ, and nothing else.
 fn keep_what_is_common(heard: &mut Heard, again: &Heard) -> ExiResult<()> {
-    let Heard { name, session, response, fault, act, values } = heard;
+    let Heard { name, session, response, fault, act, values, is_trailed: _ } = heard;
     let is_one_message = *name == again.name
         && *session == again.session
         && *response == again.response
@@ -172,6 +201,27 @@ mod tests {
                     let expected = decode(&agreed, payload_type, &payload, &mut sent);
                     assert_eq!(decode(&agreed, payload_type, &longer, &mut read), expected, "{name}: {}", sent.name);
                     assert_eq!((read.name, read.act, read.values), (sent.name, sent.act, sent.values));
+                }
+            }
+        }
+    }
+
+    /// What is behind a document was refused with it, but for zeros: of who sends the rest of its buffer nothing was read. Stations, whose
+    /// decoders stop at the end of a document, read all of it.
+    #[test]
+    fn whatever_stands_behind_every_document_of_a_session_is_remarked_and_changes_nothing() {
+        for (name, protocol) in
+            [("din-dc", Protocol::Din70121), ("iso2-ac-eim", Protocol::Iso2), ("iso20-dcbpt-sched", Protocol::Iso20)]
+        {
+            for (payload_type, payload) in frames(name) {
+                for behind in [&[0xff][..], &[0, 0, 7], &[0x80, 0x9a, 2, 1], &[0; 65], &payload] {
+                    let longer = [&payload, behind].concat();
+                    let (mut sent, mut read) = (Heard::default(), Heard::default());
+                    let agreed = Agreed::On(protocol);
+                    let expected = decode(&agreed, payload_type, &payload, &mut sent);
+                    assert_eq!(decode(&agreed, payload_type, &longer, &mut read), expected, "{name}: {}", sent.name);
+                    assert_eq!((read.name, read.act, read.values), (sent.name, sent.act, sent.values));
+                    assert!(read.is_trailed && !sent.is_trailed, "{name}: {} with {behind:?}", sent.name);
                 }
             }
         }

@@ -127,6 +127,8 @@ struct Session {
     meter_power: MeterPower,
     /// The meter of each direction stands still though energy flows, as was told.
     stuck: (bool, bool),
+    /// That something stands behind its messages is told.
+    is_trailed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -288,6 +290,7 @@ impl Tracker {
                 trouble.good(now, |news| told.push(tell_news(news, namespace.as_ref())));
                 self.messages += 1;
                 self.heard_at = Some(now);
+                self.remark_on(&heard, now);
                 match protocol {
                     None => {
                         self.heard_own = own;
@@ -299,6 +302,21 @@ impl Tracker {
             }
         }
         self.heard = heard;
+    }
+
+    /// Counts what is odd about a message that is read; it is told once in a session.
+    fn remark_on(&mut self, heard: &Heard, now: Mono) {
+        if !heard.is_trailed {
+            return;
+        }
+        let reason = Unreadable::TrailingBytes;
+        let is_news = self.session.as_ref().is_some_and(|session| !session.is_trailed);
+        if self.trouble.remark(reason, is_news, now)
+            && let Some(session) = &mut self.session
+        {
+            session.is_trailed = true;
+            self.told.push(tell_news(News::Unreadable { reason, count: 1 }, self.namespace.as_ref()));
+        }
     }
 
     /// After a lost feed the next vehicle may have agreed on another protocol, unheard.
@@ -574,6 +592,7 @@ impl Tracker {
             energy: Energy::of_steps(self.meter_steps),
             meter_power: MeterPower::default(),
             stuck: (false, false),
+            is_trailed: false,
         });
     }
 

@@ -44,6 +44,15 @@ impl Trouble {
         self.poll(now, tell);
     }
 
+    /// Something is odd about a frame that can be read: it is counted. Answers whether it may be told, should that `is_news`.
+    pub(super) fn remark(&mut self, reason: Unreadable, is_news: bool, now: Mono) -> bool {
+        let index = reason as usize;
+        self.counts[index] += 1;
+        let may_tell = is_news && self.told_at[index].is_none_or(|told| now.since(told) >= PACE);
+        self.told_at[index] = if may_tell { Some(now) } else { self.told_at[index] };
+        may_tell
+    }
+
     /// A frame could be read.
     pub(super) fn good(&mut self, now: Mono, tell: impl FnMut(News)) {
         if self.now.is_some() || self.mended > 0 {
