@@ -95,6 +95,28 @@ fn one_message_of_another_session_is_not_told_as_one_of_this() {
     assert!(!tracker.is_troubled());
 }
 
+/// Found by an outside harness: two frames of another session made two sessions of one, and three with what came after.
+#[test]
+fn a_few_messages_of_another_session_split_none_that_goes_on() {
+    let all = frames("iso2-dc-eim");
+    let stray = of_another_session(&all[40]);
+    for (strays, step) in [(1, TURN_NS), (2, TURN_NS), (2, 1), (7, 1), (2, 4_900_000_000)] {
+        let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+        let mut at = hear(&mut tracker, &all[..40], 0);
+        for _ in 0..3 {
+            for n in 0..strays {
+                tracker.handle_frame(stray.0, &stray.1, Mono(at + n * step));
+            }
+            at = hear(&mut tracker, &all[40..42], at + strays * step);
+        }
+        hear(&mut tracker, &all[42..], at);
+        consumer.take(&mut tracker);
+        assert_eq!(hows(&consumer), ["started new", "ended terminated"], "{strays} every {step} ns");
+        assert!(tracker.unreadable().eq([(Unreadable::OtherSession, 3 * strays)]));
+        assert_eq!(tracker.messages(), all.len() as u64 + 4);
+    }
+}
+
 /// A vehicle that sends the rest of its buffer behind each message.
 #[test]
 fn what_stands_behind_every_message_is_counted_and_told_once_in_a_session() {
@@ -110,6 +132,39 @@ fn what_stands_behind_every_message_is_counted_and_told_once_in_a_session() {
     let told = consumer.events.iter().filter(|event| matches!(event, SessionEvent::Unreadable { .. })).count();
     assert_eq!((told, tracker.messages()), (2, 2 * trailed.len() as u64));
     assert!(!tracker.is_troubled());
+}
+
+/// Two feeds mixed into one, message by message.
+#[test]
+fn of_two_sessions_at_once_the_one_that_was_there_first_is_told() {
+    let all = frames("iso2-dc-eim");
+    let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+    let mut at = hear(&mut tracker, &all[..40], 0);
+    for _ in 0..200 {
+        at = hear(&mut tracker, &[of_another_session(&all[40]), all[40].clone(), all[41].clone()], at);
+    }
+    consumer.take(&mut tracker);
+    assert_eq!(hows(&consumer), ["started new"]);
+    assert!(tracker.unreadable().eq([(Unreadable::OtherSession, 200)]));
+}
+
+/// Whose set-up was not heard, as after a station that mirrors its frames was restarted in between.
+#[test]
+fn another_session_that_goes_on_is_read_from_its_first_message_on() {
+    let all = frames("iso2-dc-eim");
+    let others: Vec<Frame> = all[40..].iter().cycle().take(40).map(of_another_session).collect();
+    // In turns of a loop; and rarely, as in AC.
+    for (count, step) in [(8, TURN_NS), (2, 5_000_000_000)] {
+        let (mut tracker, mut consumer) = (Tracker::default(), Consumer::default());
+        let at = hear(&mut tracker, &all[..40], 0);
+        for (n, (payload_type, payload)) in (0..).zip(&others[..count]) {
+            tracker.handle_frame(*payload_type, payload, Mono(at + n * step));
+        }
+        consumer.take(&mut tracker);
+        assert_eq!(hows(&consumer), ["started new", "ended superseded", "started joined"], "{count} every {step} ns");
+        assert_eq!(tracker.messages(), 40 + count as u64);
+        assert_eq!(tracker.unreadable().count(), 0);
+    }
 }
 
 #[test]

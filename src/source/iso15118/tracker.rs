@@ -2,13 +2,14 @@
 //!
 //! A session is its SessionID. It begins with SessionSetup, or is joined where it is heard first; it ends with SessionStop, with
 //! the connection, with another session in its place, or after [`SILENCE`]. A lost feed ends none: who comes back with the same
-//! SessionID goes on. Another SessionID counts once two messages in a row have it or the station has given it, and another
-//! protocol once [`STRAYS_MAX`] have it: one alone is a stray, counted and not told, unless the connection ends with it.
+//! SessionID goes on. What is a message of another session, and what a stray, is decided in `strays`.
 //! What is of the moment is known for [`STALE`], and no longer than the session; a term (a limit, a word) is told when it
 //! changes and every [`REPEAT`].
 //!
 //! Bounds: one session, one known value per kind, 20 offered protocols (the schema's maximum), texts of 64 characters.
 
+mod held;
+mod strays;
 mod telling;
 mod values;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use iso15118::Protocol;
 
+use self::held::Held;
 use super::decode::{Agreed, Decoded, Unreadable, agreed_on, decode, protocol_name};
 use super::energy::Energy;
 use super::measured::phase_of;
@@ -24,6 +26,7 @@ use super::message::{Act, Heard, Stop};
 use super::meter_power::MeterPower;
 use super::trouble::{News, Trouble};
 use super::vehicle::VehicleIds;
+use strays::Held;
 use crate::measure::{Missing, Mono, Raw, SessionEvent};
 use crate::spec::{SessionValue as V, VehicleId};
 
@@ -34,8 +37,6 @@ const STALE: Duration = Duration::from_secs(10);
 /// A term is told again after this, so that a consumer who came later has it, too.
 const REPEAT: Duration = Duration::from_secs(10);
 const TEXT_CHARS_MAX: usize = 64;
-/// Messages of another protocol than the session's, one after the other, after which that session is believed to be over.
-const STRAYS_MAX: u32 = 3;
 
 /// What is to be handed on, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +80,8 @@ pub struct Tracker {
     heard_own: Mono,
     /// The feed was lost while a session ran.
     is_lost: bool,
-    /// A message of another session, until the next one shows what it was.
-    held: Option<Held>,
+    /// Messages of one other session, until it is clear what they are.
+    held: Vec<Held>,
     /// Messages of another protocol since the last one of the session's.
     strays: u32,
     trouble: Trouble,
@@ -92,16 +93,6 @@ pub struct Tracker {
     told: Vec<TrackerOutput>,
     values: Vec<(V, Result<Raw, Missing>)>,
     heard: Heard,
-}
-
-/// A message whose SessionID is not that of the session.
-#[derive(Debug)]
-struct Held {
-    id: u64,
-    protocol: Protocol,
-    heard: Heard,
-    at: Mono,
-    own: Mono,
 }
 
 #[derive(Debug)]
@@ -153,7 +144,7 @@ impl Default for Tracker {
             heard_at: None,
             heard_own: Mono(0),
             is_lost: false,
-            held: None,
+            held: Vec::new(),
             strays: 0,
             trouble: Trouble::default(),
             messages: 0,
@@ -283,9 +274,7 @@ impl Tracker {
                 self.handle_unreadable(reason, now);
             }
             Decoded::As(protocol) => {
-                if self.held.as_ref().is_some_and(|held| id_of(&heard) != Some(held.id)) {
-                    self.drop_held(now);
-                }
+                self.drop_held_before(&heard, now);
                 let Self { trouble, told, namespace, .. } = self;
                 trouble.good(now, |news| told.push(tell_news(news, namespace.as_ref())));
                 self.messages += 1;
@@ -328,53 +317,6 @@ impl Tracker {
             return decode(&Agreed::Unheard, payload_type, payload, heard);
         }
         decoded
-    }
-
-    /// Whether a message is one of another protocol in the midst of a session.
-    fn is_stray(&mut self, protocol: Protocol, heard: &Heard) -> bool {
-        let runs = self.session.as_ref().is_some_and(|session| session.messages > 0);
-        if !runs || self.agreed == Agreed::On(protocol) || matches!(heard.act, Act::Vehicle(_)) {
-            self.strays = 0;
-            return false;
-        }
-        self.strays += 1;
-        self.strays < STRAYS_MAX
-    }
-
-    /// Reads a message as one of the session that runs, or of the one that has taken its place.
-    fn of_session(&mut self, protocol: Protocol, heard: &mut Heard, now: Mono, own: Mono) {
-        let known = self.session.as_ref().and_then(|session| session.id);
-        if let (Some(known), Some(id)) = (known, id_of(heard))
-            && id != known
-        {
-            // A station gives an id once: the answer to a set-up, here of one that was not heard, needs no second message.
-            if self.held.is_none() && !matches!(heard.act, Act::Established { .. }) {
-                self.held = Some(Held { id, protocol, heard: std::mem::take(heard), at: now, own });
-                return;
-            }
-            self.end(if self.is_lost { "aborted" } else { "superseded" }, now);
-        }
-        self.release(now);
-        self.is_lost = false;
-        self.heard_own = own;
-        self.message(protocol, heard, now);
-    }
-
-    /// Reads the message that was held as one of the session that runs now.
-    fn release(&mut self, now: Mono) {
-        if let Some(Held { protocol, mut heard, at, own, .. }) = self.held.take() {
-            self.heard_own = own;
-            self.message(protocol, &mut heard, at.min(now));
-            self.flush();
-        }
-    }
-
-    /// The message that was held is followed by none of its session: it was alone, and is told nowhere.
-    fn drop_held(&mut self, now: Mono) {
-        if self.held.take().is_some() {
-            self.messages -= 1;
-            self.handle_unreadable(Unreadable::OtherSession, now);
-        }
     }
 
     /// Time passes: at least once a second.
@@ -695,11 +637,6 @@ fn tell_news(news: News, namespace: Option<&Arc<str>>) -> TrackerOutput {
         },
         News::Readable { count } => SessionEvent::Readable { count },
     })
-}
-
-/// The session that a message belongs to; none if it has no id yet, or the vehicle names the session before.
-fn id_of(heard: &Heard) -> Option<u64> {
-    heard.session.filter(|id| *id != 0 && !matches!(heard.act, Act::Vehicle(_)))
 }
 
 fn bounded(text: &str, chars_max: usize) -> String {
