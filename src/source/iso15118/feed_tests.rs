@@ -21,6 +21,8 @@ pub(super) struct Heard {
     /// The session of now, and each that there was.
     pub(super) session: Option<String>,
     pub(super) sessions: Vec<String>,
+    /// Each vehicle that was told, in order.
+    vehicles: Vec<Option<String>>,
 }
 
 impl Heard {
@@ -46,6 +48,7 @@ impl Heard {
             vehicle: None,
             session: None,
             sessions: vec![],
+            vehicles: vec![],
         }
     }
 
@@ -90,7 +93,10 @@ impl Heard {
                     }
                 }
                 Payload::Noticed(kind) => self.events.push(kind),
-                Payload::Vehicle(vehicle) => self.vehicle = vehicle.map(|id| id.as_str().to_owned()),
+                Payload::Vehicle(vehicle) => {
+                    self.vehicle = vehicle.map(|id| id.as_str().to_owned());
+                    self.vehicles.push(self.vehicle.clone());
+                }
                 Payload::Session(session) => {
                     self.session = session.map(|id| id.as_str().to_owned());
                     self.sessions.extend(self.session.clone());
@@ -102,7 +108,12 @@ impl Heard {
 
     pub(super) fn lose_feed(&mut self) -> &mut Self {
         self.adapter.feed_lost("the station closed it", self.stamp());
-        self.adapter.drain().count();
+        for sample in self.adapter.drain() {
+            if let Payload::Vehicle(vehicle) = sample.payload {
+                self.vehicle = vehicle.map(|id| id.as_str().to_owned());
+                self.vehicles.push(self.vehicle.clone());
+            }
+        }
         self
     }
 
@@ -209,6 +220,20 @@ fn a_lost_feed_is_no_end_of_the_session() {
     heard.lose_feed().feed("04-feed-gap.b", 250);
     assert_eq!((heard.count("session_started"), heard.count("session_ended")), (1, 1));
     assert_eq!((heard.ended().0, heard.ended().2, heard.ended().3), ("terminated", 9_733, "meter"));
+}
+
+/// What was lost in the gap had nothing to say of the vehicle: it is the one of before until the session ends.
+#[test]
+fn after_a_lost_feed_the_vehicle_of_the_session_is_known() {
+    let mut heard = heard("04-feed-gap.a");
+    let vehicle = heard.vehicle.clone();
+    assert!(vehicle.is_some(), "it was heard");
+    heard.lose_feed();
+    assert_eq!(heard.vehicle, vehicle, "with the feed it does not go");
+    let vehicles = heard.feed("04-feed-gap.b", 250).vehicles.clone();
+    // One alone after the gap: that it has left, with the end of the session.
+    assert_eq!((vehicles.len(), vehicles.last()), (2, Some(&None)), "{vehicles:?}");
+    assert_eq!((vehicles[0].clone(), heard.count("session_started")), (vehicle, 1));
 }
 
 #[test]
