@@ -1,14 +1,22 @@
-//! CAN: what decoding a frame costs, and what a full bus of 1 Mbit/s costs the whole agent.
+//! CAN: what decoding a frame costs, what a full bus of 1 Mbit/s costs the whole agent, and how late windows are at the broker.
 //!
 //! `cargo bench --features bench --bench can`. The first part decodes frames in a loop; the second runs the real agent on a
 //! recording of 8,000 frames a second, all of them planned, decoded, aggregated and journaled, and reads what the kernel
-//! says of its processor time. Prints both, and one line of JSON.
+//! says of its processor time; the third runs it at three rates to a mosquitto, alone and beside a busy machine, and takes the time from the
+//! end of each window to its subscriber. Prints all, and one line of JSON.
 #![allow(clippy::cast_precision_loss, clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement")]
+
+mod broker;
+#[path = "uplink/counter.rs"]
+#[allow(dead_code, reason = "the bench of the uplink takes more of it")]
+mod counter;
+#[path = "can/windows.rs"]
+mod windows;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,7 +51,22 @@ fn main() {
         agent["seconds"].as_f64().unwrap_or(0.0),
         agent["late_max_ms"].as_f64().unwrap_or(f64::NAN)
     );
-    println!("{}", json!({ "decode_ns_per_frame": ns_of_frame, "signals_per_frame": signals, "agent": agent }));
+    let rates = [400, 1_000, FRAMES_PER_S].into_iter().flat_map(|rate| [(rate, false), (rate, true)]);
+    let arrivals: Vec<Value> = rates.map(|(rate, beside_compiler)| windows::measure(rate, beside_compiler)).collect();
+    for told in &arrivals {
+        println!(
+            "{} frames/s{}: {} of {} windows at the subscriber, after their end p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            told["frames_per_second"],
+            if told["beside_compiler"] == true { " beside a compiler" } else { "" },
+            told["windows"],
+            told["of"],
+            told["p50_ms"].as_f64().unwrap_or(f64::NAN),
+            told["p99_ms"].as_f64().unwrap_or(f64::NAN),
+            told["max_ms"].as_f64().unwrap_or(f64::NAN)
+        );
+    }
+    let decoded = json!({ "decode_ns_per_frame": ns_of_frame, "signals_per_frame": signals });
+    println!("{}", json!({ "decoding": decoded, "agent": agent, "windows": arrivals }));
 }
 
 /// The messages of a charging session with V2H: 8 bytes each, every signal of them.
@@ -83,23 +106,26 @@ fn decode() -> (f64, f64) {
     (began.elapsed().as_nanos() as f64 / count as f64, signals as f64 / count as f64)
 }
 
-fn whole_agent() -> Value {
-    let dir = tempfile::tempdir().expect("a directory");
+/// A recording of the session at this rate; it begins at this second.
+fn recording(frames_per_s: u64, seconds: u64, begins_s: u64) -> String {
     let mut log = String::new();
-    for n in 0..FRAMES_PER_S * RECORDED_S {
-        let us = n * 1_000_000 / FRAMES_PER_S;
+    for n in 0..frames_per_s * seconds {
+        let us = n * 1_000_000 / frames_per_s;
         let (id, data) = SESSION[usize::try_from(n).expect("small") % SESSION.len()];
         let hex: String = data.iter().map(|byte| format!("{byte:02X}")).collect();
-        writeln!(log, "({}.{:06}) can0 {id:03X}#{hex}", 1_700_000_000 + us / 1_000_000, us % 1_000_000)
-            .expect("written");
+        writeln!(log, "({}.{:06}) can0 {id:03X}#{hex}", begins_s + us / 1_000_000, us % 1_000_000).expect("written");
     }
-    fs::write(dir.path().join("bus.log"), log).expect("written");
-    fs::create_dir(dir.path().join("state")).expect("made");
-    let (path, config) = (dir.path(), dir.path().join("gateway.toml"));
-    let at = |name: &str| path.join(name).display().to_string();
+    log
+}
+
+/// Of an agent that reads `bus.log` in this directory, and sends to this port of loopback.
+fn configuration(dir: &Path, port: u16) -> PathBuf {
+    fs::create_dir(dir.join("state")).expect("made");
+    let config = dir.join("gateway.toml");
+    let at = |name: &str| dir.join(name).display().to_string();
     let toml = format!(
         "[gateway]\nid = \"bench\"\nsite = \"bench\"\nstate_dir = \"{}\"\n[api]\nsocket = \"{}\"\n\
-         [uplink]\nbrokers = [\"mqtt://127.0.0.1:9\"]\n\
+         [uplink]\nbrokers = [\"mqtt://127.0.0.1:{port}\"]\n\
          [bus.a]\ncan = {{ log = \"{}\", bitrate = 1000000 }}\n\
          [device.dc]\nkind = \"evse\"\nbus = \"a\"\nprofile = \"chademo\"\n",
         at("state"),
@@ -107,6 +133,21 @@ fn whole_agent() -> Value {
         at("bus.log")
     );
     fs::write(&config, toml).expect("written");
+    config
+}
+
+/// Frames that were read.
+fn frames(status: &Value) -> Option<u64> {
+    status["status"]["devices"]["dc"]["answers"].as_u64().or(status["devices"]["dc"]["answers"].as_u64())
+}
+
+fn whole_agent() -> Value {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = recording(FRAMES_PER_S, RECORDED_S, 1_700_000_000);
+    fs::write(dir.path().join("bus.log"), log).expect("written");
+    let path = dir.path();
+    // Nobody listens there.
+    let config = configuration(path, 9);
     let agent = Agent(
         Command::new(env!("CARGO_BIN_EXE_v2g-edge"))
             .args(["run", "--config"])
@@ -122,9 +163,6 @@ fn whole_agent() -> Value {
     std::thread::sleep(MEASURED);
     let (after, status) = (agent.cpu(), Agent::status(&config));
     let took = began.elapsed();
-    let frames = |status: &Value| {
-        status["status"]["devices"]["dc"]["answers"].as_u64().or(status["devices"]["dc"]["answers"].as_u64())
-    };
     let bus = if status["buses"].is_object() { &status["buses"]["a"] } else { &status["status"]["buses"]["a"] };
     let pipeline = |status: &Value, fact: &str| {
         [&status["pipeline"], &status["status"]["pipeline"]].into_iter().find_map(|facts| facts[fact].as_f64())

@@ -14,6 +14,7 @@
 
 #[path = "uplink/bridge.rs"]
 mod bridge;
+mod broker;
 #[path = "uplink/counter.rs"]
 mod counter;
 #[allow(dead_code, reason = "the journal's bench takes more of it")]
@@ -22,12 +23,12 @@ mod depot;
 mod drain;
 
 use std::path::Path;
-use std::process::Command;
 
+use hil_tests::port;
 use hil_tests::process::Process;
-use hil_tests::wait::wait_until;
-use hil_tests::{port, process};
 use serde_json::json;
+
+pub(crate) use broker::mosquitto;
 
 /// 17 minutes of a depot with 1,000 points a second, 3 hours of one with 100.
 const POINTS: u64 = 1_000_000;
@@ -74,21 +75,6 @@ impl Central {
         std::fs::create_dir_all(dir).expect("ours");
         Self { port, _process: mosquitto(dir, "central", port, "") }
     }
-}
-
-/// A mosquitto without persistence and without bounds, with these lines more.
-pub(crate) fn mosquitto(dir: &Path, name: &str, port: u16, extra: &str) -> Process {
-    let config = dir.join(format!("{name}.conf"));
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_queued_bytes 0\n\
-         max_inflight_messages 1000\nset_tcp_nodelay true\nlog_type error\n{extra}\n"
-    );
-    std::fs::write(&config, text).expect("ours");
-    let mut command = Command::new(process::program("mosquitto"));
-    command.arg("-c").arg(&config);
-    let started = Process::start("mosquitto", &mut command, &dir.join(format!("{name}.log"))).expect("mosquitto");
-    wait_until(std::time::Duration::from_secs(10), "the broker", || port::accepts(port));
-    started
 }
 
 /// CPU seconds that a process has used: user and system (proc(5), fields 14 and 15; 100 ticks a second on Linux).
