@@ -31,6 +31,9 @@ pub use judgement::{Finding, Judgement, Kind, Tally};
 pub use line::{Line, Value};
 pub use truth::Truth;
 
+/// Of an epoch: drawn, or made of the time that another life has found. Above them, lives that know of each other are two apart.
+const EPOCH_LOWER_BITS: u32 = 25;
+
 /// One MQTT message as a consumer got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -380,11 +383,12 @@ impl Gateway {
         self.gaps.iter().any(|gap| gap.epoch == epoch && (gap.from..=gap.to).contains(&seq))
     }
 
-    /// Whether a later life has found its time, and sent it under an epoch behind its own.
+    /// Whether a later life has found its time, and sent it under the epoch between the two: one unit of the upper bits behind its own. Or
+    /// that it was sent under another is told; a power cut may take the telling.
     fn came_renumbered(&self, (epoch, seq): Identity) -> bool {
-        let is_told =
-            self.renumbered.iter().any(|note| note.epoch == epoch && (note.from..=note.to).contains(&seq));
-        is_told && self.delivered.keys().any(|&(of, number)| number == seq && of > epoch)
+        let is_told = self.renumbered.iter().any(|note| note.epoch == epoch && (note.from..=note.to).contains(&seq));
+        let is_between = |of: u64| of >> EPOCH_LOWER_BITS == (epoch >> EPOCH_LOWER_BITS) + 1;
+        self.delivered.keys().any(|&(of, number)| number == seq && of > epoch && (is_told || is_between(of)))
     }
 
     fn missing(&self, from: u64, to: u64) -> String {

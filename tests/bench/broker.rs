@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use hil_tests::port;
 use hil_tests::process::{self, Process};
 use hil_tests::wait::wait_until;
-use hil_tests::port;
 
 /// One on this port of loopback, with these lines more.
 pub(crate) fn mosquitto(dir: &Path, name: &str, port: u16, extra: &str) -> Process {

@@ -61,7 +61,10 @@ fn every_window_of_a_dense_stream_ends_and_comes_to_a_subscriber() {
         // once and not before its end, and the ends are 250 ms apart, or a multiple of that where one had no frame.
         let ends: Vec<i64> = came.keys().copied().collect();
         for (end, after) in &came {
-            assert!(matches!(after[..], [after] if after > 0), "at {rate} frames/s window {end} came after {after:?} ns");
+            assert!(
+                matches!(after[..], [after] if after > 0),
+                "at {rate} frames/s window {end} came after {after:?} ns"
+            );
         }
         let apart = ends.windows(2).map(|pair| pair[1] - pair[0]);
         let is_whole = |ns: i64| (ns + WINDOW_NS / 2) % WINDOW_NS - WINDOW_NS / 2;

@@ -201,7 +201,8 @@ fn no_identity_has_two_contents_after_states_were_restored_on_a_box_whose_clock_
             2 => (3, Some((WINDOWS / 2, noon_ns + days))),
             _ => (u8::try_from(10 + round % 200).expect("small"), None),
         };
-        let sends = [Sends::AtTheEnd, Sends::Unacknowledged, Sends::Twice][usize::try_from(round / 4 % 3).expect("small")];
+        let sends =
+            [Sends::AtTheEnd, Sends::Unacknowledged, Sends::Twice][usize::try_from(round / 4 % 3).expect("small")];
         let boot = Boot { id, up: up(1_000 + round), set };
         let before = record.contents.len() as u64 + record.twice;
         live(&journal, boot, 1_000 * (round + 1), &mut record, sends, round.is_multiple_of(2));

@@ -294,6 +294,12 @@ fn what_was_committed_and_came_under_a_later_epoch_with_that_told_is_not_lost() 
     };
     judged(3).assert_passed();
     assert_only(&judged(2), Kind::Lost, "epoch 1: 1 entries (seq 3 to 3)");
+    // Whether it was told or not.
+    let between = (8 << 25) + 77;
+    let mut oracle = Oracle::new();
+    oracle.take_all(&[entry("telemetry", (7 << 25) + 1, 1), entry("history", between, 2)]);
+    oracle.committed("gw", (7 << 25) + 1, 1, 2);
+    oracle.judge().assert_passed();
 }
 
 #[test]

@@ -181,7 +181,8 @@ fn first_generation(agreed: &Agreed, payload: &[u8], heard: &mut Heard) -> Decod
         Agreed::Foreign => false,
     };
     let asked = || readers.into_iter().filter(|(protocol, _)| is_asked(*protocol));
-    if let Some((protocol, _)) = asked().find(|(_, read)| tolerance::read(payload, Behind::Zeros, heard, read).is_ok()) {
+    if let Some((protocol, _)) = asked().find(|(_, read)| tolerance::read(payload, Behind::Zeros, heard, read).is_ok())
+    {
         return Decoded::As(Some(protocol));
     }
     let is_known = matches!(agreed, Agreed::On(Protocol::Iso2 | Protocol::Din70121));

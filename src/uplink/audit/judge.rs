@@ -494,6 +494,22 @@ mod tests {
         assert_eq!((&verdict.gaps[..], verdict.in_memory.len()), (&[][..], 1), "{verdict}");
     }
 
+    /// A box without a clock: what a life had on its disk was told by the next one, with the time that this has found.
+    #[test]
+    fn what_came_under_another_epoch_says_nothing_of_what_its_life_had_in_memory_only() {
+        let judge = |failing: &str| {
+            let of = format!("\nevent,kind={failing} of_epoch=7i,of_seq=14i,reason=\"r\" 5");
+            let found = (10..20).map(|seq| message(8, seq, false, if seq == 14 { &of } else { "" }));
+            let told = "\nevent,kind=gap from_epoch=7i,from_seq=10i,to_seq=13i,reason=\"renumbered\" 5";
+            let next = (20..30).map(|seq| message(9, seq, true, if seq == 20 { told } else { "" }));
+            judged((1..10).map(|seq| message(1, seq, true, "")).chain(found).chain(next))
+        };
+        assert!(judge("journal_working").passes());
+        let verdict = judge("journal_failing");
+        let told: Vec<u64> = verdict.in_memory.iter().map(|life| life.epoch).collect();
+        assert_eq!((verdict.passes(), told), (false, vec![7]), "{verdict}");
+    }
+
     #[test]
     fn what_the_replay_has_not_come_to_is_pending_and_not_lost() {
         let live = (1..10).chain(50..55).map(|seq| message(1, seq, true, ""));

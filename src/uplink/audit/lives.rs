@@ -23,15 +23,18 @@ struct Life {
     counts_anew: bool,
     /// Later lives tell that it lost what it had from these numbers on.
     lost_from: BTreeSet<u64>,
-    /// A later life tells that what was not delivered came under other numbers.
-    renumbered: bool,
+    /// Later lives tell that what was not delivered of these came under other numbers, or another epoch.
+    renumbered: BTreeSet<(u64, u64)>,
     /// What gap events account for, of this epoch alone.
     accounted: BTreeSet<(u64, u64)>,
 }
 
 impl Life {
     fn is_open(&self, heard: impl FnOnce() -> Vec<u64>) -> bool {
-        self.is_lost(heard) || (!self.renumbered && self.opened.last() > self.written.last().max(self.stopped.as_ref()))
+        // What came under another epoch was on the disk, and says nothing of what was in memory only, behind it.
+        let came = |number: &u64| self.renumbered.iter().any(|(from, to)| (from..=to).contains(&number));
+        let opened = self.opened.last().filter(|number| !came(number));
+        self.is_lost(heard) || opened > self.written.last().max(self.stopped.as_ref())
     }
 
     /// Whether something was lost by what a later life tells. If it was on disk after all (what says so comes after it), or this life
@@ -102,7 +105,9 @@ impl Lives {
                     None => drop(life.lost_from.insert(from)),
                     Some(to) if from <= to => {
                         life.accounted.insert((from, to));
-                        life.renumbered |= line.text("reason") == Some("renumbered");
+                        if line.text("reason") == Some("renumbered") {
+                            life.renumbered.insert((from, to));
+                        }
                     }
                     Some(_) => {}
                 }
@@ -118,7 +123,7 @@ impl Lives {
 
     /// Whether entries of this epoch may come under other numbers as well.
     pub(super) fn is_renumbered(&self, epoch: u64) -> bool {
-        self.lives.get(&epoch).is_some_and(|life| life.renumbered)
+        self.lives.get(&epoch).is_some_and(|life| !life.renumbered.is_empty())
     }
 
     /// The first number that was heard of the epochs that count on from one another: what is below was before our time.
