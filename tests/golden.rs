@@ -279,9 +279,16 @@ fn judge(name: &str, clean: bool) -> Vec<Entry> {
         match leased.get(&seq) {
             Some(sent) => {
                 let mut sent = Entry::clone(sent);
+                let is_found = kept.window.end.trust == ClockTrust::Unsynced;
+                if is_found {
+                    // It never went out before, and another life than its own has found its time.
+                    let units = [sent.identity, kept.identity].map(|identity| identity.epoch.0 >> 25);
+                    assert_eq!(units[0], units[1] + 1, "{seq}");
+                    sent.identity = kept.identity;
+                }
                 told += &wire(&sent);
                 // What the archive has as captured, because it was not decided yet, is sealed when it leaves.
-                if kept.window.end.trust == ClockTrust::Unsynced {
+                if is_found {
                     assert_eq!(sent.window.end.trust, ClockTrust::Estimated, "{seq}");
                     sent.window.end = kept.window.end;
                 }
