@@ -37,6 +37,8 @@ const STALE: Duration = Duration::from_secs(10);
 /// A term is told again after this, so that a consumer who came later has it, too.
 const REPEAT: Duration = Duration::from_secs(10);
 const TEXT_CHARS_MAX: usize = 64;
+/// Between two events of a namespace that is not known.
+const FOREIGN_PACE: Duration = Duration::from_secs(1);
 
 /// What is to be handed on, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +87,8 @@ pub struct Tracker {
     /// Messages of another protocol since the last one of the session's.
     strays: u32,
     trouble: Trouble,
+    /// When it was last told that a namespace that is not known was agreed on.
+    foreign_told_at: Option<Mono>,
     messages: u64,
     sessions: u64,
     last_end: Option<String>,
@@ -147,6 +151,7 @@ impl Default for Tracker {
             held: Vec::new(),
             strays: 0,
             trouble: Trouble::default(),
+            foreign_told_at: None,
             messages: 0,
             sessions: 0,
             last_end: None,
@@ -403,7 +408,12 @@ impl Tracker {
                     }
                     Agreed::Foreign | Agreed::Unheard => {
                         let reason = Unreadable::UnknownNamespace.as_str().into();
-                        self.told.push(TrackerOutput::Event(SessionEvent::Unreadable { reason, count: 0, namespace }));
+                        // Once a second: who agrees again and again gets nowhere.
+                        if self.foreign_told_at.is_none_or(|told| now.since(told) >= FOREIGN_PACE) {
+                            self.foreign_told_at = Some(now);
+                            let told = SessionEvent::Unreadable { reason, count: 0, namespace };
+                            self.told.push(TrackerOutput::Event(told));
+                        }
                         self.set_state("unknown_protocol", now);
                     }
                 }
