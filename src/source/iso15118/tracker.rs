@@ -28,7 +28,6 @@ use super::trouble::{News, Trouble};
 use super::vehicle::VehicleIds;
 use crate::measure::{Missing, Mono, Raw, SessionEvent};
 use crate::spec::{SessionValue as V, VehicleId};
-use strays::Held;
 
 /// V2G_SECC_Sequence_Timeout (ISO 15118-2, table 109; -20, table 215): whoever is silent for so long has gone.
 const SILENCE: Duration = Duration::from_secs(60);
