@@ -289,7 +289,8 @@ fn entries_are_exported_as_the_wire_has_them_as_json_and_as_csv() {
     let csv = place.ask(&["export", "--format", "csv", "--to", "1", "--waiting"]);
     let lines: Vec<&str> = csv.out.lines().collect();
     assert_eq!(lines.len(), 251);
-    assert!(lines.iter().all(|line| line.split(',').count() == 13), "{}", lines[1]);
+    assert!(lines.iter().all(|line| line.split(',').count() == 14), "{}", lines[1]);
+    assert!(lines[0].ends_with(",quality,session"), "{}", lines[0]);
     assert!(lines[1].contains(",1,2026-06-01T12:00:00.000Z,synced,grid-main,,power_flow_l0,kW,"), "{}", lines[1]);
 }
 
