@@ -158,7 +158,7 @@ impl Heard {
     }
 }
 
-fn point(value: SessionValue) -> PointSpec {
+pub(super) fn point(value: SessionValue) -> PointSpec {
     PointSpec {
         field: value.name().try_into().expect("a field"),
         unit: value.unit(),

@@ -1,11 +1,11 @@
 //! The power of AC sessions in which nobody tells it, as a consumer gets it.
 
 use super::adapter::SessionAdapter;
-use super::feed_tests::Heard;
+use super::feed_tests::{Heard, point};
 use super::tests::{changed, frames};
 use super::*;
 use crate::measure::{ClockTrust, Missing, Mono, Payload, Raw, Stamp, Utc};
-use crate::spec::{DeviceKind, Origin, PointIx, PointSpec, Scaling, SessionPoint, SessionValue as V};
+use crate::spec::{DeviceKind, PointIx, SessionValue as V};
 use iso15118::iso2::BodyChoice;
 
 const S: u64 = 1_000_000_000;
@@ -80,19 +80,6 @@ impl Charger {
     /// So many turns at 11 kW.
     fn charge(&mut self, turns: u64) -> Vec<Told> {
         (0..turns).map(|_| self.turn(Some(1_234_935 + (self.now + S) / S * 11_000 / 3600))).collect()
-    }
-}
-
-fn point(value: V) -> PointSpec {
-    PointSpec {
-        field: value.name().try_into().expect("a field"),
-        unit: value.unit(),
-        value_type: value.value_type(),
-        aggregation: value.fold(),
-        valid: None,
-        frozen_after: None,
-        scaling: Scaling::default(),
-        origin: Origin::Session(SessionPoint { value }),
     }
 }
 
