@@ -6,6 +6,7 @@ pub mod aggregate;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod derive;
 pub mod health;
 pub mod journal;
 pub mod measure;

@@ -11,7 +11,7 @@ use hil_tests::wait::wait_for;
 use serde_json::Value;
 use v2g_edge::journal::{Appended, Journal, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp,
+    BootId, ClockTrust, Energy, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp,
     Statistic, Utc, Window,
 };
 use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType};
@@ -224,9 +224,16 @@ fn window(n: u64, end: Stamp) -> Window {
         PointInterval { point: PointIx(ix), value, questionable: None }
     };
     let points = (0..POINTS).map(point).collect();
-    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points };
+    let interval = Interval {
+        device: DeviceIx(0),
+        direction: None,
+        vehicle: None,
+        session: None,
+        points,
+        energy: Energy::default(),
+    };
     let (boot, length) = (BootId([7; 16]), Duration::from_secs(1));
-    Window { boot, end, length, intervals: vec![interval], site: None, events: Vec::new() }
+    Window { boot, end, length, intervals: vec![interval], site: None, events: Vec::new(), checkpoint: None }
 }
 
 const FILES: &str = "as the files are; no agent runs";

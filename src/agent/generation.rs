@@ -89,7 +89,7 @@ impl Generation {
         let started =
             EventKind::Started { version: env!("CARGO_PKG_VERSION").to_owned(), clean: journal.previous_ended_clean() };
         let first = std::iter::once(started).chain(reloaded.then_some(EventKind::Reloaded)).collect();
-        let stages = Pipeline::new(plan, context, now, first);
+        let stages = Pipeline::new(plan, context, now, first, journal.checkpoint().clone());
 
         let mut sources = Tasks::new();
         for source in wiring::sources(plan, stages.next_end()) {

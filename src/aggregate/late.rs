@@ -135,7 +135,7 @@ impl Lane {
         let length = Duration::from_nanos(u64::try_from(end.saturating_sub(start)).unwrap_or(0));
         // It is as old as its arrival.
         let end = Stamp { mono: self.arrived.mono, utc: Utc(end), trust: self.arrived.trust };
-        Some(Window { boot, end, length, intervals, site: None, events })
+        Some(Window { boot, end, length, intervals, site: None, events, checkpoint: None })
     }
 }
 
@@ -178,7 +178,13 @@ mod tests {
     fn add(late: &mut LateWindows, device: u16, ms: i64, kw: f64) -> Option<(i64, f64)> {
         let device = DeviceIx(device);
         let ended = late.open(device, at(ms), WINDOW, || (None, None));
-        late.add(Reading { device, point: PointIx(0), at: at(ms), outcome: Outcome::Good(Value::Float(kw)) });
+        late.add(Reading {
+            device,
+            point: PointIx(0),
+            at: at(ms),
+            outcome: Outcome::Good(Value::Float(kw)),
+            count: None,
+        });
         ended.map(|window| told(&window))
     }
 

@@ -31,7 +31,8 @@ pub use late::LateWindows;
 use rollup::Rollup;
 
 use crate::measure::{
-    BootId, Direction, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc, Window,
+    BootId, Direction, Energy, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc,
+    Window,
 };
 use crate::spec::{DeviceIx, DeviceSpec, PointIx, PointSpec, SessionId, VehicleId};
 
@@ -205,6 +206,7 @@ impl Aggregator {
             intervals,
             site: self.rollup.cut(end),
             events: std::mem::take(&mut self.events),
+            checkpoint: None,
         }
     }
 }
@@ -265,7 +267,7 @@ impl Device {
             spec.makes_sense(statistic.value).then_some(statistic.value)
         });
         let direction = power.map(|kw| Direction::of(kw, dead_band_kw));
-        Some(Interval { device: ix, direction, vehicle, session, points })
+        Some(Interval { device: ix, direction, vehicle, session, points, energy: Energy::default() })
     }
 }
 

@@ -59,7 +59,7 @@ fn aggregator() -> Aggregator {
 }
 
 fn reading(device: u16, point: u16, mono_ms: u64, outcome: Outcome) -> Reading {
-    Reading { device: DeviceIx(device), point: PointIx(point), at: at(mono_ms), outcome }
+    Reading { device: DeviceIx(device), point: PointIx(point), at: at(mono_ms), outcome, count: None }
 }
 
 fn good(x: f64) -> Outcome {

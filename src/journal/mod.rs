@@ -48,6 +48,7 @@
 //!   cursor-a, cursor-b     what is settled, what was handed out, and the next number; two slots in turn
 //!   times                  anchor of the newest boot; what was decided for boots without a clock (see `times`)
 //!   deciders               which life decided each of that
+//!   checkpoint             how energies stood at the end of a life that ended in order (see `core::checkpoint`)
 //!   lived                  how long the journal has run in all its lives, and since when each segment is complete (see `age`)
 //!   0000000000000001/      a segment: one small sled database, named by its first number (16 hex digits)
 //!     db, conf             sled's; values are frames (see `chunk`)

@@ -21,7 +21,7 @@ use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::line::{Command, JournalHandle, Line};
 use crate::journal::settings::Settings;
 use crate::journal::task::{self, Duties, Reopen};
-use crate::measure::{BootId, Epoch, Schema, Stamp};
+use crate::measure::{BootId, Checkpoint, Epoch, Schema, Stamp};
 use crate::spec::{GatewayId, SiteId};
 
 /// The journal cannot be opened, and nothing may take its place. Nothing was changed.
@@ -66,6 +66,7 @@ pub struct Journal {
     thread: Option<JoinHandle<()>>,
     epoch: Epoch,
     previous_ended_clean: Option<bool>,
+    checkpoint: Checkpoint,
 }
 
 impl Journal {
@@ -95,6 +96,7 @@ impl Journal {
             Err(error) => (None, Start::in_memory(known, boot, now), Some(error)),
         };
         let (epoch, previous_ended_clean) = (start.epoch, start.previous_ended_clean);
+        let checkpoint = start.checkpoint.clone();
         let meta = JournalMeta { epoch, gateway: schema.gateway.clone(), site: schema.site.clone(), clean: true };
         let reopen = reopener(settings.clone(), schema.clone(), epoch, boot, now);
         let context = WriterContext { epoch, boot, schema: Arc::new(schema) };
@@ -119,7 +121,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || task::run(core, duties, &inbox, &line, &tell, &facts))
             .map_err(OpenError::Thread)?;
-        Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean })
+        Ok(Self { handle, thread: Some(thread), epoch, previous_ended_clean, checkpoint })
     }
 
     /// A handle for one task.
@@ -138,6 +140,12 @@ impl Journal {
     #[must_use]
     pub fn previous_ended_clean(&self) -> Option<bool> {
         self.previous_ended_clean
+    }
+
+    /// How what is worked out of windows stood at the end of the life before, in the words of this one.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// Commits what is queued, writes the cursor, marks the end as orderly, and ends the thread.

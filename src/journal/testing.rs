@@ -12,9 +12,9 @@ use crate::journal::open::Journal;
 use crate::journal::report::Progress;
 use crate::journal::settings::Settings;
 use crate::measure::{
-    BootId, ClockTrust, Direction, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
-    Missing, Mono, OfSession, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent,
-    SiteRollup, Stamp, Statistic, Utc, WhenFull, Window, Words,
+    BootId, ClockTrust, Direction, Energy, EnergyDelta, EnergySource, Entry, Epoch, Event, EventKind, Gap, GapReason,
+    Identity, Interval, IntervalValue, Missing, Mono, OfSession, PointColumn, PointInterval, Questionable, Schema, Seq,
+    SeriesSpec, SessionEvent, SiteRollup, Stamp, Statistic, Utc, WhenFull, Window, Words,
 };
 use crate::spec::{
     Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SessionId, SiteId, Unit, ValueType,
@@ -87,6 +87,7 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
         direction: Some(Direction::GridToVehicle),
         vehicle: device.is_multiple_of(2).then(|| VehicleId::try_from(format!("EV{device:03}")).expect("a vehicle")),
         session: None,
+        energy: Energy::default(),
         points: (0..points).map(|p| point(device, p)).collect(),
     };
     Window {
@@ -96,6 +97,7 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
         intervals: (0..devices).map(interval).collect(),
         site: None,
         events: Vec::new(),
+        checkpoint: None,
     }
 }
 
@@ -133,13 +135,21 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
     let vehicle = prop::option::of("[A-Z0-9]{1,17}").prop_map(|v| v.map(|v| VehicleId::try_from(v).expect("plain")));
     let direction = prop::option::of(prop_oneof![Just(Direction::Idle), Just(Direction::VehicleToGrid)]);
     let session = prop::option::of("[0-9a-f]{16}").prop_map(|id| id.map(|id| SessionId::try_from(id).expect("plain")));
-    let interval = (any::<u16>(), direction, vehicle, session, points).prop_map(
-        |(device, direction, vehicle, session, points)| Interval {
+    let delta = (0..1_000_000_u64, any::<bool>()).prop_map(|(mwh, is_of_register)| EnergyDelta {
+        mwh,
+        source: if is_of_register { EnergySource::Register } else { EnergySource::Power },
+    });
+    let known = prop::option::of((0..60_000_u64).prop_map(Duration::from_millis));
+    let energy = (prop::option::of(delta.clone()), prop::option::of(delta), known)
+        .prop_map(|(import, export, known)| Energy { import, export, known });
+    let interval = (any::<u16>(), direction, vehicle, session, points, energy).prop_map(
+        |(device, direction, vehicle, session, points, energy)| Interval {
             device: DeviceIx(device),
             direction,
             vehicle,
             session,
             points,
+            energy,
         },
     );
     let site = SiteRollup {
@@ -173,6 +183,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         intervals,
         site: sited.then(|| site.clone()),
         events: if eventful { events.clone() } else { Vec::new() },
+        checkpoint: None,
     })
 }
 

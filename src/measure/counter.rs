@@ -15,12 +15,13 @@
 //!   read since the old number was last seen is of neither for sure. Without a number, a meter that stands further on than the old one
 //!   by no more than can have flowed while nobody looked is not to be told from it.
 //!
-//! Nothing survives a restart: the first reading is believed, and nothing is made of what passed before it.
+//! Nothing survives a restart but what somebody kept: a counter that goes on (`resume`) from what was told of it judges its first
+//! reading as any other; of one that begins anew the first reading is believed, and nothing is made of what passed before it.
 
 use std::time::Duration;
 
 use super::event::BreakReason;
-use super::sample::Questionable;
+use super::quality::Questionable;
 use super::time::Mono;
 
 /// Readings of another level before it is believed: two may be one late answer, told twice.
@@ -73,6 +74,8 @@ pub struct Counter {
     kind: CounterKind,
     /// The last reading that was believed, and when.
     last: Option<(f64, Mono)>,
+    /// For how long nobody had looked before that.
+    unseen: Duration,
     /// Where it may have gone.
     other: Option<Level>,
     is_exchanged: bool,
@@ -92,7 +95,12 @@ impl Counter {
     /// Nothing was read of it yet.
     #[must_use]
     pub fn new(kind: CounterKind) -> Self {
-        Self { kind, last: None, other: None, is_exchanged: false, own: None }
+        Self { kind, last: None, unseen: Duration::ZERO, other: None, is_exchanged: false, own: None }
+    }
+
+    /// What was believed last, in another life, and for how long nobody can have looked at it until `now`.
+    pub fn resume(&mut self, value: f64, now: Mono, unseen: Duration) {
+        (self.last, self.own, self.unseen) = (Some((value, now)), Some(value), unseen);
     }
 
     /// The meter has just said that it is the one it was.
@@ -116,7 +124,7 @@ impl Counter {
             let told = Count::Break(CounterBreak { from, to: value, passed: 0.0, reason });
             return self.believe(value, at, told);
         }
-        if self.goes_on((last, since), (value, at)) {
+        if (0.0..=self.reach(at.since(since) + self.unseen)).contains(&(value - last)) {
             return self.believe(value, at, Count::On(value - last));
         }
         let broken = |passed, reason| Count::Break(CounterBreak { from: last, to: value, passed, reason });
@@ -148,17 +156,17 @@ impl Counter {
             // Told, so that it is not told again of what was before.
             self.own = None;
         }
-        (self.last, self.other, self.is_exchanged) = (Some((value, at)), None, false);
+        (self.last, self.unseen, self.other, self.is_exchanged) = (Some((value, at)), Duration::ZERO, None, false);
         count
     }
 
-    /// The most that can have passed between two moments.
-    fn reach(&self, since: Mono, at: Mono) -> f64 {
-        self.kind.step_max + self.kind.hourly_max * at.since(since).as_secs_f64() / 3600.0
+    /// The most that can have passed in a time.
+    fn reach(&self, time: Duration) -> f64 {
+        self.kind.step_max + self.kind.hourly_max * time.as_secs_f64() / 3600.0
     }
 
     fn goes_on(&self, (from, since): (f64, Mono), (to, at): (f64, Mono)) -> bool {
-        (0.0..=self.reach(since, at)).contains(&(to - from))
+        (0.0..=self.reach(at.since(since))).contains(&(to - from))
     }
 
     /// What passed, if it came to an end and began anew: one step at most.

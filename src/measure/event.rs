@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::id::{Epoch, Identity, Seq};
-use super::sample::Missing;
+use super::quality::Missing;
 use super::session::OfSession;
 use crate::spec::{BusId, DeviceId, FieldName};
 

@@ -4,7 +4,7 @@
 //! rooms hand to each other is defined here, in the order in which data walks:
 //!
 //! ```text
-//! source ─Sample▶ normalise ─Reading▶ aggregate ─Window▶ journal ─Entry▶ uplink
+//! source ─Sample▶ normalise ─Reading▶ aggregate ─Window▶ derive ─Window▶ journal ─Entry▶ uplink
 //! ```
 //!
 //! Three rules hold for every type below:
@@ -12,10 +12,13 @@
 //! - a wall time never travels without its trust ([`Stamp`]);
 //! - power is in kW and positive towards the vehicle or the site (G2V, import).
 
+mod checkpoint;
 mod counter;
+mod energy;
 mod event;
 mod fingerprint;
 mod id;
+mod quality;
 mod sample;
 mod schema;
 mod session;
@@ -23,11 +26,14 @@ mod time;
 mod when_full;
 mod window;
 
+pub use checkpoint::{Checkpoint, RegisterBase};
 pub use counter::{Count, Counter, CounterBreak, CounterKind};
+pub use energy::{Energy, EnergyDelta, EnergySource, areas, mwh_of};
 pub use event::{AboutLife, BreakReason, Event, EventKind, Gap, GapReason, LifeLost, Notice, Thinned};
 pub use fingerprint::fingerprint;
 pub use id::{Epoch, Identity, Seq};
-pub use sample::{Missing, Outcome, Payload, Questionable, Raw, Reading, Sample, Value};
+pub use quality::{Missing, Questionable};
+pub use sample::{Outcome, Payload, Raw, Reading, Sample, Value};
 pub use schema::{PointColumn, Schema, SeriesSpec};
 pub use session::{OfSession, SessionEvent, SessionFact};
 pub use time::{BootId, ClockTrust, Mono, Stamp, Utc};

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::checkpoint::{Checkpoint, RegisterBase};
+use super::energy::Energy;
 use super::event::{Event, Gap, LifeLost};
 use super::id::Identity;
-use super::sample::{Missing, Questionable};
+use super::quality::{Missing, Questionable};
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
-use crate::spec::{DeviceIx, PointIx, SessionId, VehicleId};
+use crate::spec::{DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
 /// All that happened on the gateway in one window. Becomes one [`Entry`] and one MQTT message.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Window {
     pub site: Option<SiteRollup>,
     /// What happened, in order.
     pub events: Vec<Event>,
+    /// How what is worked out of windows stands after this one. It is told to nobody: a restart goes on from it.
+    pub checkpoint: Option<Arc<Checkpoint>>,
 }
 
 impl Window {
@@ -47,6 +51,16 @@ impl Window {
     /// The losses that it tells of.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
         self.events.iter().filter_map(|event| event.kind.gap())
+    }
+
+    /// The registers whose energy it tells, and up to where: a [`Checkpoint`] goes on by them. `schema` is the window's.
+    pub fn registers_told(&self, schema: &Schema) -> impl Iterator<Item = ((DeviceIx, PointIx), RegisterBase)> {
+        let (boot, at) = (self.boot, self.end);
+        let of_registers = self.intervals.iter().filter(|interval| interval.energy.is_of_register());
+        of_registers.flat_map(move |interval| {
+            let told = interval.registers_told(schema).into_iter().flatten();
+            told.map(move |(point, value)| ((interval.device, point), RegisterBase { value, boot, at }))
+        })
     }
 
     /// Whether there is nothing to tell.
@@ -69,6 +83,23 @@ pub struct Interval {
     pub session: Option<SessionId>,
     /// What was read in this window; ascending by point, not empty.
     pub points: Vec<PointInterval>,
+    /// What is known of its energy.
+    pub energy: Energy,
+}
+
+impl Interval {
+    /// The registers whose energy it tells, and what they showed.
+    fn registers_told(&self, schema: &Schema) -> [Option<(PointIx, f64)>; 2] {
+        let columns = schema.series.get(usize::from(self.device.0)).map_or(&[][..], |series| &series.points);
+        let roles = Roles::of(columns.iter().map(|column| &column.field));
+        [(roles.energy_import, self.energy.import), (roles.energy_export, self.energy.export)].map(|(role, delta)| {
+            let point = role.filter(|_| delta.is_some_and(|delta| delta.source.is_of_register()))?;
+            match self.points.iter().find(|told| told.point == point)?.value {
+                IntervalValue::Float(statistic) => Some((point, statistic.value)),
+                _ => None,
+            }
+        })
+    }
 }
 
 /// One point in one window.

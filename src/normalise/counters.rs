@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::measure::{Counter, CounterBreak, CounterKind, EventKind, Mono, Value};
+use crate::measure::{
+    BootId, ClockTrust, Counter, CounterBreak, CounterKind, EventKind, Mono, RegisterBase, Stamp, Value,
+};
 use crate::spec::{DeviceSpec, FieldName, Origin, PointSpec, RawKind, ValueType};
 
 /// kW that a device can have, if its profile does not say less: the largest transformer of a depot.
@@ -40,6 +42,22 @@ pub(super) fn of(spec: &PointSpec, device: &DeviceSpec) -> Counter {
         Origin::Signal(_) | Origin::Session(_) => (1.0, Vec::new()),
     };
     Counter::new(CounterKind { hourly_max: power_kw, step_max: STEP_MAX_KWH.max(2.0 * digit), ends })
+}
+
+/// For so long nobody may have looked at a counter, where no clock can tell.
+const UNSEEN_MAX: Duration = Duration::from_secs(86_400);
+
+/// How long nobody has looked at a counter at the begin of a life, at most: by one clock of both lives, if there is one that can be
+/// believed.
+pub(super) fn unseen(base: &RegisterBase, boot: BootId, now: Stamp) -> Duration {
+    let is_set = |trust| matches!(trust, ClockTrust::Synced | ClockTrust::Holdover);
+    if base.boot == boot && !base.at.trust.is_of_source() {
+        return now.mono.since(base.at.mono);
+    }
+    if is_set(now.trust) && base.at.trust != ClockTrust::Unsynced {
+        return Duration::from_nanos(u64::try_from(now.utc.0.saturating_sub(base.at.utc.0)).unwrap_or(0));
+    }
+    UNSEEN_MAX
 }
 
 /// The event of a counter's break.

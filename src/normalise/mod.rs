@@ -5,7 +5,7 @@
 //! falls silent or is heard again, a point is frozen or moves again, a counter does not go on as it was. Whether a device that is polled answers is for its source to
 //! tell: only it knows what was asked, and of which part of the device.
 //!
-//! Memory: a few words per point. Nothing survives a restart: after one, every device is new.
+//! Memory: a few words per point. Nothing survives a restart but up to where counters have been told ([`Normaliser::resume`]).
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
 mod counters;
@@ -14,7 +14,8 @@ mod registers;
 mod scaling;
 
 use crate::measure::{
-    self, Count, Counter, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw, Reading, Sample, Value,
+    self, BootId, Checkpoint, Count, Counter, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw,
+    Reading, Sample, Stamp, Value,
 };
 use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec};
 use counters::Serial;
@@ -75,6 +76,18 @@ impl Normaliser {
         Self { devices: devices.iter().map(device).collect() }
     }
 
+    /// The life before, in `boot` until now, has told the energy of registers up to where this says: their counters go on from
+    /// there.
+    pub fn resume(&mut self, checkpoint: &Checkpoint, boot: BootId, now: Stamp) {
+        for ((device, point), base) in &checkpoint.registers {
+            let device = self.devices.get_mut(usize::from(device.0));
+            let point = device.and_then(|device| device.points.get_mut(usize::from(point.0)));
+            if let Some(counter) = point.and_then(|point| point.counter.as_mut()) {
+                counter.resume(base.value, now.mono, counters::unseen(base, boot, now));
+            }
+        }
+    }
+
     /// Reads a sample: each reading goes to `out`, in the order of the device's points; the events it makes plain are
     /// returned. A sample of a device that is not in the plan says nothing.
     pub fn readings(&mut self, sample: &Sample, mut out: impl FnMut(Reading)) -> Vec<Event> {
@@ -83,14 +96,15 @@ impl Normaliser {
         device.notice_answer(&sample.payload, &mut events);
         let mut moved = false;
         let mut noticed = Vec::new();
-        let mut tell =
-            |point, outcome| out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome });
+        let mut tell = |point, (outcome, count)| {
+            out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome, count });
+        };
         match &sample.payload {
             Payload::Registers { block, words } => {
                 for (ix, place) in device.layouts.of(block) {
                     let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
                     let outcome = match words {
-                        Err(why) => Outcome::Missing(*why),
+                        Err(why) => (Outcome::Missing(*why), None),
                         Ok(words) => {
                             let (Some(register), Some(own)) = (point.spec.register(), words.get(place.whole.clone()))
                             else {
@@ -110,7 +124,7 @@ impl Normaliser {
                 for (PointIx(ix), value) in values {
                     let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
                     let outcome = match value {
-                        Err(why) => Outcome::Missing(*why),
+                        Err(why) => (Outcome::Missing(*why), None),
                         Ok(raw) => {
                             moved |= point.hold(scaling::fingerprint_of(raw), sample.at.mono);
                             point.read(Some(raw), sample.at.mono, &mut noticed)
@@ -120,7 +134,7 @@ impl Normaliser {
                 }
             }
             Payload::Silent(why) => {
-                (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, Outcome::Missing(*why)));
+                (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, (Outcome::Missing(*why), None)));
             }
             Payload::Noticed(kind) => {
                 device.take_over(kind);
@@ -214,23 +228,23 @@ impl Device {
 }
 
 impl Point {
-    /// What a raw value says; `None` is "not available". A value of a frozen point is kept, and doubted.
-    fn read(&mut self, raw: Option<&Raw>, at: Mono, noticed: &mut Vec<EventKind>) -> Outcome {
+    /// What a raw value says, and what has passed if it is a counter's; `None` is "not available". A value of a frozen point is
+    /// kept, and doubted.
+    fn read(&mut self, raw: Option<&Raw>, at: Mono, noticed: &mut Vec<EventKind>) -> (Outcome, Option<Count>) {
         let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
-        let Outcome::Good(value) = outcome else { return outcome };
+        let Outcome::Good(value) = outcome else { return (outcome, None) };
         noticed.extend(self.serial.as_mut().and_then(|serial| serial.read(&value, at)));
-        if let (Some(counter), Value::Float(reading)) = (&mut self.counter, &value) {
-            match counter.read(*reading, at) {
-                Count::First | Count::On(_) => {}
-                Count::Doubtful(why) => return Outcome::Questionable(value, why),
-                Count::Break(broken) => noticed.push(counters::event(&self.spec.field, broken)),
-            }
+        let count = match (&mut self.counter, &value) {
+            (Some(counter), Value::Float(reading)) => Some(counter.read(*reading, at)),
+            _ => None,
+        };
+        match count {
+            Some(Count::Doubtful(why)) => return (Outcome::Questionable(value, why), count),
+            Some(Count::Break(broken)) => noticed.push(counters::event(&self.spec.field, broken)),
+            Some(Count::First | Count::On(_)) | None => {}
         }
-        if self.frozen || self.stuck {
-            Outcome::Questionable(value, Questionable::Frozen)
-        } else {
-            Outcome::Good(value)
-        }
+        let is_frozen = self.frozen || self.stuck;
+        (if is_frozen { Outcome::Questionable(value, Questionable::Frozen) } else { Outcome::Good(value) }, count)
     }
 
     /// Remembers the raw bits; answers whether they have changed.

@@ -52,6 +52,19 @@ pub struct DeviceSpec {
     pub groups: Vec<PollGroup>,
 }
 
+impl DeviceSpec {
+    /// Time between two reads of a point, at most; `None`: the device speaks by itself.
+    #[must_use]
+    pub fn interval_of(&self, point: PointIx) -> Option<Duration> {
+        let register = self.points.get(usize::from(point.0)).and_then(|point| point.register());
+        let of_point = register.and_then(|register| {
+            let extent = register.extent();
+            self.groups.iter().find(|group| group.blocks.iter().any(|block| block.covers(&extent)))
+        });
+        of_point.map(|group| group.interval).or_else(|| self.groups.iter().map(|group| group.interval).max())
+    }
+}
+
 /// Points that are read together at one interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollGroup {

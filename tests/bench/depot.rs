@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use v2g_edge::measure::{
-    BootId, ClockTrust, Direction, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec,
-    SiteRollup, Stamp, Statistic, Utc, Window,
+    BootId, ClockTrust, Direction, Energy, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema,
+    SeriesSpec, SiteRollup, Stamp, Statistic, Utc, Window,
 };
 use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType, VehicleId};
 
@@ -103,6 +103,7 @@ impl Depot {
             intervals,
             site: Some(site),
             events: Vec::new(),
+            checkpoint: None,
         }
     }
 
@@ -118,7 +119,14 @@ impl Depot {
                 })
             })
             .collect();
-        Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points: points(&values, None) }
+        Interval {
+            device: DeviceIx(0),
+            direction: None,
+            vehicle: None,
+            session: None,
+            points: points(&values, None),
+            energy: Energy::default(),
+        }
     }
 
     fn charger(&mut self, i: u16) -> Interval {
@@ -139,6 +147,7 @@ impl Depot {
             direction: Some(if busy { Direction::GridToVehicle } else { Direction::Idle }),
             vehicle: busy.then(|| VehicleId::try_from(format!("EV{i:03}")).expect("a vehicle")),
             session: None,
+            energy: Energy::default(),
             points: points(&values, Some(if busy { "charging" } else { "available" })),
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use v2g_edge::health::StatusBoard;
 use v2g_edge::journal::{Appended, Journal, JournalHandle, Lane, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, Direction, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, LifeLost, Mono,
-    PointColumn, PointInterval, Schema, SeriesSpec, Stamp, Statistic, Utc, Window,
+    BootId, ClockTrust, Direction, Energy, Entry, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
+    LifeLost, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp, Statistic, Utc, Window,
 };
 use v2g_edge::spec::{Aggregation, DeviceIx, DeviceKind, PointIx, Unit, ValueType};
 
@@ -77,6 +77,7 @@ pub(crate) fn window(n: u64) -> Window {
         direction: Some(Direction::GridToVehicle),
         vehicle: None,
         session: None,
+        energy: Energy::default(),
         points: (0..POWERS)
             .map(|p| point(p, once(power(n, device, p))))
             .chain([point(ENERGY, once(energy(n, device)))])
@@ -94,6 +95,7 @@ pub(crate) fn empty(n: u64) -> Window {
         intervals: Vec::new(),
         site: None,
         events: Vec::new(),
+        checkpoint: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Samples in, windows out: the two pure rooms between the sources and the journal, run as one.
+//! Samples in, windows out: the three pure rooms between the sources and the journal, run as one.
 //!
 //! - A window ends when it ends, whatever the load: its end is an absolute time, how late it was closed is a fact
 //!   ([`crate::health::PipelineFacts`]), and it holds what was captured in it: a sample from after its end waits.
@@ -22,9 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::{Aggregator, LateWindows};
+use crate::derive::Deriver;
 use crate::health::StatusBoard;
 use crate::journal::{Appended, JournalHandle};
-use crate::measure::{Event, EventKind, Mono, Notice, Payload, Sample, Stamp, Window};
+use crate::measure::{Checkpoint, Event, EventKind, Mono, Notice, Payload, Sample, Schema, Stamp, Window};
 use crate::normalise::Normaliser;
 use crate::spec::{DeviceIx, DeviceSpec};
 
@@ -56,6 +57,10 @@ const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Pipeline {
     normaliser: Normaliser,
     aggregator: Aggregator,
+    deriver: Deriver,
+    /// How what is derived stands after the last window that was handed over.
+    checkpoint: Arc<Checkpoint>,
+    schema: Schema,
     /// Captured after the end of the open window, in the order in which they came.
     ahead: VecDeque<Sample>,
     window: Duration,
@@ -84,17 +89,29 @@ struct LateEvents {
 }
 
 impl Pipeline {
-    /// `first` are told in the first window.
-    pub(super) fn new(plan: &Plan, context: &ProcessContext, start: Stamp, first: Vec<EventKind>) -> Self {
+    /// `first` are told in the first window; `checkpoint` is where the life before ended.
+    pub(super) fn new(
+        plan: &Plan,
+        context: &ProcessContext,
+        start: Stamp,
+        first: Vec<EventKind>,
+        checkpoint: Checkpoint,
+    ) -> Self {
         let devices: Vec<DeviceSpec> = plan.devices.iter().map(|device| device.spec.clone()).collect();
         let mut aggregator =
             Aggregator::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot, start);
         for kind in first {
             let _ = aggregator.add_event(Event { device: None, kind });
         }
+        let (mut normaliser, mut deriver) = (Normaliser::new(&devices), Deriver::new(&devices, plan.aggregate.window));
+        normaliser.resume(&checkpoint, context.boot, start);
+        deriver.resume(&checkpoint);
         Self {
-            normaliser: Normaliser::new(&devices),
+            normaliser,
             aggregator,
+            deriver,
+            checkpoint: Arc::new(checkpoint),
+            schema: plan.schema(),
             ahead: VecDeque::new(),
             window: plan.aggregate.window,
             shown: Shown::new(plan),
@@ -132,16 +149,20 @@ impl Pipeline {
 
     fn take(&mut self, sample: &Sample) {
         self.facts.pipeline(|facts| facts.samples += 1);
-        let Self { normaliser, aggregator, .. } = self;
+        let Self { normaliser, aggregator, deriver, .. } = self;
         if let Payload::Vehicle(vehicle) = &sample.payload {
             aggregator.set_vehicle(sample.device, vehicle.clone());
             self.late.set_vehicle(sample.device, vehicle.clone());
         }
         if let Payload::Session(session) = &sample.payload {
             aggregator.set_session(sample.device, session.clone());
+            deriver.set_session(sample.device, session.clone());
             self.late.set_session(sample.device, session.clone());
         }
-        let noticed = normaliser.readings(sample, |reading| aggregator.add(reading));
+        let noticed = normaliser.readings(sample, |reading| {
+            deriver.add(&reading);
+            aggregator.add(reading);
+        });
         noticed.into_iter().for_each(|event| self.tell(event, sample.at.mono));
     }
 
@@ -154,19 +175,23 @@ impl Pipeline {
         let waiting = self.late_closed.len();
         let coarser = LATE_COARSER.iter().rev().find(|(from, _)| waiting >= *from).map(|(_, length)| *length);
         let length = coarser.map_or(self.window, |coarser| coarser.max(self.window));
-        let Self { normaliser, aggregator, late, late_events, late_closed, .. } = self;
+        let Self { normaliser, aggregator, deriver, late, late_events, late_closed, .. } = self;
         let device = sample.device;
         let occupant = || (aggregator.vehicle(device).cloned(), aggregator.session(device).cloned());
-        late_closed.extend(late.open(device, sample.at, length, occupant));
+        late_closed.extend(late.open(device, sample.at, length, occupant).map(|window| completed(deriver, window)));
         if let Payload::Vehicle(vehicle) = &sample.payload {
             late.set_vehicle(device, vehicle.clone());
             aggregator.set_vehicle(device, vehicle.clone());
         }
         if let Payload::Session(session) = &sample.payload {
             late.set_session(device, session.clone());
+            deriver.set_session(device, session.clone());
             aggregator.set_session(device, session.clone());
         }
-        let noticed = normaliser.readings(sample, |reading| late.add(reading));
+        let noticed = normaliser.readings(sample, |reading| {
+            deriver.add(&reading);
+            late.add(reading);
+        });
         let (own_time, mut gone) = (Mono(u64::try_from(sample.at.utc.0).unwrap_or(0)), 0);
         let mut tell = |event| gone += u64::from(!late.add_event(device, event));
         let new = || LateEvents { bound: EventBound::default(), newest: sample.at, released: Mono(0) };
@@ -186,7 +211,7 @@ impl Pipeline {
 
     /// Of devices of which nothing more comes late tells the last that waits: once a second by our clock, or at the end at once.
     fn release_late(&mut self, now: Mono, is_end: bool) {
-        let Self { late, late_events, late_closed, window, .. } = self;
+        let Self { deriver, late, late_events, late_closed, window, .. } = self;
         let mut gone = 0;
         for (&device, events) in late_events {
             let is_due = is_end || (late.is_idle(device) && now.since(events.released) >= LATE_EVENTS_EVERY);
@@ -194,7 +219,8 @@ impl Pipeline {
                 continue;
             }
             events.released = now;
-            late_closed.extend(late.open(device, events.newest, *window, || (None, None)));
+            let ended = late.open(device, events.newest, *window, || (None, None));
+            late_closed.extend(ended.map(|window| completed(deriver, window)));
             events.bound.release_all(Mono(0), &mut |event| gone += u64::from(!late.add_event(device, event)));
         }
         self.count_shed(gone);
@@ -213,6 +239,7 @@ impl Pipeline {
         let (mut points, mut events) = (0, Vec::new());
         for lost in self.late_closed.drain(..surplus) {
             points += lost.points();
+            self.deriver.take_back(&lost.intervals);
             events.extend(lost.events);
         }
         let gone = self.aggregator.carry_events(events);
@@ -221,15 +248,17 @@ impl Pipeline {
 
     /// Hands late windows to the journal, as far as it has room for them. Answers whether some are left.
     fn hand_over_late(&mut self, journal: &JournalHandle) -> bool {
-        while let Some(window) = self.late_closed.pop_front() {
+        while let Some(mut window) = self.late_closed.pop_front() {
             self.shown.note(&window.intervals, &self.facts);
             let points = window.points();
+            let before = self.advance(&mut window);
             match journal.append_late(window) {
                 Appended::Queued => self.facts.pipeline(|facts| {
                     facts.windows_late += 1;
                     facts.points += points;
                 }),
                 Appended::Stalled(window) => {
+                    self.checkpoint = before;
                     self.late_closed.push_front(window);
                     break;
                 }
@@ -243,7 +272,8 @@ impl Pipeline {
     /// Nothing more comes: ends the late windows, too. Answers whether some wait for the journal.
     fn finish_late(&mut self, journal: &JournalHandle) -> bool {
         self.release_late(Mono::MAX, true);
-        self.late_closed.extend(self.late.finish());
+        let Self { deriver, late, late_closed, .. } = self;
+        late_closed.extend(late.finish().into_iter().map(|window| completed(deriver, window)));
         self.hand_over_late(journal)
     }
 
@@ -278,7 +308,8 @@ impl Pipeline {
             self.keep(window, is_due, journal);
             self.take_ahead(self.next_end());
             self.release_late(now.mono, false);
-            self.late_closed.extend(self.late.close_idle());
+            let Self { deriver, late, late_closed, .. } = self;
+            late_closed.extend(late.close_idle().into_iter().map(|window| completed(deriver, window)));
         }
         self.hand_over_late(journal);
     }
@@ -314,7 +345,9 @@ impl Pipeline {
             self.shed_from = window.end.mono + SHED_TOLD_EVERY;
             window.events.push(Event { device: None, kind: EventKind::SamplesShed(untold) });
         }
+        self.deriver.complete(&mut window);
         self.note(&window);
+        let before = self.advance(&mut window);
         match journal.append(window) {
             Appended::Queued => {
                 self.stalled = false;
@@ -328,6 +361,8 @@ impl Pipeline {
                     tracing::error!("the journal stalls: windows are shed until it takes them again");
                 }
                 let points = lost.points();
+                self.checkpoint = before;
+                self.deriver.take_back(&lost.intervals);
                 // Values go; what happened is told with the next window, but for the count of what went, which is told anew.
                 let is_kept = |event: &Event| !matches!(event.kind, EventKind::SamplesShed(_));
                 let gone = self.aggregator.carry_events(lost.events.into_iter().filter(is_kept).collect());
@@ -336,6 +371,16 @@ impl Pipeline {
             // The supervisor is about to end this generation: its journal has gone.
             Appended::Closed => {}
         }
+    }
+
+    /// How what is derived stands after a window goes with it. Answers how it stood before.
+    fn advance(&mut self, window: &mut Window) -> Arc<Checkpoint> {
+        let before = Arc::clone(&self.checkpoint);
+        if window.intervals.iter().any(|interval| interval.energy.is_of_register()) {
+            Arc::make_mut(&mut self.checkpoint).registers.extend(window.registers_told(&self.schema));
+        }
+        window.checkpoint = Some(Arc::clone(&self.checkpoint));
+        before
     }
 
     fn note_lateness(&self, late: Duration) {
@@ -357,6 +402,12 @@ impl Pipeline {
             }
         });
     }
+}
+
+/// A late window with what it knows of energy.
+fn completed(deriver: &mut Deriver, mut window: Window) -> Window {
+    deriver.complete(&mut window);
+    window
 }
 
 /// An event for which the open window has no room is counted.

@@ -14,7 +14,7 @@ use crate::config::{self, Surroundings};
 use crate::health::Heartbeats;
 use crate::journal::testing::HangingJournal;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
-use crate::measure::{BootId, ClockTrust, IntervalValue, Missing, Payload, Raw, Utc};
+use crate::measure::{BootId, Checkpoint, ClockTrust, Energy, EnergyDelta, IntervalValue, Missing, Payload, Raw, Utc};
 use crate::spec::{DeviceIx, PointIx};
 use crate::uplink::wire;
 
@@ -79,7 +79,7 @@ impl Gateway {
         let facts = Arc::clone(&self.context.facts);
         let journal = Journal::open(settings, self.plan.schema(), self.context.boot, now, facts).expect("a journal");
         let first = EventKind::Started { version: "test".to_owned(), clean: journal.previous_ended_clean() };
-        let pipeline = Pipeline::new(&self.plan, &self.context, now, vec![first]);
+        let pipeline = Pipeline::new(&self.plan, &self.context, now, vec![first], journal.checkpoint().clone());
         self.generation = Some((journal, pipeline));
     }
 
@@ -97,6 +97,24 @@ impl Gateway {
             pipeline.take(&Sample { device: DeviceIx(0), at: self.clock.now().into(), payload });
             self.clock.advance(WINDOW);
             pipeline.close(self.clock.now().into(), Duration::ZERO, &handle);
+            handle.commit().await;
+        }
+    }
+
+    /// A window in which the meter shows this much imported energy, kWh, and whether the journal has made it durable.
+    async fn read_energy(&mut self, kwh: f32, is_durable: bool) {
+        let spec = &self.plan.devices[0].spec;
+        let ix = spec.points.roles().energy_import.expect("a register");
+        let block = spec.points[usize::from(ix.0)].register().expect("Modbus").extent();
+        let bits = kwh.to_bits().to_be_bytes();
+        let words = Ok(vec![u16::from_be_bytes([bits[0], bits[1]]), u16::from_be_bytes([bits[2], bits[3]])]);
+        let (journal, pipeline) = self.generation.as_mut().expect("it has booted");
+        let handle = journal.handle();
+        let payload = Payload::Registers { block, words };
+        pipeline.take(&Sample { device: DeviceIx(0), at: self.clock.now().into(), payload });
+        self.clock.advance(WINDOW);
+        pipeline.close(self.clock.now().into(), Duration::ZERO, &handle);
+        if is_durable {
             handle.commit().await;
         }
     }
@@ -216,6 +234,67 @@ async fn a_clock_that_is_set_back_repeats_no_time_stamp() {
     assert_eq!(steps(&leases).iter().filter(|by| **by < 0).count(), 2, "{:?}", steps(&leases));
 }
 
+/// kWh that the meter is told to have counted, all windows together.
+fn counted(leases: &[Lease]) -> f64 {
+    let energies = leases.iter().flat_map(|lease| &lease.entry().window.intervals).map(|interval| interval.energy);
+    let mut sum = Energy::default();
+    energies.for_each(|energy| sum.add(energy));
+    sum.import.map_or(0.0, EnergyDelta::kwh)
+}
+
+/// The difference of what the register shows is told once, whatever happens to the box in between: a kill, a power cut with what was
+/// not durable yet, hours without power, an end in order.
+#[tokio::test]
+async fn the_energy_of_a_register_goes_on_over_restarts_without_a_gap_and_without_a_double() {
+    let (dir, mut gateway) = synced();
+    gateway.read_energy(500.0, true).await;
+    gateway.read_energy(500.25, true).await;
+    // Killed.
+    gateway.boot(dir.path(), NOON + 60 * S);
+    gateway.sync();
+    gateway.read_energy(500.75, true).await;
+    // Nothing of it was read before the next kill: it is known all the same.
+    gateway.boot(dir.path(), NOON + 120 * S);
+    gateway.run(3).await;
+    gateway.boot(dir.path(), NOON + 3_720 * S);
+    gateway.read_energy(530.0, true).await;
+    for _ in 0..100 {
+        gateway.run(1).await;
+    }
+    let (journal, mut pipeline) = gateway.generation.take().expect("it has booted");
+    pipeline.finish(gateway.clock.now().into(), &journal.handle());
+    journal.close().await.expect("it ends in order");
+    gateway.boot(dir.path(), NOON + 3_780 * S);
+    gateway.sync();
+    gateway.read_energy(531.5, true).await;
+    assert_eq!(counted(&gateway.lease().await), 31.5);
+}
+
+/// A sample may be read and not be durable: what it would have told is told by the next that is.
+#[tokio::test]
+async fn what_a_window_told_that_no_disk_has_is_told_again() {
+    let (dir, mut gateway) = synced();
+    gateway.read_energy(500.0, true).await;
+    let hanging = HangingJournal::with_history(0);
+    let (journal, mut pipeline) = gateway.generation.take().expect("it has booted");
+    gateway.generation = None;
+    let spec = gateway.plan.devices[0].spec.clone();
+    let ix = spec.points.roles().energy_import.expect("a register");
+    let block = spec.points[usize::from(ix.0)].register().expect("Modbus").extent();
+    let payload = Payload::Registers { block, words: Ok(vec![0x43fa, 0x8000]) };
+    pipeline.take(&Sample { device: DeviceIx(0), at: gateway.clock.now().into(), payload });
+    gateway.clock.advance(WINDOW);
+    pipeline.close(gateway.clock.now().into(), Duration::ZERO, &hanging.handle());
+    let lost: f64 =
+        hanging.windows().iter().flat_map(|w| &w.intervals).filter_map(|i| i.energy.import).map(EnergyDelta::kwh).sum();
+    assert_eq!(lost, 1.0, "501 kWh");
+    drop(journal);
+    gateway.boot(dir.path(), NOON + 60 * S);
+    gateway.sync();
+    gateway.read_energy(502.0, true).await;
+    assert_eq!(counted(&gateway.lease().await), 2.0);
+}
+
 /// How many readings the one point in it was made of.
 fn readings(lease: &Lease) -> u32 {
     let mut points = lease.entry().window.intervals.iter().flat_map(|interval| &interval.points);
@@ -237,7 +316,9 @@ async fn on_a_stream(step: Duration, burst: usize) -> (Vec<u32>, f64) {
     let (_notices, noticed) = mpsc::channel(1);
     let heartbeat = gateway.context.heartbeats.watch("pipeline", WINDOW, Stamp::from(clock.now()).mono);
     drop(pipeline);
-    let pipeline = || Pipeline::new(&gateway.plan, &gateway.context, clock.now().into(), vec![EventKind::Stopping]);
+    let first = vec![EventKind::Stopping];
+    let pipeline =
+        || Pipeline::new(&gateway.plan, &gateway.context, clock.now().into(), first.clone(), Checkpoint::default());
     let running = tokio::spawn(run(pipeline(), Arc::clone(&clock), (sampled, noticed), journal.handle(), heartbeat));
     for _ in 0..Duration::from_secs(12).as_nanos() / step.as_nanos() {
         for _ in 0..burst {

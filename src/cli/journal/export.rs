@@ -10,7 +10,7 @@ use super::{Target, Where};
 use crate::cli::Exit;
 use crate::cli::show::{Stdout, note};
 use crate::journal::{Archive, Place, View};
-use crate::measure::{Entry, EventKind, IntervalValue, PointColumn, PointInterval, Seq};
+use crate::measure::{Energy, EnergyDelta, Entry, EventKind, IntervalValue, PointColumn, PointInterval, Seq};
 use crate::spec::SessionId;
 use crate::uplink::wire;
 
@@ -164,6 +164,7 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
                 "session": interval.session,
                 "direction": interval.direction,
                 "points": points(series, &interval.points),
+                "energy": energy_json(interval.energy),
             })
         })
         .collect();
@@ -188,6 +189,16 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
         "devices": devices,
         "rollup": window.site,
         "events": window.events.iter().map(event).collect::<Vec<_>>(),
+    })
+}
+
+/// What is known of energy, as far as it is.
+fn energy_json(Energy { import, export, known }: Energy) -> Value {
+    let delta = |delta: EnergyDelta| json!({ "kwh": delta.kwh(), "source": delta.source });
+    json!({
+        "import_delta": import.map(delta),
+        "export_delta": export.map(delta),
+        "known_s": known.map(|known| known.as_secs_f64()),
     })
 }
 
@@ -237,6 +248,9 @@ fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
             };
             writeln!(out, "{head},{device},{vehicle},{name},{unit},{rest},{session}")?;
         }
+        for (name, unit, value) in energy_rows(interval.energy) {
+            writeln!(out, "{head},{device},{vehicle},{name},{unit},{value},,,,good,{session}")?;
+        }
     }
     for event in &window.events {
         let device = event.device.as_ref().map_or("", |device| device.as_str());
@@ -244,6 +258,13 @@ fn as_csv(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{head},{device},,event,,{},,,,,{session}", event.kind.name())?;
     }
     Ok(())
+}
+
+/// What is known of energy, by the names of the wire.
+fn energy_rows(Energy { import, export, known }: Energy) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+    let deltas = [("energy_import_delta", import), ("energy_export_delta", export)];
+    let deltas = deltas.into_iter().filter_map(|(name, delta)| Some((name, "kWh", delta?.kwh())));
+    deltas.chain(known.map(|known| ("known_s", "s", known.as_secs_f64())))
 }
 
 /// RFC 4180, 2.

@@ -7,6 +7,7 @@
 //! - One device with two vehicles or two charging sessions in one coarse window is told in two intervals: what a vehicle did is
 //!   never mixed with what another did, nor a session with the next. Sessions of one vehicle stay in their order.
 //! - The site's powers are means by time; its counts are the newest.
+//! - Energies and known times are added up: not one mWh more or less.
 //! - Events all stay, in order, at the end of the coarse window.
 //! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
 //!   change of its trust. What is alone in a coarse window stays as it is.
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use crate::journal::resolution::Resolution;
 use crate::measure::{
-    BootId, Direction, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema, SiteRollup, Stamp,
-    Statistic, Window,
+    BootId, Direction, Energy, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema,
+    SiteRollup, Stamp, Statistic, Window,
 };
 use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
@@ -74,7 +75,9 @@ impl Downsampler {
     }
 
     /// Takes the next window, in order. Answers the coarse one that it ends. `schema` is that of both.
-    pub(super) fn add(&mut self, window: Window, schema: &Schema) -> Option<Window> {
+    pub(super) fn add(&mut self, mut window: Window, schema: &Schema) -> Option<Window> {
+        // A restart goes on from newer ones.
+        window.checkpoint = None;
         if let Some(open) = self.place_of(&window).and_then(|place| self.open.get_mut(place)) {
             open.add(window);
             return None;
@@ -159,7 +162,8 @@ impl Held {
 /// Takes a window out, and leaves one with nothing in it.
 fn emptied(window: &mut Window) -> Window {
     let Window { boot, end, length, .. } = *window;
-    std::mem::replace(window, Window { boot, end, length, intervals: Vec::new(), site: None, events: Vec::new() })
+    let (intervals, events) = (Vec::new(), Vec::new());
+    std::mem::replace(window, Window { boot, end, length, intervals, site: None, events, checkpoint: None })
 }
 
 /// The end of a window, for each device in it, ns: of one that bears its source's time. Others have one time for all.
@@ -187,6 +191,7 @@ type Sessions = Vec<(Option<SessionId>, Series)>;
 struct Series {
     directions: Vec<Direction>,
     points: BTreeMap<PointIx, Point>,
+    energy: Energy,
 }
 
 impl Joint {
@@ -201,12 +206,12 @@ impl Joint {
 
     fn add(&mut self, window: Window) {
         self.begin = self.begin.min(begin(&window));
-        let Window { boot: _, end: _, length, intervals, site, events } = window;
+        let Window { boot: _, end: _, length, intervals, site, events, checkpoint: _ } = window;
         self.take(intervals, site, events, length);
     }
 
     fn take(&mut self, intervals: Vec<Interval>, site: Option<SiteRollup>, events: Vec<Event>, length: Duration) {
-        for Interval { device, direction, vehicle, session, points } in intervals {
+        for Interval { device, direction, vehicle, session, points, energy } in intervals {
             let sessions = self.series.entry((device, vehicle)).or_default();
             let place = sessions.iter().position(|(known, _)| *known == session).unwrap_or_else(|| {
                 sessions.push((session, Series::default()));
@@ -214,6 +219,7 @@ impl Joint {
             });
             let (_, series) = &mut sessions[place];
             series.directions.extend(direction);
+            series.energy.add(energy);
             for PointInterval { point, value, questionable } in points {
                 series.points.entry(point).or_default().add(value, questionable);
             }
@@ -241,7 +247,8 @@ impl Joint {
                     IntervalValue::Float(statistic) => Some(statistic.value),
                     _ => None,
                 });
-                Interval { device, direction: direction(&series.directions, power), vehicle, session, points }
+                let direction = direction(&series.directions, power);
+                Interval { device, direction, vehicle, session, points, energy: series.energy }
             };
         let series = series.into_iter().flat_map(|((device, vehicle), sessions)| {
             sessions.into_iter().map(move |(session, series)| (device, vehicle.clone(), session, series))
@@ -253,6 +260,7 @@ impl Joint {
             intervals: series.map(interval).collect(),
             site: site.and_then(Site::rollup),
             events,
+            checkpoint: None,
         }
     }
 }
@@ -407,7 +415,7 @@ mod tests {
 
     use super::*;
     use crate::journal::testing::{depot_schema, stamp};
-    use crate::measure::{ClockTrust, Mono, Utc};
+    use crate::measure::{ClockTrust, EnergyDelta, EnergySource, Mono, Utc};
     use crate::spec::Unit;
 
     const STEP: Duration = Duration::from_millis(250);
@@ -428,6 +436,7 @@ mod tests {
             direction: None,
             vehicle: vehicle.map(|id| id.try_into().expect("a vehicle")),
             session: None,
+            energy: Energy::default(),
             points: points.into_iter().map(point).collect(),
         };
         Window {
@@ -437,6 +446,7 @@ mod tests {
             intervals: vec![interval],
             site: None,
             events: Vec::new(),
+            checkpoint: None,
         }
     }
 
@@ -488,6 +498,27 @@ mod tests {
         let values: Vec<_> = out[1].intervals[0].points.iter().map(|p| p.value.clone()).collect();
         let statistic = |value| IntervalValue::Float(Statistic { value, min: 5.0, max: 8.0, count: 4 });
         assert_eq!(values, [statistic(6.5), statistic(8.0)]);
+    }
+
+    #[test]
+    fn energies_are_added_up_and_how_things_stood_is_left_to_newer_windows() {
+        let fine = |n| {
+            let mut window = window(n, None, vec![(0, once(1.0))]);
+            let delta = |mwh| Some(EnergyDelta { mwh, source: EnergySource::Power });
+            let known = Some(Duration::from_millis(250));
+            window.intervals[0].energy = Energy { import: delta(n), export: None, known };
+            window.checkpoint = Some(std::sync::Arc::default());
+            window
+        };
+        let out = coarse(Resolution::Second, (1..=9).map(fine));
+        let told = |window: &Window| {
+            let Energy { import, export, known } = window.intervals[0].energy;
+            (import.map(|delta| delta.mwh), export, known)
+        };
+        let told: Vec<_> = out.iter().map(told).collect();
+        let known = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(told, [(Some(10), None, known(1_000)), (Some(26), None, known(1_000)), (Some(9), None, known(250))]);
+        assert!(out.iter().all(|window| window.checkpoint.is_none()));
     }
 
     #[test]

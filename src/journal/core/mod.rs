@@ -9,6 +9,7 @@
 //! `journal_core`.
 
 mod age;
+mod checkpoint;
 mod clock;
 pub(in crate::journal) mod context;
 mod downsampler;
@@ -34,6 +35,8 @@ pub(in crate::journal) mod wear;
 
 #[cfg(test)]
 mod age_tests;
+#[cfg(test)]
+mod checkpoint_tests;
 #[cfg(test)]
 mod gone_tests;
 #[cfg(test)]

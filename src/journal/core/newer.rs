@@ -41,8 +41,8 @@ impl NewerRecords {
                         found.times = times;
                     }
                 }
-                // How long it has lived, and who found which times, is its own business.
-                Record::Lived | Record::Deciders => {}
+                // How long it has lived, who found which times, and how things stood then, is its own business.
+                Record::Lived | Record::Deciders | Record::Checkpoint => {}
             }
         }
         found

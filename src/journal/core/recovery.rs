@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::journal::core::age::Age;
+use crate::journal::core::checkpoint;
 use crate::journal::core::epoch::{self, JournalMeta};
 use crate::journal::core::ledger::Ledger;
 use crate::journal::core::newer::NewerRecords;
@@ -16,7 +17,7 @@ use crate::journal::disk::record::Record;
 use crate::journal::disk::segment::Seal;
 use crate::journal::disk::store::{Durably, Found, Store, StoreError};
 use crate::journal::resolution::Resolution;
-use crate::measure::{BootId, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
+use crate::measure::{BootId, Checkpoint, Epoch, Gap, GapReason, Identity, Schema, Seq, Stamp};
 
 /// Where a life of the journal begins.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(in crate::journal) struct Start {
     pub(super) passed: Vec<(u64, u64)>,
     /// Records of newer programs, by name.
     pub(super) newer: Vec<String>,
+    /// How what is derived stood at the end of the life before, in the words of this one.
+    pub(in crate::journal) checkpoint: Checkpoint,
 }
 
 impl Start {
@@ -63,6 +66,7 @@ impl Start {
             untold: Vec::new(),
             passed: Vec::new(),
             newer: Vec::new(),
+            checkpoint: Checkpoint::default(),
         }
     }
 }
@@ -149,6 +153,7 @@ pub(in crate::journal) fn find<S: Store>(
     let passed = past.spans(next).filter(of_newer).collect();
     let last = if past.newest_is_downsampled { 0 } else { past.last };
     let previous_ended_clean = previous.map(|meta| meta.clean);
+    let checkpoint = checkpoint::find(store, &past.segments, next, schema);
     Ok(Start {
         epoch,
         unbegun,
@@ -164,6 +169,7 @@ pub(in crate::journal) fn find<S: Store>(
         untold,
         passed,
         newer: newer.names,
+        checkpoint,
     })
 }
 

@@ -316,7 +316,7 @@ impl Store for MemStore {
     fn save(&mut self, record: Record, bytes: &[u8], durably: Durably) -> Result<(), StoreError> {
         let effect = self.write()?;
         let slot = self.records.entry(record).or_default();
-        let replaced_whole = matches!(record, Record::Life | Record::Times | Record::Lived | Record::Deciders);
+        let replaced_whole = !matches!(record, Record::CursorA | Record::CursorB);
         // A slot that is being overwritten when the power goes may be torn.
         let synced = durably == Durably::Yes && matches!(effect, Effect::Whole);
         effect.apply(|| {

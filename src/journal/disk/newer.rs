@@ -89,12 +89,14 @@ impl OwnNames {
             (Record::Times, false) => "times",
             (Record::Lived, false) => "lived",
             (Record::Deciders, false) => "deciders",
+            (Record::Checkpoint, false) => "checkpoint",
             (Record::Life, true) => "life-1",
             (Record::CursorA, true) => "cursor-1-a",
             (Record::CursorB, true) => "cursor-1-b",
             (Record::Times, true) => "times-1",
             (Record::Lived, true) => "lived-1",
             (Record::Deciders, true) => "deciders-1",
+            (Record::Checkpoint, true) => "checkpoint-1",
         }
     }
 }

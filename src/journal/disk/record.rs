@@ -35,6 +35,8 @@ pub(in crate::journal) enum Record {
     Lived,
     /// See `times`.
     Deciders,
+    /// See `core::checkpoint`.
+    Checkpoint,
 }
 
 /// Writes a record of version 1; `None`: it is too long.

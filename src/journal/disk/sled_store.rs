@@ -39,7 +39,7 @@ const AGAIN: &str = "again";
 /// The ending of a segment that is made whole, until it is.
 const MAKING: &str = "making";
 /// What must be a file, if it is there at all, for a life to begin and to go on.
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "lock",
     "life",
     "life.new",
@@ -47,6 +47,8 @@ const FILES: [&str; 12] = [
     "times.new",
     "deciders",
     "deciders.new",
+    "checkpoint",
+    "checkpoint.new",
     "lived",
     "lived.new",
     "cursor-a",
@@ -553,7 +555,9 @@ impl Store for SledStore {
         self.hold.check(&self.dir)?;
         let path = self.record_path(record);
         let saved = match record {
-            Record::Life | Record::Times | Record::Lived | Record::Deciders => files::replace(&path, bytes),
+            Record::Life | Record::Times | Record::Lived | Record::Deciders | Record::Checkpoint => {
+                files::replace(&path, bytes)
+            }
             Record::CursorA | Record::CursorB => files::overwrite(&path, bytes, durably == Durably::Yes),
         };
         saved.map_err(|source| StoreError::io("write", &path, source))

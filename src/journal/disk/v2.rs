@@ -1,5 +1,5 @@
-//! Version 2 of an entry: version 1 with the events, the reasons of missing values, and the charging sessions that it has no words for. Headers, seals and
-//! the other records have no version 2; those of lives in memory and of deciders begin with it.
+//! Version 2 of an entry: version 1 with the events, the reasons of missing values, the charging sessions and the energies that it
+//! has no words for. Headers, seals and the other records have no version 2; those of lives in memory, of deciders and of the checkpoint begin with it.
 //!
 //! Values that were not asked in time stand as timeouts in version 1's part, and `Overruns` says which they are.
 //!
@@ -9,133 +9,26 @@
 //! Behind the version byte:
 //!
 //! ```text
-//! postcard of [(place among the window's events, device, kind)], ascending; what is no event (doubts, sessions) comes last
+//! postcard of [(place among the window's events, device, kind)], ascending; what is no event (doubts, sessions, energies) comes last
 //! the window with its other events, as version 1 has it behind its version byte
 //! ```
 
+mod checkpoint;
+mod energy;
+mod event;
 mod in_session;
 
-use serde::{Deserialize, Serialize};
-
-use self::in_session::InSession;
+use self::checkpoint::Checkpoint;
+pub(in crate::journal) use self::checkpoint::CheckpointAtEnd;
+use self::event::{CounterDoubt, Event, EventKind};
 use super::v1;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::record;
 use crate::journal::disk::unwritable::Unwritable;
-use crate::measure::{
-    self, BootId, Epoch, Identity, Interval, IntervalValue, Missing, PointInterval, Questionable, Seq, Window,
-};
-use crate::spec::{DeviceId, FieldName};
+use crate::measure::{BootId, Interval, IntervalValue, Missing, PointInterval, Window};
 
 /// The number of this version, before each entry.
 pub(in crate::journal) const VERSION: u8 = 2;
-
-/// Something that happened, and where it stands among the events of its window.
-#[derive(Debug, Serialize, Deserialize)]
-struct Event<'a> {
-    place: u32,
-    #[serde(borrow)]
-    device: Option<&'a str>,
-    #[serde(borrow)]
-    kind: EventKind<'a>,
-}
-
-/// What happened. The order is what is written.
-#[derive(Debug, Serialize, Deserialize)]
-enum EventKind<'a> {
-    JournalNewer(&'a str),
-    DevicePartly {
-        answering: u16,
-        blocks: u16,
-        silent: &'a str,
-    },
-    CounterBreak {
-        field: &'a str,
-        from_milli: i64,
-        to_milli: i64,
-        reason: BreakReason,
-    },
-    MeterExchanged {
-        before: &'a str,
-        after: &'a str,
-    },
-    /// No event: the doubts that version 1 has no words for, each with its place among the points of the window. Version 1
-    /// has `Rate` there.
-    CounterDoubts(Vec<(u32, CounterDoubt)>),
-    EventsLeftOut {
-        of: &'a str,
-        about: &'a str,
-        count: u64,
-    },
-    ReloadRefused(&'a str),
-    Reloaded,
-    JournalInMemory {
-        why: &'a str,
-        from: u64,
-        counts_anew: bool,
-    },
-    LifeLost {
-        epoch: u64,
-        from: u64,
-        to: Option<u64>,
-        renumbered: bool,
-    },
-    /// No event: of the window's intervals the place, and the places of their points that are missing for this reason.
-    Overruns(Vec<(u32, Vec<u32>)>),
-    PollOverrun(&'a str),
-    PollKept,
-    OfEntry {
-        epoch: u64,
-        seq: u64,
-        #[serde(borrow)]
-        told: AboutLife<'a>,
-    },
-    UpdateStarted {
-        from: &'a str,
-        to: &'a str,
-    },
-    UpdateConfirmed {
-        from: &'a str,
-        to: &'a str,
-    },
-    UpdateRolledBack {
-        from: &'a str,
-        to: &'a str,
-        why: &'a str,
-    },
-    UpdateFailed {
-        from: &'a str,
-        to: &'a str,
-        why: &'a str,
-    },
-    /// No event: the charging sessions that the window's intervals and events are of.
-    InSession(#[serde(borrow)] Vec<InSession<'a>>),
-}
-
-/// What an entry told of its own life. The order is what is written.
-#[derive(Debug, Serialize, Deserialize)]
-enum AboutLife<'a> {
-    Failing(&'a str),
-    Working,
-    InMemory { why: &'a str, from: u64, counts_anew: bool },
-    Stopping,
-}
-
-/// Why a counter does not go on as it was. The order is what is written.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum BreakReason {
-    RolledOver,
-    MeterExchanged,
-    AnotherLevel,
-}
-
-/// Why a counter is doubted. The order is what is written.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum CounterDoubt {
-    Zero,
-    Backwards,
-    Jump,
-}
 
 const IN_MEMORY_MAGIC: [u8; 4] = *b"V2GM";
 
@@ -148,6 +41,8 @@ pub(in crate::journal) fn write_in_memory(lives: &[(u64, u64)]) -> Option<Vec<u8
 pub(in crate::journal) fn read_in_memory(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     postcard::from_bytes(record::body(IN_MEMORY_MAGIC, bytes).ok()?).ok()
 }
+
+const CHECKPOINT_MAGIC: [u8; 4] = *b"V2GS";
 
 const DECIDERS_MAGIC: [u8; 4] = *b"V2GD";
 
@@ -162,6 +57,17 @@ pub(in crate::journal) fn write_deciders(boots: &[DecidersOfBoot]) -> Option<Vec
 /// Reads it.
 pub(in crate::journal) fn read_deciders(bytes: &[u8]) -> Option<Vec<DecidersOfBoot>> {
     postcard::from_bytes(record::body(DECIDERS_MAGIC, bytes).ok()?).ok()
+}
+
+/// The record of how things stood after the last entry of a life.
+pub(in crate::journal) fn write_checkpoint(noted: &CheckpointAtEnd) -> Option<Vec<u8>> {
+    record::frame(CHECKPOINT_MAGIC, &postcard::to_stdvec(&checkpoint::AtEnd::of(noted)).ok()?)
+}
+
+/// Reads it.
+pub(in crate::journal) fn read_checkpoint(bytes: &[u8]) -> Option<CheckpointAtEnd> {
+    let noted: checkpoint::AtEnd<'_> = postcard::from_bytes(record::body(CHECKPOINT_MAGIC, bytes).ok()?).ok()?;
+    noted.read()
 }
 
 /// Appends a window of the boot `home` to `bytes`, version byte and all.
@@ -179,6 +85,13 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8
     let sessions = in_session::of(window);
     if !sessions.is_empty() {
         own.push(Event { place: 0, device: None, kind: EventKind::InSession(sessions) });
+    }
+    let energies = energy::Columns::of(window);
+    if let Some(energies) = &energies {
+        own.push(Event { place: 0, device: None, kind: EventKind::Energies(energies.written()) });
+    }
+    if let Some(checkpoint) = &window.checkpoint {
+        own.push(Event { place: 0, device: None, kind: EventKind::Checkpoint(Checkpoint::of(checkpoint, window)) });
     }
     bytes.push(VERSION);
     let bytes = postcard::to_extend(&own, bytes).map_err(|_| Unwritable::Codec)?;
@@ -200,6 +113,14 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
         }
         if let EventKind::InSession(sessions) = event.kind {
             in_session::put(&mut window, &sessions)?;
+            continue;
+        }
+        if let EventKind::Energies(energies) = event.kind {
+            energy::put(&mut window, &energies)?;
+            continue;
+        }
+        if let EventKind::Checkpoint(checkpoint) = event.kind {
+            window.checkpoint = Some(checkpoint.read(&window).into());
             continue;
         }
         let place = usize::try_from(event.place).map_err(|_| Damage::Content)?;
@@ -250,194 +171,12 @@ fn mark(window: &mut Window, overruns: &[(u32, Vec<u32>)]) -> Result<(), Damage>
     Ok(())
 }
 
-impl CounterDoubt {
-    /// `None`: version 1 has words for it.
-    fn of(why: Questionable) -> Option<Self> {
-        match why {
-            Questionable::CounterZero => Some(Self::Zero),
-            Questionable::CounterBackwards => Some(Self::Backwards),
-            Questionable::CounterJump => Some(Self::Jump),
-            Questionable::OutOfRange | Questionable::Frozen | Questionable::Rate | Questionable::Clock => None,
-        }
-    }
-}
-
-impl From<CounterDoubt> for Questionable {
-    fn from(why: CounterDoubt) -> Self {
-        match why {
-            CounterDoubt::Zero => Self::CounterZero,
-            CounterDoubt::Backwards => Self::CounterBackwards,
-            CounterDoubt::Jump => Self::CounterJump,
-        }
-    }
-}
-
-impl From<measure::BreakReason> for BreakReason {
-    fn from(reason: measure::BreakReason) -> Self {
-        match reason {
-            measure::BreakReason::RolledOver => Self::RolledOver,
-            measure::BreakReason::MeterExchanged => Self::MeterExchanged,
-            measure::BreakReason::AnotherLevel => Self::AnotherLevel,
-        }
-    }
-}
-
-impl From<BreakReason> for measure::BreakReason {
-    fn from(reason: BreakReason) -> Self {
-        match reason {
-            BreakReason::RolledOver => Self::RolledOver,
-            BreakReason::MeterExchanged => Self::MeterExchanged,
-            BreakReason::AnotherLevel => Self::AnotherLevel,
-        }
-    }
-}
-
-impl<'a> From<&'a measure::AboutLife> for AboutLife<'a> {
-    fn from(told: &'a measure::AboutLife) -> Self {
-        use measure::AboutLife as Domain;
-        match told {
-            Domain::Failing(why) => Self::Failing(why),
-            Domain::Working => Self::Working,
-            Domain::InMemory { why, from, counts_anew } => {
-                Self::InMemory { why, from: from.0, counts_anew: *counts_anew }
-            }
-            Domain::Stopping => Self::Stopping,
-        }
-    }
-}
-
-impl From<AboutLife<'_>> for measure::AboutLife {
-    fn from(told: AboutLife<'_>) -> Self {
-        match told {
-            AboutLife::Failing(why) => Self::Failing(why.into()),
-            AboutLife::Working => Self::Working,
-            AboutLife::InMemory { why, from, counts_anew } => {
-                Self::InMemory { why: why.into(), from: Seq(from), counts_anew }
-            }
-            AboutLife::Stopping => Self::Stopping,
-        }
-    }
-}
-
-impl<'a> Event<'a> {
-    /// `None`: version 1 has words for it.
-    fn of(place: u32, measure::Event { device, kind }: &'a measure::Event) -> Option<Self> {
-        use measure::EventKind as Domain;
-        let kind = match kind {
-            Domain::JournalNewer(text) => EventKind::JournalNewer(text),
-            Domain::DevicePartly { answering, blocks, silent } => {
-                EventKind::DevicePartly { answering: *answering, blocks: *blocks, silent }
-            }
-            Domain::CounterBreak { field, from_milli, to_milli, reason } => EventKind::CounterBreak {
-                field: field.as_str(),
-                from_milli: *from_milli,
-                to_milli: *to_milli,
-                reason: (*reason).into(),
-            },
-            Domain::MeterExchanged { before, after } => EventKind::MeterExchanged { before, after },
-            Domain::EventsLeftOut { of, about, count } => EventKind::EventsLeftOut { of, about, count: *count },
-            Domain::ReloadRefused(why) => EventKind::ReloadRefused(why),
-            Domain::Reloaded => EventKind::Reloaded,
-            Domain::JournalInMemory { why, from, counts_anew } => {
-                EventKind::JournalInMemory { why, from: from.0, counts_anew: *counts_anew }
-            }
-            Domain::LifeLost(measure::LifeLost { epoch, from, to, renumbered }) => {
-                EventKind::LifeLost { epoch: epoch.0, from: from.0, to: to.map(|to| to.0), renumbered: *renumbered }
-            }
-            Domain::PollOverrun(text) => EventKind::PollOverrun(text),
-            Domain::PollKept => EventKind::PollKept,
-            Domain::OfEntry { entry: Identity { epoch, seq }, told } => {
-                EventKind::OfEntry { epoch: epoch.0, seq: seq.0, told: told.into() }
-            }
-            Domain::UpdateStarted { from, to } => EventKind::UpdateStarted { from, to },
-            Domain::UpdateConfirmed { from, to } => EventKind::UpdateConfirmed { from, to },
-            Domain::UpdateRolledBack { from, to, why } => EventKind::UpdateRolledBack { from, to, why },
-            Domain::UpdateFailed { from, to, why } => EventKind::UpdateFailed { from, to, why },
-            // All of them by name: a new kind is in neither version until somebody says in which it is.
-            Domain::Gap(_)
-            | Domain::Started { .. }
-            | Domain::Stopping
-            | Domain::DeviceSilent(_)
-            | Domain::DeviceAnswering
-            | Domain::PointFrozen(_)
-            | Domain::PointMoving(_)
-            | Domain::ClockStepped(_)
-            | Domain::SamplesShed(_)
-            | Domain::EntryRefused { .. }
-            | Domain::Thinned(_)
-            | Domain::JournalFailing(_)
-            | Domain::JournalWorking
-            | Domain::BusState { .. }
-            | Domain::BusRestarted(_)
-            | Domain::FramesDropped { .. }
-            | Domain::Session(_)
-            | Domain::UplinkTrouble { .. }
-            | Domain::UplinkOnline(_)
-            | Domain::CertificateExpires { .. } => return None,
-        };
-        Some(Self { place, device: device.as_ref().map(DeviceId::as_str), kind })
-    }
-}
-
-impl TryFrom<Event<'_>> for measure::Event {
-    type Error = Damage;
-    fn try_from(Event { place: _, device, kind }: Event<'_>) -> Result<Self, Damage> {
-        let kind = match kind {
-            EventKind::JournalNewer(text) => measure::EventKind::JournalNewer(text.into()),
-            EventKind::DevicePartly { answering, blocks, silent } => {
-                measure::EventKind::DevicePartly { answering, blocks, silent: silent.into() }
-            }
-            EventKind::CounterBreak { field, from_milli, to_milli, reason } => {
-                let field = v1::event::name::<FieldName>(field)?;
-                measure::EventKind::CounterBreak { field, from_milli, to_milli, reason: reason.into() }
-            }
-            EventKind::MeterExchanged { before, after } => {
-                measure::EventKind::MeterExchanged { before: before.into(), after: after.into() }
-            }
-            EventKind::EventsLeftOut { of, about, count } => {
-                measure::EventKind::EventsLeftOut { of: of.into(), about: about.into(), count }
-            }
-            EventKind::ReloadRefused(why) => measure::EventKind::ReloadRefused(why.into()),
-            EventKind::Reloaded => measure::EventKind::Reloaded,
-            EventKind::JournalInMemory { why, from, counts_anew } => {
-                measure::EventKind::JournalInMemory { why: why.into(), from: Seq(from), counts_anew }
-            }
-            EventKind::LifeLost { epoch, from, to, renumbered } => {
-                let (epoch, from, to) = (Epoch(epoch), Seq(from), to.map(Seq));
-                measure::EventKind::LifeLost(measure::LifeLost { epoch, from, to, renumbered })
-            }
-            EventKind::PollOverrun(text) => measure::EventKind::PollOverrun(text.into()),
-            EventKind::PollKept => measure::EventKind::PollKept,
-            EventKind::OfEntry { epoch, seq, told } => {
-                let entry = Identity { epoch: Epoch(epoch), seq: Seq(seq) };
-                measure::EventKind::OfEntry { entry, told: told.into() }
-            }
-            EventKind::UpdateStarted { from, to } => {
-                measure::EventKind::UpdateStarted { from: from.into(), to: to.into() }
-            }
-            EventKind::UpdateConfirmed { from, to } => {
-                measure::EventKind::UpdateConfirmed { from: from.into(), to: to.into() }
-            }
-            EventKind::UpdateRolledBack { from, to, why } => {
-                measure::EventKind::UpdateRolledBack { from: from.into(), to: to.into(), why: why.into() }
-            }
-            EventKind::UpdateFailed { from, to, why } => {
-                measure::EventKind::UpdateFailed { from: from.into(), to: to.into(), why: why.into() }
-            }
-            // Taken out before.
-            EventKind::CounterDoubts(_) | EventKind::Overruns(_) | EventKind::InSession(_) => {
-                return Err(Damage::Content);
-            }
-        };
-        Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::journal::testing::depot_window;
-    use crate::measure::{Event as Told, EventKind as Kind, LifeLost};
+    use crate::measure::{self, Epoch, Event as Told, EventKind as Kind, Identity, LifeLost, Questionable, Seq};
+    use crate::spec::FieldName;
 
     const HOME: BootId = BootId([7; 16]);
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::measure::{
-    BootId, ClockTrust, Direction, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue, Missing,
-    Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent, SiteRollup, Stamp,
+    BootId, ClockTrust, Direction, Energy, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
+    Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent, SiteRollup, Stamp,
     Statistic, Thinned, Utc, Window,
 };
 use crate::spec::{
@@ -110,6 +110,7 @@ impl Boot {
             intervals: Vec::new(),
             site: None,
             events: Vec::new(),
+            checkpoint: None,
         }
     }
 }
@@ -177,6 +178,7 @@ pub(super) fn rich(boot: Boot, n: u64) -> Window {
             direction: pick(&directions, n + ix as u64),
             vehicle: vehicle.clone().filter(|_| series.kind == DeviceKind::Evse),
             session: None,
+            energy: Energy::default(),
             points: heard.map(|(at, column)| point(at, value(at, column), questionable(at))).collect(),
         }
     };
@@ -202,14 +204,21 @@ pub(super) fn plain(boot: Boot, n: u64) -> Window {
         point(5, IntervalValue::Text("charging".into()), None),
     ];
     let direction = Some(Direction::GridToVehicle);
-    let interval = Interval { device: DeviceIx(0), direction, vehicle: None, session: None, points };
+    let interval =
+        Interval { device: DeviceIx(0), direction, vehicle: None, session: None, points, energy: Energy::default() };
     Window { intervals: vec![interval], ..boot.window(n) }
 }
 
 /// Window `n` of the second schema.
 pub(super) fn after_change(boot: Boot, n: u64) -> Window {
-    let interval =
-        |ix: u16, points| Interval { device: DeviceIx(ix), direction: None, vehicle: None, session: None, points };
+    let interval = |ix: u16, points| Interval {
+        device: DeviceIx(ix),
+        direction: None,
+        vehicle: None,
+        session: None,
+        points,
+        energy: Energy::default(),
+    };
     let meter = interval(0, vec![point(0, once(49.98), None), point(1, once(number(n)), Some(Questionable::Rate))]);
     let charger = interval(1, vec![point(0, once(-7.2), None)]);
     Window { intervals: vec![meter, charger], ..boot.window(n) }
@@ -229,7 +238,14 @@ pub(super) fn long(boot: Boot, n: u64, noise: bool) -> Window {
     let bytes = if noise { 72_000 } else { 58_000 };
     let text: String = std::iter::repeat_with(letter).take(bytes).collect();
     let points = vec![point(5, IntervalValue::Text(text.into()), None)];
-    let interval = Interval { device: DeviceIx(0), direction: None, vehicle: None, session: None, points };
+    let interval = Interval {
+        device: DeviceIx(0),
+        direction: None,
+        vehicle: None,
+        session: None,
+        points,
+        energy: Energy::default(),
+    };
     Window { intervals: vec![interval], ..boot.window(n) }
 }
 

@@ -217,7 +217,8 @@ impl Maintenance {
         while self.core.any_untold() && tellings < TELLINGS_MAX {
             tellings += 1;
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
-            let window = Window { boot: self.boot, end: self.now, length, intervals, site: None, events };
+            let window =
+                Window { boot: self.boot, end: self.now, length, intervals, site: None, events, checkpoint: None };
             self.core.append(window, Duration::ZERO);
         }
         self.core.close(None, Duration::ZERO)?;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::measure::{Count, Counter, CounterBreak, CounterKind, Mono};
+use crate::measure::{Count, Counter, CounterBreak, CounterKind, Mono, areas};
 
 /// Longer than this between two powers, and nobody knows what flowed in between. A charging loop has 250 ms to 1 s.
 const HOLE: Duration = Duration::from_secs(5);
@@ -181,17 +181,6 @@ impl Energy {
 /// A sum of differences of decimals, without the dust of their binary forms: to the mWh.
 fn tidy(kwh: f64) -> f64 {
     (kwh * 1e6).round() / 1e6
-}
-
-/// The areas above and below zero under a straight line from `from` to `to`.
-fn areas(from: f64, to: f64, length: f64) -> (f64, f64) {
-    let whole = f64::midpoint(from, to) * length;
-    if from * to >= 0.0 {
-        return if whole >= 0.0 { (whole, 0.0) } else { (0.0, -whole) };
-    }
-    let crossing = from / (from - to);
-    let (first, second) = (from * crossing / 2.0 * length, to * (1.0 - crossing) / 2.0 * length);
-    if from > 0.0 { (first, -second) } else { (second, -first) }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@
 //! - While a charging session is heard, its device's lines and its events have the field `session_id`: the same text for the same
 //!   session at a device. A device of which a window holds more than one session has a line for each.
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
+//! - `energy_import_delta`, `energy_export_delta` (kWh, never negative) and `known_s`: what the window knows of the device's energy, and
+//!   for how long power was known. They may be summed over any windows. From a register where there is one, else power over time.
 //! - `power_source="meter"` in a line of a charging session: `power_flow` is worked out from the station's meter, a mean of up to a minute.
 //! - A point that was asked for and is not known has no field; the line then has `missing="timeout"` (the commonest
 //!   reason among its points). A doubtful point keeps its value and is named in `suspect="power_flow:out_of_range"`.
@@ -61,6 +63,7 @@
 
 mod batch;
 mod documents;
+mod event;
 mod line;
 mod parts;
 pub mod read;

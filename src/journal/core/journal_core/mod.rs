@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::health::JournalFacts;
 use crate::journal::core::age::Age;
+use crate::journal::core::checkpoint::{self, Cadence};
 use crate::journal::core::clock::{Clock, MayLeave};
 use crate::journal::core::context::WriterContext;
 use crate::journal::core::epoch::JournalMeta;
@@ -33,6 +34,7 @@ use crate::journal::core::newer;
 use crate::journal::core::queue::Queue;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::recovery::Start;
+use crate::journal::core::segments::Segment;
 use crate::journal::core::tail::Kept;
 use crate::journal::core::upkeep::Upkeep;
 use crate::journal::disk::entry::{self, Encoded};
@@ -41,7 +43,7 @@ use crate::journal::disk::store::{Durably, Store, StoreError};
 use crate::journal::line::{Lane, Settlement};
 use crate::journal::report::Progress;
 use crate::measure::WhenFull;
-use crate::measure::{BootId, Entry, Epoch, EventKind, Gap, GapReason, Identity, Seq, Stamp, Window};
+use crate::measure::{BootId, Checkpoint, Entry, Epoch, EventKind, Gap, GapReason, Identity, Seq, Stamp, Window};
 
 /// What may wait in memory while the medium fails, and what the journal holds if there is no medium at all: some 25
 /// minutes of a depot of 250 points at 4 windows a second.
@@ -63,6 +65,9 @@ pub(in crate::journal) struct JournalCore<S> {
     clock: Clock,
     age: Age,
     upkeep: Upkeep,
+    checkpoints: Cadence,
+    /// How what is derived stands after the newest window.
+    stands: Option<Arc<Checkpoint>>,
     /// Segments of former lives, by their first numbers, of which it is told that entries go out under another epoch. They only
     /// become fewer.
     other_epochs: BTreeSet<u64>,
@@ -76,7 +81,21 @@ impl<S: Store> JournalCore<S> {
     /// A journal that continues what a start has found, or one in memory only if `store` is `None`.
     pub(in crate::journal) fn new(store: Option<S>, limits: Limits, context: WriterContext, start: Start) -> Self {
         let Start {
-            unbegun, segments, settled, published, next, ledger, times, age, last, untold, passed, newer, ..
+            unbegun,
+            segments,
+            settled,
+            published,
+            next,
+            ledger,
+            times,
+            age,
+            last,
+            untold,
+            passed,
+            newer,
+            checkpoint,
+            epoch: _,
+            previous_ended_clean: _,
         } = start;
         let mut core = Self {
             limits,
@@ -88,6 +107,8 @@ impl<S: Store> JournalCore<S> {
             clock: Clock::new(times),
             age,
             upkeep: Upkeep::default(),
+            checkpoints: Cadence::default(),
+            stands: (checkpoint != Checkpoint::default()).then(|| Arc::new(checkpoint)),
             other_epochs: BTreeSet::new(),
             newer_records: newer,
             newer: None,
@@ -141,6 +162,11 @@ impl<S: Store> JournalCore<S> {
         window.events.extend(self.losses.tell_news(seq));
         capture(&mut self.clock, &mut window, seq);
         window.events.extend(self.losses.tell(seq, now));
+        let newest = self.medium.segments().newest().map(Segment::first);
+        self.stands = window.checkpoint.clone().or(self.stands.take());
+        if window.checkpoint.is_some() && !self.checkpoints.is_due(newest, now) {
+            window.checkpoint = None;
+        }
         match entry::encode(&window, self.context.boot) {
             Ok(encoded) => self.keep(seq, encoded, now),
             Err(why) => {
@@ -359,7 +385,7 @@ impl<S: Store> JournalCore<S> {
         {
             self.lose_refused();
             let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
-            self.append(Window { boot, end, length, intervals, site: None, events }, now);
+            self.append(Window { boot, end, length, intervals, site: None, events, checkpoint: None }, now);
         }
         if !self.write_all(now)? {
             return Ok(());
@@ -371,7 +397,18 @@ impl<S: Store> JournalCore<S> {
         self.note_complete(now);
         let lived = self.age.save(now);
         self.save_age(lived);
+        self.save_checkpoint();
         Ok(())
+    }
+
+    /// Notes how things stand after the last entry. Without it the next life finds it in the newest entries, if they are still there.
+    fn save_checkpoint(&mut self) {
+        let Some(stands) = self.stands.take() else { return };
+        let record = checkpoint::record(self.queue.next() - 1, &stands, &self.context.schema);
+        let saved = record.map_or(Ok(()), |bytes| self.medium.save(Record::Checkpoint, &bytes));
+        if let Err(error) = saved {
+            tracing::warn!(%error, "how far energies were told cannot be noted");
+        }
     }
 
     /// Notes the state of this life. Without a medium there is nothing to do.

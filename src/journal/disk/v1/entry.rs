@@ -15,7 +15,7 @@ use super::{bytes, number};
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::unwritable::Unwritable;
 use crate::measure;
-use crate::measure::{BootId, Interval, IntervalValue, Mono, PointInterval, Stamp, Statistic, Utc, Window};
+use crate::measure::{BootId, Energy, Interval, IntervalValue, Mono, PointInterval, Stamp, Statistic, Utc, Window};
 use crate::spec::{DeviceIx, PointIx, VehicleId};
 
 /// Codes above those of `number`.
@@ -92,7 +92,8 @@ struct SiteRollup {
 
 /// Appends a window of the boot `home` to `bytes`, without the events that this version has no words for.
 pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
-    let Window { boot, end, length, intervals, site, events } = window;
+    // How things stand is version 2's affair.
+    let Window { boot, end, length, intervals, site, events, checkpoint: _ } = window;
     let mut columns = Columns::default();
     let mut devices = Vec::with_capacity(intervals.len());
     for interval in intervals {
@@ -152,8 +153,8 @@ impl<'a> Columns<'a> {
             width = point.point.0.checked_add(1).ok_or(Unwritable::Disordered)?;
             self.push_point(point);
         }
-        // Its session is version 2's affair.
-        let Interval { device, direction, vehicle, session: _, points: _ } = interval;
+        // Its session and its energy are version 2's affair.
+        let Interval { device, direction, vehicle, session: _, points: _, energy: _ } = interval;
         let (direction, vehicle) = (direction.map(Direction::from), vehicle.as_ref().map(VehicleId::as_str));
         Ok(Device { device: device.0, direction, vehicle, width })
     }
@@ -226,7 +227,8 @@ impl Entry<'_> {
             let points = columns.points(device.width)?;
             let Device { device, direction, vehicle, width: _ } = device;
             let (direction, vehicle) = (direction.map(Into::into), vehicle.map(name::<VehicleId>).transpose()?);
-            intervals.push(Interval { device: DeviceIx(*device), direction, vehicle, session: None, points });
+            let (device, energy) = (DeviceIx(*device), Energy::default());
+            intervals.push(Interval { device, direction, vehicle, session: None, points, energy });
         }
         let mut numbers = columns.numbers;
         let mut points: Vec<&mut PointInterval> = intervals.iter_mut().flat_map(|i| i.points.iter_mut()).collect();
@@ -248,6 +250,7 @@ impl Entry<'_> {
             intervals,
             site: self.site.map(Into::into),
             events: self.events.into_iter().map(TryInto::try_into).collect::<Result<_, Damage>>()?,
+            checkpoint: None,
         })
     }
 }

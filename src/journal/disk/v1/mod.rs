@@ -21,6 +21,6 @@ use serde::Serializer;
 pub(in crate::journal) const VERSION: u8 = 1;
 
 /// Bytes in one piece, written as a sequence of them is.
-fn bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+pub(in crate::journal) fn bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }

@@ -144,7 +144,7 @@ pub(in crate::journal) fn version_of(record: Record, bytes: &[u8]) -> Option<u16
         Record::CursorA | Record::CursorB => CURSOR_MAGIC,
         Record::Times => TIMES_MAGIC,
         // Of no released program: they have no versions yet.
-        Record::Lived | Record::Deciders => return None,
+        Record::Lived | Record::Deciders | Record::Checkpoint => return None,
     };
     let (version, body) = record::any_body(magic, bytes).ok()?;
     let format = if record == Record::Times { postcard::take_from_bytes::<u16>(body).ok()?.0 } else { version };

@@ -1,0 +1,136 @@
+//! Which windows are written with how things stand after them, and how a start finds the newest of those and goes on by the windows
+//! behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::journal::core::segments::Segments;
+use crate::journal::disk::chunk::Chunk;
+use crate::journal::disk::entry;
+use crate::journal::disk::record::Record;
+use crate::journal::disk::store::{Store, StoreError};
+use crate::journal::disk::v2::{self, CheckpointAtEnd};
+use crate::journal::resolution::Resolution;
+use crate::measure::{Checkpoint, RegisterBase, Schema, Seq, Window, Words};
+use crate::spec::{DeviceId, FieldName};
+
+/// A checkpoint takes a dozen bytes for each register, and the windows since the newest are read at a start.
+const EVERY: Duration = Duration::from_secs(15);
+/// Chunks that a start looks back at: those of [`EVERY`] and some, at ten commits a second.
+const CHUNKS_MAX: usize = 512;
+
+/// Segments that a start looks into: each has a checkpoint near its beginning.
+const SEGMENTS_MAX: usize = 2;
+
+/// When a checkpoint is written.
+#[derive(Debug, Default)]
+pub(super) struct Cadence {
+    written: Option<Duration>,
+    segment: Option<u64>,
+}
+
+impl Cadence {
+    /// Whether the next entry is written with it: each segment has one near its beginning. `segment` is the newest one.
+    pub(super) fn is_due(&mut self, segment: Option<u64>, now: Duration) -> bool {
+        let is_due = self.segment != segment || self.written.is_none_or(|at| now.saturating_sub(at) >= EVERY);
+        if is_due {
+            *self = Self { written: Some(now), segment };
+        }
+        is_due
+    }
+}
+
+/// The record of how things stand after entry `last`, the last of a life.
+pub(super) fn record(last: u64, stands: &Checkpoint, schema: &Schema) -> Option<Vec<u8>> {
+    let named = |(device, field, base): (&DeviceId, &FieldName, RegisterBase)| (device.clone(), field.clone(), base);
+    v2::write_checkpoint(&CheckpointAtEnd { last, registers: stands.registers(schema).map(named).collect() })
+}
+
+/// How things stood at the end of the life before, in the words of `schema`; `next` is the first number that was never given away. Where
+/// nothing is found, nothing is known.
+///
+/// A life that ended in order has noted it. After another one its newest entries say it; one of them has a checkpoint.
+pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, schema: &Schema) -> Checkpoint {
+    let noted = store.load(Record::Checkpoint).ok().flatten().and_then(|bytes| v2::read_checkpoint(&bytes));
+    if let Some(CheckpointAtEnd { last, registers }) = noted
+        && last + 1 == next
+    {
+        return Checkpoint::of_registers(registers.iter().map(|(device, field, base)| (device, field, *base)), schema);
+    }
+    let found = look_back(store, segments).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the newest entries cannot be read; energies begin anew at the next readings");
+        Vec::new()
+    });
+    let mut stands = Checkpoint::default();
+    let mut words: Option<Arc<Schema>> = None;
+    for (window, own) in found.into_iter().rev() {
+        if let Some(before) = words.replace(Arc::clone(&own)).filter(|before| !Arc::ptr_eq(before, &own)) {
+            stands = stands.under(&before, &own);
+        }
+        match window.checkpoint {
+            Some(checkpoint) => stands = Arc::unwrap_or_clone(checkpoint),
+            None => stands.registers.extend(window.registers_told(&own)),
+        }
+    }
+    words.map_or(stands.clone(), |own| stands.under(&own, schema))
+}
+
+/// The newest windows down to one that has a checkpoint, newest first, with their words, of the newest [`SEGMENTS_MAX`] segments. What was
+/// downsampled is older than its numbers.
+fn look_back<S: Store>(store: &mut S, segments: &Segments) -> Result<Vec<(Window, Arc<Schema>)>, StoreError> {
+    let (mut windows, mut chunks, mut looked_at) = (Vec::new(), 0, 0);
+    for segment in segments.iter().rev() {
+        if segment.newer().is_some() {
+            // A newer program has told more than we know of.
+            return Ok(Vec::new());
+        }
+        let first = Seq(segment.first());
+        let seal = match segment.seal() {
+            Some(seal) => Some(seal.clone()),
+            None => store.seal_of(first)?,
+        };
+        if seal.is_some_and(|seal| seal.resolution != Resolution::AsRead) {
+            continue;
+        }
+        looked_at += 1;
+        if looked_at > SEGMENTS_MAX {
+            break;
+        }
+        let header = store.header(first)?;
+        let mut at = Seq(u64::MAX);
+        while let Some(found) = store.at_or_before(first, at)? {
+            // What is damaged is told by whoever reads it.
+            let Ok(chunk) = Chunk::join(&found) else { return Ok(windows) };
+            if chunk.first > at || chunks >= CHUNKS_MAX {
+                break;
+            }
+            chunks += 1;
+            for range in chunk.entries().unwrap_or_default().into_iter().rev() {
+                if entry::words(&chunk.body[range.clone()]) == Words::First {
+                    // Version 0.1.0 knew nothing of it.
+                    return Ok(windows);
+                }
+                let Ok(window) = entry::decode(&chunk.body[range], header.boot) else { return Ok(windows) };
+                let is_found = window.checkpoint.is_some();
+                windows.push((of_registers(window), Arc::clone(&header.schema)));
+                if is_found {
+                    return Ok(windows);
+                }
+            }
+            let Some(before) = chunk.first.0.checked_sub(1).filter(|before| *before >= first.0) else { break };
+            at = Seq(before);
+        }
+        if chunks >= CHUNKS_MAX {
+            break;
+        }
+    }
+    Ok(windows)
+}
+
+/// What of a window a checkpoint goes on by.
+fn of_registers(mut window: Window) -> Window {
+    window.intervals.retain(|interval| interval.energy.is_of_register());
+    window.intervals.shrink_to_fit();
+    (window.site, window.events) = (None, Vec::new());
+    window
+}

@@ -1,0 +1,197 @@
+//! What a start finds of how things stood, and what it costs to write it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::journal::core::context::WriterContext;
+use crate::journal::core::journal_core::JournalCore;
+use crate::journal::core::limits::Limits;
+use crate::journal::core::recovery;
+use crate::journal::disk::mem_store::MemStore;
+use crate::journal::line::{LEASES_MAX, Lane, Settlement};
+use crate::journal::testing::{depot_schema, depot_window, stamp};
+use crate::measure::{
+    BootId, Checkpoint, Energy, EnergyDelta, EnergySource, IntervalValue, Mono, Schema, Statistic, WhenFull, Window,
+};
+use crate::spec::{DeviceIx, PointIx};
+
+const BOOT: BootId = BootId([7; 16]);
+const IMPORT: PointIx = PointIx(1);
+
+/// Devices of power and a register.
+fn schema(devices: &[&str]) -> Schema {
+    let mut schema = depot_schema("gw-01", 0, 0);
+    let series = &depot_schema("gw-01", 1, 2).series[0];
+    schema.series = devices
+        .iter()
+        .map(|id| {
+            let mut series = series.clone();
+            series.device = (*id).try_into().expect("a name");
+            series.points[0].field = "power_flow".try_into().expect("a field");
+            series.points[1].field = "energy_import".try_into().expect("a field");
+            series
+        })
+        .collect();
+    schema
+}
+
+/// One life, as the pipeline feeds it: 4 windows a second, of which each 20th has the registers of the devices.
+struct Life {
+    core: JournalCore<MemStore>,
+    schema: Schema,
+    stands: Checkpoint,
+    n: u64,
+}
+
+impl Life {
+    fn begin(mut store: MemStore, devices: &[&str], n: u64, limits: Limits) -> Self {
+        let schema = schema(devices);
+        let start = recovery::start(&mut store, &schema, BOOT, stamp(n * 250_000_000)).expect("the medium works");
+        let stands = start.checkpoint.clone();
+        let context = WriterContext { epoch: start.epoch, boot: BOOT, schema: Arc::new(schema.clone()) };
+        Self { core: JournalCore::new(Some(store), limits, context, start), schema, stands, n }
+    }
+
+    fn run(&mut self, windows: u64) {
+        for _ in 0..windows {
+            self.n += 1;
+            let mut window = self.window();
+            self.stands.registers.extend(window.registers_told(&self.schema));
+            window.checkpoint = Some(Arc::new(self.stands.clone()));
+            let now = Duration::from_millis(self.n * 250);
+            self.core.append(window, now);
+            self.core.commit(now);
+            self.core.maintain(now);
+        }
+    }
+
+    fn window(&self) -> Window {
+        let mut window = depot_window(u16::try_from(self.schema.series.len()).expect("few"), 2, self.n);
+        window.end.mono = Mono(self.n * 250_000_000);
+        for interval in window.intervals.iter_mut().filter(|_| self.n.is_multiple_of(20)) {
+            let value = self.n as f64;
+            interval.points[1].value = IntervalValue::Float(Statistic { value, min: value, max: value, count: 1 });
+            let import = Some(EnergyDelta { mwh: 20_000_000, source: EnergySource::Register });
+            interval.energy = Energy { import, export: None, known: None };
+        }
+        window
+    }
+
+    /// Everything that waits is acknowledged.
+    fn deliver(&mut self) {
+        self.core.go_live();
+        loop {
+            let leased = self.core.lease(Lane::History, LEASES_MAX);
+            if leased.is_empty() {
+                break;
+            }
+            leased.iter().for_each(|entry| self.core.settle(Settlement::Acknowledged(entry.identity.seq)));
+        }
+        self.core.maintain(Duration::from_millis(self.n * 250 + 60_000));
+    }
+
+    fn bases(&self) -> Vec<(u16, f64)> {
+        self.stands
+            .registers
+            .iter()
+            .map(|((DeviceIx(device), point), base)| {
+                assert_eq!(*point, IMPORT);
+                (*device, base.value)
+            })
+            .collect()
+    }
+
+    fn end_in_order(mut self) -> MemStore {
+        self.core.close(None, Duration::from_millis(self.n * 250)).expect("the medium works");
+        self.core.into_store().expect("it has one")
+    }
+
+    fn killed(self) -> MemStore {
+        self.core.into_store().expect("it has one").after_kill()
+    }
+}
+
+#[test]
+fn a_start_goes_on_from_the_newest_windows_however_the_life_before_ended() {
+    for windows in [20, 119, 120, 121, 600, 1_199] {
+        for is_delivered in [false, true] {
+            for in_order in [false, true] {
+                let mut life = Life::begin(MemStore::default(), &["a", "b"], 0, Limits::boundless());
+                life.run(windows);
+                if is_delivered {
+                    life.deliver();
+                }
+                let store = if in_order { life.end_in_order() } else { life.killed() };
+                let life = Life::begin(store, &["a", "b"], windows, Limits::boundless());
+                let newest = (windows / 20 * 20) as f64;
+                assert_eq!(life.bases(), [(0, newest), (1, newest)], "{windows} {is_delivered} {in_order}");
+            }
+        }
+    }
+}
+
+/// A register that is read once an hour is in a checkpoint of each segment, long after the window that told it has gone.
+#[test]
+fn what_was_told_long_ago_is_in_each_segment() {
+    let limits = || Limits { segment_chunks: 8, ..Limits::boundless() };
+    let mut life = Life::begin(MemStore::default(), &["a"], 0, limits());
+    life.run(20);
+    for n in 21..400 {
+        life.n = n;
+        let mut window = depot_window(1, 1, n);
+        window.checkpoint = Some(Arc::new(life.stands.clone()));
+        let now = Duration::from_millis(n * 250);
+        life.core.append(window, now);
+        life.core.commit(now);
+        life.deliver();
+    }
+    let life = Life::begin(life.killed(), &["a"], 400, limits());
+    assert_eq!(life.bases(), [(0, 20.0)]);
+}
+
+#[test]
+fn a_checkpoint_is_written_every_15_seconds_and_near_the_beginning_of_each_segment() {
+    let mut life = Life::begin(MemStore::default(), &["a"], 0, Limits { segment_chunks: 100, ..Limits::boundless() });
+    life.run(600);
+    life.core.go_live();
+    let mut with = Vec::new();
+    loop {
+        let leased = life.core.lease(Lane::History, LEASES_MAX);
+        if leased.is_empty() {
+            break;
+        }
+        for entry in leased {
+            with.extend(entry.window.checkpoint.is_some().then_some(entry.identity.seq.0));
+            life.core.settle(Settlement::Acknowledged(entry.identity.seq));
+        }
+    }
+    assert_eq!(with, [1, 2, 62, 102, 162, 202, 262, 302, 362, 402, 462, 502, 562]);
+}
+
+#[test]
+fn another_plan_keeps_what_it_still_has_and_finds_it_under_its_new_place() {
+    let mut life = Life::begin(MemStore::default(), &["a", "b", "c"], 0, Limits::boundless());
+    life.run(40);
+    let mut life = Life::begin(life.end_in_order(), &["new", "c", "a"], 40, Limits::boundless());
+    assert_eq!(life.bases(), [(1, 40.0), (2, 40.0)]);
+    // Killed before anything is read again.
+    life.run(3);
+    let life = Life::begin(life.killed(), &["c"], 43, Limits::boundless());
+    assert_eq!(life.bases(), [(0, 40.0)]);
+}
+
+/// What was downsampled is older than its numbers.
+#[test]
+fn windows_that_became_coarser_say_nothing_of_how_things_stand() {
+    let limits = || Limits { segment_chunks: 8, when_full: WhenFull::Thin, ..Limits::boundless() };
+    let mut life = Life::begin(MemStore::default(), &["a"], 0, limits());
+    life.run(200);
+    assert!(life.core.downsample_one_run(Duration::from_secs(60)), "there is something to downsample");
+    let life = Life::begin(life.killed(), &["a"], 200, limits());
+    assert_eq!(life.bases(), [(0, 200.0)]);
+}
+
+#[test]
+fn without_a_journal_nothing_is_known() {
+    assert_eq!(Life::begin(MemStore::default(), &["a"], 0, Limits::boundless()).bases(), []);
+}
