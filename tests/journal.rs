@@ -361,8 +361,8 @@ fn what_a_newer_program_wrote_is_named_by_every_command_and_left_alone() {
 
     let list = place.ask(&["list", "--json"]).json();
     let newer: Vec<_> = list["segments"].as_array().expect("a list").iter().map(|s| s["newer"].as_u64()).collect();
-    assert_eq!((newer[0], newer[1], newer.len()), (None, Some(2), place.segments().len()));
-    assert!(place.ask(&["list"]).out.contains("newer: version 2, left alone"));
+    assert_eq!((newer[0], newer[1], newer.len()), (None, Some(3), place.segments().len()));
+    assert!(place.ask(&["list"]).out.contains("newer: version 3, left alone"));
 
     let verify = place.ask(&["verify", "--json"]);
     let told = verify.json();
@@ -374,13 +374,13 @@ fn what_a_newer_program_wrote_is_named_by_every_command_and_left_alone() {
     assert!(left["file"].as_str().is_some_and(|file| file.ends_with(&segment)), "{left}");
     let (from, to) = (left["range"][0].as_u64().expect("a number"), left["range"][1].as_u64().expect("a number"));
     assert_eq!(told["newer"].as_u64(), Some(to - from + 1));
-    assert!(place.ask(&["verify"]).out.contains("newer: written in version 2"));
+    assert!(place.ask(&["verify"]).out.contains("newer: written in version 3"));
 
     let export = place.ask(&["export", "--format", "json"]);
-    let line = format!("{{\"newer\":{from},\"to\":{to},\"version\":2}}");
+    let line = format!("{{\"newer\":{from},\"to\":{to},\"version\":3}}");
     assert!(export.code == 0 && export.out.lines().any(|told| told == line), "{} {line}", export.err);
     let repair = place.ask(&["repair"]);
-    assert!(repair.code == 0 && repair.out.contains("newer: written in version 2"), "{}", repair.out);
+    assert!(repair.code == 0 && repair.out.contains("newer: written in version 3"), "{}", repair.out);
     assert!(repair.out.ends_with("nothing is damaged; nothing was changed\n"), "{}", repair.out);
     assert_eq!(place.files(), before, "nothing of all that changes a byte");
 

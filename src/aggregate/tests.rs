@@ -67,6 +67,22 @@ fn good(x: f64) -> Outcome {
 }
 
 #[test]
+fn a_vehicle_a_battery_and_an_inverter_have_lines_and_no_part_in_the_power_of_the_charge_points() {
+    let kinds = [DeviceKind::Evse, DeviceKind::Vehicle, DeviceKind::Battery, DeviceKind::Inverter, DeviceKind::Meter];
+    let devices: Vec<DeviceSpec> = kinds.iter().map(|kind| device(kind.as_str(), *kind)).collect();
+    let mut aggregator = Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000));
+    for (ix, kw) in [(0, 11.0), (1, 11.0), (2, -50.0), (3, -20.0), (4, -59.0)] {
+        aggregator.add(reading(ix, 0, 1_050, good(kw)));
+        aggregator.add(reading(ix, 1, 1_050, good(40.0)));
+    }
+    let window = aggregator.close(at(1_250)).expect("ended");
+    assert_eq!(window.intervals.len(), kinds.len());
+    let site = window.site.expect("a charge point was heard");
+    assert_eq!((site.power_flow_kw, site.power_export_kw, site.charging, site.unknown), (11.0, 0.0, 1, 0));
+    assert_eq!(site.soc, Some((40.0, 40.0)));
+}
+
+#[test]
 fn windows_end_at_whole_multiples_of_their_length_in_utc() {
     let mut aggregator = aggregator();
     // 16:00:01.040 is the start; the next multiple is 16:00:01.250.

@@ -52,7 +52,7 @@ pub struct BusSummary {
 pub struct DeviceSummary {
     /// Its name.
     pub id: DeviceId,
-    /// Meter or charge point.
+    /// Meter, charge point, …
     pub kind: DeviceKind,
     /// Its bus.
     pub bus: BusId,

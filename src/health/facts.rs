@@ -164,7 +164,7 @@ pub struct UpdateFacts {
 pub struct DeviceFacts {
     /// The bus it is on.
     pub bus: Option<BusId>,
-    /// Meter or charge point.
+    /// Meter, charge point, …
     pub kind: Option<DeviceKind>,
     /// Whether it answers.
     pub state: DeviceState,

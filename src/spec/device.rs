@@ -12,10 +12,16 @@ use super::points::Points;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
-    /// Electric vehicle supply equipment: a charge point. Part of the site's roll-up.
+    /// Electric vehicle supply equipment: a charge point. The power of all of them is the site's `power_flow`.
     Evse,
-    /// A meter.
+    /// A meter. Not part of the roll-up: what it measures may be that of the others once more.
     Meter,
+    /// A vehicle that is heard by itself, on a J1939 bus. Not part of the roll-up: its charge point is.
+    Vehicle,
+    /// A stationary battery. Not part of the charge points' roll-up.
+    Battery,
+    /// An inverter of a photovoltaic plant, with or without a battery behind it. Not part of the charge points' roll-up.
+    Inverter,
 }
 
 impl DeviceKind {
@@ -25,6 +31,9 @@ impl DeviceKind {
         match self {
             Self::Evse => "evse",
             Self::Meter => "meter",
+            Self::Vehicle => "vehicle",
+            Self::Battery => "battery",
+            Self::Inverter => "inverter",
         }
     }
 }

@@ -217,8 +217,8 @@ pub(super) fn is_point(key: &str) -> bool {
 fn direction_fault(device: &str, line: &Line) -> Option<String> {
     let power = line.field("power_flow").and_then(Value::number);
     match (line.tag("direction"), power) {
-        (Some("G2V"), Some(kw)) if kw > 0.0 => None,
-        (Some("V2G"), Some(kw)) if kw < 0.0 => None,
+        (Some("G2V" | "charging"), Some(kw)) if kw > 0.0 => None,
+        (Some("V2G" | "discharging"), Some(kw)) if kw < 0.0 => None,
         (Some("idle"), Some(_)) | (None, _) => None,
         (Some(direction), _) => Some(format!("{device} has direction={direction} and power_flow={power:?}")),
     }

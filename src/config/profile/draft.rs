@@ -74,7 +74,13 @@ pub(super) const POINT: Form = Form {
     ],
 };
 
-pub(in crate::config) const KINDS: [(&str, DeviceKind); 2] = [("meter", DeviceKind::Meter), ("evse", DeviceKind::Evse)];
+pub(in crate::config) const KINDS: [(&str, DeviceKind); 5] = [
+    ("meter", DeviceKind::Meter),
+    ("evse", DeviceKind::Evse),
+    ("vehicle", DeviceKind::Vehicle),
+    ("battery", DeviceKind::Battery),
+    ("inverter", DeviceKind::Inverter),
+];
 
 /// How often a group is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

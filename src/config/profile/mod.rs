@@ -170,7 +170,13 @@ impl Draft {
         let needed = [
             (vendor.is_some(), header, "profile", "vendor", PROFILE.example("vendor")),
             (model.is_some(), header, "profile", "model", PROFILE.example("model")),
-            (kind.is_some(), header, "profile", "kind", "\"meter\"   (or \"evse\")"),
+            (
+                kind.is_some(),
+                header,
+                "profile",
+                "kind",
+                "\"meter\"   (or \"evse\", \"vehicle\", \"battery\", \"inverter\")",
+            ),
             (sources.is_some(), header, "profile", "sources", PROFILE.example("sources")),
             (modbus.address_base.is_some() || !is_modbus, modbus_header, "modbus", "address_base", base),
         ];

@@ -1,8 +1,9 @@
-//! The profiles `sunspec` and `sunspec-evse`: devices that say themselves where their values stand.
+//! The profiles `sunspec`, `sunspec-evse`, `sunspec-battery` and `sunspec-inverter`: devices that say themselves where their values
+//! stand.
 //!
 //! Which model's point is which quantity, and with which sign, is the list below; where it stands is found at the device. The
 //! first source that a device has carries the quantity, and each value is told once. A meter's own models come first for
-//! `sunspec`, those of the inverter (DER) for `sunspec-evse`; what the other half of such a device says has a name of its own.
+//! `sunspec`, those of the inverter (DER) for the others; what the other half of such a device says has a name of its own.
 //!
 //! Signs: a SunSpec meter counts import as positive; an inverter counts what it feeds into the grid, which is export here
 //! (SunSpec model definitions 201-214, 101-113, 701). Of models 802 and 803 the sign of power and current is not defined: they
@@ -19,8 +20,12 @@ use crate::spec::{
 };
 
 /// The names of these profiles, with the kind of device.
-pub(in crate::config) const NAMES: [(&str, DeviceKind); 2] =
-    [("sunspec", DeviceKind::Meter), ("sunspec-evse", DeviceKind::Evse)];
+pub(in crate::config) const NAMES: [(&str, DeviceKind); 4] = [
+    ("sunspec", DeviceKind::Meter),
+    ("sunspec-evse", DeviceKind::Evse),
+    ("sunspec-battery", DeviceKind::Battery),
+    ("sunspec-inverter", DeviceKind::Inverter),
+];
 
 const POLL_DEFAULT: Duration = Duration::from_millis(500);
 /// State of charge, ratings.
@@ -113,18 +118,16 @@ pub(in crate::config) fn profile(name: &str) -> Option<Profile> {
 
 fn point((field, unit, value_type, of_meter, of_rest): &Row, kind: DeviceKind) -> Option<PointSpec> {
     let (wire_unit, conversion) = unit.wire();
-    // The meter of a charger that has one is told beside it.
-    let field = match (kind, field.strip_prefix("inverter_")) {
-        (DeviceKind::Meter, _) | (DeviceKind::Evse, None) => (*field).to_owned(),
-        (DeviceKind::Evse, Some(rest)) => format!("meter_{rest}"),
+    let is_meter = kind == DeviceKind::Meter;
+    // The meter of a charger or an inverter that has one is told beside it.
+    let field = match field.strip_prefix("inverter_") {
+        Some(rest) if !is_meter => format!("meter_{rest}"),
+        _ => (*field).to_owned(),
     };
     let of_meter = field.strip_prefix("meter_").map_or(*of_meter, |rest| {
         ROWS.iter().find(|(known, ..)| *known == rest).map_or("", |(_, _, _, of_meter, _)| of_meter)
     });
-    let order = match kind {
-        DeviceKind::Meter => [of_meter, of_rest],
-        DeviceKind::Evse => [of_rest, of_meter],
-    };
+    let order = if is_meter { [of_meter, of_rest] } else { [of_rest, of_meter] };
     let from = order.into_iter().flat_map(str::split_whitespace).filter_map(source).collect();
     Some(PointSpec {
         field: FieldName::try_from(field.as_str()).ok()?,
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_a_point_of_both_profiles_in_the_usual_unit() {
+    fn every_row_is_a_point_of_each_profile_in_the_usual_unit() {
         for (name, kind) in NAMES {
             let profile = profile(name).expect(name);
             assert_eq!((profile.points.len(), profile.kind), (ROWS.len(), kind));

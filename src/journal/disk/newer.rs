@@ -6,7 +6,7 @@
 //!
 //! - **A segment's header, seal and chunks are of one version**, or older in parts: the header's body begins with it (u16, as
 //!   postcard has it). A version that writes another header, seal or kind of chunk says so there. Entries have a version of
-//!   their own: those of version 2 lie in segments of version 1.
+//!   their own: those of version 2 lie in segments of version 1, or of version 2 where a device is of a kind that version 1 has no word for.
 //! - **The head of a frame never changes** (`chunk`, offset 0 to 55), so that the last number in a segment can be found by
 //!   anybody. A kind or a flag that is not known makes a chunk of entries one of a newer version.
 //! - **The version byte stands before each entry** (`entry`), whatever its segment's header says. An older program delivers

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::journal::disk::chunk::{self, Chunk, Damage, Kind};
 use crate::journal::disk::files;
 use crate::journal::disk::unreadable::Unreadable;
-use crate::journal::disk::v1;
+use crate::journal::disk::{v1, v2};
 use crate::journal::resolution::Resolution;
 use crate::measure::{BootId, Epoch, Schema, Seq};
 
@@ -28,7 +28,7 @@ impl Header {
     pub(in crate::journal) fn to_chunk(&self) -> Option<Chunk> {
         let mut chunk = Chunk::new(self.epoch, self.first, 0);
         chunk.kind = Kind::Header;
-        chunk.body = v1::schema::write(self.boot, &self.schema)?;
+        chunk.body = v2::schema::write(self.boot, &self.schema)?;
         Some(chunk)
     }
 
@@ -50,9 +50,9 @@ impl Header {
         }
         if chunk.newer {
             // It does not say in which: the least that is not known.
-            return Err(Unreadable::Newer { version: 2 });
+            return Err(Unreadable::Newer { version: v2::schema::FORMAT + 1 });
         }
-        let (boot, schema) = v1::schema::read(&chunk.body)?;
+        let (boot, schema) = v2::schema::read(&chunk.body)?;
         Ok(Self { epoch: chunk.epoch, first: chunk.first, boot, schema: Arc::new(schema) })
     }
 }

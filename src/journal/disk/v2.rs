@@ -1,5 +1,6 @@
 //! Version 2 of an entry: version 1 with the events, the reasons of missing values, the charging sessions and the energies that it
-//! has no words for. Headers, seals and the other records have no version 2; those of lives in memory, of deciders and of the checkpoint begin with it.
+//! has no words for. Headers have one of their own (`schema`); seals and the other records have none, and those of lives in memory, of
+//! deciders and of the checkpoint begin with it.
 //!
 //! Values that were not asked in time stand as timeouts in version 1's part, and `Overruns` says which they are.
 //!
@@ -17,6 +18,7 @@ mod checkpoint;
 mod energy;
 mod event;
 mod in_session;
+pub(in crate::journal) mod schema;
 
 use self::checkpoint::Checkpoint;
 pub(in crate::journal) use self::checkpoint::CheckpointAtEnd;

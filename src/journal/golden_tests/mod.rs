@@ -7,6 +7,7 @@
 mod aged;
 mod bytes;
 mod depot;
+mod kinds;
 mod later;
 mod newer;
 

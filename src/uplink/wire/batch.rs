@@ -4,7 +4,8 @@ use super::event::{SESSION, event};
 use super::line::{Line, Lines};
 use crate::journal::Lane;
 use crate::measure::{
-    Energy, Entry, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup, Words,
+    Direction, Energy, Entry, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup,
+    Words,
 };
 use crate::spec::DeviceKind;
 
@@ -97,8 +98,8 @@ fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
     if let Some(vehicle) = &interval.vehicle {
         line = line.tag("vehicle_id", vehicle.as_str());
     }
-    if let (DeviceKind::Evse, Some(direction)) = (series.kind, interval.direction) {
-        line = line.tag("direction", direction.as_str());
+    if let Some(direction) = interval.direction.and_then(|direction| direction_of(series.kind, direction)) {
+        line = line.tag("direction", direction);
     }
     let known = |point: &PointInterval| series.points.get(usize::from(point.point.0)).cloned();
     let named: Vec<(PointColumn, &PointInterval)> =
@@ -145,6 +146,18 @@ fn energy(line: &mut Line, Energy { import, export, known }: Energy) {
     }
     if let Some(known) = known {
         line.float("known_s", "", known.as_secs_f64());
+    }
+}
+
+/// Which way the energy of a device goes. What a stationary battery gives is none of a vehicle's, and no auditor shall count it as that;
+/// a meter and an inverter measure what may be either.
+fn direction_of(kind: DeviceKind, direction: Direction) -> Option<&'static str> {
+    match (kind, direction) {
+        (DeviceKind::Evse | DeviceKind::Vehicle, _) => Some(direction.as_str()),
+        (DeviceKind::Battery, Direction::GridToVehicle) => Some("charging"),
+        (DeviceKind::Battery, Direction::VehicleToGrid) => Some("discharging"),
+        (DeviceKind::Battery, Direction::Idle) => Some(direction.as_str()),
+        (DeviceKind::Meter | DeviceKind::Inverter, _) => None,
     }
 }
 
@@ -289,6 +302,32 @@ mod tests {
         properties.push(property("historical", "true"));
         assert_eq!((history.payload, history.properties), (live.payload, properties));
         assert_eq!(history.topic, "v2g/depot-a/gw-01/history");
+    }
+
+    #[test]
+    fn a_direction_is_that_of_a_vehicle_or_of_a_battery_in_its_own_words_and_of_nothing_else() {
+        let told = |kind, direction| {
+            let mut entry = example();
+            let schema = Arc::make_mut(&mut entry.schema);
+            schema.series[0].kind = kind;
+            entry.window.intervals[0].direction = Some(direction);
+            let payload = payload_of(&entry);
+            let line = payload.lines().nth(1).expect("its line").split_once(' ').expect("tags and fields").0.to_owned();
+            line.replace(",site=depot-a,gateway=gw-01,device=evse-07,vehicle_id=EV001", "")
+        };
+        for (kind, [charging, discharging, idle]) in [
+            (DeviceKind::Vehicle, ["vehicle,direction=G2V", "vehicle,direction=V2G", "vehicle,direction=idle"]),
+            (
+                DeviceKind::Battery,
+                ["battery,direction=charging", "battery,direction=discharging", "battery,direction=idle"],
+            ),
+            (DeviceKind::Inverter, ["inverter"; 3]),
+            (DeviceKind::Meter, ["meter"; 3]),
+        ] {
+            assert_eq!(told(kind, Direction::GridToVehicle), charging);
+            assert_eq!(told(kind, Direction::VehicleToGrid), discharging);
+            assert_eq!(told(kind, Direction::Idle), idle);
+        }
     }
 
     #[test]

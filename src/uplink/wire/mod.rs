@@ -21,7 +21,8 @@
 //!   (the clock was never set in that boot: in order and at the right pace between what is known before and after, but
 //!   shifted by an unknown time); `unsynced` (written by an agent that knew no better: as the clock showed it).
 //! - One line per device of which something is known or was asked for; measurement = its kind; tags `site`, `gateway`,
-//!   `device`, then `vehicle_id` if known, then, for an EVSE, `direction`.
+//!   `device`, then `vehicle_id` if known, then `direction`: for an EVSE and a vehicle `G2V`,
+//!   `V2G` or `idle`, for a battery `charging`, `discharging` or `idle`.
 //! - While a charging session is heard, its device's lines and its events have the field `session_id`: the same text for the same
 //!   session at a device. A device of which a window holds more than one session has a line for each.
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.

@@ -51,6 +51,33 @@ impl From<measure::Questionable> for Questionable {
     }
 }
 
+/// The kind of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::journal) enum DeviceKind {
+    Evse,
+    Meter,
+}
+
+impl From<spec::DeviceKind> for DeviceKind {
+    fn from(kind: spec::DeviceKind) -> Self {
+        use spec::DeviceKind as Domain;
+        match kind {
+            Domain::Evse => Self::Evse,
+            // The nearest that this version has; version 2 says beside it which it is.
+            Domain::Meter | Domain::Vehicle | Domain::Battery | Domain::Inverter => Self::Meter,
+        }
+    }
+}
+
+impl From<DeviceKind> for spec::DeviceKind {
+    fn from(kind: DeviceKind) -> Self {
+        match kind {
+            DeviceKind::Evse => Self::Evse,
+            DeviceKind::Meter => Self::Meter,
+        }
+    }
+}
+
 /// Why a value is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::journal) enum Missing {
@@ -107,9 +134,6 @@ as_written! {
 
     /// Why entries were given up.
     enum GapReason = measure::GapReason { JournalFull, Aged, Corrupt, Refused, Thinned, Forgotten }
-
-    /// The kind of a device.
-    enum DeviceKind = spec::DeviceKind { Evse, Meter }
 
     /// The type of a value.
     enum ValueType = spec::ValueType { Float, Integer, Text }

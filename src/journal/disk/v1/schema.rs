@@ -20,7 +20,7 @@ use crate::spec::Aggregation;
 
 /// The format of a segment: its header, seal and chunks are of this version or of an older one; each entry says its own,
 /// which may be a later one. It stands first in the body of the header of every version.
-const FORMAT: u16 = 1;
+pub(in crate::journal) const FORMAT: u16 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Header<'a> {
