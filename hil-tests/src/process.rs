@@ -1,4 +1,4 @@
-//! A child process that dies with the test, and whose output can be read after the fact.
+//! A child process that dies with the test, however that ends, and whose output can be read after the fact.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -61,7 +61,8 @@ pub enum ProcessError {
     },
 }
 
-/// A running child. Dropping it kills it with SIGKILL and reaps it.
+/// A running child. Dropping it kills it with SIGKILL and reaps it. The kernel kills it when the thread that has started it ends: a
+/// test that is killed drops nothing.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -84,8 +85,10 @@ impl Process {
         log: &Path,
         stdout: Stdio,
     ) -> Result<Self, ProcessError> {
-        command.stdin(Stdio::null()).stdout(stdout).stderr(append(log)?);
-        let child = command.spawn().map_err(|source| ProcessError::Start { name: name.to_owned(), source })?;
+        let stderr = append(log)?;
+        let child = killed_with_this_thread(command)
+            .and_then(|mut command| command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn())
+            .map_err(|source| ProcessError::Start { name: name.to_owned(), source })?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
@@ -202,6 +205,28 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| PathBuf::from(OsStr::new(name)))
 }
 
+/// The same command, as a process that the kernel kills when this thread has ended (PR_SET_PDEATHSIG): a call between fork and exec,
+/// which `setpriv` (util-linux) makes as a program. What becomes another user on its way is spared.
+fn killed_with_this_thread(command: &Command) -> io::Result<Command> {
+    // `setpriv` starts in any case.
+    let file = program(&command.get_program().to_string_lossy());
+    if !file.is_file() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is not there", file.display())));
+    }
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(file).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        bound.current_dir(dir);
+    }
+    Ok(bound)
+}
+
 fn append(log: &Path) -> Result<File, ProcessError> {
     OpenOptions::new()
         .create(true)
@@ -212,6 +237,8 @@ fn append(log: &Path) -> Result<File, ProcessError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     fn sleeper(dir: &Path, script: &str) -> Process {
@@ -228,6 +255,33 @@ mod tests {
         assert!(process.rss_bytes().is_some_and(|bytes| bytes > 0));
         drop(process);
         assert!(!status.exists());
+    }
+
+    /// A rig whose test was killed left QEMU and its peers behind.
+    #[test]
+    fn a_process_whose_test_is_gone_without_dropping_it_is_killed_by_the_kernel() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().to_owned();
+        let test = std::thread::spawn(move || {
+            let process = sleeper(&path, "echo up; sleep 600");
+            let up = || process.log_tail().find("up").ok_or_else(|| "no log".to_owned());
+            wait_for(Duration::from_secs(5), "the program itself", up).map(|_| process)
+        });
+        let mut left = test.join().expect("it has started something").expect("it runs");
+        let end = wait_for(Duration::from_secs(5), "its end", || match left.ended() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(end.expect("it is killed").signal(), Some(Signal::KILL.as_raw()));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let error = Process::start("nobody", &mut Command::new("/nonexistent/nobody"), &dir.path().join("log"));
+        assert!(
+            matches!(error, Err(ProcessError::Start { name, source }) if name == "nobody" && source.kind() == io::ErrorKind::NotFound)
+        );
     }
 
     #[test]
