@@ -21,9 +21,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const RAUC_WITHIN: Duration = Duration::from_secs(60);
 /// The running gateway looks once a second, and tells in the window that is open then.
 const NOTED_WITHIN: Duration = Duration::from_secs(15);
-/// What RAUC still has when the time is over. With the other outcome, and the gateway's 3 s for each of two answers, the decision comes
-/// half a minute late at most.
-const LAST_TRY: Duration = Duration::from_secs(10);
+/// What RAUC still has when the time is over: more than the 25 s that D-Bus gives the start of its service. With 10 s a slow box (`rauc
+/// status mark-bad` took 14 s) was booted again into a version that does not deliver. With the other outcome, and the gateway's 3 s for
+/// each of two answers, the decision comes 66 s late at most.
+const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// Does what this boot asks for. Never fails but for a version that is not to stay: the unit reboots the box then.
 pub(super) async fn confirm(place: &Place, within: Duration, boot: &str) -> Exit {
@@ -158,8 +159,7 @@ async fn mark_good(start: Instant) {
 /// If it does not deliver, the record says why before the slot is marked bad. Cut between: as after 1.
 async fn confirm_new(place: &Place, mut record: UpdateRecord, until: Instant) -> Exit {
     let (from, to) = (record.from.version.to_string(), record.to.version.to_string());
-    // RAUC's service is started by the first who asks. A slow box takes longer for that than there is at the end, and tried a version that
-    // does not deliver once more, as its slot was not marked bad.
+    // RAUC's service is started by the first who asks, which takes time that there is now and not at the end.
     let _ = rauc::system(LAST_TRY);
     if record.state != UpdateState::Confirming {
         (record.state, record.delivered) = (UpdateState::Confirming, false);
