@@ -1,8 +1,8 @@
 //! Bundles for updates of the box: the slot that `hil-tests/image` has built, with files changed, signed by whoever is to have
 //! signed it. Without mounts: `debugfs` writes into the file system, `rauc` packs it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,6 +85,18 @@ impl Slot {
         fs::create_dir_all(dir).map_err(at(dir))?;
         let slot = Self { dir: dir.to_owned() };
         tool::run(Command::new("cp").arg("--sparse=always").arg(image().join("rootfs.ext4")).arg(slot.file_system()))?;
+        Ok(slot)
+    }
+
+    /// No file system at all: for a bundle that is refused before it is unpacked.
+    pub fn of_noise(dir: &Path) -> Result<Self, BundleError> {
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let slot = Self { dir: dir.to_owned() };
+        let file = slot.file_system();
+        // What can be compressed would make a bundle that is too small to be one.
+        let mut noise = [0; 1 << 16];
+        File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut noise)).map_err(at(&file))?;
+        fs::write(&file, noise).map_err(at(&file))?;
         Ok(slot)
     }
 

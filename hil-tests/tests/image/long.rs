@@ -1,4 +1,4 @@
-//! What takes too long for every run of the tests of the image (`HIL_LONG=1`): versions that crash or hang, and power cuts.
+//! What takes too long for every run of the tests of the image (`HIL_LONG=1`): versions that do not deliver, and power cuts.
 
 use std::fs::File;
 use std::ops::Range;
@@ -14,8 +14,8 @@ use hil_tests::wait::{let_pass, unix_ns};
 
 use super::judged;
 use super::versions::{
-    CRASHES, Clock, Failure, HANGS, INSTALL_WITHIN, Stick, delivers, goes, running, start, start_without_stick,
-    unmounts, wait_for_state,
+    CANNOT_DELIVER, CRASHES, Clock, Failure, HANGS, INSTALL_WITHIN, Stick, delivers, goes, running, start,
+    start_without_stick, unmounts, wait_for_state,
 };
 
 /// This machine on the cable of the buses, on which the box may reach everything.
@@ -26,20 +26,25 @@ const AFTER: Duration = Duration::from_secs(5);
 
 /// Each goes by itself, and the one before is back with its record.
 #[test]
-fn a_version_that_crashes_or_hangs_goes_by_itself() -> Result<(), Failure> {
+fn a_version_that_cannot_deliver_crashes_or_hangs_goes_by_itself() -> Result<(), Failure> {
     let clock = Clock::start();
     let stick = Stick::new()?;
-    stick.version("2.2.0", Some(CRASHES))?;
-    stick.version("2.3.0", Some(HANGS))?;
+    let versions =
+        [("2.1.0", CANNOT_DELIVER, "acknowledgement"), ("2.2.0", CRASHES, "does not run"), ("2.3.0", HANGS, "gateway")];
+    for (version, does, _) in versions {
+        stick.version(version, Some(does))?;
+    }
+    clock.say("the bundles are made");
     let mut rig = start(&stick, "250ms")?;
     clock.say("it delivers");
-    for (version, why) in [("2.2.0", "does not run"), ("2.3.0", "gateway")] {
+    for (version, _, why) in versions {
         goes(&mut rig, version, why, ["B", "A"])?;
-        clock.say(version);
+        clock.say(&format!("{version} has gone"));
     }
     let judgement = judged(&mut rig)?;
+    clock.say("judged");
     let tally = judgement.tally(GATEWAY);
-    for (event, times) in [("update_started", 2), ("update_rolled_back", 2)] {
+    for (event, times) in [("update_started", 3), ("update_rolled_back", 3)] {
         assert_eq!(tally.events.get(event), Some(&times), "{event}: {judgement}");
     }
     Ok(())

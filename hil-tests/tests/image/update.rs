@@ -23,16 +23,19 @@ const AS_USUAL: &str = "sed -i 's/^window = .*/window = \"250ms\"/' /etc/v2g-edg
 const BACKLOG_WITHIN: Duration = Duration::from_secs(2_400);
 const DRAIN_WITHIN: Duration = Duration::from_secs(600);
 
-/// What is no bundle for this box is refused by name. Then many entries wait for the broker while a new version is installed; it
-/// delivers each once, and stays. The next one does not deliver, and goes.
+/// What is no bundle for this box is refused by name. Then entries wait for the broker while a new version is installed; it delivers each
+/// once, and stays. With `HIL_LONG=1` there are many, and the next version does not deliver, and goes back to the second slot.
 #[test]
-fn a_version_that_delivers_the_backlog_stays_and_one_that_does_not_goes_by_itself() -> Result<(), Failure> {
+fn what_is_unfit_is_refused_and_a_version_that_delivers_the_backlog_stays() -> Result<(), Failure> {
     let (backlog, window): (u64, _) = if long() { (10_000, OFTEN) } else { (100, "250ms") };
     let clock = Clock::start();
     let stick = Stick::new()?;
     stick.version("2.0.0", None)?;
-    stick.version("2.1.0", Some(CANNOT_DELIVER))?;
+    if long() {
+        stick.version("2.1.0", Some(CANNOT_DELIVER))?;
+    }
     unfit(&stick)?;
+    clock.say("the bundles are made");
     let mut rig = start(&stick, window)?;
     clock.say("it delivers");
     rig.inject(Fault::BrokerMute)?;
@@ -58,15 +61,18 @@ fn a_version_that_delivers_the_backlog_stays_and_one_that_does_not_goes_by_itsel
     println!("{}", rig.wait_for_line_with(&["kind=update_confirmed", "to_version=\"2.0.0\""])?);
     assert_eq!(rig.run("fw_printenv -n BOOT_ORDER; fw_printenv -n BOOT_B_LEFT")?, "B A\n3");
 
-    goes(&mut rig, "2.1.0", "acknowledgement", ["A", "B"])?;
-    clock.say("2.1.0 has gone");
+    let gone = u64::from(long());
+    if long() {
+        goes(&mut rig, "2.1.0", "acknowledgement", ["A", "B"])?;
+        clock.say("2.1.0 has gone");
+    }
     let judgement = judged(&mut rig)?;
     clock.say("judged");
     let tally = judgement.tally(GATEWAY);
-    // Each of four starts is a life of the journal.
-    assert!(tally.epochs == 4 && tally.historical > backlog / 20, "{judgement}");
-    for (event, times) in [("update_started", 2), ("update_confirmed", 1), ("update_rolled_back", 1)] {
-        assert_eq!(tally.events.get(event), Some(&times), "{event}: {judgement}");
+    // Each start is a life of the journal: of the version before and of the new one, of the one that goes and of that which is back.
+    assert!(tally.epochs == 2 + 2 * gone && tally.historical > backlog / 20, "{judgement}");
+    for (event, times) in [("update_started", 1 + gone), ("update_confirmed", 1), ("update_rolled_back", gone)] {
+        assert_eq!(tally.events.get(event).copied().unwrap_or(0), times, "{event}: {judgement}");
     }
     Ok(())
 }
@@ -91,7 +97,7 @@ fn waits(rig: &mut Rig, backlog: u64) -> Result<(), Failure> {
 
 /// Bundles that are none for this box.
 fn unfit(stick: &Stick) -> Result<(), Failure> {
-    let slot = Slot::of_the_image(&stick.dir().join("other"))?;
+    let slot = Slot::of_noise(&stick.dir().join("other"))?;
     slot.bundle(&stick.bundle("other.raucb"), "somebody-elses-box", "2.0.0", &Signer::of_the_image())?;
     slot.bundle(&stick.bundle("stranger.raucb"), COMPATIBLE, "2.0.0", &Signer::stranger(stick.dir())?)?;
     let whole = fs::read(stick.bundle("2.0.0.raucb"))?;

@@ -119,6 +119,9 @@ pub(super) fn goes(rig: &mut Rig, version: &str, why: &str, [tried, back]: [&str
         boot = rig.wait_for_start_after(&boot)?;
     }
     println!("{version} was tried {tries} time(s)");
+    if tries > 1 {
+        println!("{}", rig.run("journalctl --no-pager -u v2g-edge-confirm -u rauc | tail -n 60")?);
+    }
     wait_for_state(rig, &["rolled_back"])?;
     delivers(rig)?;
     let event = rig.wait_for_line_with(&["kind=update_rolled_back", &format!("to_version=\"{version}\"")])?;
