@@ -127,7 +127,7 @@ pub struct Options {
     pub watchdog: Option<&'static str>,
     /// What is wrong with the disk from the beginning.
     pub disk: Defects,
-    /// `aggregate.window` of the agent in the image: each is an entry of the journal.
+    /// `aggregate.window` of the agent in the image, each of which is an entry of the journal, and how often the meter on the network is read.
     pub window: &'static str,
     /// More of the agent's configuration: buses and devices.
     pub extra: &'static str,
@@ -594,7 +594,10 @@ fn setup(settings: &Settings, options: &Options, broker: &Broker, meter: &Meter)
         brokers: vec![format!("mqtts://{host}:{}", broker.tls_port())],
         tls: Files { ca: tls("ca.pem"), certificate: tls("gateway.pem"), key: tls("gateway.key") },
         meters: vec![
-            MeterSetup::sdm630(METER_TCP, &format!("{}:{}", settings.meter_host(), meter.port())),
+            MeterSetup {
+                poll: options.window,
+                ..MeterSetup::sdm630(METER_TCP, &format!("{}:{}", settings.meter_host(), meter.port()))
+            },
             MeterSetup::sdm630_on_the_line(METER_RTU),
         ],
         line: Some(settings.serial_port().to_owned()),

@@ -18,7 +18,8 @@ use super::{judged, long};
 
 /// As often as entries can come, until enough of them wait; from the next start on as everybody has it.
 const OFTEN: &str = "50ms";
-const AS_USUAL: &str = "sed -i 's/^window = .*/window = \"250ms\"/' /etc/v2g-edge/gateway.toml";
+const AS_USUAL: &str =
+    "sed -i 's/^window = .*/window = \"250ms\"/; s/^poll = \"50ms\"/poll = \"250ms\"/' /etc/v2g-edge/gateway.toml";
 /// An emulated box that has nothing else to do takes nine minutes for 10,000; on a busy machine it takes four times as long.
 const BACKLOG_WITHIN: Duration = Duration::from_secs(2_400);
 const DRAIN_WITHIN: Duration = Duration::from_secs(600);
