@@ -72,7 +72,7 @@ impl Message {
         }
         let text = String::from_utf8_lossy(&self.payload);
         let lines = text.lines().filter_map(|line| Line::parse(line).ok());
-        lines.filter(|line| line.measurement != "event" && line.tag("device").is_some()).collect()
+        lines.filter(|line| line.is_of_window() && line.tag("device").is_some()).collect()
     }
 }
 

@@ -73,7 +73,7 @@ impl Batch {
     pub(super) fn device_lines(&self) -> impl Iterator<Item = (&str, &Line)> {
         self.lines
             .iter()
-            .filter(|line| line.measurement != "event")
+            .filter(|line| line.is_of_window())
             .filter_map(|line| line.tag("device").map(|device| (device, line)))
     }
 
@@ -170,7 +170,7 @@ impl Batch {
             if line.measurement == "gateway" {
                 faults.push("a second line of the batch's own".to_owned());
             }
-            if line.measurement != "event" && line.time_ns != self.time_of(place) {
+            if line.is_of_window() && line.time_ns != self.time_of(place) {
                 let (measurement, time) = (&line.measurement, line.time_ns);
                 faults.push(format!("a line of {measurement} stands at {time}, the batch at {}", self.time_ns));
             }
@@ -211,7 +211,12 @@ impl GapNote {
 
 /// Whether a field is a measured value and not an extreme of one or a remark about one.
 pub(super) fn is_point(key: &str) -> bool {
-    !(key.ends_with("_min") || key.ends_with("_max") || matches!(key, "missing" | "suspect" | "session_id"))
+    !(key.ends_with("_min")
+        || key.ends_with("_max")
+        || matches!(
+            key,
+            "missing" | "suspect" | "session_id" | "energy_import_delta" | "energy_export_delta" | "known_s"
+        ))
 }
 
 fn direction_fault(device: &str, line: &Line) -> Option<String> {
