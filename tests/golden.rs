@@ -172,8 +172,8 @@ fn event(event: &Event) -> String {
 fn entry(entry: &Entry, before: &mut Option<Arc<Schema>>) -> String {
     let Entry { identity, schema, words: told_in, window } = entry;
     assert_eq!(*told_in, Words::First);
-    let Window { boot, end, length, intervals, site, events, checkpoint } = window;
-    assert!(checkpoint.is_none(), "version 1 has none");
+    let Window { boot, end, length, intervals, site, events, sessions, checkpoint } = window;
+    assert!(sessions.is_empty() && checkpoint.is_none(), "version 1 has none");
     let mut out = String::new();
     if before.replace(Arc::clone(schema)).as_ref() != Some(schema) {
         let _ = writeln!(out, "in the words of {} at {}:", schema.gateway, schema.site);
@@ -244,7 +244,16 @@ fn leased(journal: &Path, schema: Schema) -> (BTreeMap<u64, Arc<Entry>>, Option<
         // The anchor of this boot: what a boot without a clock left behind has its place between two that are known.
         let events = vec![Event { device: None, kind: EventKind::JournalWorking }];
         let length = Duration::from_millis(250);
-        let anchor = Window { boot, end, length, intervals: Vec::new(), site: None, events, checkpoint: None };
+        let anchor = Window {
+            boot,
+            end,
+            length,
+            intervals: Vec::new(),
+            site: None,
+            events,
+            sessions: Vec::new(),
+            checkpoint: None,
+        };
         assert!(matches!(handle.append(anchor), Appended::Queued));
         handle.commit().await;
         let mut out = BTreeMap::new();

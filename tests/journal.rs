@@ -233,7 +233,16 @@ fn window(n: u64, end: Stamp) -> Window {
         energy: Energy::default(),
     };
     let (boot, length) = (BootId([7; 16]), Duration::from_secs(1));
-    Window { boot, end, length, intervals: vec![interval], site: None, events: Vec::new(), checkpoint: None }
+    Window {
+        boot,
+        end,
+        length,
+        intervals: vec![interval],
+        site: None,
+        events: Vec::new(),
+        sessions: Vec::new(),
+        checkpoint: None,
+    }
 }
 
 const FILES: &str = "as the files are; no agent runs";

@@ -135,7 +135,7 @@ impl Lane {
         let length = Duration::from_nanos(u64::try_from(end.saturating_sub(start)).unwrap_or(0));
         // It is as old as its arrival.
         let end = Stamp { mono: self.arrived.mono, utc: Utc(end), trust: self.arrived.trust };
-        Some(Window { boot, end, length, intervals, site: None, events, checkpoint: None })
+        Some(Window { intervals, events, ..Window::empty(boot, end, length) })
     }
 }
 

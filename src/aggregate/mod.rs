@@ -199,15 +199,8 @@ impl Aggregator {
         let dead_band_kw = self.dead_band_kw;
         let intervals =
             (0..).map(DeviceIx).zip(&mut self.devices).flat_map(|(ix, device)| device.cut(ix, dead_band_kw)).collect();
-        Window {
-            boot: self.boot,
-            end: label,
-            length: end.since(self.start),
-            intervals,
-            site: self.rollup.cut(end),
-            events: std::mem::take(&mut self.events),
-            checkpoint: None,
-        }
+        let (site, events) = (self.rollup.cut(end), std::mem::take(&mut self.events));
+        Window { intervals, site, events, ..Window::empty(self.boot, label, end.since(self.start)) }
     }
 }
 

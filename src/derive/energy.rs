@@ -107,21 +107,23 @@ impl EnergyMeter {
         }
     }
 
-    pub(super) fn add(&mut self, reading: &Reading) {
+    /// Takes a reading. Answers the mean power (kW) of the time since the one before it, and that time, if it is one of power.
+    pub(super) fn add(&mut self, reading: &Reading) -> Option<(f64, Duration)> {
         let Self { power, import, export, open, .. } = self;
         if let Some(power) = power.as_mut().filter(|power| power.point == reading.point) {
-            let Some((passed, (charged, discharged))) = power.read(reading) else { return };
+            let (passed, mean_kw, (charged, discharged)) = power.read(reading)?;
             let known = power.known(passed);
             let by_power = |mwh| (mwh > 0).then_some(EnergyDelta { mwh, source: EnergySource::Power });
             let (import, export) = (by_power(import.flow(charged)), by_power(export.flow(discharged)));
             open.add(Energy { import, export, known: Some(known) });
-            return;
+            return Some((mean_kw, known));
         }
         let counted = |side: &mut Side| {
             let register = side.register.as_mut().filter(|register| register.point == reading.point)?;
             Some(EnergyDelta { mwh: register.read(reading)?, source: EnergySource::Register })
         };
         open.add(Energy { import: counted(import), export: counted(export), known: None });
+        None
     }
 
     /// As the aggregator cuts: what was read before a session got its id is of that session.
@@ -203,8 +205,9 @@ impl Register {
 }
 
 impl PowerMeter {
-    /// The time since the reading before and the energies of it (kWh, to and from the vehicle), if it is known what was in between.
-    fn read(&mut self, reading: &Reading) -> Option<(Duration, (f64, f64))> {
+    /// The time since the reading before, its mean power (kW) and its energies (kWh, to and from the vehicle), if it is known what was
+    /// in between.
+    fn read(&mut self, reading: &Reading) -> Option<(Duration, f64, (f64, f64))> {
         let kw = match &reading.outcome {
             Outcome::Good(Value::Float(kw)) => *kw,
             // A charger at rest stands still, too.
@@ -235,7 +238,8 @@ impl PowerMeter {
         }
         self.last = Some((kw, now));
         let passed = Duration::from_nanos(u64::try_from(ns).ok()?);
-        (passed <= self.reach).then(|| (passed, areas(before, kw, passed.as_secs_f64() / 3600.0)))
+        let mean = f64::midpoint(before, kw);
+        (passed <= self.reach).then(|| (passed, mean, areas(before, kw, passed.as_secs_f64() / 3600.0)))
     }
 
     /// Known time in whole milliseconds; what is less is kept for the next time.

@@ -1,7 +1,8 @@
-//! What is worked out of readings and windows: energy. Pure: nothing here reads a clock or a disk.
+//! What is worked out of readings and windows: energy, charging sessions. Pure: nothing here reads a clock or a disk.
 //!
 //! In: the [`Reading`]s of the windows, and the windows as `aggregate` closes them. Out: the same windows, with what each knows of
-//! the energy of its devices ([`Energy`](crate::measure::Energy)).
+//! the energy of its devices ([`Energy`](crate::measure::Energy)), and with the charging sessions of which there is news
+//! ([`ChargingSession`](crate::measure::ChargingSession)).
 //!
 //! - **From a register where there is one**, else from power over the time for which it was known; each direction for itself. What a
 //!   register counts is told with the reading that shows it, so that the sum over any time is the difference of what it
@@ -15,69 +16,166 @@
 //!   and over any windows, and the sums are the same.
 //! - What is of a window that could not be kept is told in the next one ([`Deriver::take_back`]).
 //!
+//! - **A session** of a charge point is what its messages say (ISO 15118, DIN SPEC 70121), or else what its `state` says of its connector
+//!   (occupied to free), or else, of one that has neither, power: 5 s of it begin a session and 15 min without end it. It is told when it
+//!   begins, changes what it does, each minute, and when it ends. Its energy is the sum of its windows. One whose messages pause, or whose
+//!   feed is lost, is `paused` until it goes on under its id or another one begins; one whose device is not heard goes on.
+//! - A session goes on over a restart under its id; of the times for which it charged and discharged, and of its highest powers, up to a
+//!   minute before a kill may be lacking, of its energy nothing that a window has told.
+//!
 //! Memory: some words for each device. A restart goes on from the [`Checkpoint`](crate::measure::Checkpoint) that the journal keeps.
 
 mod energy;
+mod session;
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::energy::EnergyMeter;
-use crate::measure::{Checkpoint, Interval, Reading, Window};
-use crate::spec::{DeviceIx, DeviceSpec, SessionId};
+use self::session::SessionMeter;
+use crate::measure::{BootId, ChargingSession, Checkpoint, EventKind, Reading, SessionState, Stamp, Window};
+use crate::spec::{DeviceIx, DeviceSpec, SessionId, VehicleId};
+
+/// Sessions that ended beside a backlog and wait for its end: each gives way to a newer one beyond.
+const BESIDE_BACKLOG_MAX: usize = 4_096;
 
 /// The state of the room.
 #[derive(Debug)]
 pub struct Deriver {
-    devices: Vec<EnergyMeter>,
+    devices: Vec<Device>,
+    /// Told as ended while older news of them may wait in the backlog.
+    beside_backlog: VecDeque<ChargingSession>,
+}
+
+#[derive(Debug)]
+struct Device {
+    energy: EnergyMeter,
+    sessions: SessionMeter,
 }
 
 impl Deriver {
     /// Of these devices; `window` is the length of a window.
     #[must_use]
-    pub fn new(devices: &[DeviceSpec], window: Duration) -> Self {
-        Self { devices: devices.iter().map(|device| EnergyMeter::new(device, window)).collect() }
+    pub fn new(devices: &[DeviceSpec], window: Duration, dead_band_kw: f64, boot: BootId) -> Self {
+        let device = |(ix, device): (DeviceIx, &DeviceSpec)| Device {
+            energy: EnergyMeter::new(device, window),
+            sessions: SessionMeter::new(ix, device, dead_band_kw, boot),
+        };
+        Self { devices: (0..).map(DeviceIx).zip(devices).map(device).collect(), beside_backlog: VecDeque::new() }
     }
 
-    /// The energy of these registers was told up to here.
-    pub fn resume(&mut self, checkpoint: &Checkpoint) {
+    fn device(&mut self, ix: DeviceIx) -> Option<&mut Device> {
+        self.devices.get_mut(usize::from(ix.0))
+    }
+
+    /// Goes on from where the life before ended; this one begins `now`.
+    pub fn resume(&mut self, checkpoint: &Checkpoint, now: Stamp) {
         for ((device, point), base) in &checkpoint.registers {
-            if let Some(meter) = self.devices.get_mut(usize::from(device.0)) {
-                meter.resume(*point, base.value);
+            if let Some(device) = self.device(*device) {
+                device.energy.resume(*point, base.value);
+            }
+        }
+        for open in &checkpoint.sessions {
+            if let Some(device) = self.device(open.told.device) {
+                device.sessions.resume(open.clone(), now);
             }
         }
     }
 
     /// Takes a reading of the open window.
     pub fn add(&mut self, reading: &Reading) {
-        if let Some(meter) = self.devices.get_mut(usize::from(reading.device.0)) {
-            meter.add(reading);
-        }
-    }
-
-    /// The session at a device from now on (as [`Aggregator::set_session`](crate::aggregate::Aggregator::set_session)).
-    pub fn set_session(&mut self, device: DeviceIx, session: Option<SessionId>) {
-        if let Some(meter) = self.devices.get_mut(usize::from(device.0)) {
-            meter.set_session(session);
-        }
-    }
-
-    /// Adds to a window that has just ended what it knows of energy. Each window is completed once.
-    pub fn complete(&mut self, window: &mut Window) {
-        for of_device in window.intervals.chunk_by_mut(|one, other| one.device == other.device) {
-            let device = of_device.first().map(|interval| interval.device);
-            if let Some(meter) = device.and_then(|ix| self.devices.get_mut(usize::from(ix.0))) {
-                meter.tell(of_device);
+        if let Some(Device { energy, sessions }) = self.device(reading.device) {
+            let flowed = energy.add(reading);
+            sessions.add(reading);
+            if let Some((kw, time)) = flowed {
+                sessions.flow(kw, time);
             }
         }
     }
 
-    /// A window is not kept: what it knew of energy is told in the next one.
-    pub fn take_back(&mut self, intervals: &[Interval]) {
-        for interval in intervals.iter().filter(|interval| !interval.energy.is_empty()) {
-            if let Some(meter) = self.devices.get_mut(usize::from(interval.device.0)) {
-                meter.take_back(interval);
+    /// The vehicle at a device from now on.
+    pub fn set_vehicle(&mut self, device: DeviceIx, vehicle: Option<VehicleId>) {
+        if let Some(device) = self.device(device) {
+            device.sessions.set_vehicle(vehicle);
+        }
+    }
+
+    /// The session at a device from now on, as the messages between vehicle and station say it; readings are added to it from here on
+    /// (as [`Aggregator::set_session`](crate::aggregate::Aggregator::set_session)).
+    pub fn set_session(&mut self, device: DeviceIx, session: Option<SessionId>, at: Stamp) {
+        if let Some(device) = self.device(device) {
+            device.sessions.set_session(session.clone(), at);
+            device.energy.set_session(session);
+        }
+    }
+
+    /// What happened to a device.
+    pub fn notice(&mut self, device: DeviceIx, kind: &EventKind, at: Stamp) {
+        if let Some(device) = self.device(device) {
+            device.sessions.notice(kind, at);
+        }
+    }
+
+    /// The session at a device from now on, if that has changed by what was found here. To be asked before a reading is added to its
+    /// window, and after each sample.
+    pub fn session_news(&mut self, device: DeviceIx) -> Option<Option<SessionId>> {
+        let device = self.device(device)?;
+        let news = device.sessions.news()?;
+        device.energy.set_session(news.clone());
+        Some(news)
+    }
+
+    /// Adds to a window that has just ended what it knows of energy and sessions. Each window is completed once. `is_late`: it holds what
+    /// came late of a device, and is none of the moment.
+    pub fn complete(&mut self, window: &mut Window, is_late: bool) {
+        let Window { intervals, sessions, end, .. } = window;
+        for of_device in intervals.chunk_by_mut(|one, other| one.device == other.device) {
+            let ix = of_device.first().map(|interval| interval.device);
+            if let Some(device) = ix.and_then(|ix| self.devices.get_mut(usize::from(ix.0))) {
+                device.energy.tell(of_device);
+                device.sessions.tell(of_device, *end, sessions);
+            }
+        }
+        if !is_late {
+            self.devices.iter_mut().for_each(|device| device.sessions.tell(&[], *end, sessions));
+        }
+    }
+
+    /// To be asked at each window of the moment, once it is complete. While a backlog is delivered beside what is of the moment, a
+    /// database gets older news of a session after the newest; so what ends meanwhile is told once more when the backlog has gone.
+    pub fn tell_after_backlog(&mut self, window: &mut Window, has_backlog: bool) {
+        let Window { sessions, end, .. } = window;
+        if has_backlog {
+            let over = sessions.iter().filter(|told| told.state == SessionState::Ended);
+            // By the wall clock: the window that tells it again is another one.
+            let sealed = over.cloned().filter_map(|told| told.sealed(*end));
+            self.beside_backlog.extend(sealed);
+            let surplus = self.beside_backlog.len().saturating_sub(BESIDE_BACKLOG_MAX);
+            self.beside_backlog.drain(..surplus);
+        } else {
+            sessions.extend(self.beside_backlog.drain(..));
+        }
+    }
+
+    /// A window is not kept: what it knew is told in the next one.
+    pub fn take_back(&mut self, window: &Window) {
+        for of_device in window.intervals.chunk_by(|one, other| one.device == other.device) {
+            let ix = of_device.first().map(|interval| interval.device);
+            if let Some(device) = ix.and_then(|ix| self.devices.get_mut(usize::from(ix.0))) {
+                of_device
+                    .iter()
+                    .filter(|interval| !interval.energy.is_empty())
+                    .for_each(|i| device.energy.take_back(i));
+                device.sessions.take_back(of_device, &[]);
+            }
+        }
+        for told in &window.sessions {
+            if let Some(device) = self.device(told.device) {
+                device.sessions.take_back(&[], std::slice::from_ref(told));
             }
         }
     }

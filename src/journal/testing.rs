@@ -12,9 +12,10 @@ use crate::journal::open::Journal;
 use crate::journal::report::Progress;
 use crate::journal::settings::Settings;
 use crate::measure::{
-    BootId, ClockTrust, Direction, Energy, EnergyDelta, EnergySource, Entry, Epoch, Event, EventKind, Gap, GapReason,
-    Identity, Interval, IntervalValue, Missing, Mono, OfSession, PointColumn, PointInterval, Questionable, Schema, Seq,
-    SeriesSpec, SessionEvent, SiteRollup, Stamp, Statistic, Utc, WhenFull, Window, Words,
+    BootId, ChargingSession, ClockTrust, Direction, Energy, EnergyDelta, EnergySource, Entry, Epoch, Event, EventKind,
+    Gap, GapReason, Identity, Interval, IntervalValue, Missing, Mono, OfSession, PointColumn, PointInterval,
+    Questionable, Schema, Seq, SeriesSpec, SessionEvent, SessionKnownBy, SessionState, SessionTime, SiteRollup, Stamp,
+    Statistic, Utc, WhenFull, Window, Words,
 };
 use crate::spec::{
     Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SessionId, SiteId, Unit, ValueType,
@@ -97,7 +98,35 @@ pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
         intervals: (0..devices).map(interval).collect(),
         site: None,
         events: Vec::new(),
+        sessions: Vec::new(),
         checkpoint: None,
+    }
+}
+
+/// A session that began at 16:00 and has charged 0.1 kWh for a minute.
+pub(crate) fn charging_session(device: u16, id: &str, state: SessionState) -> ChargingSession {
+    let import = Some(EnergyDelta { mwh: 100_000, source: EnergySource::Register });
+    ChargingSession {
+        device: DeviceIx(device),
+        id: id.try_into().expect("a name"),
+        vehicle: Some("EV001".try_into().expect("a vehicle")),
+        is_of_vehicle: true,
+        source: SessionKnownBy::Messages,
+        start: SessionTime::At(Utc(1_764_000_000_000_000_000)),
+        is_joined: false,
+        until: SessionTime::Before(Duration::from_secs(1)),
+        state,
+        phase: "charging".into(),
+        reason: "".into(),
+        energy: Energy { import, export: None, known: Some(Duration::from_millis(1_000)) },
+        charging: Duration::from_millis(500),
+        discharging: Duration::ZERO,
+        idle: Duration::from_millis(500),
+        import_max_kw: 11.0,
+        export_max_kw: 0.0,
+        soc: Some((41.0, 63.0)),
+        meter_import: None,
+        meter_export: None,
     }
 }
 
@@ -183,6 +212,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         intervals,
         site: sited.then(|| site.clone()),
         events: if eventful { events.clone() } else { Vec::new() },
+        sessions: if eventful { vec![charging_session(1, "6f1c", SessionState::Paused)] } else { Vec::new() },
         checkpoint: None,
     })
 }

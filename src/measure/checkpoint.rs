@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::charging::{ChargingSession, OpenSession};
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
 use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
@@ -12,6 +13,8 @@ use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
 pub struct Checkpoint {
     /// Registers of energy.
     pub registers: BTreeMap<(DeviceIx, PointIx), RegisterBase>,
+    /// Charging sessions that have not ended.
+    pub sessions: Vec<OpenSession>,
 }
 
 /// Up to where the energy of a register has been told.
@@ -29,7 +32,16 @@ impl Checkpoint {
     /// The same under another schema: of what that does not have nothing is left.
     #[must_use]
     pub fn under(&self, own: &Schema, other: &Schema) -> Self {
-        Self::of_registers(self.registers(own), other)
+        let place = |session: &OpenSession| {
+            let id = &own.series.get(usize::from(session.told.device.0))?.device;
+            (0..).map(DeviceIx).zip(&other.series).find(|(_, series)| series.device == *id).map(|(ix, _)| ix)
+        };
+        let moved = |session: &OpenSession| {
+            let told = ChargingSession { device: place(session)?, ..session.told.clone() };
+            Some(OpenSession { told, ..session.clone() })
+        };
+        let sessions = self.sessions.iter().filter_map(moved).collect();
+        Self { sessions, ..Self::of_registers(self.registers(own), other) }
     }
 
     /// The registers by the names of their device and their field.
@@ -55,6 +67,7 @@ impl Checkpoint {
             Some((ix, point))
         };
         let registers = registers.into_iter();
-        Self { registers: registers.filter_map(|(device, field, base)| Some((place(device, field)?, base))).collect() }
+        let registers = registers.filter_map(|(device, field, base)| Some((place(device, field)?, base))).collect();
+        Self { registers, sessions: Vec::new() }
     }
 }

@@ -47,6 +47,16 @@ impl EnergySource {
         if self == other { self } else { Self::Mixed }
     }
 
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Power => "power",
+            Self::Mixed => "mixed",
+        }
+    }
+
     /// Whether a register has a part in it.
     #[must_use]
     pub fn is_of_register(self) -> bool {
@@ -75,6 +85,21 @@ impl Energy {
         if let Some(known) = known {
             self.known = Some(self.known.unwrap_or_default() + known);
         }
+    }
+}
+
+impl Energy {
+    /// Takes back what was added.
+    pub fn take_back(&mut self, other: Self) {
+        let take = |of: &mut Option<EnergyDelta>, other: Option<EnergyDelta>| {
+            if let (Some(delta), Some(other)) = (of, other) {
+                delta.mwh = delta.mwh.saturating_sub(other.mwh);
+            }
+        };
+        let Self { import, export, known } = other;
+        take(&mut self.import, import);
+        take(&mut self.export, export);
+        self.known = self.known.map(|sum| sum.saturating_sub(known.unwrap_or_default()));
     }
 }
 

@@ -12,6 +12,7 @@
 //! - a wall time never travels without its trust ([`Stamp`]);
 //! - power is in kW and positive towards the vehicle or the site (G2V, import).
 
+mod charging;
 mod checkpoint;
 mod counter;
 mod energy;
@@ -26,6 +27,7 @@ mod time;
 mod when_full;
 mod window;
 
+pub use charging::{ChargingSession, OpenSession, SessionKnownBy, SessionState, SessionTime};
 pub use checkpoint::{Checkpoint, RegisterBase};
 pub use counter::{Count, Counter, CounterBreak, CounterKind};
 pub use energy::{Energy, EnergyDelta, EnergySource, areas, mwh_of};

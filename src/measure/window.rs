@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::charging::{ChargingSession, OpenSession, SessionState};
 use super::checkpoint::{Checkpoint, RegisterBase};
 use super::energy::Energy;
 use super::event::{Event, Gap, LifeLost};
@@ -30,11 +31,20 @@ pub struct Window {
     pub site: Option<SiteRollup>,
     /// What happened, in order.
     pub events: Vec<Event>,
+    /// Charging sessions of which there is news.
+    pub sessions: Vec<ChargingSession>,
     /// How what is worked out of windows stands after this one. It is told to nobody: a restart goes on from it.
     pub checkpoint: Option<Arc<Checkpoint>>,
 }
 
 impl Window {
+    /// One in which nothing was.
+    #[must_use]
+    pub fn empty(boot: BootId, end: Stamp, length: Duration) -> Self {
+        let (intervals, events, sessions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { boot, end, length, intervals, site: None, events, sessions, checkpoint: None }
+    }
+
     /// Measured values in it: one for each point of a device, whatever statistics it carries. Points that
     /// are missing, the site's roll-up and events do not count.
     #[must_use]
@@ -53,8 +63,41 @@ impl Window {
         self.events.iter().filter_map(|event| event.kind.gap())
     }
 
-    /// The registers whose energy it tells, and up to where: a [`Checkpoint`] goes on by them. `schema` is the window's.
-    pub fn registers_told(&self, schema: &Schema) -> impl Iterator<Item = ((DeviceIx, PointIx), RegisterBase)> {
+    /// A checkpoint goes on by what this window tells; `schema` is the window's.
+    pub fn advance(&self, checkpoint: &mut Checkpoint, schema: &Schema) {
+        checkpoint.registers.extend(self.registers_told(schema));
+        let sessions = &mut checkpoint.sessions;
+        for told in &self.sessions {
+            sessions.retain(|open| open.told.device != told.device || open.told.id != told.id);
+            if told.state != SessionState::Ended {
+                // Another one stands there no more.
+                sessions.retain(|open| open.told.device != told.device);
+                sessions.push(OpenSession { told: told.clone(), boot: self.boot, at: self.end });
+            }
+        }
+        let is_told = |open: &OpenSession| self.sessions.iter().any(|told| told.id == open.told.id);
+        for interval in self.intervals.iter().filter(|interval| !interval.energy.is_empty()) {
+            let is_own = |open: &&mut OpenSession| {
+                open.told.device == interval.device && Some(&open.told.id) == interval.session.as_ref()
+            };
+            if let Some(open) = sessions.iter_mut().find(is_own).filter(|open| !is_told(open)) {
+                open.told.energy.add(interval.energy);
+            }
+        }
+    }
+
+    /// Whether a checkpoint goes on by it.
+    #[must_use]
+    pub fn is_progress(&self, checkpoint: &Checkpoint) -> bool {
+        let is_in_session = |session: &Option<SessionId>| session.is_some() && !checkpoint.sessions.is_empty();
+        let is_one = |interval: &Interval| {
+            interval.energy.is_of_register() || (is_in_session(&interval.session) && !interval.energy.is_empty())
+        };
+        !self.sessions.is_empty() || self.intervals.iter().any(is_one)
+    }
+
+    /// The registers whose energy it tells, and up to where. `schema` is the window's.
+    fn registers_told(&self, schema: &Schema) -> impl Iterator<Item = ((DeviceIx, PointIx), RegisterBase)> {
         let (boot, at) = (self.boot, self.end);
         let of_registers = self.intervals.iter().filter(|interval| interval.energy.is_of_register());
         of_registers.flat_map(move |interval| {
@@ -66,7 +109,7 @@ impl Window {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty() && self.site.is_none() && self.events.is_empty()
+        self.intervals.is_empty() && self.site.is_none() && self.events.is_empty() && self.sessions.is_empty()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A leaf: it knows no other room, does no I/O and reads no clock. The plan is made of these types, and what was
 //! measured ([`measure`](crate::measure)) names its devices and points by them.
 
+mod connector;
 mod device;
 mod name;
 mod point;
@@ -12,6 +13,7 @@ mod session;
 mod signal;
 mod unit;
 
+pub use connector::Connector;
 pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
 pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SessionId, SiteId, VehicleId};
 pub use point::{

@@ -103,6 +103,7 @@ impl Depot {
             intervals,
             site: Some(site),
             events: Vec::new(),
+            sessions: Vec::new(),
             checkpoint: None,
         }
     }

@@ -95,6 +95,7 @@ pub(crate) fn empty(n: u64) -> Window {
         intervals: Vec::new(),
         site: None,
         events: Vec::new(),
+        sessions: Vec::new(),
         checkpoint: None,
     }
 }

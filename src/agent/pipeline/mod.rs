@@ -103,9 +103,12 @@ impl Pipeline {
         for kind in first {
             let _ = aggregator.add_event(Event { device: None, kind });
         }
-        let (mut normaliser, mut deriver) = (Normaliser::new(&devices), Deriver::new(&devices, plan.aggregate.window));
+        let (mut normaliser, mut deriver) = (
+            Normaliser::new(&devices),
+            Deriver::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot),
+        );
         normaliser.resume(&checkpoint, context.boot, start);
-        deriver.resume(&checkpoint);
+        deriver.resume(&checkpoint, start);
         Self {
             normaliser,
             aggregator,
@@ -152,17 +155,29 @@ impl Pipeline {
         let Self { normaliser, aggregator, deriver, .. } = self;
         if let Payload::Vehicle(vehicle) = &sample.payload {
             aggregator.set_vehicle(sample.device, vehicle.clone());
+            deriver.set_vehicle(sample.device, vehicle.clone());
             self.late.set_vehicle(sample.device, vehicle.clone());
         }
         if let Payload::Session(session) = &sample.payload {
             aggregator.set_session(sample.device, session.clone());
-            deriver.set_session(sample.device, session.clone());
+            deriver.set_session(sample.device, session.clone(), sample.at);
             self.late.set_session(sample.device, session.clone());
         }
+        if let Payload::Noticed(kind) = &sample.payload {
+            deriver.notice(sample.device, kind, sample.at);
+        }
+        let mut begun = None;
         let noticed = normaliser.readings(sample, |reading| {
             deriver.add(&reading);
+            if let Some(session) = deriver.session_news(reading.device) {
+                aggregator.set_session(reading.device, session.clone());
+                begun = Some(session);
+            }
             aggregator.add(reading);
         });
+        if let Some(session) = begun {
+            self.late.set_session(sample.device, session);
+        }
         noticed.into_iter().for_each(|event| self.tell(event, sample.at.mono));
     }
 
@@ -181,15 +196,23 @@ impl Pipeline {
         late_closed.extend(late.open(device, sample.at, length, occupant).map(|window| completed(deriver, window)));
         if let Payload::Vehicle(vehicle) = &sample.payload {
             late.set_vehicle(device, vehicle.clone());
+            deriver.set_vehicle(device, vehicle.clone());
             aggregator.set_vehicle(device, vehicle.clone());
         }
         if let Payload::Session(session) = &sample.payload {
             late.set_session(device, session.clone());
-            deriver.set_session(device, session.clone());
+            deriver.set_session(device, session.clone(), sample.at);
             aggregator.set_session(device, session.clone());
+        }
+        if let Payload::Noticed(kind) = &sample.payload {
+            deriver.notice(device, kind, sample.at);
         }
         let noticed = normaliser.readings(sample, |reading| {
             deriver.add(&reading);
+            if let Some(session) = deriver.session_news(device) {
+                aggregator.set_session(device, session.clone());
+                late.set_session(device, session);
+            }
             late.add(reading);
         });
         let (own_time, mut gone) = (Mono(u64::try_from(sample.at.utc.0).unwrap_or(0)), 0);
@@ -239,7 +262,7 @@ impl Pipeline {
         let (mut points, mut events) = (0, Vec::new());
         for lost in self.late_closed.drain(..surplus) {
             points += lost.points();
-            self.deriver.take_back(&lost.intervals);
+            self.deriver.take_back(&lost);
             events.extend(lost.events);
         }
         let gone = self.aggregator.carry_events(events);
@@ -345,7 +368,8 @@ impl Pipeline {
             self.shed_from = window.end.mono + SHED_TOLD_EVERY;
             window.events.push(Event { device: None, kind: EventKind::SamplesShed(untold) });
         }
-        self.deriver.complete(&mut window);
+        self.deriver.complete(&mut window, false);
+        self.deriver.tell_after_backlog(&mut window, journal.progress().borrow().history_waiting > 0);
         self.note(&window);
         let before = self.advance(&mut window);
         match journal.append(window) {
@@ -362,7 +386,7 @@ impl Pipeline {
                 }
                 let points = lost.points();
                 self.checkpoint = before;
-                self.deriver.take_back(&lost.intervals);
+                self.deriver.take_back(&lost);
                 // Values go; what happened is told with the next window, but for the count of what went, which is told anew.
                 let is_kept = |event: &Event| !matches!(event.kind, EventKind::SamplesShed(_));
                 let gone = self.aggregator.carry_events(lost.events.into_iter().filter(is_kept).collect());
@@ -376,8 +400,8 @@ impl Pipeline {
     /// How what is derived stands after a window goes with it. Answers how it stood before.
     fn advance(&mut self, window: &mut Window) -> Arc<Checkpoint> {
         let before = Arc::clone(&self.checkpoint);
-        if window.intervals.iter().any(|interval| interval.energy.is_of_register()) {
-            Arc::make_mut(&mut self.checkpoint).registers.extend(window.registers_told(&self.schema));
+        if window.is_progress(&self.checkpoint) {
+            window.advance(Arc::make_mut(&mut self.checkpoint), &self.schema);
         }
         window.checkpoint = Some(Arc::clone(&self.checkpoint));
         before
@@ -406,7 +430,7 @@ impl Pipeline {
 
 /// A late window with what it knows of energy.
 fn completed(deriver: &mut Deriver, mut window: Window) -> Window {
-    deriver.complete(&mut window);
+    deriver.complete(&mut window, true);
     window
 }
 

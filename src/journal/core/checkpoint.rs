@@ -11,8 +11,8 @@ use crate::journal::disk::record::Record;
 use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::v2::{self, CheckpointAtEnd};
 use crate::journal::resolution::Resolution;
-use crate::measure::{Checkpoint, RegisterBase, Schema, Seq, Window, Words};
-use crate::spec::{DeviceId, FieldName};
+use crate::measure::{ChargingSession, Checkpoint, Interval, OpenSession, RegisterBase, Schema, Seq, Window, Words};
+use crate::spec::{DeviceId, DeviceIx, FieldName};
 
 /// A checkpoint takes a dozen bytes for each register, and the windows since the newest are read at a start.
 const EVERY: Duration = Duration::from_secs(15);
@@ -43,7 +43,12 @@ impl Cadence {
 /// The record of how things stand after entry `last`, the last of a life.
 pub(super) fn record(last: u64, stands: &Checkpoint, schema: &Schema) -> Option<Vec<u8>> {
     let named = |(device, field, base): (&DeviceId, &FieldName, RegisterBase)| (device.clone(), field.clone(), base);
-    v2::write_checkpoint(&CheckpointAtEnd { last, registers: stands.registers(schema).map(named).collect() })
+    let session = |open: &OpenSession| {
+        let series = schema.series.get(usize::from(open.told.device.0))?;
+        Some((series.device.clone(), open.clone()))
+    };
+    let sessions = stands.sessions.iter().filter_map(session).collect();
+    v2::write_checkpoint(&CheckpointAtEnd { last, registers: stands.registers(schema).map(named).collect(), sessions })
 }
 
 /// How things stood at the end of the life before, in the words of `schema`; `next` is the first number that was never given away. Where
@@ -52,10 +57,8 @@ pub(super) fn record(last: u64, stands: &Checkpoint, schema: &Schema) -> Option<
 /// A life that ended in order has noted it. After another one its newest entries say it; one of them has a checkpoint.
 pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, schema: &Schema) -> Checkpoint {
     let noted = store.load(Record::Checkpoint).ok().flatten().and_then(|bytes| v2::read_checkpoint(&bytes));
-    if let Some(CheckpointAtEnd { last, registers }) = noted
-        && last + 1 == next
-    {
-        return Checkpoint::of_registers(registers.iter().map(|(device, field, base)| (device, field, *base)), schema);
+    if let Some(noted) = noted.filter(|noted| noted.last + 1 == next) {
+        return at_end(noted, schema);
     }
     let found = look_back(store, segments).unwrap_or_else(|error| {
         tracing::warn!(%error, "the newest entries cannot be read; energies begin anew at the next readings");
@@ -69,10 +72,21 @@ pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, sche
         }
         match window.checkpoint {
             Some(checkpoint) => stands = Arc::unwrap_or_clone(checkpoint),
-            None => stands.registers.extend(window.registers_told(&own)),
+            None => window.advance(&mut stands, &own),
         }
     }
     words.map_or(stands.clone(), |own| stands.under(&own, schema))
+}
+
+/// What a life that ended in order has noted, in the words of `schema`.
+fn at_end(CheckpointAtEnd { last: _, registers, sessions }: CheckpointAtEnd, schema: &Schema) -> Checkpoint {
+    let registers = registers.iter().map(|(device, field, base)| (device, field, *base));
+    let session = |(device, open): (DeviceId, OpenSession)| {
+        let (ix, _) = (0..).map(DeviceIx).zip(&schema.series).find(|(_, series)| series.device == device)?;
+        Some(OpenSession { told: ChargingSession { device: ix, ..open.told }, ..open })
+    };
+    let sessions = sessions.into_iter().filter_map(session).collect();
+    Checkpoint { sessions, ..Checkpoint::of_registers(registers, schema) }
 }
 
 /// The newest windows down to one that has a checkpoint, newest first, with their words, of the newest [`SEGMENTS_MAX`] segments. What was
@@ -112,7 +126,7 @@ fn look_back<S: Store>(store: &mut S, segments: &Segments) -> Result<Vec<(Window
                 }
                 let Ok(window) = entry::decode(&chunk.body[range], header.boot) else { return Ok(windows) };
                 let is_found = window.checkpoint.is_some();
-                windows.push((of_registers(window), Arc::clone(&header.schema)));
+                windows.push((needed(window), Arc::clone(&header.schema)));
                 if is_found {
                     return Ok(windows);
                 }
@@ -128,8 +142,11 @@ fn look_back<S: Store>(store: &mut S, segments: &Segments) -> Result<Vec<(Window
 }
 
 /// What of a window a checkpoint goes on by.
-fn of_registers(mut window: Window) -> Window {
-    window.intervals.retain(|interval| interval.energy.is_of_register());
+fn needed(mut window: Window) -> Window {
+    let is_needed = |interval: &Interval| {
+        interval.energy.is_of_register() || (interval.session.is_some() && !interval.energy.is_empty())
+    };
+    window.intervals.retain(is_needed);
     window.intervals.shrink_to_fit();
     (window.site, window.events) = (None, Vec::new());
     window

@@ -56,7 +56,7 @@ impl Life {
         for _ in 0..windows {
             self.n += 1;
             let mut window = self.window();
-            self.stands.registers.extend(window.registers_told(&self.schema));
+            window.advance(&mut self.stands, &self.schema);
             window.checkpoint = Some(Arc::new(self.stands.clone()));
             let now = Duration::from_millis(self.n * 250);
             self.core.append(window, now);

@@ -8,6 +8,7 @@
 //!   never mixed with what another did, nor a session with the next. Sessions of one vehicle stay in their order.
 //! - The site's powers are means by time; its counts are the newest.
 //! - Energies and known times are added up: not one mWh more or less.
+//! - Of a charging session the newest news stays.
 //! - Events all stay, in order, at the end of the coarse window.
 //! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
 //!   change of its trust. What is alone in a coarse window stays as it is.
@@ -19,8 +20,8 @@ use std::time::Duration;
 
 use crate::journal::resolution::Resolution;
 use crate::measure::{
-    BootId, Direction, Energy, Event, Interval, IntervalValue, Missing, PointInterval, Questionable, Schema,
-    SiteRollup, Stamp, Statistic, Window,
+    BootId, ChargingSession, Direction, Energy, Event, Interval, IntervalValue, Missing, Mono, PointInterval,
+    Questionable, Schema, SiteRollup, Stamp, Statistic, Window,
 };
 use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
@@ -162,8 +163,7 @@ impl Held {
 /// Takes a window out, and leaves one with nothing in it.
 fn emptied(window: &mut Window) -> Window {
     let Window { boot, end, length, .. } = *window;
-    let (intervals, events) = (Vec::new(), Vec::new());
-    std::mem::replace(window, Window { boot, end, length, intervals, site: None, events, checkpoint: None })
+    std::mem::replace(window, Window::empty(boot, end, length))
 }
 
 /// The end of a window, for each device in it, ns: of one that bears its source's time. Others have one time for all.
@@ -182,6 +182,8 @@ struct Joint {
     series: BTreeMap<(DeviceIx, Option<VehicleId>), Sessions>,
     site: Option<Site>,
     events: Vec<Event>,
+    /// The newest of each, and the end of its window.
+    sessions: Vec<(ChargingSession, Mono)>,
 }
 
 /// The charging sessions of a vehicle at a device, the oldest first.
@@ -196,21 +198,20 @@ struct Series {
 
 impl Joint {
     fn of(mut first: Window) -> Self {
-        let (intervals, site, events) =
-            (std::mem::take(&mut first.intervals), first.site.take(), std::mem::take(&mut first.events));
-        let (begin, length) = (begin(&first), first.length);
-        let mut joint = Self { first, begin, series: BTreeMap::new(), site: None, events: Vec::new() };
-        joint.take(intervals, site, events, length);
+        let (content, begin) = (emptied(&mut first), begin(&first));
+        let (series, events, sessions) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut joint = Self { first, begin, series, site: None, events, sessions };
+        joint.take(content);
         joint
     }
 
     fn add(&mut self, window: Window) {
         self.begin = self.begin.min(begin(&window));
-        let Window { boot: _, end: _, length, intervals, site, events, checkpoint: _ } = window;
-        self.take(intervals, site, events, length);
+        self.take(window);
     }
 
-    fn take(&mut self, intervals: Vec<Interval>, site: Option<SiteRollup>, events: Vec<Event>, length: Duration) {
+    fn take(&mut self, window: Window) {
+        let Window { boot: _, end, length, intervals, site, events, sessions, checkpoint: _ } = window;
         for Interval { device, direction, vehicle, session, points, energy } in intervals {
             let sessions = self.series.entry((device, vehicle)).or_default();
             let place = sessions.iter().position(|(known, _)| *known == session).unwrap_or_else(|| {
@@ -228,11 +229,15 @@ impl Joint {
             self.site.get_or_insert_default().add(rollup, length);
         }
         self.events.extend(events);
+        for told in sessions {
+            self.sessions.retain(|(known, _)| known.device != told.device || known.id != told.id);
+            self.sessions.push((told, end.mono));
+        }
     }
 
     /// `is_steady`: the monotonic clock says how long it is, else the wall clock does.
     fn window(self, end: Stamp, is_steady: bool, schema: &Schema) -> Window {
-        let Self { first, begin, series, site, events } = self;
+        let Self { first, begin, series, site, events, sessions } = self;
         let by_wall_clock = Duration::from_nanos(u64::try_from(end.utc.0.saturating_sub(begin)).unwrap_or(0));
         let length = if is_steady { end.mono.since(first.end.mono - first.length) } else { by_wall_clock };
         let interval =
@@ -253,15 +258,9 @@ impl Joint {
         let series = series.into_iter().flat_map(|((device, vehicle), sessions)| {
             sessions.into_iter().map(move |(session, series)| (device, vehicle.clone(), session, series))
         });
-        Window {
-            boot: first.boot,
-            end,
-            length,
-            intervals: series.map(interval).collect(),
-            site: site.and_then(Site::rollup),
-            events,
-            checkpoint: None,
-        }
+        let (intervals, site) = (series.map(interval).collect(), site.and_then(Site::rollup));
+        let sessions = sessions.into_iter().map(|(session, told)| session.beside_later(end.mono.since(told))).collect();
+        Window { intervals, site, events, sessions, ..Window::empty(first.boot, end, length) }
     }
 }
 
@@ -415,7 +414,7 @@ mod tests {
 
     use super::*;
     use crate::journal::testing::{depot_schema, stamp};
-    use crate::measure::{ClockTrust, EnergyDelta, EnergySource, Mono, Utc};
+    use crate::measure::{ClockTrust, EnergyDelta, EnergySource, Utc};
     use crate::spec::Unit;
 
     const STEP: Duration = Duration::from_millis(250);
@@ -446,6 +445,7 @@ mod tests {
             intervals: vec![interval],
             site: None,
             events: Vec::new(),
+            sessions: Vec::new(),
             checkpoint: None,
         }
     }

@@ -14,6 +14,7 @@
 //! the window with its other events, as version 1 has it behind its version byte
 //! ```
 
+mod charging;
 mod checkpoint;
 mod energy;
 mod event;
@@ -92,6 +93,10 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8
     if let Some(energies) = &energies {
         own.push(Event { place: 0, device: None, kind: EventKind::Energies(energies.written()) });
     }
+    if !window.sessions.is_empty() {
+        let sessions = window.sessions.iter().map(charging::Session::of).collect();
+        own.push(Event { place: 0, device: None, kind: EventKind::ChargingSessions(sessions) });
+    }
     if let Some(checkpoint) = &window.checkpoint {
         own.push(Event { place: 0, device: None, kind: EventKind::Checkpoint(Checkpoint::of(checkpoint, window)) });
     }
@@ -122,7 +127,11 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
             continue;
         }
         if let EventKind::Checkpoint(checkpoint) = event.kind {
-            window.checkpoint = Some(checkpoint.read(&window).into());
+            window.checkpoint = Some(checkpoint.read(&window)?.into());
+            continue;
+        }
+        if let EventKind::ChargingSessions(sessions) = event.kind {
+            window.sessions = sessions.iter().map(charging::Session::read).collect::<Result<_, _>>()?;
             continue;
         }
         let place = usize::try_from(event.place).map_err(|_| Damage::Content)?;

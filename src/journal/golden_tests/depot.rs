@@ -110,6 +110,7 @@ impl Boot {
             intervals: Vec::new(),
             site: None,
             events: Vec::new(),
+            sessions: Vec::new(),
             checkpoint: None,
         }
     }

@@ -216,10 +216,7 @@ impl Maintenance {
         let mut tellings = 0;
         while self.core.any_untold() && tellings < TELLINGS_MAX {
             tellings += 1;
-            let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
-            let window =
-                Window { boot: self.boot, end: self.now, length, intervals, site: None, events, checkpoint: None };
-            self.core.append(window, Duration::ZERO);
+            self.core.append(Window::empty(self.boot, self.now, Duration::ZERO), Duration::ZERO);
         }
         self.core.close(None, Duration::ZERO)?;
         let mut store = self.core.into_store().ok_or_else(|| RepairError::Medium("it is gone".to_owned()))?;

@@ -1,5 +1,6 @@
 //! An entry as an MQTT message.
 
+use super::charging::charging_session;
 use super::event::{SESSION, event};
 use super::line::{Line, Lines};
 use crate::journal::Lane;
@@ -78,6 +79,12 @@ fn payload(entry: &Entry, points: u64) -> String {
     }
     if let Some(rollup) = &window.site {
         lines.push(site(from_here("site"), rollup), time);
+    }
+    for session in &window.sessions {
+        if let Some(series) = schema.series.get(usize::from(session.device.0)) {
+            let line = from_here("charging_session").tag("device", series.device.as_str());
+            lines.put(&charging_session(line, session, window.end.utc), session.start.utc(window.end.utc).0);
+        }
     }
     for told in &window.events {
         lines.push(event(from_here("event"), told), time);
@@ -199,9 +206,11 @@ mod tests {
 
     use super::super::read;
     use super::*;
+    use crate::journal::testing::charging_session;
     use crate::measure::{
         BootId, ClockTrust, Direction, EnergyDelta, EnergySource, Epoch, Event, EventKind, Gap, GapReason, Identity,
-        Mono, OfSession, Questionable, Schema, Seq, SessionEvent, Stamp, Statistic, Thinned, Utc, Window,
+        Mono, OfSession, Questionable, Schema, Seq, SessionEvent, SessionState, SessionTime, Stamp, Statistic, Thinned,
+        Utc, Window,
     };
     use crate::spec::{Aggregation, DeviceIx, PointIx, SessionId, Unit, ValueType};
 
@@ -271,6 +280,7 @@ mod tests {
                 soc: Some((12.0, 54.1)),
             }),
             events: vec![Event { device: None, kind: EventKind::Gap(gap) }],
+            sessions: Vec::new(),
             checkpoint: None,
         };
         let identity = Identity { epoch: Epoch(12), seq: Seq(345) };
@@ -542,6 +552,35 @@ mod tests {
         assert_eq!(told(both), format!("{values},{fields}"));
         assert_eq!(told(Energy { import: None, export: None, known }), format!("{values},known_s=0.25"));
         assert_eq!(told(Energy::default()), values);
+    }
+
+    #[test]
+    fn a_charging_session_stands_at_its_start_and_says_all_that_is_known_of_it() {
+        let mut entry = example();
+        let second = Utc(entry.window.end.utc.0 - 60_123_456_789);
+        let mut session = charging_session(0, "6f1c", SessionState::Ended);
+        session.reason = "SessionStop".into();
+        session.start = SessionTime::At(second);
+        entry.window.sessions = vec![session.clone()];
+        session.is_of_vehicle = false;
+        session.start = SessionTime::Before(Duration::from_nanos(60_123_456_789));
+        session.energy = Energy::default();
+        (session.charging, session.soc) = (Duration::ZERO, None);
+        entry.window.sessions.push(session);
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().filter(|line| line.starts_with("charging_session")).collect();
+        let series = "charging_session,site=depot-a,gateway=gw-01,device=evse-07";
+        let words = r#"session_id="6f1c",vehicle="EV001",state="ended",phase="charging",reason="SessionStop",known_by="messages",joined=0i"#;
+        let times = "start=1763999940i,end=1763999999i,duration_s=59.124";
+        let expected = [
+            format!(
+                r#"{series},vehicle_id=EV001 {words},{times},energy_import=0.1,energy_export=0,energy_source="register",v2g_share=0,power_import_mean=720,known_s=1,charging_s=0.5,discharging_s=0,idle_s=0.5,power_import_peak=11,power_export_peak=0,soc_start=41,soc_end=63 1763999940126000000"#
+            ),
+            format!(
+                "{series} {words},{times},energy_import=0,energy_export=0,charging_s=0,discharging_s=0,idle_s=0.5,power_import_peak=11,power_export_peak=0 1763999940126000000"
+            ),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

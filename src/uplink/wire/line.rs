@@ -89,6 +89,11 @@ impl Lines {
         self.series.push(line.series);
     }
 
+    /// Adds a line that takes the place of what stands at this time.
+    pub(super) fn put(&mut self, line: &Line, time_ns: i64) {
+        let _ = writeln!(self.text, "{} {} {time_ns}", line.series, line.fields);
+    }
+
     /// The payload: lines ended by `\n`, but for the last.
     pub(super) fn finish(mut self) -> String {
         self.text.pop();

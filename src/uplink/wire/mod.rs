@@ -25,6 +25,8 @@
 //!   `V2G` or `idle`, for a battery `charging`, `discharging` or `idle`.
 //! - While a charging session is heard, its device's lines and its events have the field `session_id`: the same text for the same
 //!   session at a device. A device of which a window holds more than one session has a line for each.
+//! - `charging_session` lines: all that is known of a session, under the time of its start, so that a database keeps one row for each.
+//!   Told at its begin, at each change of what it does, each minute, and at its end (`state`: `running`, `paused`, `ended`).
 //! - A float point has its value; if it was read more than once in the window also `…_min` and `…_max`.
 //! - `energy_import_delta`, `energy_export_delta` (kWh, never negative) and `known_s`: what the window knows of the device's energy, and
 //!   for how long power was known. They may be summed over any windows. From a register where there is one, else power over time.
@@ -59,10 +61,11 @@
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - `epoch` is the number of a life of the agent, below 2^53: its upper 28 bits rise from life to life, its lower 25 are drawn.
 //!   Of an entry whose time another life has found than the one that recorded it, it is between the two, and made of what was found.
-//! - Every time stamp is the window's end, ns. A line whose series already stands in the batch gets 1 ns more than
+//! - Every time stamp is the window's end, ns, but that of a charging session. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 
 mod batch;
+mod charging;
 mod documents;
 mod event;
 mod line;

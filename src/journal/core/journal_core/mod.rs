@@ -384,8 +384,7 @@ impl<S: Store> JournalCore<S> {
             && (self.losses.any_untold() || self.losses.any_refused() || self.held.any())
         {
             self.lose_refused();
-            let (length, intervals, events) = (Duration::ZERO, Vec::new(), Vec::new());
-            self.append(Window { boot, end, length, intervals, site: None, events, checkpoint: None }, now);
+            self.append(Window::empty(boot, end, Duration::ZERO), now);
         }
         if !self.write_all(now)? {
             return Ok(());

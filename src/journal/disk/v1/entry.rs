@@ -92,8 +92,8 @@ struct SiteRollup {
 
 /// Appends a window of the boot `home` to `bytes`, without the events that this version has no words for.
 pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
-    // How things stand is version 2's affair.
-    let Window { boot, end, length, intervals, site, events, checkpoint: _ } = window;
+    // Charging sessions, and how things stand, are version 2's affair.
+    let Window { boot, end, length, intervals, site, events, sessions: _, checkpoint: _ } = window;
     let mut columns = Columns::default();
     let mut devices = Vec::with_capacity(intervals.len());
     for interval in intervals {
@@ -250,6 +250,7 @@ impl Entry<'_> {
             intervals,
             site: self.site.map(Into::into),
             events: self.events.into_iter().map(TryInto::try_into).collect::<Result<_, Damage>>()?,
+            sessions: Vec::new(),
             checkpoint: None,
         })
     }

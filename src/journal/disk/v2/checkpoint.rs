@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::charging::Open;
+
+use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::v1::enums::ClockTrust;
-use crate::measure::{self, BootId, Mono, RegisterBase, Stamp, Utc, Window};
+use crate::measure::{self, BootId, Mono, OpenSession, RegisterBase, Stamp, Utc, Window};
 use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
 
 /// How things stood after the last entry of a life that ended in order. It outlives the segments, and so has names and no indices.
@@ -13,14 +16,18 @@ pub(in crate::journal) struct CheckpointAtEnd {
     pub(in crate::journal) last: u64,
     /// Registers of energy, by device and field.
     pub(in crate::journal) registers: Vec<(DeviceId, FieldName, RegisterBase)>,
+    /// Charging sessions that have not ended, by device.
+    pub(in crate::journal) sessions: Vec<(DeviceId, OpenSession)>,
 }
 
-/// The same as it is written. What is worked out later than registers comes behind them.
+/// The same as it is written. What is worked out later comes behind.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AtEnd<'a> {
     last: u64,
     #[serde(borrow)]
     registers: Vec<NamedRegister<'a>>,
+    #[serde(borrow)]
+    sessions: Vec<(&'a str, Open<'a>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,27 +44,32 @@ impl<'a> AtEnd<'a> {
             device: device.as_str(),
             field: field.as_str(),
             value: base.value,
-            told: Told::at(base),
+            told: Told::of((base.boot, base.at), None),
         };
-        Self { last: noted.last, registers: noted.registers.iter().map(register).collect() }
+        let sessions = noted.sessions.iter().map(|(device, open)| (device.as_str(), Open::of(open, None)));
+        let registers = noted.registers.iter().map(register).collect();
+        Self { last: noted.last, registers, sessions: sessions.collect() }
     }
 
     pub(super) fn read(&self) -> Option<CheckpointAtEnd> {
         let register = |NamedRegister { device, field, value, told }: &NamedRegister<'_>| {
-            let Told::At { boot, mono, utc, trust } = *told else { return None };
-            let at = Stamp { mono: Mono(mono), utc: Utc(utc), trust: trust.into() };
-            let base = RegisterBase { value: *value, boot: BootId(boot), at };
+            let (boot, at) = told.read(None)?;
+            let base = RegisterBase { value: *value, boot, at };
             Some(((*device).try_into().ok()?, (*field).try_into().ok()?, base))
         };
         let registers = self.registers.iter().map(register).collect::<Option<Vec<_>>>()?;
-        Some(CheckpointAtEnd { last: self.last, registers })
+        let session = |(device, open): &(&str, Open<'_>)| Some(((*device).try_into().ok()?, open.read(None).ok()?));
+        let sessions = self.sessions.iter().map(session).collect::<Option<Vec<_>>>()?;
+        Some(CheckpointAtEnd { last: self.last, registers, sessions })
     }
 }
 
-/// How it stands. What is worked out later than registers comes behind them.
+/// How it stands. What is worked out later comes behind.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checkpoint {
+pub(super) struct Checkpoint<'a> {
     registers: Vec<Register>,
+    #[serde(borrow)]
+    sessions: Vec<Open<'a>>,
 }
 
 /// Up to where the energy of a register has been told.
@@ -71,7 +83,7 @@ struct Register {
 
 /// When. The order is what is written.
 #[derive(Debug, Serialize, Deserialize)]
-enum Told {
+pub(super) enum Told {
     /// In the boot of the window and by the same clock, so many ms before its end.
     Before(u64),
     At {
@@ -82,47 +94,50 @@ enum Told {
     },
 }
 
-impl Checkpoint {
-    pub(super) fn of(checkpoint: &measure::Checkpoint, window: &Window) -> Self {
+impl<'a> Checkpoint<'a> {
+    pub(super) fn of(checkpoint: &'a measure::Checkpoint, window: &Window) -> Self {
         let register = |(&(device, point), base): (&(DeviceIx, PointIx), &RegisterBase)| Register {
             device: device.0,
             point: point.0,
             value: base.value,
-            told: Told::of(base, window),
+            told: Told::of((base.boot, base.at), Some(window)),
         };
-        Self { registers: checkpoint.registers.iter().map(register).collect() }
+        let sessions = checkpoint.sessions.iter().map(|open| Open::of(open, Some(window))).collect();
+        Self { registers: checkpoint.registers.iter().map(register).collect(), sessions }
     }
 
-    pub(super) fn read(&self, window: &Window) -> measure::Checkpoint {
+    pub(super) fn read(&self, window: &Window) -> Result<measure::Checkpoint, Damage> {
         let base = |Register { device, point, value, told }: &Register| {
-            let (boot, at) = told.read(window);
-            ((DeviceIx(*device), PointIx(*point)), RegisterBase { value: *value, boot, at })
+            let (boot, at) = told.read(Some(window)).ok_or(Damage::Content)?;
+            Ok(((DeviceIx(*device), PointIx(*point)), RegisterBase { value: *value, boot, at }))
         };
-        measure::Checkpoint { registers: self.registers.iter().map(base).collect() }
+        let registers = self.registers.iter().map(base).collect::<Result<_, Damage>>()?;
+        let sessions = self.sessions.iter().map(|open| open.read(Some(window))).collect::<Result<_, _>>()?;
+        Ok(measure::Checkpoint { registers, sessions })
     }
 }
 
 const MS: u64 = 1_000_000;
 
 impl Told {
-    fn of(base: &RegisterBase, window: &Window) -> Self {
-        let before = window.end.mono.0.checked_sub(base.at.mono.0).map(|ns| ns / MS);
-        let is_same = |ms: u64| before_by(window.end, ms) == Some(base.at);
-        match before.filter(|ms| base.boot == window.boot && is_same(*ms)) {
+    /// `window`: beside whose end it is written, if it is.
+    pub(super) fn of((boot, at): (BootId, Stamp), window: Option<&Window>) -> Self {
+        let before = window.filter(|window| window.boot == boot).and_then(|window| {
+            let ms = window.end.mono.0.checked_sub(at.mono.0)? / MS;
+            (before_by(window.end, ms) == Some(at)).then_some(ms)
+        });
+        match before {
             Some(ms) => Self::Before(ms),
-            None => Self::at(base),
+            None => Self::At { boot: boot.0, mono: at.mono.0, utc: at.utc.0, trust: at.trust.into() },
         }
     }
 
-    fn at(base: &RegisterBase) -> Self {
-        Self::At { boot: base.boot.0, mono: base.at.mono.0, utc: base.at.utc.0, trust: base.at.trust.into() }
-    }
-
-    fn read(&self, window: &Window) -> (BootId, Stamp) {
+    /// `None`: it stands beside no window, and is written as if it did.
+    pub(super) fn read(&self, window: Option<&Window>) -> Option<(BootId, Stamp)> {
         match *self {
-            Self::Before(ms) => (window.boot, before_by(window.end, ms).unwrap_or(window.end)),
+            Self::Before(ms) => window.map(|window| (window.boot, before_by(window.end, ms).unwrap_or(window.end))),
             Self::At { boot, mono, utc, trust } => {
-                (BootId(boot), Stamp { mono: Mono(mono), utc: Utc(utc), trust: trust.into() })
+                Some((BootId(boot), Stamp { mono: Mono(mono), utc: Utc(utc), trust: trust.into() }))
             }
         }
     }
@@ -162,7 +177,7 @@ mod tests {
             ((DeviceIx(300), PointIx(0)), base(-0.0, HOME, unsynced)),
             ((DeviceIx(300), PointIx(1)), base(5.0, HOME, window.end)),
         ];
-        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into() }));
+        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into(), sessions: vec![] }));
         window
     }
 
@@ -179,10 +194,11 @@ mod tests {
         let at = Stamp { mono: Mono(5), utc: Utc(-1), trust: ClockTrust::Synced };
         let base = RegisterBase { value: 0.5, boot: HOME, at };
         let registers = vec![("a".try_into().expect("a name"), "energy_import".try_into().expect("a field"), base)];
-        let noted = v2::CheckpointAtEnd { last: 300, registers };
+        let noted = v2::CheckpointAtEnd { last: 300, registers, sessions: vec![] };
         let bytes = v2::write_checkpoint(&noted).expect("it is short");
         let value = 0.5_f64.to_le_bytes();
-        let body = [&[0xac, 2, 1, 1, b'a', 13][..], b"energy_import", &value, &[1], &[7; 16], &[5, 1, 0]].concat();
+        let body =
+            [&[0xac, 2, 1, 1, b'a', 13][..], b"energy_import", &value, &[1], &[7; 16], &[5, 1, 0], &[0]].concat();
         assert_eq!(bytes[12..], body);
         assert_eq!(v2::read_checkpoint(&bytes), Some(noted));
         assert_eq!(v2::read_checkpoint(&bytes[..bytes.len() - 1]), None);

@@ -56,7 +56,7 @@ impl Columns {
     }
 }
 
-fn source_code(source: EnergySource) -> u8 {
+pub(super) fn source_code(source: EnergySource) -> u8 {
     match source {
         EnergySource::Power => 1,
         EnergySource::Register => 2,
@@ -64,7 +64,7 @@ fn source_code(source: EnergySource) -> u8 {
     }
 }
 
-fn source_of(code: u8) -> Option<EnergySource> {
+pub(super) fn source_of(code: u8) -> Option<EnergySource> {
     match code & 0b11 {
         1 => Some(EnergySource::Power),
         2 => Some(EnergySource::Register),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::charging::Session;
 use super::checkpoint::Checkpoint;
 use super::energy::Energies;
 use super::in_session::InSession;
@@ -93,7 +94,9 @@ pub(super) enum EventKind<'a> {
     /// No event: what the window's intervals know of energy.
     Energies(#[serde(borrow)] Energies<'a>),
     /// No event: how what is derived stands after the window.
-    Checkpoint(Checkpoint),
+    Checkpoint(#[serde(borrow)] Checkpoint<'a>),
+    /// No event: charging sessions of which there is news.
+    ChargingSessions(#[serde(borrow)] Vec<Session<'a>>),
 }
 
 /// What an entry told of its own life. The order is what is written.
@@ -300,7 +303,8 @@ impl TryFrom<Event<'_>> for measure::Event {
             | EventKind::Overruns(_)
             | EventKind::InSession(_)
             | EventKind::Energies(_)
-            | EventKind::Checkpoint(_) => return Err(Damage::Content),
+            | EventKind::Checkpoint(_)
+            | EventKind::ChargingSessions(_) => return Err(Damage::Content),
         };
         Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
     }
