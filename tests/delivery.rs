@@ -4,6 +4,7 @@
 //! `tests/run` installs the peers. `V2G_EDGE_BIN` names another binary than the one cargo has built (a release build);
 //! `HIL_SEED` repeats the random moments of a run that failed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hil_tests::broker::{Broker, Options};
 use hil_tests::certs::{Authority, Validity};
 use hil_tests::consumer::{Consumer, Endpoint};
 use hil_tests::meter::Meter;
-use hil_tests::oracle::{Judgement, Line, Message, Oracle, judge_the_end};
+use hil_tests::oracle::{Judgement, Line, Message, Oracle, Value, judge_the_end};
 use hil_tests::seed::Seed;
 use hil_tests::wait::{let_pass, unix_ns, wait_for};
 
@@ -268,7 +269,32 @@ impl Rig {
         let judgement = judge_the_end(SOON, GATEWAY, durable, oracle, || self.consumer.messages());
         assert_eq!(self.consumer.unreadable(), Vec::<String>::new());
         assert!(judgement.tally(GATEWAY).values_checked > 0, "no value was held against the truth: {judgement}");
+        self.assert_energies_add_up();
         judgement
+    }
+
+    /// What the windows know of energy is in all the difference of what the meter's registers showed, to the mWh, whatever
+    /// happened in between.
+    fn assert_energies_add_up(&self) {
+        let mut batches = BTreeMap::new();
+        self.consumer.look(|messages| {
+            for message in messages.iter().filter(|message| !message.device_lines().is_empty()) {
+                let text = String::from_utf8_lossy(&message.payload).into_owned();
+                let head = text.lines().next().and_then(|line| Line::parse(line).ok()).expect("the batch's own line");
+                let identity = (head.count("epoch").expect("a number"), head.count("seq").expect("a number"));
+                batches.insert(identity, message.device_lines());
+            }
+        });
+        for (register, delta) in [("energy_import", "energy_import_delta"), ("energy_export", "energy_export_delta")] {
+            let lines = batches.values().flatten().filter(|line| line.tag("device") == Some(DEVICE));
+            let (mut shown, mut sum) = (Vec::new(), 0);
+            for line in lines {
+                shown.extend(line.field(register).and_then(Value::number).map(mwh));
+                sum += line.field(delta).and_then(Value::number).map_or(0, mwh);
+            }
+            let (Some(first), Some(last)) = (shown.first(), shown.last()) else { panic!("no {register}") };
+            assert_eq!(sum, last - first, "{register} of {} readings", shown.len());
+        }
     }
 
     /// RSS at the end of a test's work. Only a release build is held to the promise.
@@ -283,6 +309,12 @@ impl Rig {
 
 fn binary() -> PathBuf {
     std::env::var_os("V2G_EDGE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_v2g-edge")), PathBuf::from)
+}
+
+/// Whole mWh.
+#[allow(clippy::cast_possible_truncation, reason = "some MWh")]
+fn mwh(kwh: f64) -> i64 {
+    (kwh * 1e6).round() as i64
 }
 
 /// The time of a batch: that of its first line.

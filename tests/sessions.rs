@@ -85,6 +85,24 @@ fn assert_told_of_its_session<'a>(script: &Script, phases: Vec<&Line>, lines: im
     assert!(phases[1..].iter().all(|phase| is_of(phase)), "{phases:?}");
 }
 
+/// The one row of a session says who charged, when, and how much, as its messages did.
+fn assert_row_is_the_session(row: &BTreeMap<String, Value>, script: &Script, ended: &Line) {
+    let session = &script.truth["session"];
+    let words = [
+        ("session_id", script.session_id()),
+        ("vehicle", session["evcc_id"].as_str().expect("an id").to_owned()),
+        ("known_by", "messages".to_owned()),
+    ];
+    for (field, word) in words {
+        assert_eq!(row.get(field), Some(&Value::Text(word)), "{session}: {row:?}");
+    }
+    let kwh = |wh: &str| Some(ended.count(wh).expect("a count") as f64 / 1e3);
+    assert_eq!(row["energy_import"].number(), kwh("import_wh"), "{session}");
+    assert_eq!(row["energy_export"].number(), kwh("export_wh"), "{session}");
+    assert_eq!(row["joined"].number(), Some(0.0), "{session}");
+    assert!(row["start"].number() <= row["end"].number(), "{row:?}");
+}
+
 fn fits(told: &Value, expected: &Expected) -> bool {
     match (told, expected) {
         (Value::Float(told), Expected::Number(expected)) => (told - expected).abs() <= 1e-9 * expected.abs().max(1.0),
@@ -180,6 +198,14 @@ fn play_and_judge(rig: &mut Rig, mirror: &mut Mirror, sessions: &[&str]) -> usiz
             assert_eq!(ended.count("import_wh"), Ok(energy), "{session}");
             assert_eq!(text(&ended, "energy_source"), "meter");
         }
+        let row = rig.wait_for("the end of every charging session", |heard| {
+            let rows = heard.rows_of(device);
+            rows.into_iter().find(|row| row.get("state") == Some(&Value::Text("ended".to_owned())))
+        });
+        assert_row_is_the_session(&row, script, &ended);
+        let sums = rig.heard().sums_of(device, &script.session_id());
+        assert_eq!((row["energy_import"].number(), row["energy_export"].number()), sums, "{session}");
+        assert_eq!(rig.heard().rows_of(device).len(), 1, "{session}");
     }
     println!("{compared} values of {} sessions compared at the broker", scripts.len());
     rig.wait_for_status("every session in the status", |status| {

@@ -95,6 +95,8 @@ impl Rig {
 pub(crate) struct Heard {
     pub(crate) events: Vec<Line>,
     pub(crate) lines: Vec<Line>,
+    /// News of charging sessions.
+    pub(crate) sessions: Vec<Line>,
 }
 
 impl Heard {
@@ -106,6 +108,7 @@ impl Heard {
                 match line.measurement.as_str() {
                     "event" => heard.events.push(line),
                     "evse" => heard.lines.push(line),
+                    "charging_session" => heard.sessions.push(line),
                     _ => {}
                 }
             }
@@ -117,6 +120,26 @@ impl Heard {
     pub(crate) fn last(&self, device: &str) -> BTreeMap<String, Value> {
         let of_device = self.lines.iter().filter(|line| line.tag("device") == Some(device));
         of_device.flat_map(|line| line.fields.iter().cloned()).collect()
+    }
+
+    /// What a database keeps of the charging sessions of a device: one row for each series and time, of each field the last.
+    pub(crate) fn rows_of(&self, device: &str) -> Vec<BTreeMap<String, Value>> {
+        let mut rows: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+        for line in self.sessions.iter().filter(|line| line.tag("device") == Some(device)) {
+            rows.entry(line.series_at_time()).or_default().extend(line.fields.iter().cloned());
+        }
+        rows.into_values().collect()
+    }
+
+    /// The energies of the windows of a session, kWh, import and export.
+    pub(crate) fn sums_of(&self, device: &str, session: &str) -> (Option<f64>, Option<f64>) {
+        let of_session = self.lines.iter().filter(|line| line.tag("device") == Some(device));
+        let of_session = of_session.filter(|line| text(line, "session_id") == session);
+        let mwh = |field: &str| -> f64 {
+            let deltas = of_session.clone().filter_map(|line| line.field(field).and_then(Value::number));
+            deltas.map(|kwh| (kwh * 1e6).round()).sum()
+        };
+        (Some(mwh("energy_import_delta") / 1e6), Some(mwh("energy_export_delta") / 1e6))
     }
 
     pub(crate) fn events_of(&self, device: &str, kind: &str) -> Vec<&Line> {
