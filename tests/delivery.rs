@@ -106,7 +106,7 @@ fn a_dead_meter_is_missing_not_zero() {
     let judgement = rig.stop_and_judge();
     let reason = rig.lines().into_iter().find(|line| line.time_ns > dead_since && silent(line));
     let reason = reason.and_then(|line| line.field("missing").cloned());
-    assert_eq!(reason, Some(hil_tests::oracle::Value::Text("timeout".to_owned())), "{judgement}");
+    assert_eq!(reason, Some(Value::Text("timeout".to_owned())), "{judgement}");
 }
 
 #[test]

@@ -58,6 +58,8 @@ struct Session {
     is_changed: bool,
     /// Its id was made here.
     is_own: bool,
+    /// The messages have said that it began.
+    is_begin_heard: bool,
 }
 
 impl SessionMeter {
@@ -106,7 +108,8 @@ impl SessionMeter {
         self.vehicle.clone_from(&told.vehicle);
         self.phase = Arc::clone(&told.phase);
         let is_own = told.source != SessionKnownBy::Messages;
-        self.current = Some(Session { start, until: now, last_told: None, is_changed: false, is_own, told });
+        let (last_told, is_changed, is_begin_heard) = (None, false, true);
+        self.current = Some(Session { told, start, until: now, last_told, is_changed, is_own, is_begin_heard });
     }
 
     /// The session that the device's lines are of from now on, if that has changed and no message says it.
@@ -138,8 +141,9 @@ impl SessionMeter {
             }
             _ => {
                 self.end(SessionState::Ended, "superseded", at);
-                let (start, is_joined) = self.begun.take().unwrap_or((at, true));
-                self.begin(Some(id), start, is_joined);
+                let begun = self.begun.take();
+                let (start, is_joined) = begun.unwrap_or((at, true));
+                self.begin(Some(id), start, is_joined, begun.is_some());
             }
         }
     }
@@ -148,7 +152,7 @@ impl SessionMeter {
     pub(super) fn notice(&mut self, kind: &EventKind, at: Stamp) {
         let EventKind::Session(told) = kind else { return };
         match &told.event {
-            SessionEvent::Started { how, .. } => self.begun = Some((at, &**how == "joined")),
+            SessionEvent::Started { how, .. } => self.hear_begin(at, &**how == "joined"),
             SessionEvent::Ended { how, reason, .. } => {
                 self.begun = None;
                 let may_go_on = matches!(&**how, "paused" | "silent" | "agent_stopped");
@@ -157,6 +161,18 @@ impl SessionMeter {
                 self.end(state, &why, at);
             }
             _ => {}
+        }
+    }
+
+    /// The messages may say that a session begins before they say its id, or after.
+    fn hear_begin(&mut self, at: Stamp, is_joined: bool) {
+        match &mut self.current {
+            Some(session) if session.told.state == SessionState::Running => {
+                if !std::mem::replace(&mut session.is_begin_heard, true) {
+                    session.told.is_joined = is_joined;
+                }
+            }
+            _ => self.begun = Some((at, is_joined)),
         }
     }
 
@@ -217,13 +233,14 @@ impl SessionMeter {
         }
         match (self.known_by, Connector::of_state(word)) {
             (Some(SessionKnownBy::State), Some(Connector::Occupied)) if self.current.is_none() => {
-                self.begin(None, at, false);
+                self.begin(None, at, false, true);
             }
             (Some(SessionKnownBy::State), Some(Connector::Free)) => self.end(SessionState::Ended, "disconnected", at),
             // A station that gives its sessions no id.
             (Some(SessionKnownBy::Messages), _) if &**word == CHARGING && self.current.is_none() => {
-                let (start, is_joined) = self.begun.take().unwrap_or((at, true));
-                self.begin(None, start, is_joined);
+                let begun = self.begun.take();
+                let (start, is_joined) = begun.unwrap_or((at, true));
+                self.begin(None, start, is_joined, begun.is_some());
             }
             _ => {}
         }
@@ -238,7 +255,7 @@ impl SessionMeter {
         }
         let time = at.mono.since(since.mono);
         if flows && self.current.is_none() && time >= POWER_BEGINS {
-            self.begin(None, since, false);
+            self.begin(None, since, false, true);
         } else if !flows && time >= POWER_ENDS {
             self.end(SessionState::Ended, "no_power", since);
         }
@@ -251,7 +268,7 @@ impl SessionMeter {
         SessionId::try_from(id).expect("sixteen digits are an id")
     }
 
-    fn begin(&mut self, id: Option<SessionId>, at: Stamp, is_joined: bool) {
+    fn begin(&mut self, id: Option<SessionId>, at: Stamp, is_joined: bool, is_begin_heard: bool) {
         let Some(source) = self.known_by else { return };
         let is_own = id.is_none();
         let told = ChargingSession {
@@ -276,7 +293,8 @@ impl SessionMeter {
             meter_import: None,
             meter_export: None,
         };
-        self.current = Some(Session { told, start: Some(at), until: at, last_told: None, is_changed: true, is_own });
+        let (start, last_told, is_changed) = (Some(at), None, true);
+        self.current = Some(Session { told, start, until: at, last_told, is_changed, is_own, is_begin_heard });
     }
 
     /// What was paused, and does not go on after all, ended when it was heard last, and as was said then.

@@ -289,6 +289,23 @@ fn a_session_that_is_heard_goes_on_after_a_pause_or_a_lost_feed_and_ends_with_it
 }
 
 #[test]
+fn it_does_not_matter_whether_the_begin_of_a_session_or_its_id_is_heard_first() {
+    for (how, is_joined) in [("new", false), ("joined", true)] {
+        let mut depot = Depot::new();
+        depot.session(Some("6f1c"));
+        depot.event(started(how));
+        depot.run(HEARD, 10, 36.0);
+        depot.event(over("terminated", ""));
+        depot.session(None);
+        depot.session(Some("7"));
+        depot.run(HEARD, 1, 36.0);
+        let sessions = depot.sessions();
+        let told: Vec<_> = sessions.iter().map(|(told, _)| (told.is_joined, told.start)).collect();
+        assert_eq!(told, [(is_joined, at(0)), (true, at(10))], "{how}");
+    }
+}
+
+#[test]
 fn another_session_ends_the_one_before_and_one_without_an_id_gets_one() {
     let mut depot = Depot::new();
     depot.session(Some("a"));

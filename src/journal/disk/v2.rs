@@ -20,6 +20,7 @@ mod energy;
 mod event;
 mod in_session;
 pub(in crate::journal) mod schema;
+mod told;
 
 use self::checkpoint::Checkpoint;
 pub(in crate::journal) use self::checkpoint::CheckpointAtEnd;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::energy::{source_code, source_of};
+use super::told::Told;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::v1::event::name;
 use crate::measure::{
@@ -132,13 +133,13 @@ impl<'a> Session<'a> {
 pub(super) struct Open<'a> {
     #[serde(borrow)]
     session: Session<'a>,
-    told: super::checkpoint::Told,
+    told: Told,
 }
 
 impl<'a> Open<'a> {
     /// `window`: beside whose end it is written, if it is.
     pub(super) fn of(open: &'a OpenSession, window: Option<&measure::Window>) -> Self {
-        Self { session: Session::of(&open.told), told: super::checkpoint::Told::of((open.boot, open.at), window) }
+        Self { session: Session::of(&open.told), told: Told::of((open.boot, open.at), window) }
     }
 
     pub(super) fn read(&self, window: Option<&measure::Window>) -> Result<OpenSession, Damage> {

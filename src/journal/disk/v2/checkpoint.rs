@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::charging::Open;
+use super::told::Told;
 
 use crate::journal::disk::chunk::Damage;
-use crate::journal::disk::v1::enums::ClockTrust;
-use crate::measure::{self, BootId, Mono, OpenSession, RegisterBase, Stamp, Utc, Window};
+use crate::measure::{self, OpenSession, RegisterBase, Window};
 use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
 
 /// How things stood after the last entry of a life that ended in order. It outlives the segments, and so has names and no indices.
@@ -81,19 +81,6 @@ struct Register {
     told: Told,
 }
 
-/// When. The order is what is written.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Told {
-    /// In the boot of the window and by the same clock, so many ms before its end.
-    Before(u64),
-    At {
-        boot: [u8; 16],
-        mono: u64,
-        utc: i64,
-        trust: ClockTrust,
-    },
-}
-
 impl<'a> Checkpoint<'a> {
     pub(super) fn of(checkpoint: &'a measure::Checkpoint, window: &Window) -> Self {
         let register = |(&(device, point), base): (&(DeviceIx, PointIx), &RegisterBase)| Register {
@@ -115,39 +102,6 @@ impl<'a> Checkpoint<'a> {
         let sessions = self.sessions.iter().map(|open| open.read(Some(window))).collect::<Result<_, _>>()?;
         Ok(measure::Checkpoint { registers, sessions })
     }
-}
-
-const MS: u64 = 1_000_000;
-
-impl Told {
-    /// `window`: beside whose end it is written, if it is.
-    pub(super) fn of((boot, at): (BootId, Stamp), window: Option<&Window>) -> Self {
-        let before = window.filter(|window| window.boot == boot).and_then(|window| {
-            let ms = window.end.mono.0.checked_sub(at.mono.0)? / MS;
-            (before_by(window.end, ms) == Some(at)).then_some(ms)
-        });
-        match before {
-            Some(ms) => Self::Before(ms),
-            None => Self::At { boot: boot.0, mono: at.mono.0, utc: at.utc.0, trust: at.trust.into() },
-        }
-    }
-
-    /// `None`: it stands beside no window, and is written as if it did.
-    pub(super) fn read(&self, window: Option<&Window>) -> Option<(BootId, Stamp)> {
-        match *self {
-            Self::Before(ms) => window.map(|window| (window.boot, before_by(window.end, ms).unwrap_or(window.end))),
-            Self::At { boot, mono, utc, trust } => {
-                Some((BootId(boot), Stamp { mono: Mono(mono), utc: Utc(utc), trust: trust.into() }))
-            }
-        }
-    }
-}
-
-/// So many ms before, by both clocks.
-fn before_by(at: Stamp, ms: u64) -> Option<Stamp> {
-    let ns = ms.checked_mul(MS)?;
-    let utc = at.utc.0.checked_sub(i64::try_from(ns).ok()?)?;
-    Some(Stamp { mono: Mono(at.mono.0.checked_sub(ns)?), utc: Utc(utc), trust: at.trust })
 }
 
 #[cfg(test)]
