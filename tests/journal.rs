@@ -11,8 +11,8 @@ use hil_tests::wait::wait_for;
 use serde_json::Value;
 use v2g_edge::journal::{Appended, Journal, Settings, WhenFull};
 use v2g_edge::measure::{
-    BootId, ClockTrust, Energy, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema, SeriesSpec, Stamp,
-    Statistic, Utc, Window,
+    BootId, ChargingSession, ClockTrust, Energy, EnergyDelta, EnergySource, Interval, IntervalValue, Mono, PointColumn,
+    PointInterval, Schema, SeriesSpec, SessionKnownBy, SessionState, SessionTime, Stamp, Statistic, Utc, Window,
 };
 use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType};
 
@@ -65,6 +65,11 @@ impl Place {
 
     /// A life of the journal that appends windows, each a second after the other; values that nothing makes short.
     fn fill(&self, windows: u64, first_ns: i64) {
+        self.fill_with(windows, first_ns, |_| Vec::new());
+    }
+
+    /// The same, with news of charging sessions.
+    fn fill_with(&self, windows: u64, first_ns: i64, sessions: impl Fn(u64) -> Vec<ChargingSession>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let settings = Settings {
@@ -85,7 +90,7 @@ impl Place {
             };
             let journal = Journal::open(settings, schema(), BootId([7; 16]), at(0), Arc::default()).expect("a journal");
             for n in 0..windows {
-                let mut window = Some(window(n, at(n)));
+                let mut window = Some(Window { sessions: sessions(n), ..window(n, at(n)) });
                 while let Some(next) = window.take() {
                     match journal.handle().append(next) {
                         Appended::Queued => {}
@@ -279,6 +284,61 @@ fn what_is_there_is_told_without_changing_a_byte() {
     assert!(place.ask(&["verify"]).out.ends_with("good\n"));
 
     assert_eq!(place.files(), before);
+}
+
+/// As it stands `n` seconds after its begin.
+fn session(id: &str, n: u64, state: SessionState) -> ChargingSession {
+    let at = |n: u64| SessionTime::At(Utc(1_780_315_200_000_000_000 + i64::try_from(n).expect("few") * 1_000_000_000));
+    let import = Some(EnergyDelta { mwh: n * 10_000, source: EnergySource::Register });
+    ChargingSession {
+        device: DeviceIx(0),
+        id: id.try_into().expect("a name"),
+        vehicle: None,
+        is_of_vehicle: false,
+        source: SessionKnownBy::State,
+        start: at(0),
+        is_joined: false,
+        until: at(n),
+        state,
+        phase: "charging, slowly".into(),
+        reason: "".into(),
+        energy: Energy { import, export: None, known: Some(Duration::from_secs(n)) },
+        charging: Duration::from_secs(n),
+        discharging: Duration::ZERO,
+        idle: Duration::ZERO,
+        import_max_kw: 36.0,
+        export_max_kw: 0.0,
+        soc: Some((20.0, 21.5)),
+        meter_import: None,
+        meter_export: None,
+    }
+}
+
+#[test]
+fn charging_sessions_are_exported_once_each_with_their_newest_news() {
+    let place = Place::new();
+    place.fill_with(20, 1_780_315_200_000_000_000, |n| {
+        let state = if n < 15 { SessionState::Running } else { SessionState::Ended };
+        [("6f1c", n)].into_iter().filter(|(_, n)| n % 5 == 0).map(|(id, n)| session(id, n, state)).collect()
+    });
+    let csv = place.ask(&["export", "--sessions"]);
+    assert!(csv.code == 0 && csv.err.contains("20 entries") && csv.err.contains("1 charging sessions"), "{}", csv.err);
+    let lines: Vec<&str> = csv.out.lines().collect();
+    let expected = "2026-06-01T12:00:00.000Z,2026-06-01T12:00:15.000Z,grid-main,6f1c,,ended,\"charging, slowly\",,state,false,\
+                    15.0,0.15,0.0,register,15.0,15.0,0.0,0.0,36.0,0.0,20.0,21.5,,,,,synced";
+    assert_eq!(lines[1..], [expected]);
+    assert!(lines[0].starts_with("start,end,device,session_id,vehicle,state,"), "{}", lines[0]);
+    let json = place.ask(&["export", "--sessions", "--json"]);
+    let told: Value = serde_json::from_str(json.out.trim_end()).expect("one line of JSON");
+    assert_eq!(
+        (&told["session_id"], &told["energy_import_kwh"], &told["vehicle"]),
+        (&"6f1c".into(), &0.15.into(), &Value::Null)
+    );
+    // What the broker gets of them is there as well.
+    let lp = place.ask(&["export"]);
+    let of_session = lp.out.lines().filter(|line| line.starts_with("charging_session,"));
+    assert!(of_session.clone().all(|line| line.ends_with(" 1780315200000000000")));
+    assert_eq!(of_session.count(), 4);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::csv::quoted;
+use super::sessions::Sessions;
 use super::{Target, Where};
 use crate::cli::Exit;
 use crate::cli::show::{Stdout, note};
@@ -30,6 +32,9 @@ pub(super) struct Arguments {
     /// Only what the broker has not acknowledged
     #[arg(long)]
     waiting: bool,
+    /// The charging sessions in these entries, of each the newest news: as CSV, or JSON lines with --json
+    #[arg(long)]
+    sessions: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -83,8 +88,10 @@ fn export(
     format: Format,
     out: &mut impl Write,
 ) -> Result<Tally> {
+    let mut sessions = arguments.sessions.then(Sessions::default);
     match format {
         Format::Lp => {}
+        _ if sessions.is_some() => {}
         Format::Json => writeln!(out, "{}", json!({ "view": archive.view(), "journal": target.dir }))?,
         Format::Csv => writeln!(out, "{CSV_HEAD}")?,
     }
@@ -95,6 +102,10 @@ fn export(
             Place::Entry(_, false) if arguments.waiting => Ok(()),
             Place::Entry(entry, waits) => {
                 tally.entries += 1;
+                if let Some(sessions) = &mut sessions {
+                    sessions.take(&entry);
+                    return ControlFlow::Continue(());
+                }
                 match format {
                     // A batch ends without a line feed only if it is empty.
                     Format::Lp => out.write_all(with_line_feed(wire::payload_of(&entry)).as_bytes()),
@@ -104,7 +115,7 @@ fn export(
             }
             Place::Newer { from, to, version } => {
                 tally.newer += to.0 - from.0 + 1;
-                if format == Format::Json {
+                if format == Format::Json && sessions.is_none() {
                     writeln!(out, "{}", json!({ "newer": from, "to": to, "version": version }))
                 } else {
                     Ok(())
@@ -112,7 +123,7 @@ fn export(
             }
             Place::Hole { from, to } => {
                 tally.holes.push((from, to));
-                if format == Format::Json {
+                if format == Format::Json && sessions.is_none() {
                     writeln!(out, "{}", json!({ "hole": { "from": from, "to": to } }))
                 } else {
                     Ok(())
@@ -129,7 +140,13 @@ fn export(
     })?;
     match failed {
         Some(error) => return Err(error.into()),
-        None => out.flush()?,
+        None => {
+            if let Some(sessions) = sessions {
+                note(format_args!("{} charging sessions", sessions.count()));
+                if format == Format::Json { sessions.write_json(out)? } else { sessions.write_csv(out)? }
+            }
+            out.flush()?;
+        }
     }
     Ok(tally)
 }
@@ -265,20 +282,4 @@ fn energy_rows(Energy { import, export, known }: Energy) -> impl Iterator<Item =
     let deltas = [("energy_import_delta", import), ("energy_export_delta", export)];
     let deltas = deltas.into_iter().filter_map(|(name, delta)| Some((name, "kWh", delta?.kwh())));
     deltas.chain(known.map(|known| ("known_s", "s", known.as_secs_f64())))
-}
-
-/// RFC 4180, 2.
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_with_a_comma_stays_one_column() {
-        assert_eq!(quoted("charging"), "charging");
-        assert_eq!(quoted("a, \"b\""), "\"a, \"\"b\"\"\"");
-    }
 }

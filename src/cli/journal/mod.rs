@@ -1,6 +1,8 @@
 //! `v2g-edge journal`: what waits, whether it is whole, what it says. Every answer names whose view it is.
 
+mod csv;
 mod export;
+mod sessions;
 mod show;
 
 use std::path::PathBuf;
