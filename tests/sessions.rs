@@ -86,8 +86,15 @@ fn assert_told_of_its_session<'a>(script: &Script, phases: Vec<&Line>, lines: im
 }
 
 /// The one row of a session says who charged, when, and how much, as its messages did.
-fn assert_row_is_the_session(row: &BTreeMap<String, Value>, script: &Script, ended: &Line) {
+fn assert_row_is_the_session(rig: &mut Rig, script: &Script, ended: &Line) {
     let session = &script.truth["session"];
+    let row = rig.wait_for("the end of every charging session", |heard| {
+        let rows = heard.rows_of(&script.device);
+        rows.into_iter().find(|row| row.get("state") == Some(&Value::Text("ended".to_owned())))
+    });
+    let sums = rig.heard().sums_of(&script.device, &script.session_id());
+    assert_eq!((row["energy_import"].number(), row["energy_export"].number()), sums, "{session}");
+    assert_eq!(rig.heard().rows_of(&script.device).len(), 1, "{session}");
     let words = [
         ("session_id", script.session_id()),
         ("vehicle", session["evcc_id"].as_str().expect("an id").to_owned()),
@@ -200,14 +207,7 @@ fn play_and_judge(rig: &mut Rig, mirror: &mut Mirror, sessions: &[&str]) -> usiz
             assert_eq!(ended.count("import_wh"), Ok(energy), "{session}");
             assert_eq!(text(&ended, "energy_source"), "meter");
         }
-        let row = rig.wait_for("the end of every charging session", |heard| {
-            let rows = heard.rows_of(device);
-            rows.into_iter().find(|row| row.get("state") == Some(&Value::Text("ended".to_owned())))
-        });
-        assert_row_is_the_session(&row, script, &ended);
-        let sums = rig.heard().sums_of(device, &script.session_id());
-        assert_eq!((row["energy_import"].number(), row["energy_export"].number()), sums, "{session}");
-        assert_eq!(rig.heard().rows_of(device).len(), 1, "{session}");
+        assert_row_is_the_session(rig, script, &ended);
     }
     println!("{compared} values of {} sessions compared at the broker", scripts.len());
     rig.wait_for_status("every session in the status", |status| {

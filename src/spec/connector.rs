@@ -28,14 +28,14 @@ impl Connector {
     /// Of a state's word, or its first one before a colon or a blank; `None`: it says nothing of a vehicle (`faulted`, `unavailable`).
     #[must_use]
     pub fn of_state(state: &str) -> Option<Self> {
-        let is_one = |word: &&str| {
-            let rest = state.strip_prefix(*word);
+        let is_one = |word: &str| {
+            let rest = state.strip_prefix(word);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':', ',']))
         };
-        if FREE.iter().any(|word| is_one(&word)) {
+        if FREE.iter().any(|word| is_one(word)) {
             return Some(Self::Free);
         }
-        OCCUPIED.iter().any(|word| is_one(&word)).then_some(Self::Occupied)
+        OCCUPIED.iter().any(|word| is_one(word)).then_some(Self::Occupied)
     }
 }
 
