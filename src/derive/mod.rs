@@ -17,7 +17,7 @@
 //! - What is of a window that could not be kept is told in the next one ([`Deriver::take_back`]).
 //!
 //! - **A session** of a charge point is what its messages say (ISO 15118, DIN SPEC 70121), or else what its `state` says of its connector
-//!   (occupied to free), or else, of one that has neither, power: 5 s of it begin a session and 15 min without end it. It is told when it
+//!   (occupied to free), or else, of one that has neither or whose words nobody knows, power: 5 s of it begin a session and 15 min without end it. It is told when it
 //!   begins, changes what it does, each minute, and when it ends. Its energy is the sum of its windows. One whose messages pause, or whose
 //!   feed is lost, is `paused` until it goes on under its id or another one begins; one whose device is not heard goes on.
 //! - A session goes on over a restart under its id; of the times for which it charged and discharged, and of its highest powers, up to a

@@ -29,6 +29,8 @@ pub(super) struct SessionMeter {
     known_by: Option<SessionKnownBy>,
     roles: Roles,
     state_ix: Option<PointIx>,
+    /// A word of its state has said something of its connector. Until then power alone tells.
+    is_understood: bool,
     dead_band_kw: f64,
     boot: BootId,
     /// Its beginning was heard, and it has no id yet.
@@ -80,6 +82,7 @@ impl SessionMeter {
             known_by,
             roles,
             state_ix: state.map(|(ix, _)| ix),
+            is_understood: false,
             dead_band_kw,
             boot,
             begun: None,
@@ -187,7 +190,7 @@ impl SessionMeter {
             self.read_state(word, reading.at);
         }
         let Outcome::Good(Value::Float(value)) = reading.outcome else { return };
-        if Some(reading.point) == self.roles.power && self.known_by == Some(SessionKnownBy::Power) {
+        if Some(reading.point) == self.roles.power && self.finds_by() == Some(SessionKnownBy::Power) {
             self.read_power(value, reading.at);
         }
         let Some(session) = self.current.as_mut().filter(|session| session.told.state == SessionState::Running) else {
@@ -223,6 +226,14 @@ impl SessionMeter {
         } += time;
     }
 
+    /// By what a session is found now.
+    fn finds_by(&self) -> Option<SessionKnownBy> {
+        match self.known_by {
+            Some(SessionKnownBy::State) if !self.is_understood => Some(SessionKnownBy::Power),
+            known_by => known_by,
+        }
+    }
+
     fn read_state(&mut self, word: &Arc<str>, at: Stamp) {
         if self.phase != *word {
             self.phase = Arc::clone(word);
@@ -231,7 +242,9 @@ impl SessionMeter {
                 session.is_changed = true;
             }
         }
-        match (self.known_by, Connector::of_state(word)) {
+        let connector = Connector::of_state(word);
+        self.is_understood |= connector.is_some();
+        match (self.known_by, connector) {
             (Some(SessionKnownBy::State), Some(Connector::Occupied)) if self.current.is_none() => {
                 self.begin(None, at, false, true);
             }
@@ -269,7 +282,7 @@ impl SessionMeter {
     }
 
     fn begin(&mut self, id: Option<SessionId>, at: Stamp, is_joined: bool, is_begin_heard: bool) {
-        let Some(source) = self.known_by else { return };
+        let Some(source) = self.finds_by() else { return };
         let is_own = id.is_none();
         let told = ChargingSession {
             device: self.device,

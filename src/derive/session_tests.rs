@@ -260,6 +260,23 @@ fn power_alone_is_a_session_and_a_pause_in_it_does_not_end_it() {
 }
 
 #[test]
+fn of_a_station_whose_words_nobody_knows_power_tells() {
+    let mut depot = Depot::new();
+    depot.state(STATION, "mode 7");
+    depot.run(STATION, 10, 0.0);
+    depot.run(STATION, 100, 7.0);
+    depot.state(STATION, "mode 3");
+    depot.run(STATION, 901, 0.0);
+    let [(session, _)] = &depot.sessions()[..] else { panic!("{:?}", depot.sessions()) };
+    assert_eq!((session.state, session.source), (SessionState::Ended, SessionKnownBy::Power));
+    assert_eq!((session.start, session.until, &*session.phase), (at(11), at(111), "mode 3"));
+    // Once a word is known, the words tell.
+    depot.state(STATION, "available");
+    depot.run(STATION, 100, 7.0);
+    assert_eq!(depot.sessions().len(), 1);
+}
+
+#[test]
 fn a_session_that_is_heard_goes_on_after_a_pause_or_a_lost_feed_and_ends_with_its_reason() {
     let mut depot = Depot::new();
     depot.deriver.set_vehicle(HEARD, Some("EV001".try_into().expect("a vehicle")));
