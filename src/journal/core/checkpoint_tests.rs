@@ -9,9 +9,10 @@ use crate::journal::core::limits::Limits;
 use crate::journal::core::recovery;
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
-use crate::journal::testing::{depot_schema, depot_window, stamp};
+use crate::journal::testing::{charging_session, depot_schema, depot_window, stamp};
 use crate::measure::{
-    BootId, Checkpoint, Energy, EnergyDelta, EnergySource, IntervalValue, Mono, Schema, Statistic, WhenFull, Window,
+    BootId, Checkpoint, Energy, EnergyDelta, EnergySource, IntervalValue, Mono, Schema, SessionState, Statistic,
+    WhenFull, Window,
 };
 use crate::spec::{DeviceIx, PointIx};
 
@@ -127,6 +128,38 @@ fn a_start_goes_on_from_the_newest_windows_however_the_life_before_ended() {
                 assert_eq!(life.bases(), [(0, newest), (1, newest)], "{windows} {is_delivered} {in_order}");
             }
         }
+    }
+}
+
+/// A charging session that runs is found again at its device, with the energy of the windows after it was told; one that has ended is
+/// not.
+#[test]
+fn a_session_that_runs_is_found_after_a_kill_and_after_an_end_in_order_wherever_its_device_stands_then() {
+    for in_order in [false, true] {
+        let mut life = Life::begin(MemStore::default(), &["a", "b"], 0, Limits::boundless());
+        let mut window = life.window();
+        window.sessions =
+            vec![charging_session(1, "runs", SessionState::Running), charging_session(0, "over", SessionState::Ended)];
+        window.advance(&mut life.stands, &life.schema);
+        window.checkpoint = Some(Arc::new(life.stands.clone()));
+        life.core.append(window, Duration::ZERO);
+        for n in 1..=30 {
+            life.n = n;
+            let mut window = depot_window(2, 2, n);
+            window.intervals[1].session = Some("runs".try_into().expect("a name"));
+            let export = Some(EnergyDelta { mwh: 1_000, source: EnergySource::Power });
+            window.intervals[1].energy = Energy { import: None, export, known: None };
+            window.advance(&mut life.stands, &life.schema);
+            window.checkpoint = Some(Arc::new(life.stands.clone()));
+            let now = Duration::from_millis(n * 250);
+            life.core.append(window, now);
+            life.core.commit(now);
+        }
+        let store = if in_order { life.end_in_order() } else { life.killed() };
+        let life = Life::begin(store, &["c", "a", "b"], 40, Limits::boundless());
+        let [open] = &life.stands.sessions[..] else { panic!("{in_order}: {:?}", life.stands.sessions) };
+        assert_eq!((open.told.id.as_str(), open.told.device), ("runs", DeviceIx(2)), "{in_order}");
+        assert_eq!(open.told.energy.export.map(|delta| delta.mwh), Some(30_000), "{in_order}");
     }
 }
 
