@@ -3,6 +3,8 @@
 
 #[path = "config/can.rs"]
 mod can;
+#[path = "config/derived.rs"]
+mod derived;
 #[path = "config/manual.rs"]
 mod manual;
 #[path = "config/mistakes.rs"]

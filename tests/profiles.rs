@@ -278,6 +278,73 @@ fn over_rtu_every_profile_tells_the_broker_what_the_registers_of_pymodbus_mean()
     }
 }
 
+#[test]
+fn what_a_profile_works_out_reaches_the_broker_and_the_catalog_says_of_what() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (_server, port) = serve(dir.path(), "importing", "tcp", &["eastron-sdm630".to_owned()]);
+    let authority = Authority::new(&dir.path().join("tls"), "depot ca").expect("a ca");
+    let server = authority.server(Validity::Good).expect("a server certificate");
+    let broker = Broker::start(&dir.path().join("broker"), &server, Options::default()).expect("a broker");
+    let endpoint = Endpoint::Plain(broker.plain_port());
+    let consumer = Consumer::start(dir.path(), &endpoint, "judge", &["v2g/#"]).expect("a consumer");
+    fs::create_dir(dir.path().join("devices")).expect("made");
+    let profile = "[profile]\nextends = \"eastron-sdm630\"\n[point]\n\
+                   power_sum = { phase_total = \"power_flow\" }\n\
+                   power_share_l1 = { quotient = [\"power_flow_l1\", \"power_sum\"], unit = \"%\" }\n\
+                   current_mean_l12 = { sum = [\"0.5 * current_l1\", \"0.5 * current_l2\"] }\n\
+                   power_mean = { rate = \"energy_import\" }\n";
+    fs::write(dir.path().join("devices/own.toml"), profile).expect("written");
+    let device =
+        "[device.grid-main]\nkind = \"meter\"\nbus = \"images\"\nunit = 1\nprofile = \"own\"\npoll = \"250ms\"";
+    let setup = Setup {
+        gateway: "gw-01".to_owned(),
+        site: "depot-a".to_owned(),
+        brokers: vec![broker.url()],
+        tls: authority.client("gw-01", Validity::Good).expect("a client certificate"),
+        meters: vec![],
+        line: None,
+        keep_alive: "5s",
+        uplink: String::new(),
+        extra: format!("[bus.images]\nmodbus-tcp = {{}}\n{device}\naddress = \"127.0.0.1:{port}\"\n"),
+    };
+    let mut agent = Agent::new(&binary(), dir.path(), &setup).expect("a configuration");
+    agent.start().expect("the agent starts");
+
+    let float =
+        |field: &str| match image("eastron-sdm630")[0].1.iter().find(|row| row.field == field).map(|row| &row.expected)
+        {
+            Some(Expected::Float(value)) => *value,
+            other => panic!("{field}: {other:?}"),
+        };
+    let sum = float("power_flow_l1") + float("power_flow_l2") + float("power_flow_l3");
+    let expected = [
+        ("power_sum", sum),
+        ("power_share_l1", 100.0 * float("power_flow_l1") / sum),
+        ("current_mean_l12", f64::midpoint(float("current_l1"), float("current_l2"))),
+        // The counter of the image stands.
+        ("power_mean", 0.0),
+    ];
+    for (field, expected) in expected {
+        let look = || {
+            let told = consumer.look(|messages| {
+                let mut lines = messages.iter().flat_map(oracle::Message::device_lines);
+                lines.find_map(|line| line.field(field).cloned())
+            });
+            told.ok_or_else(|| agent.log_tail())
+        };
+        let told = wait_for(SOON, field, look).unwrap_or_else(|late| panic!("{field}: {late}"));
+        let oracle::Value::Float(told) = told else { panic!("{field}: {told:?}") };
+        assert!((told - expected).abs() <= 1e-9 * expected.abs(), "{field}: {expected} expected, {told} told");
+    }
+    let catalog = consumer.look(|messages| {
+        let catalog = messages.iter().find(|message| message.topic.ends_with("/catalog")).expect("it comes first");
+        String::from_utf8(catalog.payload.clone()).expect("text")
+    });
+    let of = "\"derived\":\"sum of power_flow_l1, power_flow_l2, power_flow_l3\"";
+    assert!(catalog.contains(of), "{catalog}");
+    agent.terminate(Duration::from_secs(15)).expect("it ends");
+}
+
 /// Plays a section of all images, and holds every line that reaches the broker against it until every field has come.
 fn judge(framing: &str, section: &str, bus: impl Fn(&str) -> String) {
     let dir = tempfile::tempdir().expect("a temporary directory");

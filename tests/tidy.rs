@@ -85,6 +85,7 @@ const SRC: Tree = Tree {
                 "config/device.rs",
                 "config/mod.rs",
                 "config/profile/can.rs",
+                "config/profile/derived.rs",
                 "config/profile/draft.rs",
                 "config/profile/iso15118.rs",
                 "config/profile/mod.rs",
@@ -99,9 +100,10 @@ const SRC: Tree = Tree {
             &["source/iso15118/din/mod.rs", "source/iso15118/din/table.rs"],
             "the schema and its reader, cut in two for their length",
         ),
+        (&["spec/device.rs", "spec/points.rs"], "a device is a list of points, and these have their place in it"),
         (
-            &["spec/device.rs", "spec/point.rs", "spec/points.rs", "spec/session.rs", "spec/signal.rs"],
-            "one vocabulary: a point is a register, a signal or a value of a session, and these name points",
+            &["spec/point.rs", "spec/session.rs"],
+            "a point may be a value of a session, and that says how a point is folded",
         ),
         (&["uplink/audit/judge.rs", "uplink/audit/parts.rs"], "the judge puts parts of messages together to messages"),
         (

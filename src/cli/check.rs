@@ -90,6 +90,9 @@ fn text(summary: &Summary) -> String {
             device.profile,
             device.points
         );
+        for derived in &device.derived {
+            out += &format!("      {} is worked out: {}\n", derived.point, derived.of);
+        }
     }
     out
 }

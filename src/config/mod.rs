@@ -52,7 +52,7 @@ pub use plan::{
     JournalPlan, LogPlan, Plan, PrivacyPlan, UpdatePlan, UplinkPlan, VehicleIdPolicy, WatchdogPlan,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
-pub use summary::{BusSummary, DeviceSummary, Summary};
+pub use summary::{BusSummary, DerivedSummary, DeviceSummary, Summary};
 
 /// 256 devices with a paragraph of remarks each are 200 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;

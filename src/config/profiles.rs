@@ -174,6 +174,13 @@ impl<'a> Library<'a> {
         let Some((base, place)) = draft.extends.clone() else { return Some(draft) };
         // A profile that extends its own name means the built-in one beneath it.
         let from = if chain.last().is_some_and(|(name, _)| *name == base) { Layer::BuiltIn } else { Layer::Own };
+        if let Some((name, _)) = sunspec::NAMES.iter().find(|(name, _)| *name == base)
+            && self.text(&base, from).is_none()
+        {
+            let mut draft = draft;
+            draft.sunspec = Some(*name);
+            return Some(draft);
+        }
         let blame = |problem: String, remedy: String| self.faults.push(place.fault("profile.extends", problem, remedy));
         match self.text(&base, from) {
             None if from == Layer::BuiltIn => {

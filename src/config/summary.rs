@@ -64,8 +64,10 @@ pub struct DeviceSummary {
     pub connector: Option<u16>,
     /// Its profile.
     pub profile: String,
-    /// Measured points.
+    /// Measured points, and those that are worked out of them.
     pub points: usize,
+    /// Those that are worked out of others.
+    pub derived: Vec<DerivedSummary>,
     /// The shortest interval of its groups, ms.
     pub poll_ms: u64,
     /// Requests per second.
@@ -76,6 +78,15 @@ pub struct DeviceSummary {
     pub values_per_second: f64,
     /// The line of its header in the file.
     pub line: usize,
+}
+
+/// A point that is worked out of others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DerivedSummary {
+    /// Its name.
+    pub point: String,
+    /// `sum of power_flow_l1, power_flow_l2, power_flow_l3`
+    pub of: String,
 }
 
 impl Plan {
@@ -128,12 +139,20 @@ impl DeviceSummary {
             connector: device.connector,
             profile: spec.profile.clone(),
             points: spec.points.len(),
+            derived: spec.points.iter().filter_map(DerivedSummary::of).collect(),
             poll_ms: spec.groups.iter().map(|group| millis(group.interval)).min().unwrap_or(0),
             requests_per_second: rounded(requests),
             registers_per_second: rounded(registers),
             values_per_second: rounded(values),
             line: device.line,
         }
+    }
+}
+
+impl DerivedSummary {
+    fn of(point: &PointSpec) -> Option<Self> {
+        let of = point.derived()?.formula.to_string();
+        Some(Self { point: point.field.to_string(), of })
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn of(spec: &PointSpec, device: &DeviceSpec) -> Counter {
         Origin::Register(_) | Origin::SunSpec(_) => {
             (1.0, SCALES.map(|scale| 2_f64.powi(32) * 10_f64.powi(scale)).collect())
         }
-        Origin::Signal(_) | Origin::Session(_) => (1.0, Vec::new()),
+        Origin::Signal(_) | Origin::Session(_) | Origin::Derived(_) => (1.0, Vec::new()),
     };
     Counter::new(CounterKind { hourly_max: power_kw, step_max: STEP_MAX_KWH.max(2.0 * digit), ends })
 }

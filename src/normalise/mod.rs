@@ -1,7 +1,7 @@
 //! What came from a wire becomes a value with a unit, a sign and a quality. Pure.
 //!
 //! In: [`Sample`]. Out: one [`Reading`] for each point that the sample was to carry, also when nothing came
-//! ([`Outcome::Missing`]), and the [`Event`]s that only a memory of earlier samples can notice: a device that speaks by itself
+//! ([`Outcome::Missing`]), behind them those that are worked out of them (`derived`), and the [`Event`]s that only a memory of earlier samples can notice: a device that speaks by itself
 //! falls silent or is heard again, a point is frozen or moves again, a counter does not go on as it was. Whether a device that is polled answers is for its source to
 //! tell: only it knows what was asked, and of which part of the device.
 //!
@@ -9,6 +9,7 @@
 //! Deliberately absent: time out of order is not sorted, and no value is ever repeated.
 
 mod counters;
+mod derived;
 mod layout;
 mod registers;
 mod scaling;
@@ -19,6 +20,7 @@ use crate::measure::{
 };
 use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec};
 use counters::Serial;
+use derived::DerivedPoints;
 use layout::Layouts;
 
 /// The state of the room: what is remembered of each device.
@@ -34,6 +36,8 @@ struct Device {
     /// The point by which it tells itself from others.
     serial_at: Option<usize>,
     layouts: Layouts,
+    /// Points that are worked out of others, if it has some.
+    derived: Option<DerivedPoints>,
     is_polled: bool,
     /// `None` before it is known.
     answering: Option<bool>,
@@ -70,6 +74,7 @@ impl Normaliser {
             points: device.points.iter().map(|spec| point(spec, device)).collect(),
             serial_at: device.points.iter().position(counters::tells_serial),
             layouts: Layouts::new(device),
+            derived: DerivedPoints::new(device),
             is_polled: !device.groups.is_empty(),
             answering: None,
         };
@@ -88,15 +93,21 @@ impl Normaliser {
         }
     }
 
-    /// Reads a sample: each reading goes to `out`, in the order of the device's points; the events it makes plain are
-    /// returned. A sample of a device that is not in the plan says nothing.
+    /// Reads a sample: each reading goes to `out`, in the order of the device's points, those that are worked out last; the
+    /// events it makes plain are returned. A sample of a device that is not in the plan says nothing.
     pub fn readings(&mut self, sample: &Sample, mut out: impl FnMut(Reading)) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(device) = self.devices.get_mut(usize::from(sample.device.0)) else { return events };
         device.notice_answer(&sample.payload, &mut events);
         let mut moved = false;
         let mut noticed = Vec::new();
+        if let Some(derived) = &mut device.derived {
+            derived.begin(sample.at);
+        }
         let mut tell = |point, (outcome, count)| {
+            if let Some(derived) = &mut device.derived {
+                derived.note(point, &outcome);
+            }
             out(Reading { device: sample.device, point: PointIx(point), at: sample.at, outcome, count });
         };
         match &sample.payload {
@@ -134,7 +145,9 @@ impl Normaliser {
                 }
             }
             Payload::Silent(why) => {
-                (0..).zip(&device.points).for_each(|(ix, _)| tell(ix, (Outcome::Missing(*why), None)));
+                // What is worked out of others is missing as they are.
+                let told = (0..).zip(&device.points).filter(|(_, point)| point.spec.derived().is_none());
+                told.for_each(|(ix, _)| tell(ix, (Outcome::Missing(*why), None)));
             }
             Payload::Noticed(kind) => {
                 device.take_over(kind);
@@ -143,8 +156,10 @@ impl Normaliser {
                 events.push(Event { device, kind: kind.clone() });
             }
             // Who stands there, and for which session, is the aggregator's affair.
-            Payload::Vehicle(_) | Payload::Session(_) => {}
+            Payload::Vehicle(_) => {}
+            Payload::Session(_) => device.derived.iter_mut().for_each(DerivedPoints::clear),
         }
+        device.work_out(sample, &mut noticed, out);
         device.notice_counters(noticed, sample.at.mono, &mut events);
         device.notice_frozen(sample.at.mono, moved, &mut events);
         events
@@ -197,6 +212,19 @@ impl Device {
         }
     }
 
+    /// Tells the points that are worked out of those that were told.
+    fn work_out(&mut self, sample: &Sample, noticed: &mut Vec<EventKind>, mut out: impl FnMut(Reading)) {
+        let Self { derived: Some(derived), points, .. } = self else { return };
+        let (device, at) = (sample.device, sample.at);
+        derived.work_out(
+            noticed,
+            |ix, value, doubt, noticed| {
+                Some(points.get_mut(usize::from(ix))?.read_derived(value, doubt, at.mono, noticed))
+            },
+            |ix, outcome, count| out(Reading { device, point: PointIx(ix), at, outcome, count }),
+        );
+    }
+
     /// What readings of this sample have shown of counters. Those of an exchanged meter begin anew.
     fn notice_counters(&mut self, noticed: Vec<EventKind>, at: Mono, events: &mut Vec<Event>) {
         let is_same = self.serial_at.is_some_and(|ix| {
@@ -245,6 +273,22 @@ impl Point {
         }
         let is_frozen = self.frozen || self.stuck;
         (if is_frozen { Outcome::Questionable(value, Questionable::Frozen) } else { Outcome::Good(value) }, count)
+    }
+
+    /// What a number says that was worked out of others. A counter takes no doubtful one for where it stands.
+    fn read_derived(
+        &mut self,
+        value: f64,
+        doubt: Option<Questionable>,
+        at: Mono,
+        noticed: &mut Vec<EventKind>,
+    ) -> (Outcome, Option<Count>) {
+        let raw = Raw::Float(value);
+        let Some(doubt) = doubt else { return self.read(Some(&raw), at, noticed) };
+        match scaling::outcome(&self.spec, &raw) {
+            Outcome::Good(value) => (Outcome::Questionable(value, doubt), None),
+            other => (other, None),
+        }
     }
 
     /// Remembers the raw bits; answers whether they have changed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::name::DeviceId;
-use super::point::RegisterBlock;
+use super::point::{PointSpec, RegisterBlock};
 use super::points::Points;
 
 /// The kind of a device: the measurement of its lines on the wire.
@@ -62,15 +62,35 @@ pub struct DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// Time between two reads of a point, at most; `None`: the device speaks by itself.
+    /// Time between two reads of a point, at most; `None`: the device speaks by itself. What is worked out is told as often as the
+    /// most frequent of its operands.
     #[must_use]
     pub fn interval_of(&self, point: PointIx) -> Option<Duration> {
-        let register = self.points.get(usize::from(point.0)).and_then(|point| point.register());
-        let of_point = register.and_then(|register| {
-            let extent = register.extent();
-            self.groups.iter().find(|group| group.blocks.iter().any(|block| block.covers(&extent)))
-        });
-        of_point.map(|group| group.interval).or_else(|| self.groups.iter().map(|group| group.interval).max())
+        let slowest = || self.groups.iter().map(|group| group.interval).max();
+        let of_register = |point: &PointSpec| {
+            let extent = point.register()?.extent();
+            let group = self.groups.iter().find(|group| group.blocks.iter().any(|block| block.covers(&extent)))?;
+            Some(group.interval)
+        };
+        let operands = self.operands_of(point);
+        let intervals = operands.iter().filter_map(|ix| self.points.get(usize::from(ix.0))).filter_map(of_register);
+        intervals.min().or_else(slowest)
+    }
+
+    /// The points over a wire that this one is worked out of; itself if it comes over one.
+    fn operands_of(&self, point: PointIx) -> Vec<PointIx> {
+        let (mut all, mut at) = (vec![point], 0);
+        while let Some(ix) = all.get(at) {
+            at += 1;
+            let Some(derived) = self.points.get(usize::from(ix.0)).and_then(PointSpec::derived) else { continue };
+            for operand in derived.formula.operands().filter_map(|field| self.points.place_of(field)) {
+                if !all.contains(&operand) {
+                    all.push(operand);
+                }
+            }
+        }
+        all.retain(|ix| self.points.get(usize::from(ix.0)).is_some_and(|spec| spec.derived().is_none()));
+        all
     }
 }
 

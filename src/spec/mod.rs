@@ -4,7 +4,9 @@
 //! measured ([`measure`](crate::measure)) names its devices and points by them.
 
 mod connector;
+mod derived;
 mod device;
+mod dimension;
 mod name;
 mod point;
 mod points;
@@ -14,7 +16,9 @@ mod signal;
 mod unit;
 
 pub use connector::Connector;
+pub use derived::{DerivedFormula, DerivedPoint, DerivedTerm};
 pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
+pub use dimension::Dimension;
 pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SessionId, SiteId, VehicleId};
 pub use point::{
     Aggregation, ByteOrder, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::derived::DerivedPoint;
 use super::name::FieldName;
 use super::session::SessionValue;
 use super::signal::SignalPoint;
@@ -36,7 +37,7 @@ impl PointSpec {
     pub fn signal(&self) -> Option<&SignalPoint> {
         match &self.origin {
             Origin::Signal(signal) => Some(signal),
-            Origin::Register(_) | Origin::SunSpec(_) | Origin::Session(_) => None,
+            Origin::Register(_) | Origin::SunSpec(_) | Origin::Session(_) | Origin::Derived(_) => None,
         }
     }
 
@@ -45,7 +46,16 @@ impl PointSpec {
     pub fn register(&self) -> Option<&RegisterPoint> {
         match &self.origin {
             Origin::Register(register) => Some(register),
-            Origin::SunSpec(_) | Origin::Signal(_) | Origin::Session(_) => None,
+            Origin::SunSpec(_) | Origin::Signal(_) | Origin::Session(_) | Origin::Derived(_) => None,
+        }
+    }
+
+    /// Of what it is worked out; `None` for a point that comes over a wire.
+    #[must_use]
+    pub fn derived(&self) -> Option<&DerivedPoint> {
+        match &self.origin {
+            Origin::Derived(derived) => Some(derived),
+            Origin::Register(_) | Origin::SunSpec(_) | Origin::Signal(_) | Origin::Session(_) => None,
         }
     }
 }
@@ -80,7 +90,7 @@ impl Scaling {
     }
 }
 
-/// Where a point comes from, by kind of wire.
+/// Where a point comes from: a wire, by its kind, or other points.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     /// Registers of a Modbus device.
@@ -91,6 +101,8 @@ pub enum Origin {
     Signal(SignalPoint),
     /// A value of an ISO 15118 session.
     Session(SessionPoint),
+    /// Worked out of other points of the device.
+    Derived(DerivedPoint),
 }
 
 /// A quantity of a SunSpec device.

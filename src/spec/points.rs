@@ -15,6 +15,12 @@ pub struct Points {
 }
 
 impl Points {
+    /// The place of the point of this name.
+    #[must_use]
+    pub fn place_of(&self, field: &FieldName) -> Option<PointIx> {
+        (0..).map(PointIx).zip(self.list.iter()).find(|(_, point)| point.field == *field).map(|(ix, _)| ix)
+    }
+
     /// Which of them play which part.
     #[must_use]
     pub fn roles(&self) -> Roles {

@@ -31,7 +31,10 @@ impl PointSpec {
     pub fn is_counter(&self) -> bool {
         let is_energy = matches!(self.unit, Unit::KilowattHour | Unit::KilovarHour | Unit::KilovoltAmpereHour);
         let is_scaled_only = !self.scaling.invert && self.scaling.offset == 0.0;
-        let is_of_life = !matches!(self.origin, Origin::Session(_));
+        let is_of_life = match self.origin {
+            Origin::Session(_) => false,
+            Origin::Register(_) | Origin::SunSpec(_) | Origin::Signal(_) | Origin::Derived(_) => true,
+        };
         self.value_type == ValueType::Float && is_energy && is_scaled_only && is_of_life && counts(self.field.as_str())
     }
 }

@@ -4,8 +4,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::device::PointIx;
-
 /// The longest message, of J1939's transport protocol, in bits: 255 packets of seven bytes.
 const MESSAGE_BITS_MAX: u16 = 1785 * 8;
 /// The longest payload of a frame, of CAN FD, in bits.
@@ -206,8 +204,6 @@ pub enum Formula {
     Signal(Signal, bool),
     /// A sum of signals. Not empty.
     Sum(Vec<Term>),
-    /// The product of two other points of the device, each in its unit and sign on the wire. None of them is a product.
-    Product([PointIx; 2]),
     /// The first divided by the second; not known while that is 0.
     Quotient(Box<[Term; 2]>),
 }
@@ -218,7 +214,6 @@ impl Formula {
         let (one, many): (Option<&Signal>, &[Term]) = match self {
             Self::Signal(signal, _) => (Some(signal), &[]),
             Self::Sum(terms) => (None, terms),
-            Self::Product(_) => (None, &[]),
             Self::Quotient(terms) => (None, terms.as_slice()),
         };
         one.into_iter().chain(many.iter().map(|term| &term.signal))
@@ -231,7 +226,6 @@ impl Formula {
         match self {
             Self::Signal(signal, _) => change(signal),
             Self::Sum(terms) => terms.iter_mut().for_each(|term| change(&mut term.signal)),
-            Self::Product(_) => {}
             Self::Quotient(terms) => terms.iter_mut().for_each(|term| change(&mut term.signal)),
         }
     }

@@ -90,8 +90,8 @@ fn a_can_profile_with_a_mistake_is_answered_with_the_nearest_name() {
         (
             dbc,
             "voltage = { signal = \"PresentOutputVoltage\", sum = [\"A\"] }",
-            "comes from a signal, a sum",
-            "one of the four",
+            "comes from a register or a signal, or is worked out in one way",
+            "one of register, signal",
         ),
     ] {
         let profiles = ProfileSource::built_in().and_text("own", "own.toml", &own_profile(can_table, points));

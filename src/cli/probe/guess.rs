@@ -46,6 +46,13 @@ pub(super) struct Shown {
     pub(super) plausibility: Plausibility,
 }
 
+impl Shown {
+    /// The device has no registers for it. What is worked out of others has none anyway.
+    pub(super) fn is_not_there(&self) -> bool {
+        self.words.is_none() && self.spec.derived().is_none()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plausibility {
     /// It is what such a quantity is.
@@ -97,15 +104,24 @@ pub(super) fn read(spec: &DeviceSpec, image: &Image) -> Vec<Shown> {
         }
     };
     let mut all: Vec<Shown> = spec.points.iter().map(shown).collect();
+    let mut worked_out = BTreeMap::new();
     for (at_point, shown) in all.iter_mut().enumerate() {
         let Some(block) = shown.spec.register().map(crate::spec::RegisterPoint::extent) else { continue };
         let Some(words) = shown.words.clone() else { continue };
         let sample = Sample { device: DeviceIx(0), at, payload: Payload::Registers { block, words: Ok(words) } };
         normaliser.readings(&sample, |reading| {
-            if usize::from(reading.point.0) == at_point {
+            let ix = usize::from(reading.point.0);
+            if ix == at_point {
                 shown.outcome = reading.outcome;
+            } else if spec.points.get(ix).is_some_and(|point| point.derived().is_some()) {
+                worked_out.insert(ix, reading.outcome);
             }
         });
+    }
+    for (ix, outcome) in worked_out {
+        if let Some(shown) = all.get_mut(ix) {
+            shown.outcome = outcome;
+        }
     }
     for shown in &mut all {
         shown.plausibility = plausibility(&shown.spec, &shown.outcome);
@@ -118,7 +134,7 @@ pub(super) fn fit(points: &[Shown]) -> Fit {
     Fit {
         plausible: count(Plausibility::Plausible),
         implausible: count(Plausibility::Implausible) + count(Plausibility::Odd),
-        missing: points.iter().filter(|shown| shown.words.is_none()).count(),
+        missing: points.iter().filter(|shown| shown.is_not_there()).count(),
         points: points.len(),
     }
 }

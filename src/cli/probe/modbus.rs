@@ -390,6 +390,7 @@ fn point_json(shown: &Shown) -> Json {
     json!({
         "field": shown.spec.field.as_str(),
         "register": register.map(|register| register.address),
+        "derived": shown.spec.derived().map(|derived| derived.formula.to_string()),
         "words": shown.words.as_ref().map(|words| words.iter().map(|word| format!("{word:04x}")).collect::<Vec<_>>()),
         "value": match &shown.outcome {
             Outcome::Good(value) | Outcome::Questionable(value, _) => match value {
@@ -458,15 +459,16 @@ fn point_text(shown: &Shown, paint: Paint) -> String {
             Value::Integer(integer) => integer.to_string(),
             Value::Text(text) => format!("\"{text}\""),
         },
-        Outcome::Missing(_) if shown.words.is_none() => "not there".to_owned(),
+        Outcome::Missing(_) if shown.is_not_there() => "not there".to_owned(),
         Outcome::Missing(_) => "not available".to_owned(),
     };
     let words: Vec<String> = shown.words.iter().flatten().take(8).map(|word| format!("{word:04x}")).collect();
-    let register = shown
-        .spec
-        .register()
-        .map_or_else(String::new, |register| format!("{} {}", register.table.as_str(), register.address));
-    let line = format!("  {:<26} {value:>18}   {register:<14} {}", shown.spec.field.as_str(), words.join(" "));
+    let place = match (shown.spec.register(), shown.spec.derived()) {
+        (Some(register), _) => format!("{} {}", register.table.as_str(), register.address),
+        (None, Some(derived)) => derived.formula.to_string(),
+        (None, None) => String::new(),
+    };
+    let line = format!("  {:<26} {value:>18}   {place:<14} {}", shown.spec.field.as_str(), words.join(" "));
     match shown.plausibility {
         Plausibility::Implausible => format!("{}\n", paint.bad(&format!("{line}   ?"))),
         Plausibility::Plausible | Plausibility::Unknown | Plausibility::Odd => line + "\n",

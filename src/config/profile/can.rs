@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::derived::{FormulaDraft, TermDraft};
 use super::draft::Draft;
 use super::{Critic, PointDraft};
 use crate::config::dbc::{Dbc, DbcMessage, DbcSignal};
 use crate::config::dbc_text::DbcFault;
-use crate::config::document::{Kind, Value};
 use crate::config::fault::{Collector, Place};
-use crate::config::section::{Form, Section, Taken, Wrong, boolean, duration_within, integer, nearest, one_of, text};
-use crate::spec::{Formula, FrameMatch, PointIx, Signal, SignalKind, SignalPoint, Term, Unit, ValueType};
+use crate::config::section::{Form, Section, boolean, duration_within, integer, nearest, one_of, text};
+use crate::spec::{Formula, FrameMatch, Signal, SignalKind, SignalPoint, Term, Unit, ValueType};
 
 pub(in crate::config) const CAN: Form = Form {
     table: "can",
@@ -30,8 +30,6 @@ pub(in crate::config) const NODE: Form = Form { table: "can.node", keys: &[("shi
 const STALE_CYCLES_DEFAULT: u32 = 5;
 /// Below, a busy gateway is late; beyond, nobody waits.
 const STALE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
-/// The most signals in a sum.
-const TERMS_MAX: usize = 32;
 /// The units of DBC files that are written in many ways.
 const UNIT_WORDS: [(&str, Unit); 12] = [
     ("degC", Unit::Celsius),
@@ -189,20 +187,44 @@ fn node_blame(section: &Section<'_>) {
     );
 }
 
-/// A point's signals, as far as they are said.
+/// A point's signal, as far as it is said; a formula of signals is a `FormulaDraft`.
 #[derive(Debug, Default)]
 pub(super) struct SignalDraft {
-    source: Option<SourceDraft>,
-    optional: Option<bool>,
-    stale_after: Option<Duration>,
+    signal: Option<String>,
+    pub(super) optional: Option<bool>,
+    pub(super) stale_after: Option<Duration>,
 }
 
+/// What a point comes from.
 #[derive(Debug)]
-enum SourceDraft {
-    Signal(String),
-    Sum(Vec<(f64, String, bool)>),
-    Product([String; 2]),
-    Quotient([(f64, String, bool); 2]),
+enum Source<'p> {
+    Signal(&'p str),
+    Sum(Vec<TermDraft>),
+    Quotient(&'p [TermDraft; 2]),
+}
+
+impl<'p> Source<'p> {
+    /// `None` for a point of which nothing is said, and for one that is worked out of points.
+    fn of(point: &'p PointDraft) -> Option<Self> {
+        match (&point.signal.signal, &point.formula) {
+            (Some(signal), _) => Some(Self::Signal(signal)),
+            (None, Some(FormulaDraft::Sum(terms))) => Some(Self::Sum(terms.clone())),
+            (None, Some(FormulaDraft::Difference([first, second]))) => {
+                Some(Self::Sum(vec![first.clone(), TermDraft { times: -second.times, ..second.clone() }]))
+            }
+            (None, Some(FormulaDraft::Quotient(terms))) => Some(Self::Quotient(terms)),
+            // It is worked out of points, or nothing is said of it.
+            (None, _) => None,
+        }
+    }
+
+    fn signals(&self) -> Vec<&str> {
+        match self {
+            Self::Signal(name) => vec![*name],
+            Self::Sum(terms) => terms.iter().map(|term| term.name.as_str()).collect(),
+            Self::Quotient(terms) => terms.iter().map(|term| term.name.as_str()).collect(),
+        }
+    }
 }
 
 /// What the signals of a point give for it, where its profile says nothing.
@@ -217,19 +239,8 @@ pub(super) struct DbcDefaults {
 
 impl SignalDraft {
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let signal = section.optional("signal", text).map(SourceDraft::Signal);
-        let sum = section.list("sum", TERMS_MAX, term).map(SourceDraft::Sum);
-        let product = section.optional("product", pair).map(SourceDraft::Product);
-        let quotient = section.optional("quotient", terms_of_quotient).map(SourceDraft::Quotient);
-        if let [_, second, ..] = section.present(&["signal", "sum", "product", "quotient"]).as_slice() {
-            section.blame(
-                second,
-                "a point comes from a signal, a sum or a quotient of signals, or a product of points",
-                "one of the four",
-            );
-        }
         Self {
-            source: signal.or(sum).or(product).or(quotient),
+            signal: section.optional("signal", text),
             optional: section.optional("optional", boolean),
             stale_after: section.optional("stale_after", duration_within(STALE)),
         }
@@ -237,175 +248,112 @@ impl SignalDraft {
 
     pub(super) fn over(self, base: Self) -> Self {
         Self {
-            source: self.source.or(base.source),
+            signal: self.signal.or(base.signal),
             optional: self.optional.or(base.optional),
             stale_after: self.stale_after.or(base.stale_after),
         }
     }
 
-    /// Whether its sign follows from that of other points.
-    pub(super) fn is_product(&self) -> bool {
-        matches!(self.source, Some(SourceDraft::Product(_)))
-    }
-
-    /// Whether another point of the profile is a product of this one: then its sign decides about a power.
-    pub(super) fn is_factor(draft: &Draft, field: &str) -> bool {
-        let multiplies = |point: &PointDraft| match &point.signal.source {
-            Some(SourceDraft::Product(names)) => names.iter().any(|name| name == field),
-            _ => false,
-        };
-        draft.points.iter().any(multiplies)
-    }
-
-    /// What the DBC gives for the point; silent about what is wrong.
-    pub(super) fn defaults(&self, dbc: &Dbc) -> DbcDefaults {
-        let Some(SourceDraft::Signal(name)) = &self.source else {
-            return match &self.source {
-                Some(SourceDraft::Sum(terms)) => {
-                    let units = terms.iter().map(|(_, name, _)| unit(&found(dbc, name).ok()?.1.unit));
-                    let first = units.clone().next().flatten();
-                    let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
-                    DbcDefaults {
-                        unit: first.filter(|_| units.clone().all(|unit| unit == first)),
-                        unknown,
-                        ..DbcDefaults::default()
-                    }
-                }
-                Some(SourceDraft::Quotient(terms)) => {
-                    let unknown = terms.iter().any(|(_, name, _)| found(dbc, name).is_err());
-                    DbcDefaults { unknown, ..DbcDefaults::default() }
-                }
-                Some(_) => DbcDefaults::default(),
-                None => DbcDefaults { unknown: true, ..DbcDefaults::default() },
-            };
-        };
-        let Ok((_, signal)) = found(dbc, name) else { return DbcDefaults { unknown: true, ..DbcDefaults::default() } };
-        let range = signal.range.as_ref().map(|range| (*range.start(), *range.end()));
-        DbcDefaults { unit: unit(&signal.unit), texts: signal.texts.clone(), range, unknown: false }
-    }
-
-    /// The point's signals, or `None` after reporting what is wrong.
-    pub(super) fn complete(
-        &self,
-        draft: &Draft,
-        dbc: &Dbc,
-        value_type: ValueType,
-        critic: Critic<'_>,
-    ) -> Option<SignalPoint> {
-        let formula = match &self.source {
-            None => {
-                critic.require(
-                    false,
-                    "signal",
-                    "\"PackVoltage\"   (or sum = [\"A\", \"-B\"], or product = [\"voltage\", \"current\"])",
-                );
-                return None;
-            }
-            Some(SourceDraft::Signal(name)) => {
-                let signal = resolve(draft, dbc, name, "signal", critic)?;
-                let is_integer = matches!(signal.kind, SignalKind::Unsigned | SignalKind::Signed);
-                if value_type != ValueType::Float && !is_integer {
-                    critic.blame("is a code and cannot be a floating-point signal", "shape = \"float\"");
-                    return None;
-                }
-                Formula::Signal(signal, value_type == ValueType::Text)
-            }
-            Some(SourceDraft::Sum(terms)) => {
-                let resolved = terms.iter().map(|(times, name, optional)| {
-                    let signal = resolve(draft, dbc, name, "sum", critic)?;
-                    Some(Term { times: *times, signal, optional: *optional })
-                });
-                // Through a list first, so that the first wrong name does not hide the others.
-                let resolved: Vec<Option<Term>> = resolved.collect();
-                let terms = resolved.into_iter().collect::<Option<Vec<_>>>()?;
-                if terms.is_empty() {
-                    critic.blame("is a sum of nothing", "sum = [\"A\", \"-B\"]");
-                    return None;
-                }
-                if value_type == ValueType::Text {
-                    critic.blame("is a sum and cannot be a text", "signal = \"…\"");
-                    return None;
-                }
-                Formula::Sum(terms)
-            }
-            Some(SourceDraft::Product(names)) => Formula::Product(factors(draft, names, critic)?),
-            Some(SourceDraft::Quotient(terms)) => {
-                let [dividend, divisor] = terms.each_ref().map(|(times, name, optional)| {
-                    let signal = resolve(draft, dbc, name, "quotient", critic)?;
-                    Some(Term { times: *times, signal, optional: *optional })
-                });
-                let terms = [dividend?, divisor?];
-                if value_type != ValueType::Float {
-                    critic.blame("is a quotient and cannot be a code", "shape = \"float\"");
-                    return None;
-                }
-                Formula::Quotient(Box::new(terms))
-            }
-        };
-        let stale_after = self.stale_after(draft, dbc)?;
-        let Some(stale_after) = stale_after else {
-            let problem = "comes from a message without a cycle time (GenMsgCycleTime) in the DBC file";
-            critic.blame(
-                problem,
-                "stale_after = \"5s\": without news for so long it is not known any more; or once under [can]",
-            );
-            return None;
-        };
-        Some(SignalPoint { formula, stale_after, optional: self.optional.unwrap_or(false) })
-    }
-
-    /// `None` if a signal is not there, which is told elsewhere; `Some(None)` if nobody says.
-    fn stale_after(&self, draft: &Draft, dbc: &Dbc) -> Option<Option<Duration>> {
-        let cycles = draft.can.stale_cycles.unwrap_or(STALE_CYCLES_DEFAULT);
-        let of_signal = |name: &str| -> Option<Option<Duration>> {
-            let (message, _) = found(dbc, name).ok()?;
-            Some(message.cycle.map(|cycle| cycle * cycles))
-        };
-        let of_terms = |terms: &[(f64, String, bool)]| -> Option<Option<Duration>> {
-            let all: Vec<Option<Duration>> = terms.iter().map(|(_, name, _)| of_signal(name)).collect::<Option<_>>()?;
-            Some(all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
-        };
-        if let Some(said) = self.stale_after {
-            return Some(Some(said));
-        }
-        let own: Option<Duration> = match self.source.as_ref()? {
-            SourceDraft::Signal(name) => of_signal(name)?,
-            SourceDraft::Sum(terms) => of_terms(terms)?,
-            SourceDraft::Quotient(terms) => of_terms(terms)?,
-            SourceDraft::Product(names) => {
-                let points = names.iter().filter_map(|name| draft.points.iter().find(|p| p.field.as_str() == name));
-                let all: Vec<_> =
-                    points.filter(|p| !p.signal.is_product()).map(|p| p.signal.stale_after(draft, dbc)).collect();
-                let all: Vec<Option<Duration>> = all.into_iter().collect::<Option<_>>()?;
-                all.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
-            }
-        };
-        Some(own.map(|own| own.max(*STALE.start())).or(draft.can.stale_after))
+    /// Whether it has a signal of its own.
+    pub(super) fn is_said(&self) -> bool {
+        self.signal.is_some()
     }
 }
 
-/// The two points of a product.
-fn factors(draft: &Draft, names: &[String; 2], critic: Critic<'_>) -> Option<[PointIx; 2]> {
-    let place = |name: &String| {
-        let found = draft.points.iter().position(|point| point.field.as_str() == name);
-        let Some(at) = found else {
-            let near = nearest(name, draft.points.iter().map(|point| point.field.as_str()));
-            let remedy = near.map_or_else(|| "two points of this profile".to_owned(), |near| format!("\"{near}\""));
-            critic.blame(&format!("is a product of {name}, which is not a point of this profile"), &remedy);
-            return None;
-        };
-        if draft.points.get(at).is_some_and(|point| point.signal.is_product()) {
-            critic.blame(
-                &format!("is a product of {name}, which is a product itself"),
-                "two points that come from signals",
-            );
-            return None;
+/// What the DBC gives for the point; silent about what is wrong.
+pub(super) fn defaults(point: &PointDraft, dbc: &Dbc) -> DbcDefaults {
+    let unknown = || DbcDefaults { unknown: true, ..DbcDefaults::default() };
+    let Some(source) = Source::of(point) else { return unknown() };
+    let found: Option<Vec<&DbcSignal>> = source.signals().iter().map(|name| Some(found(dbc, name).ok()?.1)).collect();
+    let Some(signals) = found else { return unknown() };
+    match (source, signals.as_slice()) {
+        (Source::Signal(_), [signal]) => {
+            let range = signal.range.as_ref().map(|range| (*range.start(), *range.end()));
+            DbcDefaults { unit: unit(&signal.unit), texts: signal.texts.clone(), range, unknown: false }
         }
-        u16::try_from(at).ok().map(PointIx)
+        (Source::Sum(_), [first, rest @ ..]) => {
+            let of_first = unit(&first.unit);
+            let is_one = rest.iter().all(|signal| unit(&signal.unit) == of_first);
+            DbcDefaults { unit: of_first.filter(|_| is_one), ..DbcDefaults::default() }
+        }
+        _ => DbcDefaults::default(),
+    }
+}
+
+/// The point's signals, or `None` after reporting what is wrong.
+pub(super) fn complete(
+    point: &PointDraft,
+    draft: &Draft,
+    dbc: &Dbc,
+    value_type: ValueType,
+    critic: Critic<'_>,
+) -> Option<SignalPoint> {
+    let term = |TermDraft { times, name, optional }: &TermDraft, key: &str| {
+        let signal = resolve(draft, dbc, name, key, critic)?;
+        Some(Term { times: *times, signal, optional: *optional })
     };
-    let [first, second] = names;
-    let (first, second) = (place(first), place(second));
-    Some([first?, second?])
+    let Some(source) = Source::of(point) else {
+        let example = "\"PackVoltage\"   (or sum = [\"A\", \"-B\"], or product = [\"voltage\", \"current\"])";
+        critic.require(false, "signal", example);
+        return None;
+    };
+    let formula = match &source {
+        Source::Signal(name) => {
+            let signal = resolve(draft, dbc, name, "signal", critic)?;
+            let is_integer = matches!(signal.kind, SignalKind::Unsigned | SignalKind::Signed);
+            if value_type != ValueType::Float && !is_integer {
+                critic.blame("is a code and cannot be a floating-point signal", "shape = \"float\"");
+                return None;
+            }
+            Formula::Signal(signal, value_type == ValueType::Text)
+        }
+        Source::Sum(terms) => {
+            // Through a list first, so that the first wrong name does not hide the others.
+            let resolved: Vec<Option<Term>> = terms.iter().map(|each| term(each, "sum")).collect();
+            let terms = resolved.into_iter().collect::<Option<Vec<_>>>()?;
+            if terms.is_empty() {
+                critic.blame("is a sum of nothing", "sum = [\"A\", \"-B\"]");
+                return None;
+            }
+            if value_type == ValueType::Text {
+                critic.blame("is a sum and cannot be a text", "signal = \"…\"");
+                return None;
+            }
+            Formula::Sum(terms)
+        }
+        Source::Quotient(terms) => {
+            let [dividend, divisor] = terms.each_ref().map(|each| term(each, "quotient"));
+            let terms = [dividend?, divisor?];
+            if value_type != ValueType::Float {
+                critic.blame("is a quotient and cannot be a code", "shape = \"float\"");
+                return None;
+            }
+            Formula::Quotient(Box::new(terms))
+        }
+    };
+    let Some(stale_after) = stale_after(point, &source, draft, dbc) else {
+        let problem = "comes from a message without a cycle time (GenMsgCycleTime) in the DBC file";
+        critic.blame(
+            problem,
+            "stale_after = \"5s\": without news for so long it is not known any more; or once under [can]",
+        );
+        return None;
+    };
+    Some(SignalPoint { formula, stale_after, optional: point.signal.optional.unwrap_or(false) })
+}
+
+/// `None` if nobody says. The signals are there.
+fn stale_after(point: &PointDraft, source: &Source<'_>, draft: &Draft, dbc: &Dbc) -> Option<Duration> {
+    let cycles = draft.can.stale_cycles.unwrap_or(STALE_CYCLES_DEFAULT);
+    let cycle = |name: &&str| Some(found(dbc, name).ok()?.0.cycle? * cycles);
+    let all: Option<Vec<Duration>> = source.signals().iter().map(cycle).collect();
+    let own = all.and_then(|all| all.into_iter().max()).map(|own| own.max(*STALE.start()));
+    point.signal.stale_after.or(own).or(draft.can.stale_after)
+}
+
+/// Whether the file has a signal of this name, in whatever message.
+pub(super) fn has_signal(dbc: &Dbc, name: &str) -> bool {
+    !matches!(found(dbc, name), Err(NotFound::Unknown))
 }
 
 /// Why a name is not a signal's.
@@ -497,40 +445,4 @@ fn unit(symbol: &str) -> Option<Unit> {
     let symbol = symbol.trim();
     let known = UNIT_WORDS.iter().find(|(word, _)| *word == symbol).map(|(_, unit)| *unit);
     known.or_else(|| Unit::from_symbol(symbol)).filter(|_| !symbol.is_empty())
-}
-
-/// `"A"`, `"-A"`, `"2 * A"`, each with `?` at its end for a signal that need not be sent.
-fn term(value: &Value) -> Taken<(f64, String, bool)> {
-    let given = text(value)?;
-    let (name, optional) = given.strip_suffix('?').map_or((given.as_str(), false), |name| (name, true));
-    let (times, name) = match name.split_once('*') {
-        Some((times, name)) => match times.trim().parse::<f64>() {
-            Ok(times) if times.is_finite() && times != 0.0 => (times, name.trim()),
-            _ => return Err(Wrong::noted(format!("= \"{given}\" is no number times a signal"), "\"2 * Name\"")),
-        },
-        None => name.trim().strip_prefix('-').map_or((1.0, name.trim()), |name| (-1.0, name.trim())),
-    };
-    if name.is_empty() {
-        return Err(Wrong::noted(
-            format!("= \"{given}\" names no signal"),
-            "\"Name\", \"-Name\", \"2 * Name\", \"Name?\"",
-        ));
-    }
-    Ok((times, name.to_owned(), optional))
-}
-
-/// Two terms: what is divided, and by what.
-fn terms_of_quotient(value: &Value) -> Taken<[(f64, String, bool); 2]> {
-    let wrong = || Wrong::noted("is not a list of two signals", "[\"100 * Part\", \"Whole\"]");
-    let Kind::List(items) = &value.kind else { return Err(wrong()) };
-    let [dividend, divisor] = items.as_slice() else { return Err(wrong()) };
-    let terms = [term(dividend)?, term(divisor)?];
-    if terms.iter().any(|(_, _, optional)| *optional) { Err(wrong()) } else { Ok(terms) }
-}
-
-fn pair(value: &Value) -> Taken<[String; 2]> {
-    let wrong = || Wrong::noted("is not a list of two points", "[\"voltage\", \"current\"]");
-    let Kind::List(items) = &value.kind else { return Err(wrong()) };
-    let [first, second] = items.as_slice() else { return Err(wrong()) };
-    Ok([text(first)?, text(second)?])
 }

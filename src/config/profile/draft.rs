@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::can::{CAN, CanDraft, SignalDraft};
+use super::derived::FormulaDraft;
 use super::iso15118::{ISO15118, SessionDraft};
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
 use crate::config::document::{Entry, Kind, Table, Value};
@@ -49,8 +50,12 @@ pub(super) const POINT: Form = Form {
         ("register", "0"),
         ("signal", "\"PackVoltage\""),
         ("sum", "[\"ChargeCurrent\", \"-DischargeCurrent\"]"),
+        ("difference", "[\"energy_import\", \"energy_export\"]"),
         ("product", "[\"voltage\", \"current\"]"),
         ("quotient", "[\"100 * Part\", \"Whole\"]"),
+        ("phase_total", "\"power_flow\""),
+        ("rate", "\"energy_import\""),
+        ("over", "\"1m\""),
         ("optional", "true"),
         ("stale_after", "\"1s\""),
         ("table", "\"input\""),
@@ -118,6 +123,8 @@ pub(in crate::config) struct Draft {
     pub(super) can: CanDraft,
     /// Of a profile of charging sessions, which has neither registers nor groups.
     pub(super) session: Option<SessionDraft>,
+    /// The profile of a device that says itself what it offers, beneath this one.
+    pub(in crate::config) sunspec: Option<&'static str>,
     pub(super) groups: Vec<(String, GroupDraft)>,
     pub(super) points: Vec<PointDraft>,
 }
@@ -128,6 +135,7 @@ pub(super) struct PointDraft {
     pub place: Place,
     pub register: RegisterDraft,
     pub signal: SignalDraft,
+    pub formula: Option<FormulaDraft>,
     pub scale: Option<f64>,
     pub offset: Option<f64>,
     pub unit: Option<Unit>,
@@ -165,6 +173,7 @@ impl Draft {
             modbus: modbus_draft,
             can: CanDraft::read(file.section("can", &CAN).as_ref()),
             session: file.section("iso15118", &ISO15118).map(|section| SessionDraft::read(&section)),
+            sunspec: None,
             groups: read_groups(scope, &file),
             points: file
                 .family("point")
@@ -188,6 +197,7 @@ impl Draft {
             modbus,
             can,
             session,
+            sunspec,
             groups,
             points,
         } = self;
@@ -223,6 +233,7 @@ impl Draft {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },
+            sunspec: sunspec.or(base.sunspec),
             groups: merged_groups,
             points: merged_points,
         }
@@ -238,6 +249,7 @@ impl PointDraft {
             place: place.clone(),
             register: RegisterDraft::read(&section, address_base),
             signal: SignalDraft::read(&section),
+            formula: FormulaDraft::read(&section),
             scale: section.optional("scale", scale),
             offset: section.optional("offset", number(-1e12..=1e12)),
             unit: section.optional("unit", unit),
@@ -268,9 +280,15 @@ impl PointDraft {
     }
 
     fn over(self, base: Self) -> Self {
+        let comes_over_a_wire = self.register.is_said() || self.signal.is_said();
+        // What is said of a register means nothing for a sum, and the other way round.
+        if self.formula.is_some() != base.formula.is_some() && (self.formula.is_some() || comes_over_a_wire) {
+            return self;
+        }
         Self {
             field: self.field,
             place: self.place,
+            formula: self.formula.or(base.formula),
             register: self.register.over(base.register),
             signal: self.signal.over(base.signal),
             scale: self.scale.or(base.scale),

@@ -2,10 +2,11 @@
 //!
 //! In: files, laid over each other (`draft.rs`). Out: a [`Profile`], complete and checked; what is missing or does not fit is
 //! reported. What all wires share is here: quantity, unit, scale, sign, range, words; where a point comes from is in the
-//! file of its wire (`modbus.rs`, `can.rs`, `iso15118.rs`).
+//! file of its wire (`modbus.rs`, `can.rs`, `iso15118.rs`), or, if it is worked out of others, in `derived.rs`.
 
 mod blocks;
 mod can;
+mod derived;
 mod draft;
 mod iso15118;
 mod modbus;
@@ -19,7 +20,8 @@ use super::section::nearest;
 use crate::spec::{
     Aggregation, Conversion, DeviceKind, Origin, PointSpec, Points, PollGroup, RegisterBlock, Scaling, Unit, ValueType,
 };
-use can::{DbcDefaults, SignalDraft};
+use can::DbcDefaults;
+use derived::{Candidates, FormulaDraft};
 use draft::{GroupDraft, PROFILE, Pace, PointDraft};
 use modbus::Connectors;
 
@@ -126,36 +128,89 @@ impl Draft {
     /// The profile, if nothing is missing and everything fits together; what does not is reported.
     pub(super) fn complete(&self, faults: &Collector, files: &dyn DbcFiles) -> Option<Profile> {
         self.require_all(faults);
-        if let Some(session) = &self.session {
-            return Some(Profile {
-                kind: self.kind?,
-                poll: self.modbus.poll(),
-                pause: self.modbus.pause(),
-                address_base: None,
-                medium: Medium::Session,
-                connectors: None,
-                groups: Vec::new(),
-                of_station: Vec::new(),
-                points: session.points()?.into(),
-            });
+        if let Some(name) = self.sunspec {
+            let profile = sunspec::profile(name)?;
+            let points = self.with_derived(profile.points.to_vec(), faults)?;
+            let kind = self.kind.unwrap_or(profile.kind);
+            return Some(Profile { kind, of_station: vec![false; points.len()], points: points.into(), ..profile });
         }
         let dbc = if self.can.is_said() { Some(self.can.file(&self.header, files, faults)?) } else { None };
-        let complete = |point: &PointDraft| point.complete(self, dbc.as_deref(), faults);
-        let completed: Vec<Option<(String, PointSpec)>> = self.points.iter().map(complete).collect();
-        // Through a list first, so that the first wrong point does not end the reading.
-        let points: Vec<(String, PointSpec)> = completed.into_iter().collect::<Option<_>>()?;
-        let is_of_station = |name: &String| self.group(name).is_some_and(|group| group.of_station);
+        let medium = match (&self.session, self.can.is_said()) {
+            (Some(_), _) => Medium::Session,
+            (None, true) => Medium::Can(self.can.node()),
+            (None, false) => Medium::Modbus,
+        };
+        let points = match &self.session {
+            Some(session) => self.with_derived(session.points()?, faults)?,
+            None => self.all_points(dbc.as_deref(), faults)?,
+        };
+        let (connectors, groups, of_station) = match medium {
+            Medium::Session => (None, Vec::new(), vec![false; points.len()]),
+            Medium::Can(_) | Medium::Modbus => self.places(&points, faults),
+        };
         Some(Profile {
             kind: self.kind?,
             poll: self.modbus.poll(),
             pause: self.modbus.pause(),
             address_base: self.modbus.address_base,
-            medium: if self.can.is_said() { Medium::Can(self.can.node()) } else { Medium::Modbus },
-            connectors: self.modbus.connectors(&self.modbus_header, faults),
-            groups: self.modbus.groups(&self.groups, &points),
-            of_station: points.iter().map(|(group, _)| is_of_station(group)).collect(),
-            points: points.into_iter().map(|(_, point)| point).collect(),
+            medium,
+            connectors,
+            groups,
+            of_station,
+            points: points.into(),
         })
+    }
+
+    /// The points as the file has them.
+    fn all_points(&self, dbc: Option<&Dbc>, faults: &Collector) -> Option<Vec<PointSpec>> {
+        let is_signal = |name: &str| dbc.is_some_and(|dbc| can::has_signal(dbc, name));
+        let mut candidates = Candidates::new(faults, &is_signal);
+        for point in &self.points {
+            match &point.formula {
+                Some(formula) if dbc.is_none() || formula.is_of_points(|name| self.has_point(name), is_signal) => {
+                    candidates.push_derived(point, formula);
+                }
+                _ => candidates.push(&point.field, point.complete(self, dbc, faults)),
+            }
+        }
+        candidates.complete()
+    }
+
+    /// What the device tells by itself, and behind it what the file works out of that.
+    fn with_derived(&self, told: Vec<PointSpec>, faults: &Collector) -> Option<Vec<PointSpec>> {
+        let is_signal = |_: &str| false;
+        let mut candidates = Candidates::new(faults, &is_signal);
+        for point in told {
+            let field = point.field.clone();
+            candidates.push(&field, Some(point));
+        }
+        for point in &self.points {
+            if let Some(formula) = &point.formula {
+                candidates.push_derived(point, formula);
+            }
+        }
+        candidates.complete()
+    }
+
+    /// Connectors and groups, and which of the points are the same at every connector.
+    fn places(&self, points: &[PointSpec], faults: &Collector) -> (Option<Connectors>, Vec<Group>, Vec<bool>) {
+        // What comes over no wire is in no group.
+        let group = |point: &PointDraft| point.group.clone().unwrap_or_default();
+        let grouped: Vec<(String, PointSpec)> = self.points.iter().map(group).zip(points.iter().cloned()).collect();
+        let is_of_station = |(name, _): &(String, PointSpec)| self.group(name).is_some_and(|group| group.of_station);
+        let connectors = self.modbus.connectors(&self.modbus_header, faults);
+        (connectors, self.modbus.groups(&self.groups, &grouped), grouped.iter().map(is_of_station).collect())
+    }
+
+    fn has_point(&self, name: &str) -> bool {
+        self.points.iter().any(|point| point.field.as_str() == name)
+    }
+
+    /// Whether a point is a product of this one: then its sign decides about a power.
+    fn is_factor(&self, field: &str) -> bool {
+        let formulas = self.points.iter().filter_map(|point| point.formula.as_ref());
+        let is_product = |formula: &&FormulaDraft| matches!(formula, FormulaDraft::Product(_));
+        formulas.filter(is_product).flat_map(FormulaDraft::terms).any(|term| term.name == field)
     }
 
     fn group(&self, name: &str) -> Option<&GroupDraft> {
@@ -165,7 +220,7 @@ impl Draft {
     /// Reports what a profile must say of itself and does not.
     fn require_all(&self, faults: &Collector) {
         let Self { header, modbus_header, vendor, model, kind, sources, modbus, points, session, .. } = self;
-        let is_modbus = session.is_none() && !self.can.is_said();
+        let is_modbus = session.is_none() && !self.can.is_said() && self.sunspec.is_none();
         let base = "0   (the number that the register list gives to the first register on the wire)";
         let needed = [
             (vendor.is_some(), header, "profile", "vendor", PROFILE.example("vendor")),
@@ -182,18 +237,29 @@ impl Draft {
         ];
         for (is_there, place, table, key, example) in needed {
             let path = format!("{table}.{key}");
+            // What lies beneath says all of it.
+            let is_there = is_there || self.sunspec.is_some();
             if !is_there && !faults.blames(&place.source, &path) {
                 let problem = format!("the key {key} is missing under [{table}]");
                 faults.push(place.fault(path, problem, format!("{key} = {example}")));
             }
         }
-        if session.is_some() {
-            if let Some(point) = points.first() {
-                let problem = format!("the point {} has no place in a profile with [iso15118]", point.field);
-                let remedy = "values = [\"all\"] under [iso15118], and no [point]";
-                faults.push(point.place.fault(format!("point.{}", point.field), problem, remedy));
-            }
-        } else if points.is_empty() || points.len() > POINTS_MAX {
+        let finds_points = session.is_some() || self.sunspec.is_some();
+        if let Some(point) = points.iter().find(|point| finds_points && point.formula.is_none()) {
+            let (beneath, remedy) = match self.sunspec {
+                Some(_) => {
+                    ("upon SunSpec, which finds its points itself", "only points that are worked out: sum = […]")
+                }
+                None => (
+                    "with [iso15118]",
+                    "values = [\"all\"] under [iso15118], and only points that are worked out: sum = […]",
+                ),
+            };
+            let problem = format!("the point {} has no place in a profile {beneath}", point.field);
+            faults.push(point.place.fault(format!("point.{}", point.field), problem, remedy));
+        }
+        let is_empty = points.is_empty() && session.is_none() && self.sunspec.is_none();
+        if is_empty || points.len() > POINTS_MAX {
             let problem = format!("the profile has {} points; 1 to {POINTS_MAX} are allowed", points.len());
             let line = "power_flow = { register = 52, unit = \"W\", sign = \"import-positive\", group = \"fast\" }";
             faults.push(header.fault("point", problem, format!("[point]\n{line}")));
@@ -226,10 +292,10 @@ impl Critic<'_> {
 }
 
 impl PointDraft {
-    /// The group and the point, or `None` after reporting why not.
-    fn complete(&self, draft: &Draft, dbc: Option<&Dbc>, faults: &Collector) -> Option<(String, PointSpec)> {
+    /// A point that comes over a wire, or `None` after reporting why not.
+    fn complete(&self, draft: &Draft, dbc: Option<&Dbc>, faults: &Collector) -> Option<PointSpec> {
         let critic = Critic { point: self, faults };
-        let of_dbc = dbc.map_or_else(DbcDefaults::default, |dbc| self.signal.defaults(dbc));
+        let of_dbc = dbc.map_or_else(DbcDefaults::default, |dbc| can::defaults(self, dbc));
         let natural = || match dbc {
             Some(_) => ValueType::Float,
             None => self.register.natural_shape(&draft.modbus).unwrap_or(ValueType::Float),
@@ -239,9 +305,8 @@ impl PointDraft {
         let unit = self.unit.or((value_type != ValueType::Float).then_some(Unit::One)).or(of_dbc.unit);
         // The commonest complaint of all is a power with the wrong sign: it is never assumed.
         let field = self.field.as_str();
-        let decides =
-            field.starts_with("power_flow") || field.starts_with("current") && SignalDraft::is_factor(draft, field);
-        let is_signed = self.invert.is_some() || !decides || self.signal.is_product();
+        let decides = field.starts_with("power_flow") || field.starts_with("current") && draft.is_factor(field);
+        let is_signed = self.invert.is_some() || !decides;
         for (is_there, key, example) in [
             (unit.is_some() || of_dbc.unknown, "unit", "\"V\"   (\"\" for a ratio or a count)"),
             (self.group.is_some() || dbc.is_some(), "group", "\"fast\""),
@@ -251,7 +316,7 @@ impl PointDraft {
         }
         let of = self.group.as_deref().and_then(|name| draft.group(name));
         let origin = match dbc {
-            Some(dbc) => self.signal.complete(draft, dbc, value_type, critic).map(Origin::Signal),
+            Some(dbc) => can::complete(self, draft, dbc, value_type, critic).map(Origin::Signal),
             None => self.register.complete(&draft.modbus, of, value_type, critic).map(Origin::Register),
         };
         let group = self.group.clone().or(dbc.map(|_| String::new()));
@@ -273,7 +338,7 @@ impl PointDraft {
             let (low, high) = (unit_conversion.apply(low), unit_conversion.apply(high));
             if invert { -high..=-low } else { low..=high }
         };
-        let point = PointSpec {
+        Some(PointSpec {
             field: self.field.clone(),
             unit: wire_unit,
             value_type,
@@ -291,8 +356,7 @@ impl PointDraft {
                 }),
             },
             origin,
-        };
-        Some((group, point))
+        })
     }
 
     /// What a point says must fit what it is called and how it is stored. `is_words`: the device itself gives words.

@@ -231,6 +231,11 @@ impl RegisterDraft {
         }
     }
 
+    /// Whether it has a place of its own.
+    pub(super) fn is_said(&self) -> bool {
+        self.register.is_some()
+    }
+
     pub(super) fn over(self, base: Self) -> Self {
         Self {
             register: self.register.or(base.register),

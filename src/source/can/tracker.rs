@@ -1,6 +1,6 @@
 //! Signals become points: what each device on a bus last said, and what has gone stale. Pure; `now` is an argument.
 //!
-//! - A frame is told at once, as the values of the points that it changes. A sum or a product that needs signals of
+//! - A frame is told at once, as the values of the points that it changes. A sum or a quotient that needs signals of
 //!   several messages takes the newest of each, none of them stale.
 //! - A term of a sum that need not be sent counts as 0 only after the device has talked for as long as the term may be
 //!   silent, and only as long as it never came since the device began to talk.
@@ -12,7 +12,7 @@ use hal::can::{Frame, FrameId};
 
 use super::decode::{Decoded, Decoder};
 use crate::measure::{Missing, Mono, Payload, Raw};
-use crate::spec::{DeviceIx, Formula, PointIx, PointSpec, Scaling, Signal};
+use crate::spec::{DeviceIx, Formula, PointIx, PointSpec, Signal};
 
 /// How often it is said that something is missing.
 const MISSING_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +54,6 @@ struct Device {
 #[derive(Debug)]
 struct Point {
     recipe: Recipe,
-    scaling: Scaling,
     stale_after: Duration,
     optional: bool,
     /// When it had a value, and when it was last said that it is missing.
@@ -68,7 +67,6 @@ enum Recipe {
     Signal(usize, bool),
     /// Factor, slot, whether it need not be sent.
     Sum(Vec<(f64, usize, bool)>),
-    Product([u16; 2]),
     /// Factor and slot of each.
     Quotient([(f64, usize); 2]),
 }
@@ -182,7 +180,8 @@ impl Point {
     fn of<'d>(spec: &'d PointSpec, slot_of: &mut impl FnMut(&'d Signal) -> usize) -> Self {
         let nothing = Recipe::Sum(vec![]);
         let (recipe, stale_after, optional) = match spec.signal() {
-            None => (nothing, MISSING_EVERY, true),
+            // Of another wire, or worked out of others.
+            None => (nothing, Duration::ZERO, true),
             Some(point) => {
                 let recipe = match &point.formula {
                     Formula::Signal(signal, bits) => Recipe::Signal(slot_of(signal), *bits),
@@ -192,21 +191,18 @@ impl Point {
                     Formula::Quotient(terms) => {
                         Recipe::Quotient(terms.each_ref().map(|t| (t.times, slot_of(&t.signal))))
                     }
-                    Formula::Product(points) => Recipe::Product(points.map(|PointIx(ix)| ix)),
                 };
                 (recipe, point.stale_after, point.optional)
             }
         };
-        let scaling = spec.scaling.clone();
-        Self { recipe, scaling, stale_after, optional, known: None, told_missing: None }
+        Self { recipe, stale_after, optional, known: None, told_missing: None }
     }
 
-    /// What it is worth by its own signals; a product is [`Worth::Unknown`].
+    /// What it is worth by its signals.
     fn worth(&self, slots: &[Slot], talking: Mono, now: Mono) -> Worth {
         let value = |slot: usize| slots.get(slot).and_then(|slot| slot.value.as_ref());
         let fresh = |slot: usize| value(slot).filter(|(_, at)| now.since(*at) <= self.stale_after).map(|(v, _)| *v);
         match &self.recipe {
-            Recipe::Product(_) => Worth::Unknown,
             Recipe::Quotient(terms) => {
                 let [dividend, divisor] =
                     terms.map(|(times, slot)| fresh(slot).map(|decoded| times * decoded.value.as_f64()));
@@ -245,28 +241,13 @@ impl Device {
         concerned.dedup();
         let mut values = Vec::with_capacity(concerned.len());
         for ix in concerned {
-            let Some(Worth::Known(raw)) = self.worth(ix, slots, talking, now) else { continue };
-            if let Some(point) = self.points.get_mut(usize::from(ix)) {
-                point.known = Some(now);
-                point.told_missing = None;
-            }
+            let Some(point) = self.points.get_mut(usize::from(ix)) else { continue };
+            let Worth::Known(raw) = point.worth(slots, talking, now) else { continue };
+            point.known = Some(now);
+            point.told_missing = None;
             values.push((PointIx(ix), Ok(raw)));
         }
         values
-    }
-
-    fn worth(&self, ix: u16, slots: &[Slot], talking: Mono, now: Mono) -> Option<Worth> {
-        let point = self.points.get(usize::from(ix))?;
-        let Recipe::Product(factors) = &point.recipe else { return Some(point.worth(slots, talking, now)) };
-        let mut product = 1.0;
-        for factor in factors {
-            let factor = self.points.get(usize::from(*factor))?;
-            match factor.worth(slots, talking, now) {
-                Worth::Known(raw) => product *= factor.scaling.number(number(&raw)),
-                Worth::Unknown => return Some(Worth::Unknown),
-            }
-        }
-        Some(Worth::Known(Raw::Float(product)))
     }
 
     fn is_silent(&self, now: Mono) -> bool {
@@ -311,22 +292,13 @@ impl Device {
     }
 }
 
-/// Writes down in each slot which points need it; products need what their factors need.
+/// Writes down in each slot which points need it.
 fn name_dependants(points: &[Point], slots: &mut [Slot]) {
-    let slots_of = |point: &Point| -> Vec<usize> {
-        match &point.recipe {
+    for (ix, point) in (0..).zip(points) {
+        let needed: Vec<usize> = match &point.recipe {
             Recipe::Signal(slot, _) => vec![*slot],
             Recipe::Sum(terms) => terms.iter().map(|(_, slot, _)| *slot).collect(),
-            Recipe::Product(_) => vec![],
             Recipe::Quotient(terms) => terms.iter().map(|(_, slot)| *slot).collect(),
-        }
-    };
-    for (ix, point) in (0..).zip(points) {
-        let needed = match &point.recipe {
-            Recipe::Product(factors) => {
-                factors.iter().filter_map(|factor| points.get(usize::from(*factor))).flat_map(slots_of).collect()
-            }
-            _ => slots_of(point),
         };
         for slot in needed {
             if let Some(slot) = slots.get_mut(slot)
@@ -338,20 +310,11 @@ fn name_dependants(points: &[Point], slots: &mut [Slot]) {
     }
 }
 
-fn number(raw: &Raw) -> f64 {
-    match raw {
-        #[allow(clippy::cast_precision_loss, reason = "a measured quantity does not need 54 bits")]
-        Raw::Integer(integer) => *integer as f64,
-        Raw::Float(float) => *float,
-        Raw::Text(_) => f64::NAN,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{
-        Aggregation, BitField, BitOrder, Conversion, FrameMatch, Origin, SignalKind, SignalPoint, Term, Unit, ValueType,
+        Aggregation, BitField, BitOrder, FrameMatch, Origin, Scaling, SignalKind, SignalPoint, Term, Unit, ValueType,
     };
 
     const MS: u64 = 1_000_000;
@@ -369,7 +332,7 @@ mod tests {
         }
     }
 
-    fn point(field: &str, formula: Formula, scaling: Scaling, optional: bool) -> PointSpec {
+    fn point(field: &str, formula: Formula, optional: bool) -> PointSpec {
         PointSpec {
             field: field.try_into().expect("a field"),
             unit: Unit::One,
@@ -377,21 +340,19 @@ mod tests {
             aggregation: Aggregation::Mean,
             valid: None,
             frozen_after: None,
-            scaling,
+            scaling: Scaling::default(),
             origin: Origin::Signal(SignalPoint { formula, stale_after: Duration::from_millis(500), optional }),
         }
     }
 
-    /// Voltage in 0x109; current as what goes out (0x109) less what comes back (0x208); power; a limit that may not come.
+    /// Voltage in 0x109; current as what goes out (0x109) less what comes back (0x208); a limit that may not come.
     fn charger() -> Vec<PointSpec> {
         let term = |times, signal, optional| Term { times, signal, optional };
         let current = Formula::Sum(vec![term(1.0, signal(0x109, 8), false), term(-1.0, signal(0x208, 0), true)]);
-        let kilo = Scaling { conversion: Conversion { multiply: 1.0, divide: 1000.0 }, ..Scaling::default() };
         vec![
-            point("voltage", Formula::Signal(signal(0x109, 0), false), Scaling::default(), false),
-            point("current", current, Scaling::default(), false),
-            point("power_flow", Formula::Product([PointIx(0), PointIx(1)]), kilo, false),
-            point("limit", Formula::Signal(signal(0x208, 8), false), Scaling::default(), true),
+            point("voltage", Formula::Signal(signal(0x109, 0), false), false),
+            point("current", current, false),
+            point("limit", Formula::Signal(signal(0x208, 8), false), true),
         ]
     }
 
@@ -419,6 +380,15 @@ mod tests {
         }
     }
 
+    fn number(raw: &Raw) -> f64 {
+        match raw {
+            #[allow(clippy::cast_precision_loss, reason = "the numbers of this test are small")]
+            Raw::Integer(integer) => *integer as f64,
+            Raw::Float(float) => *float,
+            Raw::Text(_) => f64::NAN,
+        }
+    }
+
     fn tell(told: &mut Vec<String>, device: DeviceIx, payload: &Payload) {
         assert_eq!(device, DeviceIx(7));
         match payload {
@@ -435,7 +405,7 @@ mod tests {
     fn a_quotient_is_of_the_newest_of_both_and_not_known_while_it_is_by_nothing() {
         let term = |times, signal| Term { times, signal, optional: false };
         let rate = Formula::Quotient(Box::new([term(100.0, signal(0x102, 0)), term(1.0, signal(0x100, 0))]));
-        let mut bench = Bench::new(&[point("soc", rate, Scaling::default(), false)]);
+        let mut bench = Bench::new(&[point("soc", rate, false)]);
         assert!(bench.frame(0, 0x102, &[45, 0]).is_empty());
         assert!(bench.frame(10, 0x100, &[0, 0]).is_empty());
         assert_eq!(bench.frame(20, 0x100, &[100, 0]), ["0=45"]);
@@ -444,12 +414,12 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_tells_the_points_that_it_changes_and_their_product() {
+    fn a_frame_tells_the_points_that_it_changes() {
         let mut bench = Bench::new(&charger());
         bench.frame(0, 0x208, &[14, 99]);
-        assert_eq!(bench.frame(10, 0x109, &[200, 0]), ["0=200", "1=-14", "2=-2800"]);
-        assert_eq!(bench.frame(20, 0x208, &[0, 98]), ["1=0", "2=0", "3=98"]);
-        assert_eq!(bench.frame(30, 0x109, &[200, 10]), ["0=200", "1=10", "2=2000"]);
+        assert_eq!(bench.frame(10, 0x109, &[200, 0]), ["0=200", "1=-14"]);
+        assert_eq!(bench.frame(20, 0x208, &[0, 98]), ["1=0", "2=98"]);
+        assert_eq!(bench.frame(30, 0x109, &[200, 10]), ["0=200", "1=10"]);
         assert!(bench.frame(40, 0x300, &[1]).is_empty());
     }
 
@@ -459,12 +429,12 @@ mod tests {
         // The discharge current may still come: nobody knows yet which way the power flows.
         assert_eq!(bench.frame(0, 0x109, &[200, 10]), ["0=200"]);
         assert_eq!(bench.frame(400, 0x109, &[200, 10]), ["0=200"]);
-        assert_eq!(bench.frame(500, 0x109, &[200, 10]), ["0=200", "1=10", "2=2000"]);
+        assert_eq!(bench.frame(500, 0x109, &[200, 10]), ["0=200", "1=10"]);
         // It came, and then no more: it is not nothing, it is not known.
         bench.frame(600, 0x208, &[3, 0]);
-        assert_eq!(bench.frame(1_000, 0x109, &[200, 10]), ["0=200", "1=7", "2=1400"]);
+        assert_eq!(bench.frame(1_000, 0x109, &[200, 10]), ["0=200", "1=7"]);
         assert_eq!(bench.frame(1_200, 0x109, &[200, 10]), ["0=200"]);
-        assert_eq!(bench.tick(1_600), ["1 stale", "2 stale", "3 stale"]);
+        assert_eq!(bench.tick(1_600), ["1 stale", "2 stale"]);
     }
 
     #[test]
@@ -477,7 +447,7 @@ mod tests {
         for n in 20..40 {
             bench.frame(n * 100, 0x109, &[200, 10]);
         }
-        assert_eq!(bench.tick(3_900), ["1 stale", "2 stale", "3 stale"]);
+        assert_eq!(bench.tick(3_900), ["1 stale", "2 stale"]);
         assert!(bench.tick(4_000).is_empty(), "said already");
     }
 
@@ -495,7 +465,7 @@ mod tests {
         assert_eq!(bench.tick(2_700), ["silent stale"]);
         // Another vehicle, which cannot discharge: what the one before it took back is forgotten.
         assert_eq!(bench.frame(3_000, 0x109, &[200, 20]), ["0=200"]);
-        assert_eq!(bench.frame(3_500, 0x109, &[200, 20]), ["0=200", "1=20", "2=4000"]);
+        assert_eq!(bench.frame(3_500, 0x109, &[200, 20]), ["0=200", "1=20"]);
     }
 
     #[test]
@@ -503,7 +473,7 @@ mod tests {
         let numbered = |number: u32| {
             let mut voltage = signal(0x100, 0);
             voltage.frame = FrameMatch::exactly(0x100 + number, false);
-            vec![point("voltage", Formula::Signal(voltage, false), Scaling::default(), false)]
+            vec![point("voltage", Formula::Signal(voltage, false), false)]
         };
         let (one, two) = (numbered(1), numbered(2));
         let mut tracker = Tracker::new([(DeviceIx(0), &*one), (DeviceIx(1), &*two)], Mono(0));

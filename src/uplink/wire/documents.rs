@@ -46,6 +46,9 @@ struct PointCard {
     unit: &'static str,
     #[serde(rename = "type")]
     value_type: ValueType,
+    /// Of what it is worked out, for people: it comes over no wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    derived: Option<String>,
 }
 
 impl From<&DeviceSpec> for DeviceCard {
@@ -54,6 +57,7 @@ impl From<&DeviceSpec> for DeviceCard {
             field: point.field.as_str().to_owned(),
             unit: point.unit.symbol(),
             value_type: point.value_type,
+            derived: point.derived().map(|derived| derived.formula.to_string()),
         };
         Self {
             device: device.id.as_str().to_owned(),
@@ -79,4 +83,51 @@ pub(in crate::uplink) fn catalog(birth: &Birth, with_points: bool) -> String {
         "devices": devices,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        Aggregation, DerivedFormula, DerivedPoint, DerivedTerm, Origin, PointSpec, Scaling, SessionPoint, SessionValue,
+        Unit,
+    };
+
+    #[test]
+    fn the_catalog_says_of_a_point_of_what_it_is_worked_out() {
+        let point = |field: &str, origin| PointSpec {
+            field: field.try_into().expect("a field"),
+            unit: Unit::Kilowatt,
+            value_type: ValueType::Float,
+            aggregation: Aggregation::Mean,
+            valid: None,
+            frozen_after: None,
+            scaling: Scaling::default(),
+            origin,
+        };
+        let term = |times, field: &str| DerivedTerm { times, field: field.try_into().expect("a field") };
+        let formula = DerivedFormula::Sum(vec![term(1.0, "power_l1"), term(1.0, "power_l2")]);
+        let device = DeviceSpec {
+            id: "inverter-1".try_into().expect("a name"),
+            kind: DeviceKind::Inverter,
+            profile: "p".to_owned(),
+            points: vec![
+                point("power_l1", Origin::Session(SessionPoint { value: SessionValue::PowerFlow })),
+                point("power_flow", Origin::Derived(DerivedPoint { formula, stale_after: None })),
+            ]
+            .into(),
+            groups: vec![],
+        };
+        let card = serde_json::to_value(DeviceCard::from(&device)).expect("JSON");
+        let expected = json!({
+            "device": "inverter-1",
+            "kind": "inverter",
+            "profile": "p",
+            "points": [
+                { "field": "power_l1", "unit": "kW", "type": "float" },
+                { "field": "power_flow", "unit": "kW", "type": "float", "derived": "sum of power_l1, power_l2" },
+            ],
+        });
+        assert_eq!(card, expected);
+    }
 }
