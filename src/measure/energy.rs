@@ -89,17 +89,18 @@ impl Energy {
 }
 
 impl Energy {
-    /// Takes back what was added.
+    /// Takes back what was added. Of where the rest comes from it remembers all that ever was in it.
     pub fn take_back(&mut self, other: Self) {
-        let take = |of: &mut Option<EnergyDelta>, other: Option<EnergyDelta>| {
-            if let (Some(delta), Some(other)) = (of, other) {
-                delta.mwh = delta.mwh.saturating_sub(other.mwh);
-            }
+        let take = |of: Option<EnergyDelta>, other: Option<EnergyDelta>| {
+            let rest = of.map(|of| EnergyDelta { mwh: of.mwh.saturating_sub(other.map_or(0, |o| o.mwh)), ..of });
+            rest.filter(|rest| rest.mwh > 0 || other.is_none())
         };
-        let Self { import, export, known } = other;
-        take(&mut self.import, import);
-        take(&mut self.export, export);
-        self.known = self.known.map(|sum| sum.saturating_sub(known.unwrap_or_default()));
+        let rest = |of: Duration| of.saturating_sub(other.known.unwrap_or_default());
+        *self = Self {
+            import: take(self.import, other.import),
+            export: take(self.export, other.export),
+            known: self.known.map(rest).filter(|rest| !rest.is_zero() || other.known.is_none()),
+        };
     }
 }
 
@@ -167,6 +168,18 @@ mod tests {
         };
         assert_eq!(sum, expected);
         assert_eq!(sum.import.map(EnergyDelta::kwh), Some(1.0));
+    }
+
+    #[test]
+    fn what_was_added_can_be_taken_back() {
+        let one = Energy { import: delta(5, EnergySource::Power), export: None, known: Some(Duration::from_millis(7)) };
+        let two = Energy { import: delta(0, EnergySource::Power), export: delta(9, EnergySource::Power), known: None };
+        let mut sum = one;
+        sum.add(two);
+        sum.take_back(two);
+        assert_eq!(sum, one);
+        sum.take_back(one);
+        assert!(sum.is_empty());
     }
 
     #[test]
