@@ -279,7 +279,8 @@ impl Gateway {
             let (one, other) = (told(other), told(identity));
             found.push((Kind::Twin, format!("{one} and {other} have the same lines")));
         }
-        for line in &batch.lines {
+        // News of a charging session takes the place of what stands at its start.
+        for line in batch.lines.iter().filter(|line| line.measurement != "charging_session") {
             let series = line.series_at_time();
             let before = self.series.insert(series.clone(), identity);
             // Inside one batch it has been found already; of twins every line is one.

@@ -138,6 +138,17 @@ fn one_point_of_a_series_under_two_identities_is_a_twin() {
     assert_only(&judge(&[event(1, "a"), event(2, "b")]), Kind::Twin, "a database keeps one");
 }
 
+/// It stands at the session's start, whenever it is told: the newest takes the place of the one before.
+#[test]
+fn news_of_a_charging_session_is_no_twin_and_no_measured_point() {
+    let session = |seq: u64| {
+        let line = "charging_session,site=s,gateway=gw,device=e session_id=\"a\",energy_import=";
+        let body = format!("evse,site=s,gateway=gw,device=e soc=7,known_s=0.25 {}\n{line}{seq} 7", seq * 1_000);
+        batch("telemetry", 1, seq, 1, &body)
+    };
+    judge(&[session(1), session(2), session(3)]).assert_passed();
+}
+
 #[test]
 fn a_number_used_in_two_epochs_and_an_epoch_that_falls_break_the_order() {
     let judgement = judge(&[entry("telemetry", 1, 1), batch("telemetry", 2, 1, 0, "")]);
