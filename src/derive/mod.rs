@@ -37,18 +37,22 @@ use std::time::Duration;
 
 use self::energy::EnergyMeter;
 use self::session::SessionMeter;
-use crate::measure::{BootId, ChargingSession, Checkpoint, EventKind, Reading, SessionState, Stamp, Window};
+use crate::measure::{BootId, ChargingSession, Checkpoint, EventKind, Mono, Reading, SessionState, Stamp, Window};
 use crate::spec::{DeviceIx, DeviceSpec, SessionId, VehicleId};
 
 /// Sessions that ended beside a backlog and wait for its end: each gives way to a newer one beyond.
 const BESIDE_BACKLOG_MAX: usize = 4_096;
+/// A backlog that shows so long after a session has ended was there already: it is known only once the broker is connected.
+const BACKLOG_SHOWS: Duration = Duration::from_secs(60);
 
 /// The state of the room.
 #[derive(Debug)]
 pub struct Deriver {
     devices: Vec<Device>,
-    /// Told as ended while older news of them may wait in the backlog.
-    beside_backlog: VecDeque<ChargingSession>,
+    /// Told as ended while older news of them may wait in a backlog, and when.
+    beside_backlog: VecDeque<(ChargingSession, Mono)>,
+    /// A backlog has shown since they were told.
+    had_backlog: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,11 @@ impl Deriver {
             energy: EnergyMeter::new(device, window),
             sessions: SessionMeter::new(ix, device, dead_band_kw, boot),
         };
-        Self { devices: (0..).map(DeviceIx).zip(devices).map(device).collect(), beside_backlog: VecDeque::new() }
+        Self {
+            devices: (0..).map(DeviceIx).zip(devices).map(device).collect(),
+            beside_backlog: VecDeque::new(),
+            had_backlog: false,
+        }
     }
 
     fn device(&mut self, ix: DeviceIx) -> Option<&mut Device> {
@@ -149,16 +157,22 @@ impl Deriver {
     /// database gets older news of a session after the newest; so what ends meanwhile is told once more when the backlog has gone.
     pub fn tell_after_backlog(&mut self, window: &mut Window, has_backlog: bool) {
         let Window { sessions, end, .. } = window;
-        if has_backlog {
-            let over = sessions.iter().filter(|told| told.state == SessionState::Ended);
-            // By the wall clock: the window that tells it again is another one.
-            let sealed = over.cloned().filter_map(|told| told.sealed(*end));
-            self.beside_backlog.extend(sealed);
-            let surplus = self.beside_backlog.len().saturating_sub(BESIDE_BACKLOG_MAX);
-            self.beside_backlog.drain(..surplus);
+        let over = sessions.iter().filter(|told| told.state == SessionState::Ended);
+        // By the wall clock: the window that tells it again is another one.
+        let sealed = over.cloned().filter_map(|told| told.sealed(*end)).map(|told| (told, end.mono));
+        let again: Vec<_> = if has_backlog || !std::mem::take(&mut self.had_backlog) {
+            Vec::new()
         } else {
-            sessions.extend(self.beside_backlog.drain(..));
+            self.beside_backlog.drain(..).map(|(told, _)| told).collect()
+        };
+        self.beside_backlog.extend(sealed);
+        self.had_backlog |= has_backlog;
+        sessions.extend(again);
+        if !has_backlog {
+            self.beside_backlog.retain(|(_, at)| end.mono.since(*at) < BACKLOG_SHOWS);
         }
+        let surplus = self.beside_backlog.len().saturating_sub(BESIDE_BACKLOG_MAX);
+        self.beside_backlog.drain(..surplus);
     }
 
     /// A window is not kept: what it knew is told in the next one.

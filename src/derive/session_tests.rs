@@ -446,10 +446,36 @@ fn what_ended_beside_a_backlog_is_told_once_more_when_that_has_gone() {
     depot.deriver.tell_after_backlog(&mut window, true);
     assert_eq!(window.sessions.len(), 1);
     let ended = window.sessions[0].clone();
-    for (has_backlog, expected) in [(true, vec![]), (false, vec![ended]), (false, vec![])] {
+    let again = vec![ended];
+    for (has_backlog, expected) in [(true, vec![]), (false, again), (false, vec![]), (true, vec![]), (false, vec![])] {
         let mut window = Window::empty(BOOT, depot.now(), WINDOW);
         depot.deriver.tell_after_backlog(&mut window, has_backlog);
         assert_eq!(window.sessions, expected);
+    }
+}
+
+/// The broker is connected, and only then it is known that something waits: what ended a moment before is told once more, too.
+#[test]
+fn what_ended_just_before_a_backlog_showed_is_told_once_more() {
+    for (later, is_told) in [(0, true), (30, true), (90, false)] {
+        let mut depot = Depot::new();
+        depot.state(STATION, "charging");
+        depot.run(STATION, 10, 36.0);
+        depot.state(STATION, "available");
+        depot.second += 1;
+        let mut window = depot.close(STATION);
+        depot.deriver.tell_after_backlog(&mut window, false);
+        assert_eq!(window.sessions.len(), 1);
+        let tell = |depot: &mut Depot, has_backlog| {
+            let mut window = Window::empty(BOOT, depot.now(), WINDOW);
+            depot.deriver.tell_after_backlog(&mut window, has_backlog);
+            window.sessions.len()
+        };
+        depot.second += later;
+        tell(&mut depot, false);
+        depot.second += 1;
+        assert_eq!(tell(&mut depot, true), 0);
+        assert_eq!(tell(&mut depot, false), usize::from(is_told), "{later}");
     }
 }
 
