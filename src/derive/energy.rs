@@ -150,7 +150,9 @@ impl EnergyMeter {
     }
 
     pub(super) fn take_back(&mut self, interval: &Interval) {
-        self.parts.push((interval.session.clone(), interval.energy));
+        if !interval.energy.is_empty() {
+            self.parts.push((interval.session.clone(), interval.energy));
+        }
     }
 }
 

@@ -129,7 +129,7 @@ impl Deriver {
     }
 
     /// The session at a device from now on, if that has changed by what was found here. To be asked before a reading is added to its
-    /// window, and after each sample.
+    /// window.
     pub fn session_news(&mut self, device: DeviceIx) -> Option<Option<SessionId>> {
         let device = self.device(device)?;
         let news = device.sessions.news()?;
@@ -177,19 +177,15 @@ impl Deriver {
 
     /// A window is not kept: what it knew is told in the next one.
     pub fn take_back(&mut self, window: &Window) {
-        for of_device in window.intervals.chunk_by(|one, other| one.device == other.device) {
-            let ix = of_device.first().map(|interval| interval.device);
-            if let Some(device) = ix.and_then(|ix| self.devices.get_mut(usize::from(ix.0))) {
-                of_device
-                    .iter()
-                    .filter(|interval| !interval.energy.is_empty())
-                    .for_each(|i| device.energy.take_back(i));
-                device.sessions.take_back(of_device, &[]);
+        for interval in &window.intervals {
+            if let Some(device) = self.device(interval.device) {
+                device.energy.take_back(interval);
+                device.sessions.take_back(interval);
             }
         }
         for told in &window.sessions {
             if let Some(device) = self.device(told.device) {
-                device.sessions.take_back(&[], std::slice::from_ref(told));
+                device.sessions.tell_again(told);
             }
         }
     }

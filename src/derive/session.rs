@@ -334,15 +334,23 @@ impl SessionMeter {
         self.ended.clear();
     }
 
-    /// A window is not kept: what it knew is told again.
-    pub(super) fn take_back(&mut self, intervals: &[Interval], told: &[ChargingSession]) {
+    /// A part of a window that is not kept: its energy comes again.
+    pub(super) fn take_back(&mut self, interval: &Interval) {
         if let Some(session) = &mut self.current {
-            let is_own = |interval: &&Interval| interval.session.as_ref() == Some(&session.told.id);
-            intervals.iter().filter(is_own).for_each(|interval| session.told.energy.take_back(interval.energy));
+            if interval.session.as_ref() == Some(&session.told.id) {
+                session.told.energy.take_back(interval.energy);
+            }
             session.is_changed = true;
         }
-        let is_lost = |told: &&ChargingSession| told.state == SessionState::Ended;
-        self.untold.extend(told.iter().filter(is_lost).cloned());
+    }
+
+    /// News of a window that is not kept: of what goes on there will be more.
+    pub(super) fn tell_again(&mut self, told: &ChargingSession) {
+        if told.state == SessionState::Ended {
+            self.untold.push(told.clone());
+        } else if let Some(session) = &mut self.current {
+            session.is_changed = true;
+        }
     }
 }
 
