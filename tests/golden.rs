@@ -158,6 +158,7 @@ fn event(event: &Event) -> String {
         EventKind::Session(OfSession { event: told, .. }) => {
             told.facts().iter().map(|(key, value)| format!("{key}={}", fact(value))).collect::<Vec<_>>().join(" ")
         }
+        EventKind::Implausible(verdict) | EventKind::Plausible(verdict) => format!("{verdict:?}"),
         EventKind::Stopping
         | EventKind::DeviceAnswering
         | EventKind::JournalWorking
@@ -353,6 +354,8 @@ fn kind(kind: &EventKind) -> u8 {
         EventKind::UpdateConfirmed { .. } => 69,
         EventKind::UpdateRolledBack { .. } => 70,
         EventKind::UpdateFailed { .. } => 71,
+        EventKind::Implausible(_) => 72,
+        EventKind::Plausible(_) => 73,
         EventKind::Session(OfSession { event: told, .. }) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,

@@ -209,6 +209,25 @@ pub enum EventKind {
         /// Why not.
         why: Arc<str>,
     },
+    /// Quantities of a device do not go together, until [`EventKind::Plausible`] of the same rule.
+    Implausible(Arc<Verdict>),
+    /// They go together again.
+    Plausible(Arc<Verdict>),
+}
+
+/// What a rule finds of quantities of a device that must go together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// What the device says, in thousandths of the unit.
+    pub value_milli: i64,
+    /// What its other quantities make of it, likewise.
+    pub expected_milli: i64,
+    /// The unit of both.
+    pub unit: Arc<str>,
+    /// Which quantities, in words.
+    pub what: Arc<str>,
 }
 
 /// What an entry tells of its own life, and of no other.
@@ -271,6 +290,8 @@ impl EventKind {
             Self::UpdateConfirmed { .. } => "update_confirmed",
             Self::UpdateRolledBack { .. } => "update_rolled_back",
             Self::UpdateFailed { .. } => "update_failed",
+            Self::Implausible(_) => "implausible",
+            Self::Plausible(_) => "plausible",
         }
     }
 

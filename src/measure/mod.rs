@@ -31,7 +31,7 @@ pub use charging::{ChargingSession, OpenSession, SessionKnownBy, SessionState, S
 pub use checkpoint::{Checkpoint, RegisterBase};
 pub use counter::{Count, Counter, CounterBreak, CounterKind};
 pub use energy::{Energy, EnergyDelta, EnergySource, areas, mwh_of};
-pub use event::{AboutLife, BreakReason, Event, EventKind, Gap, GapReason, LifeLost, Notice, Thinned};
+pub use event::{AboutLife, BreakReason, Event, EventKind, Gap, GapReason, LifeLost, Notice, Thinned, Verdict};
 pub use fingerprint::fingerprint;
 pub use id::{Epoch, Identity, Seq};
 pub use quality::{Missing, Questionable};

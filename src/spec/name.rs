@@ -99,7 +99,7 @@ pub struct FieldName(Arc<str>);
 
 /// What the gateway writes beside points, as tags of the wire and as fields of its own: a point of such a name would take its
 /// place, or be dropped by a database (InfluxDB drops a field `time`, and a field of a tag's name, without a word).
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 18] = [
     "time",
     "time_trust",
     "epoch",
@@ -112,6 +112,7 @@ const RESERVED: [&str; 17] = [
     "vehicle_id",
     "direction",
     "kind",
+    "rule",
     "historical",
     "session_id",
     "energy_import_delta",

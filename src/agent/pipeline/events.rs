@@ -49,6 +49,7 @@ enum Subject {
     Gateway,
     Device(DeviceId),
     Point(Option<DeviceId>, FieldName),
+    Rule(Option<DeviceId>, Arc<str>),
     Bus(BusId),
     Named(Arc<str>),
 }
@@ -213,6 +214,9 @@ impl Cause {
             EventKind::PointFrozen(field) | EventKind::PointMoving(field) => {
                 ("point_frozen,point_moving", Subject::Point(event.device.clone(), field.clone()))
             }
+            EventKind::Implausible(verdict) | EventKind::Plausible(verdict) => {
+                ("implausible,plausible", Subject::Rule(event.device.clone(), Arc::clone(&verdict.rule)))
+            }
             EventKind::JournalFailing(_) | EventKind::JournalWorking => {
                 ("journal_failing,journal_working", Subject::Gateway)
             }
@@ -252,7 +256,7 @@ impl Subject {
             Self::Gateway | Self::Device(_) => "".into(),
             Self::Point(_, field) => field.as_str().into(),
             Self::Bus(bus) => bus.as_str().into(),
-            Self::Named(name) => Arc::clone(name),
+            Self::Named(name) | Self::Rule(_, name) => Arc::clone(name),
         }
     }
 }

@@ -333,6 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_what_goes_together_or_does_not_are_these() {
+        let verdict = |value_milli| {
+            let (rule, unit, what) = ("r".into(), "kW".into(), "w".into());
+            measure::Verdict { rule, value_milli, expected_milli: -1, unit, what }.into()
+        };
+        let window = Window {
+            intervals: Vec::new(),
+            ..window(vec![Kind::Implausible(verdict(2)), Kind::Plausible(verdict(300))])
+        };
+        let bytes = write(&window, HOME, Vec::new()).expect("it can be written");
+        let words = [1, 2, b'k', b'W', 1, b'w'];
+        let own = [&[2, 2, 0, 0, 22, 1, b'r', 4][..], &words, &[1, 0, 23, 1, b'r', 0xd8, 4], &words].concat();
+        assert_eq!(bytes[..own.len()], own);
+        assert_eq!(read(&bytes[1..], HOME), Ok(window));
+    }
+
+    #[test]
     fn values_that_were_not_asked_in_time_come_back_as_that() {
         let mut window = window(vec![Kind::PollOverrun("slow".into()), Kind::Stopping, Kind::PollKept]);
         for interval in window.intervals.iter_mut().skip(1) {

@@ -470,6 +470,29 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_go_together_is_told_with_its_rule_as_a_tag_and_both_values() {
+        let mut entry = example();
+        let verdict = |value_milli: i64| crate::measure::Verdict {
+            rule: "phase_sum".into(),
+            value_milli,
+            expected_milli: 7_250,
+            unit: "kW".into(),
+            what: "power_flow against its phases".into(),
+        };
+        let kinds = [EventKind::Implausible(verdict(-7_250).into()), EventKind::Plausible(verdict(7_200).into())];
+        entry.window.events = kinds.map(|kind| Event { device: Some("m".try_into().expect("a name")), kind }).into();
+        let payload = Batch::new(&entry, Lane::Live, "p").payload;
+        let told: Vec<&str> = payload.lines().skip(4).collect();
+        assert_eq!(
+            told,
+            [
+                r#"event,site=depot-a,gateway=gw-01,device=m,kind=implausible,rule=phase_sum value=-7.25,expected=7.25,unit="kW",reason="power_flow against its phases",stands=1i 1764000000250000000"#,
+                r#"event,site=depot-a,gateway=gw-01,device=m,kind=plausible,rule=phase_sum value=7.2,expected=7.25,unit="kW",reason="power_flow against its phases",stands=0i 1764000000250000000"#,
+            ]
+        );
+    }
+
+    #[test]
     fn what_was_not_told_each_and_what_became_of_a_reload_are_events() {
         let mut entry = example();
         let left_out = EventKind::EventsLeftOut { of: "bus_state".into(), about: "can0".into(), count: 199 };

@@ -1,7 +1,9 @@
 //! An event as a line.
 
 use super::line::Line;
-use crate::measure::{AboutLife, Event, EventKind, Gap, Identity, LifeLost, OfSession, Seq, SessionFact, Thinned};
+use crate::measure::{
+    AboutLife, Event, EventKind, Gap, Identity, LifeLost, OfSession, Seq, SessionFact, Thinned, Verdict,
+};
 
 const STOP: &str = "stop";
 pub(super) const SESSION: &str = "session_id";
@@ -60,9 +62,7 @@ pub(super) fn event(line: Line, event: &Event) -> Line {
             line.integer("days", (*days).into());
         }
         EventKind::DevicePartly { answering, blocks, silent } => {
-            line.integer("answering", (*answering).into());
-            line.integer("blocks", (*blocks).into());
-            line.text("silent", silent);
+            partly_fields(&mut line, (*answering, *blocks), silent);
         }
         EventKind::CounterBreak { field, from_milli, to_milli, reason } => {
             counter_fields(&mut line, field.as_str(), (*from_milli, *to_milli), reason.as_str());
@@ -87,6 +87,8 @@ pub(super) fn event(line: Line, event: &Event) -> Line {
             version_fields(&mut line, from, to);
             line.text("reason", why);
         }
+        EventKind::Implausible(verdict) => return verdict_fields(line, verdict, 1),
+        EventKind::Plausible(verdict) => return verdict_fields(line, verdict, 0),
     }
     line
 }
@@ -111,6 +113,24 @@ fn session_fields(line: &mut Line, OfSession { session, event }: &OfSession) {
     if let Some(session) = session {
         line.text(SESSION, session.as_str());
     }
+}
+
+fn partly_fields(line: &mut Line, (answering, blocks): (u16, u16), silent: &str) {
+    line.integer("answering", answering.into());
+    line.integer("blocks", blocks.into());
+    line.text("silent", silent);
+}
+
+/// The rule is a tag, so that a database groups by it; `stands` is what its newest line says of it.
+fn verdict_fields(line: Line, verdict: &Verdict, stands: i64) -> Line {
+    let Verdict { rule, value_milli, expected_milli, unit, what } = verdict;
+    let mut line = line.tag("rule", rule);
+    line.float("value", "", thousandths(*value_milli));
+    line.float("expected", "", thousandths(*expected_milli));
+    text_if_any(&mut line, "unit", unit);
+    line.text("reason", what);
+    line.integer("stands", stands);
+    line
 }
 
 fn counter_fields(line: &mut Line, point: &str, (from_milli, to_milli): (i64, i64), reason: &str) {

@@ -41,6 +41,8 @@
 //! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums, but for connectors whose sessions are
 //!   heard and that have none.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
+//! - `implausible` and `plausible` (tag `rule`; `value`, `expected`, `unit`, `reason`, `stands`): what a device says does not go together,
+//!   and does again.
 //! - `journal_newer` (`reason`): the journal holds what a newer program wrote, before it was rolled back; that comes when it is
 //!   installed again.
 //! - `events_left_out` (`of`, `about`, `count`): so many events of these kinds were not told each, because more than one came in

@@ -217,7 +217,9 @@ impl<'a> EventKind<'a> {
             | Domain::UpdateStarted { .. }
             | Domain::UpdateConfirmed { .. }
             | Domain::UpdateRolledBack { .. }
-            | Domain::UpdateFailed { .. } => return None,
+            | Domain::UpdateFailed { .. }
+            | Domain::Implausible(_)
+            | Domain::Plausible(_) => return None,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What happened in a window that version 1 has no words for, and what is told beside it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::charging::Session;
@@ -97,6 +99,18 @@ pub(super) enum EventKind<'a> {
     Checkpoint(#[serde(borrow)] Checkpoint<'a>),
     /// No event: charging sessions of which there is news.
     ChargingSessions(#[serde(borrow)] Vec<Session<'a>>),
+    Implausible(#[serde(borrow)] Verdict<'a>),
+    Plausible(#[serde(borrow)] Verdict<'a>),
+}
+
+/// What a rule finds of quantities of a device.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Verdict<'a> {
+    rule: &'a str,
+    value_milli: i64,
+    expected_milli: i64,
+    unit: &'a str,
+    what: &'a str,
 }
 
 /// What an entry told of its own life. The order is what is written.
@@ -193,6 +207,20 @@ impl From<AboutLife<'_>> for measure::AboutLife {
     }
 }
 
+impl<'a> From<&'a measure::Verdict> for Verdict<'a> {
+    fn from(verdict: &'a measure::Verdict) -> Self {
+        let measure::Verdict { rule, value_milli, expected_milli, unit, what } = verdict;
+        Self { rule, value_milli: *value_milli, expected_milli: *expected_milli, unit, what }
+    }
+}
+
+impl From<Verdict<'_>> for Arc<measure::Verdict> {
+    fn from(Verdict { rule, value_milli, expected_milli, unit, what }: Verdict<'_>) -> Self {
+        let (rule, unit, what) = (rule.into(), unit.into(), what.into());
+        measure::Verdict { rule, value_milli, expected_milli, unit, what }.into()
+    }
+}
+
 impl<'a> Event<'a> {
     /// `None`: version 1 has words for it.
     pub(super) fn of(place: u32, measure::Event { device, kind }: &'a measure::Event) -> Option<Self> {
@@ -227,6 +255,8 @@ impl<'a> Event<'a> {
             Domain::UpdateConfirmed { from, to } => EventKind::UpdateConfirmed { from, to },
             Domain::UpdateRolledBack { from, to, why } => EventKind::UpdateRolledBack { from, to, why },
             Domain::UpdateFailed { from, to, why } => EventKind::UpdateFailed { from, to, why },
+            Domain::Implausible(verdict) => EventKind::Implausible((&**verdict).into()),
+            Domain::Plausible(verdict) => EventKind::Plausible((&**verdict).into()),
             // All of them by name: a new kind is in neither version until somebody says in which it is.
             Domain::Gap(_)
             | Domain::Started { .. }
@@ -298,6 +328,8 @@ impl TryFrom<Event<'_>> for measure::Event {
             EventKind::UpdateFailed { from, to, why } => {
                 measure::EventKind::UpdateFailed { from: from.into(), to: to.into(), why: why.into() }
             }
+            EventKind::Implausible(verdict) => measure::EventKind::Implausible(verdict.into()),
+            EventKind::Plausible(verdict) => measure::EventKind::Plausible(verdict.into()),
             // Taken out before.
             EventKind::CounterDoubts(_)
             | EventKind::Overruns(_)
