@@ -23,6 +23,8 @@ mod quality;
 mod sample;
 mod schema;
 mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 mod time;
 mod when_full;
 mod window;
