@@ -87,7 +87,7 @@ impl Deriver {
                 device.energy.resume(*point, base.value);
             }
         }
-        for open in &checkpoint.sessions {
+        for open in checkpoint.sessions.values() {
             if let Some(device) = self.device(open.told.device) {
                 device.sessions.resume(open.clone(), now);
             }

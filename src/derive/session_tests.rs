@@ -489,7 +489,8 @@ fn a_session_of_an_earlier_boot_without_a_clock_begins_anew_in_time_and_not_in_n
     let mut next = Depot::new();
     let open = OpenSession { told, boot: BootId([9; 16]), at: end };
     next.second = 50;
-    next.deriver.resume(&Checkpoint { sessions: vec![open], ..Checkpoint::default() }, next.now());
+    next.deriver
+        .resume(&Checkpoint { sessions: [(open.told.device, open)].into(), ..Checkpoint::default() }, next.now());
     next.state(STATION, "charging");
     next.run(STATION, 61, 36.0);
     let [(session, _)] = &next.sessions()[..] else { panic!("{:?}", next.sessions()) };

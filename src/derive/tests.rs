@@ -85,7 +85,7 @@ impl Room {
     fn resume(&mut self, point: PointIx, value: f64) {
         let at = stamp(0);
         let base = RegisterBase { value, boot: BootId([1; 16]), at };
-        self.deriver.resume(&Checkpoint { registers: [((METER, point), base)].into(), sessions: vec![] }, at);
+        self.deriver.resume(&Checkpoint { registers: [((METER, point), base)].into(), ..Checkpoint::default() }, at);
         self.counter(METER, point).resume(value, at.mono, Duration::from_secs(86_400));
     }
 

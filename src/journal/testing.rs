@@ -47,7 +47,7 @@ pub(super) fn stamp(mono_ns: u64) -> Stamp {
     Stamp { mono: Mono(mono_ns), utc: Utc(utc), trust: ClockTrust::Synced }
 }
 
-pub(super) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
+pub(crate) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
     let column = |i: u16| PointColumn {
         field: FieldName::try_from(format!("power_flow_l{i}")).expect("a field name"),
         unit: Unit::Kilowatt,
@@ -68,7 +68,7 @@ pub(super) fn depot_schema(gateway: &str, devices: u16, points: u16) -> Schema {
 
 #[allow(clippy::cast_possible_truncation, reason = "values that look like a meter's, whatever n is")]
 /// The `n`-th window of a depot of 250 ms windows, one reading per point.
-pub(super) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
+pub(crate) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
     let value = |device: u16, point: u16| {
         let tenths = f64::from(u32::from(device) * 1_009 + u32::from(point) * 331) + f64::from(n as u32 % 997);
         match point % 4 {

@@ -13,8 +13,8 @@ use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
 pub struct Checkpoint {
     /// Registers of energy.
     pub registers: BTreeMap<(DeviceIx, PointIx), RegisterBase>,
-    /// Charging sessions that have not ended.
-    pub sessions: Vec<OpenSession>,
+    /// Charging sessions that have not ended: one of a device.
+    pub sessions: BTreeMap<DeviceIx, OpenSession>,
 }
 
 /// Up to where the energy of a register has been told.
@@ -32,15 +32,13 @@ impl Checkpoint {
     /// The same under another schema: of what that does not have nothing is left.
     #[must_use]
     pub fn under(&self, own: &Schema, other: &Schema) -> Self {
-        let place = |session: &OpenSession| {
-            let id = &own.series.get(usize::from(session.told.device.0))?.device;
-            (0..).map(DeviceIx).zip(&other.series).find(|(_, series)| series.device == *id).map(|(ix, _)| ix)
-        };
+        let places = other.places();
         let moved = |session: &OpenSession| {
-            let told = ChargingSession { device: place(session)?, ..session.told.clone() };
-            Some(OpenSession { told, ..session.clone() })
+            let device = *places.get(&own.series.get(usize::from(session.told.device.0))?.device)?;
+            let told = ChargingSession { device, ..session.told.clone() };
+            Some((device, OpenSession { told, ..session.clone() }))
         };
-        let sessions = self.sessions.iter().filter_map(moved).collect();
+        let sessions = self.sessions.values().filter_map(moved).collect();
         Self { sessions, ..Self::of_registers(self.registers(own), other) }
     }
 
@@ -61,13 +59,15 @@ impl Checkpoint {
         registers: impl IntoIterator<Item = (&'a DeviceId, &'a FieldName, RegisterBase)>,
         schema: &Schema,
     ) -> Self {
+        let places = schema.places();
         let place = |device: &DeviceId, field: &FieldName| {
-            let (ix, series) = (0..).map(DeviceIx).zip(&schema.series).find(|(_, series)| series.device == *device)?;
+            let ix = *places.get(device)?;
+            let series = schema.series.get(usize::from(ix.0))?;
             let (point, _) = (0..).map(PointIx).zip(&series.points).find(|(_, column)| column.field == *field)?;
             Some((ix, point))
         };
         let registers = registers.into_iter();
         let registers = registers.filter_map(|(device, field, base)| Some((place(device, field)?, base))).collect();
-        Self { registers, sessions: Vec::new() }
+        Self { registers, sessions: BTreeMap::new() }
     }
 }

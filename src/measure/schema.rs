@@ -1,7 +1,11 @@
 //! What the indices in a window stand for. It travels with the data, so that history is always
 //! told in the words of its own time, whatever the plan says today.
 
-use crate::spec::{Aggregation, DeviceId, DeviceKind, DeviceSpec, FieldName, GatewayId, SiteId, Unit, ValueType};
+use std::collections::BTreeMap;
+
+use crate::spec::{
+    Aggregation, DeviceId, DeviceIx, DeviceKind, DeviceSpec, FieldName, GatewayId, SiteId, Unit, ValueType,
+};
 
 /// The dictionary of a run of entries: who speaks, and what each index means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,5 +64,11 @@ impl Schema {
             })
             .collect();
         Self { gateway, site, series }
+    }
+
+    /// Where each device is in it.
+    #[must_use]
+    pub fn places(&self) -> BTreeMap<&DeviceId, DeviceIx> {
+        self.series.iter().map(|series| &series.device).zip((0..).map(DeviceIx)).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! What the aggregator makes of the readings of one window, and what the journal makes of that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,19 +69,18 @@ impl Window {
         checkpoint.registers.extend(self.registers_told(schema));
         let sessions = &mut checkpoint.sessions;
         for told in &self.sessions {
-            sessions.retain(|open| open.told.device != told.device || open.told.id != told.id);
             if told.state != SessionState::Ended {
                 // Another one stands there no more.
-                sessions.retain(|open| open.told.device != told.device);
-                sessions.push(OpenSession { told: told.clone(), boot: self.boot, at: self.end });
+                sessions.insert(told.device, OpenSession { told: told.clone(), boot: self.boot, at: self.end });
+            } else if sessions.get(&told.device).is_some_and(|open| open.told.id == told.id) {
+                sessions.remove(&told.device);
             }
         }
-        let is_told = |open: &OpenSession| self.sessions.iter().any(|told| told.id == open.told.id);
+        let told: BTreeSet<(DeviceIx, &SessionId)> = self.sessions.iter().map(|told| (told.device, &told.id)).collect();
         for interval in self.intervals.iter().filter(|interval| !interval.energy.is_empty()) {
-            let is_own = |open: &&mut OpenSession| {
-                open.told.device == interval.device && Some(&open.told.id) == interval.session.as_ref()
-            };
-            if let Some(open) = sessions.iter_mut().find(is_own).filter(|open| !is_told(open)) {
+            let is_own = |open: &&mut OpenSession| Some(&open.told.id) == interval.session.as_ref();
+            let is_told = |open: &OpenSession| told.contains(&(interval.device, &open.told.id));
+            if let Some(open) = sessions.get_mut(&interval.device).filter(is_own).filter(|open| !is_told(open)) {
                 open.told.energy.add(interval.energy);
             }
         }

@@ -12,7 +12,7 @@ use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::v2::{self, CheckpointAtEnd};
 use crate::journal::resolution::Resolution;
 use crate::measure::{ChargingSession, Checkpoint, Interval, OpenSession, RegisterBase, Schema, Seq, Window, Words};
-use crate::spec::{DeviceId, DeviceIx, FieldName};
+use crate::spec::{DeviceId, FieldName};
 
 /// A checkpoint takes a dozen bytes for each register, and the windows since the newest are read at a start.
 const EVERY: Duration = Duration::from_secs(15);
@@ -47,7 +47,7 @@ pub(super) fn record(last: u64, stands: &Checkpoint, schema: &Schema) -> Option<
         let series = schema.series.get(usize::from(open.told.device.0))?;
         Some((series.device.clone(), open.clone()))
     };
-    let sessions = stands.sessions.iter().filter_map(session).collect();
+    let sessions = stands.sessions.values().filter_map(session).collect();
     v2::write_checkpoint(&CheckpointAtEnd { last, registers: stands.registers(schema).map(named).collect(), sessions })
 }
 
@@ -81,9 +81,10 @@ pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, sche
 /// What a life that ended in order has noted, in the words of `schema`.
 fn at_end(CheckpointAtEnd { last: _, registers, sessions }: CheckpointAtEnd, schema: &Schema) -> Checkpoint {
     let registers = registers.iter().map(|(device, field, base)| (device, field, *base));
+    let places = schema.places();
     let session = |(device, open): (DeviceId, OpenSession)| {
-        let (ix, _) = (0..).map(DeviceIx).zip(&schema.series).find(|(_, series)| series.device == device)?;
-        Some(OpenSession { told: ChargingSession { device: ix, ..open.told }, ..open })
+        let ix = *places.get(&device)?;
+        Some((ix, OpenSession { told: ChargingSession { device: ix, ..open.told }, ..open }))
     };
     let sessions = sessions.into_iter().filter_map(session).collect();
     Checkpoint { sessions, ..Checkpoint::of_registers(registers, schema) }

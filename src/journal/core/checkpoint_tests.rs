@@ -10,6 +10,7 @@ use crate::journal::core::recovery;
 use crate::journal::disk::mem_store::MemStore;
 use crate::journal::line::{LEASES_MAX, Lane, Settlement};
 use crate::journal::testing::{charging_session, depot_schema, depot_window, stamp};
+use crate::measure::testing::{LINEAR, growth};
 use crate::measure::{
     BootId, Checkpoint, Energy, EnergyDelta, EnergySource, IntervalValue, Mono, Schema, SessionState, Statistic,
     WhenFull, Window,
@@ -157,7 +158,9 @@ fn a_session_that_runs_is_found_after_a_kill_and_after_an_end_in_order_wherever_
         }
         let store = if in_order { life.end_in_order() } else { life.killed() };
         let life = Life::begin(store, &["c", "a", "b"], 40, Limits::boundless());
-        let [open] = &life.stands.sessions[..] else { panic!("{in_order}: {:?}", life.stands.sessions) };
+        let [open] = &life.stands.sessions.values().collect::<Vec<_>>()[..] else {
+            panic!("{in_order}: {:?}", life.stands.sessions)
+        };
         assert_eq!((open.told.id.as_str(), open.told.device), ("runs", DeviceIx(2)), "{in_order}");
         assert_eq!(open.told.energy.export.map(|delta| delta.mwh), Some(30_000), "{in_order}");
     }
@@ -227,4 +230,47 @@ fn windows_that_became_coarser_say_nothing_of_how_things_stand() {
 #[test]
 fn without_a_journal_nothing_is_known() {
     assert_eq!(Life::begin(MemStore::default(), &["a"], 0, Limits::boundless()).bases(), []);
+}
+
+/// Of so many devices, each in a session that goes on.
+fn in_sessions(devices: usize) -> (Window, Checkpoint) {
+    let devices = u16::try_from(devices).expect("a plan has no more");
+    let mut window = depot_window(devices, 1, 1);
+    let mut checkpoint = Checkpoint::default();
+    window.sessions = (0..devices).map(|n| charging_session(n, "6f1c", SessionState::Running)).collect();
+    window.advance(&mut checkpoint, &depot_schema("gw-01", devices, 1));
+    for interval in &mut window.intervals {
+        interval.session = Some("6f1c".try_into().expect("an id"));
+        interval.energy.import = Some(EnergyDelta { mwh: 5, source: EnergySource::Power });
+    }
+    (window, checkpoint)
+}
+
+/// Every interval looked for its session among all that are open, and each that was told went through all of them twice.
+#[test]
+fn a_session_costs_the_same_whatever_others_run() {
+    let schema = depot_schema("gw-01", 0, 0);
+    let told = growth(500, in_sessions, |(window, mut checkpoint)| window.advance(&mut checkpoint, &schema));
+    assert!(told < LINEAR, "all told: {told:.0}");
+    let silent = |devices| {
+        let (window, checkpoint) = in_sessions(devices);
+        (Window { sessions: Vec::new(), ..window }, checkpoint)
+    };
+    let grown = growth(500, silent, |(window, mut checkpoint)| window.advance(&mut checkpoint, &schema));
+    assert!(grown < LINEAR, "none told: {grown:.0}");
+}
+
+#[test]
+fn a_session_that_ends_is_open_no_more_and_another_one_takes_its_place() {
+    let (mut window, mut checkpoint) = in_sessions(2);
+    let schema = depot_schema("gw-01", 2, 1);
+    let ended = |id| charging_session(0, id, SessionState::Ended);
+    window.sessions = vec![ended("another")];
+    window.advance(&mut checkpoint, &schema);
+    assert_eq!(checkpoint.sessions.len(), 2, "the end of one that does not stand there");
+    assert_eq!(checkpoint.sessions[&DeviceIx(0)].told.energy.import.map(|delta| delta.mwh), Some(100_005));
+    window.sessions = vec![ended("6f1c"), charging_session(1, "7a00", SessionState::Paused)];
+    window.advance(&mut checkpoint, &schema);
+    let open: Vec<_> = checkpoint.sessions.values().map(|open| open.told.id.as_str()).collect();
+    assert_eq!(open, ["7a00"]);
 }

@@ -199,7 +199,8 @@ mod tests {
         window.sessions =
             vec![charging_session(0, "6f1c", SessionState::Running), charging_session(1, "b", SessionState::Ended)];
         let open = OpenSession { told: window.sessions[0].clone(), boot: HOME, at: window.end };
-        window.checkpoint = Some(Checkpoint { sessions: vec![open], ..Checkpoint::default() }.into());
+        window.checkpoint =
+            Some(Checkpoint { sessions: [(open.told.device, open)].into(), ..Checkpoint::default() }.into());
         window
     }
 

@@ -89,7 +89,7 @@ impl<'a> Checkpoint<'a> {
             value: base.value,
             told: Told::of((base.boot, base.at), Some(window)),
         };
-        let sessions = checkpoint.sessions.iter().map(|open| Open::of(open, Some(window))).collect();
+        let sessions = checkpoint.sessions.values().map(|open| Open::of(open, Some(window))).collect();
         Self { registers: checkpoint.registers.iter().map(register).collect(), sessions }
     }
 
@@ -99,13 +99,15 @@ impl<'a> Checkpoint<'a> {
             Ok(((DeviceIx(*device), PointIx(*point)), RegisterBase { value: *value, boot, at }))
         };
         let registers = self.registers.iter().map(base).collect::<Result<_, Damage>>()?;
-        let sessions = self.sessions.iter().map(|open| open.read(Some(window))).collect::<Result<_, _>>()?;
+        let open = |open: &Open<'_>| open.read(Some(window)).map(|open| (open.told.device, open));
+        let sessions = self.sessions.iter().map(open).collect::<Result<_, Damage>>()?;
         Ok(measure::Checkpoint { registers, sessions })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use crate::journal::disk::v2;
@@ -131,7 +133,7 @@ mod tests {
             ((DeviceIx(300), PointIx(0)), base(-0.0, HOME, unsynced)),
             ((DeviceIx(300), PointIx(1)), base(5.0, HOME, window.end)),
         ];
-        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into(), sessions: vec![] }));
+        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into(), sessions: BTreeMap::new() }));
         window
     }
 
