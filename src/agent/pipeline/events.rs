@@ -21,8 +21,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// A charging session goes through so many phases within moments when it begins or ends.
 const SESSION_BURST: u32 = 32;
-/// Causes remembered: a plan of 256 devices has about 10,000 points that can freeze. Beyond, those of one kind share a cause.
-const CAUSES_MAX: usize = 16_384;
+/// Causes remembered: a plan of 1,000 devices has about 40,000 points that can freeze; each takes some 250 bytes while it is not quiet.
+/// Beyond, those of one kind share a cause.
+const CAUSES_MAX: usize = 65_536;
 /// Above so many causes the quiet ones are forgotten, looked for once in an interval.
 const CAUSES_QUIET: usize = 256;
 
@@ -30,8 +31,10 @@ const CAUSES_QUIET: usize = 256;
 #[derive(Debug)]
 pub(super) struct EventBound {
     causes: HashMap<Cause, Told>,
-    /// How many causes have something to tell later.
+    /// How many causes have something to tell later …
     held: usize,
+    /// … and of charging sessions how many at each device.
+    held_of_sessions: HashMap<Subject, usize>,
     /// When quiet ones were looked for.
     looked: Mono,
 }
@@ -67,7 +70,7 @@ struct Told {
 
 impl Default for EventBound {
     fn default() -> Self {
-        Self { causes: HashMap::new(), held: 0, looked: Mono(0) }
+        Self { causes: HashMap::new(), held: 0, held_of_sessions: HashMap::new(), looked: Mono(0) }
     }
 }
 
@@ -77,7 +80,10 @@ impl EventBound {
         if is_bound_of_session(&event.kind) {
             // What happened before it comes before it.
             let device = event.device.clone().map_or(Subject::Gateway, Subject::Device);
-            self.release_if(now, tell, |cause, _| cause.kinds.starts_with("session_") && cause.subject == device);
+            // Sessions of a whole depot may begin in one moment, each beside all causes: most have nothing that waits.
+            if self.held_of_sessions.contains_key(&device) {
+                self.release_if(now, tell, |cause, _| cause.is_of_session() && cause.subject == device);
+            }
         }
         let Some(mut cause) = Cause::of(&event) else { return tell(event) };
         if !self.causes.contains_key(&cause) {
@@ -99,7 +105,12 @@ impl EventBound {
             told.note(event.kind.clone(), now);
             return tell(event);
         }
-        self.held += usize::from(told.held.is_none());
+        if told.held.is_none() {
+            self.held += 1;
+            if cause.is_of_session() {
+                *self.held_of_sessions.entry(cause.subject).or_default() += 1;
+            }
+        }
         told.hold(event);
     }
 
@@ -125,6 +136,14 @@ impl EventBound {
         let due = self.causes.iter_mut().filter(|(cause, told)| told.held.is_some() && is_due(cause, told));
         for (cause, told) in due {
             self.held -= 1;
+            if cause.is_of_session()
+                && let Some(held) = self.held_of_sessions.get_mut(&cause.subject)
+            {
+                *held -= 1;
+                if *held == 0 {
+                    self.held_of_sessions.remove(&cause.subject);
+                }
+            }
             told.release(cause, now, tell);
         }
     }
@@ -244,8 +263,13 @@ impl Cause {
         Some(Self { kinds, subject })
     }
 
+    /// Told before a session begins or ends.
+    fn is_of_session(&self) -> bool {
+        self.kinds.starts_with("session_")
+    }
+
     fn burst(&self) -> u32 {
-        if self.kinds.starts_with("session_") { SESSION_BURST } else { 1 }
+        if self.is_of_session() { SESSION_BURST } else { 1 }
     }
 }
 

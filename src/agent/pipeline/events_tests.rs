@@ -1,4 +1,5 @@
 use super::*;
+use crate::measure::testing::{LINEAR, growth};
 use crate::measure::{Gap, GapReason, Missing, Seq};
 
 const MS: Duration = Duration::from_millis(1);
@@ -150,4 +151,34 @@ fn thousands_of_causes_are_bounded_and_a_quiet_one_is_forgotten() {
     bound.release_all(Mono(0), &mut |_| {});
     bound.take(bus("passive"), Mono(0) + Duration::from_secs(60), &mut |_| {});
     assert_eq!(bound.causes.len(), 1);
+}
+
+/// Of 1,000 stations one flaps, and the sessions of all begin: each beginning looked at all causes for what waits of its device.
+#[test]
+fn the_beginning_of_a_session_costs_the_same_however_many_there_are() {
+    let session = |n: usize, event| of(&format!("evse-{n:05}"), EventKind::Session(OfSession { session: None, event }));
+    let prepare = |count: usize| {
+        let mut bound = EventBound::default();
+        for n in 0..count {
+            bound.take(session(n, SessionEvent::Encrypted), Mono(0), &mut |_| {});
+        }
+        for state in ["passive", "active"] {
+            bound.take(bus(state), Mono(0), &mut |_| {});
+        }
+        assert!(bound.holds_any());
+        let started = || SessionEvent::Started {
+            protocol: "".into(),
+            namespace: "".into(),
+            evse_id: "".into(),
+            how: "heard".into(),
+        };
+        (bound, (0..count).map(|n| session(n, started())).collect::<Vec<_>>())
+    };
+    let grown = growth(500, prepare, |(mut bound, events)| {
+        let mut told = 0;
+        let count = events.len();
+        events.into_iter().for_each(|event| bound.take(event, Mono(0), &mut |_| told += 1));
+        assert_eq!(told, count);
+    });
+    assert!(grown < LINEAR, "{grown:.0}");
 }
