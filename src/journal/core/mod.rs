@@ -23,6 +23,7 @@ pub(in crate::journal) mod limits;
 mod losses;
 mod medium;
 pub(in crate::journal) mod newer;
+mod parts;
 mod queue;
 pub(in crate::journal) mod ranges;
 pub(in crate::journal) mod reader;

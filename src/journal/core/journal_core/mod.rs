@@ -31,6 +31,7 @@ use crate::journal::core::limits::Limits;
 use crate::journal::core::losses::{Loss, Losses, Refused};
 use crate::journal::core::medium::Medium;
 use crate::journal::core::newer;
+use crate::journal::core::parts;
 use crate::journal::core::queue::Queue;
 use crate::journal::core::reader::{self, Fetched};
 use crate::journal::core::recovery::Start;
@@ -167,7 +168,8 @@ impl<S: Store> JournalCore<S> {
         if window.checkpoint.is_some() && !self.checkpoints.is_due(newest, now) {
             window.checkpoint = None;
         }
-        match entry::encode(&window, self.context.boot) {
+        let (encoded, rest) = parts::encode_first(&mut window, self.context.boot);
+        match encoded {
             Ok(encoded) => self.keep(seq, encoded, now),
             Err(why) => {
                 tracing::error!(seq, %why, "a window cannot be kept; it is told as a gap");
@@ -175,6 +177,10 @@ impl<S: Store> JournalCore<S> {
                 self.lose(seq, seq, self.context.epoch, Some(window.points()), GapReason::Corrupt);
             }
         }
+        if rest.iter().any(|part| part.checkpoint.is_some()) {
+            self.checkpoints = Cadence::default();
+        }
+        rest.into_iter().for_each(|part| self.append_as(part, now, capture));
     }
 
     /// Takes an entry as it will be written.
