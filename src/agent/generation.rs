@@ -13,12 +13,12 @@ use super::wiring::{self, Source};
 use crate::config::Plan;
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
-use crate::measure::{BootId, EventKind, Notice, Sample, Stamp};
+use crate::measure::{BootId, EventKind, Mono, Notice, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::uplink;
 
-/// Samples between the sources and the pipeline: 4 s of 50 devices at 4 blocks and 5 polls a second.
-const SAMPLES_MAX: usize = 4096;
+/// Samples between the sources and the pipeline: 4 s of 1,000 devices at a block and 4 polls a second.
+const SAMPLES_MAX: usize = 16_384;
 /// Events of the uplink and of reloads on their way into a window: troubles are told once each, so a window has a few.
 const NOTICES_MAX: usize = 64;
 /// A source waits at most for its slowest device before it shows its next sign of life. On a serial line that is
@@ -75,6 +75,16 @@ pub(super) struct Generation {
 impl Generation {
     /// Opens the journal and starts every task of the plan; `reloaded`: it takes the place of another plan.
     pub(super) fn begin(plan: &Plan, context: &ProcessContext, reloaded: bool) -> Result<Self, journal::OpenError> {
+        Self::begin_with(plan, context, reloaded, wiring::sources)
+    }
+
+    /// The same with other sources than those of the plan.
+    pub(super) fn begin_with(
+        plan: &Plan,
+        context: &ProcessContext,
+        reloaded: bool,
+        wire: fn(&Plan, Mono) -> Vec<Source>,
+    ) -> Result<Self, journal::OpenError> {
         context.facts.clear_devices();
         context.heartbeats.clear();
         let now = context.now();
@@ -92,7 +102,7 @@ impl Generation {
         let stages = Pipeline::new(plan, context, now, first, journal.checkpoint().clone());
 
         let mut sources = Tasks::new();
-        for source in wiring::sources(plan, stages.next_end()) {
+        for source in wire(plan, stages.next_end()) {
             let heartbeat = context.heartbeats.watch("source", SOURCE_ALLOWANCE, mono);
             let (clock, facts) = (Arc::clone(&context.clock), Arc::clone(&context.facts));
             let (samples, stopped) = (samples.clone(), sources_stopped.clone());
@@ -155,6 +165,12 @@ impl Generation {
     /// A handle of its journal.
     pub(super) fn journal(&self) -> JournalHandle {
         self.journal.handle()
+    }
+
+    /// The way of the sources to the pipeline.
+    #[cfg(feature = "bench")]
+    pub(super) fn samples(&self) -> mpsc::Sender<Sample> {
+        self.samples.clone()
     }
 
     /// Tells what a person or an audit must be able to find later; what finds no room is in the log only.

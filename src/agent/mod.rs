@@ -16,6 +16,8 @@
 //!   cannot change in a running agent: they are the identity of what the journal holds.
 //! - After an update of the box it says what is still waited for, and tells the update's events; it decides nothing ([`confirm`]).
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod confirm;
 mod generation;
 mod key_file;

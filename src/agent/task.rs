@@ -77,8 +77,9 @@ fn too_few_files(plan: &Plan) -> Option<String> {
     if granted >= needed {
         return None;
     }
+    let wanted = needed.max(FILES_ASKED);
     let trouble = format!(
-        "only {granted} files may be open at once, and this configuration may need {needed}: write LimitNOFILE={FILES_ASKED} \
+        "only {granted} files may be open at once, and this configuration may need {needed}: write LimitNOFILE={wanted} \
          into the agent's unit (systemctl edit v2g-edge), or raise ulimit -n, and restart it"
     );
     tracing::warn!("{trouble}");
