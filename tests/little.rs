@@ -1,5 +1,8 @@
 //! A gateway that has little or is given much: no device yet, few files, a broker that floods.
 
+#[path = "little/many.rs"]
+mod many;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

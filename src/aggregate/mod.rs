@@ -40,8 +40,8 @@ use crate::spec::{DeviceIx, DeviceSpec, PointIx, PointSpec, SessionId, VehicleId
 /// reads of a stamp on a busy box, below any step that matters to a label of 50 ms or more.
 const STEP_NS: i64 = 1_000_000;
 
-/// Events of one window beside those that are carried: a depot of 256 devices whose sessions all begin at once.
-pub const EVENTS_MAX: usize = 1024;
+/// Events of one window beside those that are carried: a depot of 1,000 devices whose sessions all begin at once.
+pub const EVENTS_MAX: usize = 4_096;
 /// Intervals of a device in one window before the open one: a session takes longer than a window, so there are none or one. Beyond,
 /// what follows is told under the newest session.
 const PARTS_MAX: usize = 8;

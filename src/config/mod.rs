@@ -9,7 +9,7 @@
 //!   the rest is read on. The one exception: what stands inside a statement that cannot be parsed.
 //! - Paths of certificates may be relative; they count from the directory of the configuration file. `state_dir`
 //!   and the socket are absolute.
-//! - Bounds: a file has at most 1 MiB; 32 buses, 256 devices, 512 points each. Every key's own bounds are beside its
+//! - Bounds: a file has at most 1 MiB; 32 buses, 1,000 devices, 512 points each. Every key's own bounds are beside its
 //!   reader and in `configs/gateway.toml`, which is the manual.
 //! - Only certificates are looked at beside the text: that they are there, and that nobody else can read the key.
 //!   Whether a port, a host or a broker is there is not asked: the agent starts without them.
@@ -54,11 +54,11 @@ pub use plan::{
 pub use profiles::{ProfileSource, ProfileView, profile_views};
 pub use summary::{BusSummary, DerivedSummary, DeviceSummary, Summary};
 
-/// 256 devices with a paragraph of remarks each are 200 KiB.
+/// 1,000 devices with a paragraph of remarks each are 780 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const BUSES_MAX: usize = 32;
 /// One gateway serves one depot; the most that a window of 250 ms can carry in one message.
-const DEVICES_MAX: usize = 256;
+const DEVICES_MAX: usize = 1_000;
 
 const ROOT: Form = Form {
     table: "",

@@ -9,9 +9,9 @@ use super::unit::Key;
 use crate::measure::Mono;
 use crate::spec::RegisterBlock;
 
-/// Reads that may wait at once: each of 512 points of each of 256 devices (the most that a plan may have) in a request of its
+/// Reads that may wait at once: each of 512 points of each of 1,000 devices (the most that a plan may have) in a request of its
 /// own. At 64 bytes each, 8 MiB in a case that no bus could serve; in the usual one some dozens.
-pub(super) const JOBS_MAX: usize = 256 * 512;
+pub(super) const JOBS_MAX: usize = 1_000 * 512;
 
 /// What the owner of a port is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
