@@ -4,37 +4,54 @@
 //! A gateway may be so as a whole, whichever unit it asked. Nothing in the protocol tells; what tells is that a request soon after
 //! an answer is lost, and the same a little later is not.
 //!
-//! - A silence after a **rest** raises a *doubt*: is it deaf that long? An answer after a shorter rest settles it, and so do several
-//!   after one of about the same length: the request was lost. An answer to the same after a longer one is evidence; [`EVIDENCE`] in a row make a **pause** of it, which is the
-//!   rest that was long enough. So what loses a request now and then teaches nothing, and a dead unit neither.
-//! - The pause is then made shorter in steps: to half of it, or half way to what is known to be too short, in logarithms. A step that
+//! - Each request has a **rest**: how long the unit had been left alone. A loss counts when the same block is answered later, so that
+//!   dead units and missing registers teach nothing. That the unit is deaf for some time is weighed against that requests are lost by
+//!   chance (`evidence.rs`). When it is likely, a **pause** is kept on trial: the rest that was long enough.
+//! - A pause on trial is **proven** by [`PROOF`] answers with it, and then by the losses of requests that are sent without it on purpose ([`PROVEN`]).
+//!   If it is not, it is forgotten, and the next one needs more evidence. Only a proven pause is told.
+//! - A proven pause is made shorter in steps: to half of it, or half way to what is known to be too short, in logarithms. A step that
 //!   is too short costs one request, which is sent again. It ends when both are close.
 //! - Whether it is needed at all is tried after [`RETRY_FIRST`], and after twice as long each time that it is.
 //! - Who is deaf for longer than [`PAUSE_MAX`] is not waited for: a poll could not be kept with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod evidence;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Twice the longest deafness that is known of a meter.
-pub const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Evidence in a row that makes a pause.
-const EVIDENCE: u32 = 2;
-/// The same after a pause of the greatest length did not help, and so on.
-const EVIDENCE_MAX: u32 = 128;
-/// Answers without another silence after which a doubt is over.
-const DOUBT_ANSWERS: u32 = 16;
+pub use evidence::PAUSE_MAX;
+use evidence::{Deafness, Evidence, SLACK, What};
+
+/// How much more probable than chance a deafness must be for a pause to be kept on trial: two losses of a unit of which no pause
+/// was vain, as each that is waited for costs some values of a slow line; one or two more of another.
+const LIKELY_AT_FIRST: f64 = 3.0;
+const LIKELY_ENOUGH: f64 = 40.0;
+/// The same for what is kept without a trial: a longer pause than the one that was proven.
+const SURE: f64 = 90_000.0;
+/// How much more probable than chance a deafness must become without the pause for that to be proven, and how much less for it to be
+/// forgotten; three of four requests of a deaf unit are taken to be lost then, as it may be deaf for now more, now less than they wait.
+const PROVEN: f64 = 100.0;
+const REFUTED: f64 = 1.0 / 20.0;
+const DEAF_LOSES: f64 = 0.75;
+/// How many times as probable after each pause that did not help: a unit whose every second answer fails is held back ever more
+/// seldom.
+const SURE_AFTER_VAIN: f64 = 1_000.0;
+/// Pauses that did not help and are counted: with one less it is out of reach of what is weighed at once.
+const VAIN_MAX: u32 = 6;
+/// How much more probable than chance it must be to be heeded by a request that must not be lost: one loss.
+const LIKELY: f64 = 2.0;
+/// More losses by chance than this, and a shorter pause is known to be too short only after its second.
+const LOSSES_RARE: f64 = 1.0 / 12.0;
+/// Requests after a pause on trial, more answered than lost or more lost than answered, that show whether it helps.
+const PROOF: i32 = 2;
 /// Answers after which a shorter pause is tried, and those that make it the pause.
 const STEP_ANSWERS: u32 = 2;
 const TRIAL_ANSWERS: u32 = 2;
 /// When a pause that is short enough is given up for a trial.
 const RETRY_FIRST: Duration = Duration::from_secs(600);
 const RETRY_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Silent requests of a doubt that are remembered.
-const OPEN_MAX: usize = 8;
-/// A timer's spread: what is closer together than this is the same.
-const SLACK: Duration = Duration::from_millis(3);
 
 /// The pauses of all units of a bus.
 #[derive(Debug, Default)]
@@ -72,11 +89,12 @@ impl Rests {
         [Some(&self.line), self.units.get(&unit)].into_iter().flatten().filter_map(Rest::ready_at).max()
     }
 
-    /// The same for a request that must not be lost, as the answer before it was given for its sake: one piece of evidence is enough.
+    /// The same for a request that must not be lost, as the answer before it was given for its sake: one loss is enough.
     pub(crate) fn surely_ready_at(&self, unit: u8) -> Option<Instant> {
-        let rest = self.units.get(&unit)?;
-        let doubt = rest.doubt.as_ref().filter(|doubt| doubt.times > 0 && doubt.enough <= PAUSE_MAX);
-        self.ready_at(unit).max(doubt.and_then(|doubt| Some(rest.heard? + doubt.enough)))
+        let Rest { heard, evidence, pause, .. } = self.units.get(&unit)?;
+        let likely = evidence.deafness().filter(|deafness| deafness.odds > LIKELY);
+        let enough = likely.map_or(*pause, |deafness| deafness.enough.max(*pause));
+        self.ready_at(unit).max(heard.map(|heard| heard + enough))
     }
 
     /// A request begins.
@@ -94,8 +112,8 @@ impl Rests {
     /// What was taken for deaf was slow: an answer to an earlier request has come.
     pub(crate) fn was_late(&mut self, unit: u8, now: Instant) {
         self.spoke(unit, now);
-        self.line.doubt = None;
-        self.units.entry(unit).or_default().doubt = None;
+        self.line.evidence = Evidence::default();
+        self.units.entry(unit).or_default().evidence = Evidence::default();
     }
 
     /// The request was answered.
@@ -106,24 +124,23 @@ impl Rests {
         let of_unit = own.and_then(|own| rest.answered((unit, start), own, now));
         let of_line = line.and_then(|line| self.line.answered((unit, start), line, now));
         // As long as one of several units is silent and no other, it is rather that one.
-        let is_of_one = |doubt: &Doubt| are_several && doubt.units.len() < 2;
-        let of_line = of_line.filter(|doubt| !is_of_one(doubt) || doubt.times >= 2 * EVIDENCE);
-        match (of_line, of_unit) {
-            // The shorter explanation, if it is another one: of a unit that is alone both are the same.
-            (Some(doubt), of_unit) if of_unit.as_ref().is_none_or(|own| doubt.rest < own.rest / 2) => {
-                self.line.learn(&doubt, now);
+        let is_of_line = |of: &Deafness| are_several && (!of.is_of_one || of.odds_of_any >= SURE);
+        match (of_line.filter(is_of_line), of_unit) {
+            // The shorter explanation, if it is another one.
+            (Some(of_line), of_unit) if of_unit.is_none_or(|own| of_line.lost < own.lost / 2) => {
+                self.line.learn(of_line, now);
                 let line = self.line.pause;
                 for rest in self.units.values_mut() {
-                    rest.doubt = None;
+                    rest.evidence.explained(of_line.lost);
                     // What was learned of it was the line's.
                     if rest.pause <= line {
                         rest.forget();
                     }
                 }
             }
-            (_, Some(doubt)) => {
-                rest.learn(&doubt, now);
-                self.line.doubt = None;
+            (_, Some(of_unit)) => {
+                rest.learn(of_unit, now);
+                self.line.evidence = Evidence::default();
             }
             (Some(_) | None, None) => {}
         }
@@ -154,7 +171,7 @@ impl Rests {
     pub(crate) fn pauses(&self) -> Vec<Pause> {
         let units = self.units.iter().map(|(unit, rest)| (Some(*unit), rest));
         let all = std::iter::once((None, &self.line)).chain(units);
-        let kept = all.filter(|(_, rest)| !rest.pause.is_zero());
+        let kept = all.filter(|(_, rest)| !rest.pause.is_zero() && rest.proof.is_none());
         kept.map(|(unit, rest)| Pause { unit, now: rest.wanted(), known: rest.pause, deaf: rest.deaf }).collect()
     }
 }
@@ -163,38 +180,22 @@ impl Rests {
 #[derive(Debug, Default)]
 struct Rest {
     heard: Option<Instant>,
-    /// Known to be long enough. Zero: none is needed.
+    /// Known to be long enough, if it is not on trial. Zero: none is needed.
     pause: Duration,
     /// Known to be too short.
     deaf: Duration,
-    doubt: Option<Doubt>,
+    evidence: Evidence,
     trial: Option<Trial>,
     /// Answers since the pause is what it is.
     answers: u32,
     /// When it is tried whether it is needed at all, and how long after that again.
     retry: Option<(Instant, Duration)>,
-    /// Pauses that did not help.
+    /// Pauses that did not help, since requests began to be lost.
     vain: u32,
-}
-
-/// Whether it is deaf after so long.
-#[derive(Debug, Clone)]
-struct Doubt {
-    /// The longest after which it was silent.
-    rest: Duration,
-    /// The shortest after which it answered.
-    enough: Duration,
-    /// What was not answered, and has not been since: of which unit, from which register on. Others say nothing of it: the unit may
-    /// not have these registers.
-    open: Vec<(u8, u16)>,
-    /// The units that were silent.
-    units: BTreeSet<u8>,
-    times: u32,
-    /// Silences, and answers after a rest of about the same length.
-    silences: u32,
-    near: u32,
-    /// Answers since the last silence.
-    answers: u32,
+    /// While the pause is on trial: the requests after it that were answered, less those that were lost.
+    proof: Option<i32>,
+    /// Whether the last request was lost.
+    is_out: bool,
 }
 
 /// A shorter pause.
@@ -205,6 +206,17 @@ struct Trial {
     near: Duration,
     longest: Duration,
     answers: u32,
+    failures: u32,
+    /// How much more probable than chance what came of it is if it is too short.
+    odds: f64,
+}
+
+impl Trial {
+    fn of(pause: Duration, deaf: Duration) -> Self {
+        // Without a pause, only what it was deaf after says that it is no longer.
+        let near = if pause.is_zero() { deaf.max(SLACK) } else { pause + pause / 4 + SLACK };
+        Self { pause, near, longest: Duration::ZERO, answers: 0, failures: 0, odds: 1.0 }
+    }
 }
 
 impl Rest {
@@ -225,34 +237,40 @@ impl Rest {
         self.pause <= self.deaf + self.deaf / 4 + SLACK
     }
 
-    /// Answers with the doubt of which there is enough evidence now.
-    fn answered(&mut self, what: (u8, u16), rest: Duration, now: Instant) -> Option<Doubt> {
+    /// Answers with the deafness of which there is enough evidence now.
+    fn answered(&mut self, what: What, rest: Duration, now: Instant) -> Option<Deafness> {
         self.answers = self.answers.saturating_add(1);
-        self.try_shorter(rest, now);
-        let doubt = self.doubt.as_mut()?;
-        doubt.answers += 1;
-        let is_near = rest <= doubt.rest + doubt.rest / 2 + SLACK / 3;
-        doubt.near += u32::from(is_near);
-        if rest <= doubt.rest
-            // Of a line: whoever else is heard so soon after an answer says that it is not the line.
-            || (is_near && !doubt.units.contains(&what.0))
-            || doubt.near > doubt.silences + 1
-            || (doubt.answers > DOUBT_ANSWERS && doubt.open.is_empty())
-        {
-            self.doubt = None;
-            return None;
+        let has_new_loss = self.evidence.answered(what, rest);
+        if self.evidence.is_clean() {
+            self.vain = 0;
         }
-        doubt.enough = doubt.enough.min(rest);
-        let at = doubt.open.iter().position(|open| *open == what)?;
-        doubt.open.remove(at);
-        doubt.times += 1;
-        doubt.answers = 0;
-        let needed = (EVIDENCE << (2 * self.vain).min(16)).min(EVIDENCE_MAX);
-        (doubt.times >= needed).then(|| doubt.clone())
+        if !std::mem::take(&mut self.is_out) {
+            self.prove(rest, 1);
+        }
+        self.try_shorter(rest, now);
+        let after_vain = |odds: f64| odds * SURE_AFTER_VAIN.powi(self.vain.cast_signed());
+        let sure = match (self.pause.is_zero(), self.vain) {
+            (true, 0) => LIKELY_AT_FIRST,
+            (true, _) => after_vain(LIKELY_ENOUGH),
+            (false, _) => after_vain(SURE),
+        };
+        let deafness = has_new_loss.then(|| self.evidence.deafness()).flatten()?;
+        (deafness.odds_of_any >= sure && deafness.enough > self.pause).then_some(deafness)
+    }
+
+    /// A request after a pause that is on trial. Only if the one before was answered: an outage says nothing of it.
+    fn prove(&mut self, rest: Duration, by: i32) {
+        let Some(proof) = self.proof.as_mut().filter(|_| rest >= self.pause) else { return };
+        *proof += by;
+        if *proof >= PROOF {
+            self.trial.get_or_insert(Trial::of(Duration::ZERO, self.deaf));
+        } else if *proof <= -PROOF {
+            self.was_vain();
+        }
     }
 
     fn try_shorter(&mut self, rest: Duration, now: Instant) {
-        if self.pause.is_zero() {
+        if self.pause.is_zero() || (self.proof.is_some() && self.trial.is_none()) {
             return;
         }
         if let Some(trial) = &mut self.trial {
@@ -261,6 +279,13 @@ impl Rest {
             }
             trial.answers += 1;
             trial.longest = trial.longest.max(rest);
+            if self.proof.is_some() {
+                trial.odds *= (1.0 - DEAF_LOSES) / (1.0 - self.evidence.loss_rate());
+                if trial.odds <= REFUTED {
+                    self.was_vain();
+                }
+                return;
+            }
             if trial.answers < TRIAL_ANSWERS {
                 return;
             }
@@ -282,9 +307,7 @@ impl Rest {
         } else {
             return;
         };
-        // Without a pause, only what it was deaf after says that it is no longer.
-        let near = if shorter.is_zero() { self.deaf.max(SLACK) } else { shorter + shorter / 4 + SLACK };
-        self.trial = Some(Trial { pause: shorter, near, longest: Duration::ZERO, answers: 0 });
+        self.trial = Some(Trial::of(shorter, self.deaf));
     }
 
     /// Whether a shorter pause is tried, and a request after so long was part of that.
@@ -293,54 +316,58 @@ impl Rest {
     }
 
     fn trial_failed(&mut self, rest: Duration, now: Instant) {
-        self.deaf = self.deaf.max(rest).min(self.pause);
-        self.answers = 0;
-        if self.trial.take().is_some_and(|trial| trial.pause.is_zero()) {
+        let Some(trial) = &mut self.trial else { return };
+        let loss_rate = self.evidence.loss_rate();
+        trial.failures += 1;
+        trial.odds *= DEAF_LOSES / loss_rate;
+        let is_too_short = if self.proof.is_some() {
+            trial.odds >= PROVEN
+        } else {
+            trial.failures > u32::from(loss_rate > LOSSES_RARE)
+        };
+        if !is_too_short {
+            return;
+        }
+        if trial.pause.is_zero() && self.proof.take().is_none() {
             let after = self.retry.map_or(RETRY_FIRST, |(_, after)| (after * 2).min(RETRY_MAX));
             self.retry = Some((now + after, after));
         }
+        self.deaf = self.deaf.max(rest).min(self.pause);
+        (self.trial, self.answers) = (None, 0);
     }
 
     fn forget(&mut self) {
-        *self = Self { heard: self.heard, ..Self::default() };
+        *self = self.forgotten();
     }
 
-    fn silent(&mut self, what: (u8, u16), rest: Duration) {
-        if rest > PAUSE_MAX {
-            return;
-        }
-        let doubt = self.doubt.get_or_insert(Doubt {
-            rest,
-            enough: Duration::MAX,
-            open: Vec::new(),
-            units: BTreeSet::new(),
-            times: 0,
-            silences: 0,
-            near: 0,
-            answers: 0,
-        });
-        doubt.silences += 1;
-        doubt.units.insert(what.0);
-        doubt.rest = doubt.rest.max(rest);
-        if !doubt.open.contains(&what) && doubt.open.len() < OPEN_MAX {
-            doubt.open.push(what);
-        }
-        doubt.answers = 0;
-        if doubt.enough <= doubt.rest {
-            doubt.enough = Duration::MAX;
+    /// A pause did not help.
+    fn was_vain(&mut self) {
+        let vain = (self.vain + 1).min(VAIN_MAX);
+        *self = Self { vain, ..self.forgotten() };
+    }
+
+    /// As it is without a pause.
+    fn forgotten(&mut self) -> Self {
+        let Self { heard, is_out, vain, .. } = *self;
+        Self { heard, evidence: std::mem::take(&mut self.evidence), is_out, vain, ..Self::default() }
+    }
+
+    fn silent(&mut self, what: What, rest: Duration) {
+        self.evidence.silent(what, rest);
+        if !std::mem::replace(&mut self.is_out, true) {
+            self.prove(rest, -1);
         }
     }
 
-    fn learn(&mut self, doubt: &Doubt, now: Instant) {
-        let enough = doubt.enough.min(PAUSE_MAX);
-        let vain = self.vain;
-        let heard = self.heard;
-        if enough <= doubt.rest || self.pause >= PAUSE_MAX {
-            *self = Self { heard, vain: vain + 1, ..Self::default() };
-            return;
+    fn learn(&mut self, deafness: Deafness, now: Instant) {
+        self.evidence.explained(deafness.lost);
+        if self.pause >= PAUSE_MAX {
+            return self.was_vain();
         }
         let retry = Some((now + RETRY_FIRST, RETRY_FIRST));
-        *self = Self { heard, vain, pause: enough, deaf: doubt.rest, retry, ..Self::default() };
+        // What helped will help when it is longer.
+        let proof = if self.pause.is_zero() { Some(0) } else { self.proof };
+        *self = Self { pause: deafness.enough, deaf: deafness.lost, retry, proof, ..self.forgotten() };
     }
 }
 

@@ -9,7 +9,7 @@
 //!   holds). So silence is not what safety rests on; it only keeps a late reply from running into another request.
 //! - After a deadline the line is heard out for [`grace`]: half the deadline, and three times what the exchange takes
 //!   on the wire. A reply that comes in that time is told as late ([`BusError::Late`]), and ends it.
-//! - A unit that does not hear what comes soon after its answer is left alone for so long (`rest.rs`).
+//! - A unit that does not hear what comes soon after its answer is left alone for so long (`rest`).
 //! - What cannot be read is heard until nothing has come for [`HUSH`], and refused. The beginning of the answer is waited on for the
 //!   byte timeout after each byte, and for a few of those in all: some gateways and adapters fall silent within a frame. Of a unit
 //!   whose frames were not completed in that time, it is waited for seldom ([`WAIT_EVERY`]).
