@@ -82,7 +82,7 @@ impl EnergyMeter {
         let register = |point: PointIx| {
             let spec = device.points.get(usize::from(point.0))?;
             let is_of_session = matches!(spec.origin, Origin::Session(_));
-            (is_of_session || spec.is_counter()).then_some(Register { point, is_of_session, base: None })
+            spec.is_energy_register().then_some(Register { point, is_of_session, base: None })
         };
         let side = |point: Option<PointIx>| Side { register: point.and_then(register), rest: 0.0 };
         let power = power.map(|point| {

@@ -37,6 +37,12 @@ impl PointSpec {
         };
         self.value_type == ValueType::Float && is_energy && is_scaled_only && is_of_life && counts(self.field.as_str())
     }
+
+    /// Whether the energy of a window is told by it: it counts for life, or a session.
+    #[must_use]
+    pub fn is_energy_register(&self) -> bool {
+        matches!(self.origin, Origin::Session(_)) || self.is_counter()
+    }
 }
 
 fn counts(field: &str) -> bool {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::WIRE_VERSION;
 use crate::measure::{ClockTrust, Epoch, Stamp};
-use crate::spec::{DeviceKind, DeviceSpec, ValueType};
+use crate::spec::{DeviceKind, DeviceSpec, PointIx, Roles, Unit, ValueType};
 use crate::uplink::settings::Birth;
 
 /// Whether the gateway is there.
@@ -63,9 +63,30 @@ impl From<&DeviceSpec> for DeviceCard {
             device: device.id.as_str().to_owned(),
             kind: device.kind,
             profile: device.profile.clone(),
-            points: Some(device.points.iter().map(point).collect()),
+            points: Some(device.points.iter().map(point).chain(energy_of(device)).collect()),
         }
     }
+}
+
+/// What each window knows of the device's energy (`derive`).
+fn energy_of(device: &DeviceSpec) -> Vec<PointCard> {
+    let Roles { power, energy_import, energy_export, .. } = device.points.roles();
+    let spec = |ix: PointIx| device.points.get(usize::from(ix.0));
+    let power = power.and_then(spec).map(|power| format!("{} over the time for which it is known", power.field));
+    let card = |(field, unit, derived): (&str, Unit, String)| PointCard {
+        field: field.to_owned(),
+        unit: unit.symbol(),
+        value_type: ValueType::Float,
+        derived: Some(derived),
+    };
+    let delta = |(field, register): (&'static str, Option<PointIx>)| {
+        let register = register.and_then(spec).filter(|register| register.is_energy_register());
+        let by_register = register.map(|register| format!("differences of {}", register.field));
+        Some((field, Unit::KilowattHour, by_register.or_else(|| power.clone())?))
+    };
+    let deltas = [("energy_import_delta", energy_import), ("energy_export_delta", energy_export)].into_iter();
+    let known = power.clone().map(|power| ("known_s", Unit::Second, power));
+    deltas.filter_map(delta).chain(known).map(card).collect()
 }
 
 /// The `catalog` document; without the `points` of the devices where they would be too much for the broker.
@@ -119,6 +140,7 @@ mod tests {
             groups: vec![],
         };
         let card = serde_json::to_value(DeviceCard::from(&device)).expect("JSON");
+        let by_power = "power_flow over the time for which it is known";
         let expected = json!({
             "device": "inverter-1",
             "kind": "inverter",
@@ -126,6 +148,9 @@ mod tests {
             "points": [
                 { "field": "power_l1", "unit": "kW", "type": "float" },
                 { "field": "power_flow", "unit": "kW", "type": "float", "derived": "sum of power_l1, power_l2" },
+                { "field": "energy_import_delta", "unit": "kWh", "type": "float", "derived": by_power },
+                { "field": "energy_export_delta", "unit": "kWh", "type": "float", "derived": by_power },
+                { "field": "known_s", "unit": "s", "type": "float", "derived": by_power },
             ],
         });
         assert_eq!(card, expected);
