@@ -17,6 +17,8 @@ mod profiles;
 mod serial;
 #[path = "config/sessions.rs"]
 mod sessions;
+#[path = "config/site.rs"]
+mod site;
 #[path = "config/stage.rs"]
 mod stage;
 #[path = "config/twice.rs"]

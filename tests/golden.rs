@@ -194,7 +194,8 @@ fn entry(entry: &Entry, before: &mut Option<Arc<Schema>>) -> String {
         let _ = writeln!(out, "  {} {direction}, {vehicle}: {}", series.device, points.join("; "));
     }
     if let Some(s) = site {
-        let (direction, powers) = (s.direction.as_str(), (s.power_flow_kw, s.power_import_kw, s.power_export_kw));
+        let power = s.power.expect("version 1 always tells it");
+        let (direction, powers) = (power.direction.as_str(), (power.flow_kw, power.import_kw, power.export_kw));
         let counts = (s.charging, s.discharging, s.unknown);
         let _ = writeln!(out, "  site {direction}: {powers:?} kW, {counts:?} charge points, soc {:?}", s.soc);
     }

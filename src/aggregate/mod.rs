@@ -22,13 +22,11 @@
 
 mod cell;
 mod late;
-mod rollup;
 
 use std::time::Duration;
 
 use cell::Cell;
 pub use late::LateWindows;
-use rollup::Rollup;
 
 use crate::measure::{
     BootId, Direction, Energy, Event, EventKind, Interval, IntervalValue, Mono, PointInterval, Reading, Stamp, Utc,
@@ -56,7 +54,6 @@ pub struct Aggregator {
     length: Duration,
     dead_band_kw: f64,
     devices: Vec<Device>,
-    rollup: Rollup,
     events: Vec<Event>,
     /// Events of the open window beside those that are carried.
     added: usize,
@@ -90,7 +87,6 @@ impl Aggregator {
             length,
             dead_band_kw,
             devices: devices.iter().map(Device::of).collect(),
-            rollup: Rollup::new(devices, length, dead_band_kw),
             events: Vec::new(),
             added: 0,
             start: start.mono,
@@ -108,7 +104,6 @@ impl Aggregator {
     /// Counts a reading in the open window.
     pub fn add(&mut self, reading: Reading) {
         let Some(device) = self.devices.get_mut(usize::from(reading.device.0)) else { return };
-        self.rollup.add(&reading);
         device.add(reading);
     }
 
@@ -199,8 +194,8 @@ impl Aggregator {
         let dead_band_kw = self.dead_band_kw;
         let intervals =
             (0..).map(DeviceIx).zip(&mut self.devices).flat_map(|(ix, device)| device.cut(ix, dead_band_kw)).collect();
-        let (site, events) = (self.rollup.cut(end), std::mem::take(&mut self.events));
-        Window { intervals, site, events, ..Window::empty(self.boot, label, end.since(self.start)) }
+        let events = std::mem::take(&mut self.events);
+        Window { intervals, events, ..Window::empty(self.boot, label, end.since(self.start)) }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::measure::{ClockTrust, Missing, Outcome, Questionable, Statistic, Value};
 use crate::spec::{
     Aggregation, ByteOrder, DeviceKind, Origin, PointSpec, PollGroup, RawKind, RegisterPoint, RegisterTable, Scaling,
-    SessionPoint, SessionValue, Unit, ValueType, WordOrder,
+    Unit, ValueType, WordOrder,
 };
 
 const WINDOW: Duration = Duration::from_millis(250);
@@ -64,22 +64,6 @@ fn reading(device: u16, point: u16, mono_ms: u64, outcome: Outcome) -> Reading {
 
 fn good(x: f64) -> Outcome {
     Outcome::Good(Value::Float(x))
-}
-
-#[test]
-fn a_vehicle_a_battery_and_an_inverter_have_lines_and_no_part_in_the_power_of_the_charge_points() {
-    let kinds = [DeviceKind::Evse, DeviceKind::Vehicle, DeviceKind::Battery, DeviceKind::Inverter, DeviceKind::Meter];
-    let devices: Vec<DeviceSpec> = kinds.iter().map(|kind| device(kind.as_str(), *kind)).collect();
-    let mut aggregator = Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000));
-    for (ix, kw) in [(0, 11.0), (1, 11.0), (2, -50.0), (3, -20.0), (4, -59.0)] {
-        aggregator.add(reading(ix, 0, 1_050, good(kw)));
-        aggregator.add(reading(ix, 1, 1_050, good(40.0)));
-    }
-    let window = aggregator.close(at(1_250)).expect("ended");
-    assert_eq!(window.intervals.len(), kinds.len());
-    let site = window.site.expect("a charge point was heard");
-    assert_eq!((site.power_flow_kw, site.power_export_kw, site.charging, site.unknown), (11.0, 0.0, 1, 0));
-    assert_eq!(site.soc, Some((40.0, 40.0)));
 }
 
 #[test]
@@ -227,92 +211,6 @@ fn a_step_of_the_wall_clock_moves_the_labels_and_no_window() {
     assert_eq!(window.length, WINDOW);
     assert_eq!(window.end.utc, Utc(at(1_460).utc.0 + hour));
     assert_eq!(window.events, [Event { device: None, kind: EventKind::ClockStepped(hour) }]);
-}
-
-#[test]
-fn the_site_sums_what_is_known_and_says_what_is_not() {
-    let mut aggregator = aggregator();
-    aggregator.add(reading(0, 0, 1_010, good(30.0)));
-    aggregator.add(reading(0, 1, 1_010, good(60.0)));
-    aggregator.add(reading(1, 0, 1_010, good(-12.5)));
-    aggregator.add(reading(1, 1, 1_010, good(80.0)));
-    aggregator.add(reading(2, 0, 1_010, good(999.0)));
-    let site = aggregator.close(at(1_211)).expect("ended").site.expect("heard");
-    assert_eq!((site.power_flow_kw, site.power_import_kw, site.power_export_kw), (17.5, 30.0, -12.5));
-    assert_eq!((site.charging, site.discharging, site.unknown), (1, 1, 0));
-    assert_eq!(site.soc, Some((60.0, 70.0)));
-
-    // dc-2 falls silent: its last value is not summed for ever.
-    for (end, unknown) in [(1_461, 0), (1_711, 0), (1_961, 0), (2_211, 0), (2_461, 1), (2_711, 1)] {
-        aggregator.add(reading(0, 0, end - 100, good(30.0)));
-        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
-        assert_eq!(site.unknown, unknown, "at {end}");
-    }
-}
-
-/// A charge point whose sessions are heard.
-fn heard(id: &str) -> DeviceSpec {
-    let state = PointSpec {
-        field: "state".try_into().expect("a field"),
-        value_type: ValueType::Text,
-        origin: Origin::Session(SessionPoint { value: SessionValue::State }),
-        ..point("state", Aggregation::Last)
-    };
-    DeviceSpec { points: vec![point("power_flow", Aggregation::Mean), state].into(), ..device(id, DeviceKind::Evse) }
-}
-
-/// An AC loop turns every second or two, and the site's power had that of its charge point in every fourth window only.
-#[test]
-fn a_power_that_a_session_has_told_stands_in_the_sums_until_its_source_says_that_it_does_not() {
-    let mut aggregator = Aggregator::new(&[heard("ac-1"), heard("dc-2")], WINDOW, 0.05, BootId([7; 16]), at(1_000));
-    aggregator.add(reading(0, 0, 1_100, good(11.0)));
-    let mut site = |end: u64, outcome: Option<Outcome>| {
-        outcome.into_iter().for_each(|outcome| aggregator.add(reading(0, 0, end - 100, outcome)));
-        aggregator.add(reading(1, 0, end - 100, good(30.0)));
-        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
-        (site.power_flow_kw, site.unknown)
-    };
-    for window in 0..40 {
-        assert_eq!(site(1_211 + window * 250, None), (41.0, 0), "{window}");
-    }
-    let end = 1_211 + 40 * 250;
-    assert_eq!(site(end, Some(Outcome::Missing(Missing::Stale))), (30.0, 1));
-    // A source that says nothing at all.
-    assert_eq!(site(end + 250, Some(good(11.0))), (41.0, 0));
-    let later: Vec<_> = (2..54).map(|window| site(end + window * 250, None)).collect();
-    assert_eq!((later[40], later[51]), ((41.0, 0), (30.0, 1)));
-}
-
-/// Every connector at which nobody charged was one whose power is not known.
-#[test]
-fn a_connector_without_a_session_is_not_unknown_and_one_that_is_not_heard_is() {
-    let devices = [heard("dc-1"), heard("dc-2")];
-    let mut aggregator = Aggregator::new(&devices, WINDOW, 0.05, BootId([7; 16]), at(1_000));
-    let is = |state: &str| Outcome::Good(Value::Text(state.into()));
-    let lost = || Outcome::Missing(Missing::Timeout);
-    for (end, outcome, unknown) in [
-        (1_211, None, 1),
-        (1_461, Some(is("idle")), 0),
-        (1_711, None, 0),
-        (1_961, Some(is("charging")), 1),
-        (2_211, Some(is("terminated")), 0),
-        (2_461, Some(lost()), 1),
-        (2_711, Some(is("idle")), 0),
-        (2_961, Some(is("encrypted")), 1),
-        (3_211, Some(is("aborted")), 1),
-    ] {
-        aggregator.add(reading(0, 0, end - 100, good(30.0)));
-        outcome.into_iter().for_each(|outcome| aggregator.add(reading(1, 1, end - 50, outcome)));
-        let site = aggregator.close(at(end)).expect("ended").site.expect("heard");
-        assert_eq!((site.charging, site.unknown), (1, unknown), "at {end}");
-    }
-}
-
-#[test]
-fn a_gateway_without_charge_points_heard_tells_no_site() {
-    let mut aggregator = aggregator();
-    aggregator.add(reading(2, 0, 1_010, good(1.0)));
-    assert_eq!(aggregator.close(at(1_211)).expect("ended").site, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::show::{note, print, print_line};
 use super::{ConfigPath, Exit};
-use crate::config::{self, Summary};
+use crate::config::{self, DepotSummary, Summary};
 use crate::net::TlsFiles;
 use crate::tls;
 
@@ -62,6 +62,18 @@ fn of_files(files: &TlsFiles) -> Vec<String> {
     unusable.into_iter().chain(refused).collect()
 }
 
+/// The grid connection: by what it is known, and how much it may carry.
+fn depot_text(depot: &DepotSummary) -> String {
+    let known_by = match &depot.meter {
+        Some(meter) => format!("measured by {meter}"),
+        None => "without a meter, the sum of charge points, batteries and inverters".to_owned(),
+    };
+    let limit =
+        |kw: Option<f64>, what| kw.map_or_else(|| format!("no {what} limit"), |kw| format!("{what} up to {kw} kW"));
+    let (import, export) = (limit(depot.import_max_kw, "import"), limit(depot.export_max_kw, "export"));
+    format!("grid connection: {known_by}; {import}, {export}; V2G down to {} %", depot.v2g_soc_floor)
+}
+
 fn text(summary: &Summary) -> String {
     let mut out = format!(
         "{} at {}: {} devices with {} points, {:.0} values a second, windows of {} ms\n",
@@ -73,6 +85,7 @@ fn text(summary: &Summary) -> String {
         summary.window_ms
     );
     out += &format!("to {} below {}\n", summary.brokers.join(", then "), summary.topic_prefix);
+    out += &format!("{}\n", depot_text(&summary.depot));
     for device in &summary.devices {
         let pace = if device.requests_per_second > 0.0 {
             format!("{:.1} requests a second", device.requests_per_second)

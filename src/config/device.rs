@@ -11,7 +11,9 @@ use super::fault::{Fault, Place};
 use super::plan::{BusKind, BusPlan, DeviceAddress, DevicePlan};
 use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
 use super::profiles::{Found, Library};
-use super::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, nearest, one_of, text};
+use super::section::{
+    Form, Scope, Section, Taken, Wrong, duration_within, energy_within, integer, nearest, one_of, text,
+};
 use super::uplink::io_reason;
 use crate::net::{Endpoint, SessionSource};
 use crate::spec::{BusId, DeviceKind, DeviceSpec};
@@ -29,11 +31,14 @@ pub(super) const DEVICE: Form = Form {
         ("poll", "\"500ms\""),
         ("timeout", "\"1s\""),
         ("pause", "\"50ms\""),
+        ("battery_capacity", "\"77kWh\""),
     ],
 };
 
 /// Between a reply and the next request. A device that needs more wants a longer poll.
 pub(super) const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
+/// Wh. Below, nothing drives; above, no vehicle.
+const BATTERY_CAPACITY: RangeInclusive<u64> = 1_000..=10_000_000;
 /// Registered for Modbus TCP.
 const MODBUS_PORT: u16 = 502;
 
@@ -56,6 +61,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let poll = section.optional("poll", duration_within(INTERVAL));
     let own_timeout = section.optional("timeout", duration_within(TIMEOUT));
     let own_pause = section.optional("pause", duration_within(PAUSE));
+    let battery_capacity_kwh = battery_capacity(&section, kind);
     let addressed = addressed(&section, bus);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
@@ -100,7 +106,20 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let Addressed { address, bus_timeout } = addressed?;
     let timeout = own_timeout.unwrap_or(bus_timeout);
     let pause = own_pause.unwrap_or(profile.pause);
-    Some(DevicePlan { spec, bus: bus_id?, address, connector, timeout, pause, line: section.header().line() })
+    let (bus, line) = (bus_id?, section.header().line());
+    Some(DevicePlan { spec, bus, address, connector, battery_capacity_kwh, timeout, pause, line })
+}
+
+/// Of a vehicle, or of the one that always stands there.
+fn battery_capacity(section: &Section<'_>, kind: Option<DeviceKind>) -> Option<f64> {
+    let watt_hours = section.optional("battery_capacity", energy_within(BATTERY_CAPACITY))?;
+    if let Some(kind) = kind.filter(|kind| !matches!(kind, DeviceKind::Evse | DeviceKind::Vehicle)) {
+        let problem = format!("no vehicle is at a device of kind {}", kind.as_str());
+        section.blame("battery_capacity", problem, "delete this line; it is of an evse or a vehicle");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "bounded by 10 MWh")]
+    let kwh = watt_hours as f64 / 1000.0;
+    Some(kwh)
 }
 
 /// Which of a station's connectors; the first unless it is said. `None` where the profile has one only.

@@ -29,6 +29,7 @@ mod plan;
 mod profile;
 mod profiles;
 mod section;
+mod site;
 mod statements;
 mod summary;
 mod units;
@@ -37,7 +38,7 @@ mod uplink;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::spec::InvalidName;
+use crate::spec::{InvalidName, SiteSpec};
 use document::{Entry, Table};
 use fault::{Collector, Place, Source};
 use profiles::Library;
@@ -52,7 +53,7 @@ pub use plan::{
     JournalPlan, LogPlan, Plan, PrivacyPlan, UpdatePlan, UplinkPlan, VehicleIdPolicy, WatchdogPlan,
 };
 pub use profiles::{ProfileSource, ProfileView, profile_views};
-pub use summary::{BusSummary, DerivedSummary, DeviceSummary, Summary};
+pub use summary::{BusSummary, DepotSummary, DerivedSummary, DeviceSummary, Summary};
 
 /// 1,000 devices with a paragraph of remarks each are 780 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -65,6 +66,7 @@ const ROOT: Form = Form {
     keys: &[
         ("gateway", "[gateway]"),
         ("aggregate", "[aggregate]"),
+        ("site", "[site]"),
         ("journal", "[journal]"),
         ("uplink", "[uplink]"),
         ("privacy", "[privacy]"),
@@ -78,10 +80,11 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 18] = [
+const FORMS: [&Form; 19] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
+    &site::SITE,
     &gateway::JOURNAL,
     &uplink::UPLINK,
     &uplink::TLS,
@@ -310,6 +313,7 @@ fn parse_parts(text: &str, source: &str, surroundings: &Surroundings) -> (Parts,
 struct Parts {
     gateway: Option<GatewayPlan>,
     aggregate: Option<AggregatePlan>,
+    site: Option<SiteSpec>,
     journal: Option<JournalPlan>,
     uplink: Option<UplinkPlan>,
     privacy: Option<PrivacyPlan>,
@@ -327,6 +331,7 @@ impl Parts {
         Some(Plan {
             gateway: self.gateway?,
             aggregate: self.aggregate?,
+            site: self.site?,
             journal: self.journal?,
             uplink: self.uplink?,
             privacy: self.privacy?,
@@ -375,10 +380,13 @@ fn read_parts(scope: Scope<'_>, root: &Table, library: &Library<'_>, surrounding
     let placed: Vec<(DevicePlan, Place)> = device_tables.iter().filter_map(read_device).collect();
     device::same_place(&placed).into_iter().for_each(|fault| scope.faults.push(fault));
     let is_whole = buses.len() == bus_tables.len() && placed.len() == device_tables.len();
-    let devices = is_whole.then(|| placed.into_iter().map(|(plan, _)| plan).collect());
+    let devices: Option<Vec<DevicePlan>> = is_whole.then(|| placed.into_iter().map(|(plan, _)| plan).collect());
+    let device_names: Vec<&str> = device_tables.iter().map(|(entry, _)| entry.key.as_str()).collect();
+    let site = site::site(&table("site", &site::SITE), devices.as_deref(), &device_names);
     Parts {
         gateway,
         aggregate: Some(aggregate),
+        site: Some(site),
         journal: Some(journal),
         uplink,
         privacy: Some(privacy),

@@ -8,7 +8,7 @@ use hal::{SerialLine, UnitId};
 
 use crate::measure::{Schema, WhenFull};
 use crate::net::{BrokerUrl, Endpoint, Link, Login, SessionSource, TlsFiles};
-use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId};
+use crate::spec::{BusId, DeviceSpec, GatewayId, SiteId, SiteSpec};
 
 /// All that the agent does, as decided before it starts. Two equal plans do the same.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Plan {
     pub gateway: GatewayPlan,
     /// How readings become windows.
     pub aggregate: AggregatePlan,
+    /// The depot as a whole.
+    pub site: SiteSpec,
     /// Where data waits, and what gives when there is no more room.
     pub journal: JournalPlan,
     /// Towards the broker.
@@ -320,6 +322,8 @@ pub struct DevicePlan {
     pub address: DeviceAddress,
     /// Which of a station's connectors it is, from 1, if its profile has several in one map.
     pub connector: Option<u16>,
+    /// Of the vehicle at it, where it does not tell it, kWh. 1 to 10,000.
+    pub battery_capacity_kwh: Option<f64>,
     /// How long to wait for a reply, where it is asked. 50 ms to 30 s.
     pub timeout: Duration,
     /// What passes at least between a reply and the next request. 0 to 10 s.

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use super::document::{Entry, Kind, SCRATCH, Table, Value};
 use super::fault::{Collector, Place, Source};
-use super::units::{NotAQuantity, RATE_UNITS, SIZE_UNITS, TIME_UNITS, duration, rate, show_duration, show_size, size};
+use super::units::{
+    ENERGY_UNITS, NotAQuantity, POWER_UNITS, RATE_UNITS, SIZE_UNITS, TIME_UNITS, duration, energy, power, rate,
+    show_duration, show_energy, show_power, show_size, size,
+};
 
 /// What a table may hold.
 #[derive(Debug)]
@@ -396,6 +399,22 @@ pub(super) fn size_within(bounds: RangeInclusive<u64>) -> impl Fn(&Value) -> Tak
     move |value| {
         let (low, high) = (show_size(*bounds.start()), show_size(*bounds.end()));
         quantity(value, SIZE_UNITS, size, &bounds, (&low, &high))
+    }
+}
+
+/// A power in W within bounds.
+pub(super) fn power_within(bounds: RangeInclusive<u64>) -> impl Fn(&Value) -> Taken<u64> {
+    move |value| {
+        let (low, high) = (show_power(*bounds.start()), show_power(*bounds.end()));
+        quantity(value, POWER_UNITS, power, &bounds, (&low, &high))
+    }
+}
+
+/// An energy in Wh within bounds.
+pub(super) fn energy_within(bounds: RangeInclusive<u64>) -> impl Fn(&Value) -> Taken<u64> {
+    move |value| {
+        let (low, high) = (show_energy(*bounds.start()), show_energy(*bounds.end()));
+        quantity(value, ENERGY_UNITS, energy, &bounds, (&low, &high))
     }
 }
 

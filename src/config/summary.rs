@@ -28,10 +28,27 @@ pub struct Summary {
     pub points: usize,
     /// Values read per second, all devices together.
     pub values_per_second: f64,
+    /// The depot as a whole.
+    pub depot: DepotSummary,
     /// In the order of the file.
     pub buses: Vec<BusSummary>,
     /// In the order of the file.
     pub devices: Vec<DeviceSummary>,
+}
+
+/// `[site]` in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DepotSummary {
+    /// The meter of the grid connection; `None`: what is read of charge points, batteries and inverters stands for it.
+    pub meter: Option<DeviceId>,
+    /// kW; `None`: no limit is known.
+    pub import_max_kw: Option<f64>,
+    /// kW; `None`: no limit is known.
+    pub export_max_kw: Option<f64>,
+    /// %.
+    pub v2g_soc_floor: f64,
+    /// Devices of whose vehicle the capacity is given.
+    pub battery_capacities: usize,
 }
 
 /// A bus in numbers.
@@ -112,6 +129,13 @@ impl Plan {
             topic_prefix: self.uplink.topic_prefix.clone(),
             points: devices.iter().map(|device| device.points).sum(),
             values_per_second: rounded(devices.iter().map(|device| device.values_per_second).sum()),
+            depot: DepotSummary {
+                meter: self.site.meter.and_then(|ix| Some(self.devices.get(usize::from(ix.0))?.spec.id.clone())),
+                import_max_kw: self.site.import_max_kw,
+                export_max_kw: self.site.export_max_kw,
+                v2g_soc_floor: self.site.v2g_soc_floor,
+                battery_capacities: self.site.battery_capacities.len(),
+            },
             buses: self.buses.iter().map(|b| bus(&b.id, b.kind.as_str())).collect(),
             devices,
         }

@@ -15,6 +15,16 @@ const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// Units of size, in bytes.
 const SIZES: [(&str, u64); 5] = [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
+/// Units of power, in W.
+const POWERS: [(&str, u64); 3] = [("MW", 1_000_000), ("kW", 1000), ("W", 1)];
+
+/// Units of energy, in Wh.
+const ENERGIES: [(&str, u64); 3] = [("MWh", 1_000_000), ("kWh", 1000), ("Wh", 1)];
+
+/// The units of a power, for messages.
+pub(super) const POWER_UNITS: &str = "units: W, kW, MW";
+/// The units of an energy, for messages.
+pub(super) const ENERGY_UNITS: &str = "units: Wh, kWh, MWh";
 /// The units of a duration, for messages.
 pub(super) const TIME_UNITS: &str = "units: ms, s, m (minutes), h, d";
 /// The units of a size, for messages.
@@ -37,6 +47,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, NotAQuantity> {
 /// `1000B`, `64KiB`, `512MiB`, `4GiB`, in bytes.
 pub(super) fn size(text: &str) -> Result<u64, NotAQuantity> {
     quantity(text, &SIZES, meant_size)
+}
+
+/// `250kW`, in W.
+pub(super) fn power(text: &str) -> Result<u64, NotAQuantity> {
+    quantity(text, &POWERS, |unit| same_unit(unit, &POWERS))
+}
+
+/// `60kWh`, in Wh.
+pub(super) fn energy(text: &str) -> Result<u64, NotAQuantity> {
+    quantity(text, &ENERGIES, |unit| same_unit(unit, &ENERGIES))
+}
+
+/// A power as it would be written.
+pub(super) fn show_power(watts: u64) -> String {
+    show(watts, &POWERS)
+}
+
+/// An energy as it would be written.
+pub(super) fn show_energy(watt_hours: u64) -> String {
+    show(watt_hours, &ENERGIES)
 }
 
 /// `2MiB/s`, in bytes per second.
@@ -97,6 +127,11 @@ fn quantity(
     }
 }
 
+/// The unit in other letters: `KW`, `Kwh`.
+fn same_unit(unit: &str, units: &[(&'static str, u64)]) -> Option<&'static str> {
+    units.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(unit))
+}
+
 /// The unit that is meant by a usual other spelling.
 fn meant_time(unit: &str) -> Option<&'static str> {
     match unit.to_ascii_lowercase().as_str() {
@@ -135,6 +170,11 @@ mod tests {
             assert_eq!(size(text), Ok(bytes));
             assert_eq!(show_size(bytes), text);
         }
+        for (text, watts) in [("500W", 500), ("250kW", 250_000), ("1500kW", 1_500_000), ("2MW", 2_000_000)] {
+            assert_eq!(power(text), Ok(watts));
+            assert_eq!(energy(&format!("{text}h")), Ok(watts));
+        }
+        assert_eq!((show_power(1_500_000), show_energy(77_000)), ("1500kW".to_owned(), "77kWh".to_owned()));
         assert_eq!(rate("2MiB/s"), Ok(2 << 20));
         assert_eq!(show_duration(Duration::ZERO), "0ms");
     }
@@ -152,6 +192,7 @@ mod tests {
             assert_eq!(duration(text).expect_err("not ours").instead.as_deref(), Some(instead));
         }
         assert_eq!(size("4GB").expect_err("not ours").instead.as_deref(), Some("4GiB"));
+        assert_eq!(power("250 KW").expect_err("not ours").instead.as_deref(), Some("250kW"));
         assert_eq!(rate("2 mb/s").expect_err("not ours").instead.as_deref(), Some("2MiB/s"));
     }
 

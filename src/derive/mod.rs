@@ -1,4 +1,4 @@
-//! What is worked out of readings and windows: energy, charging sessions. Pure: nothing here reads a clock or a disk.
+//! What is worked out of readings and windows: energy, charging sessions, the depot as one. Pure: nothing here reads a clock or a disk.
 //!
 //! In: the [`Reading`]s of the windows, and the windows as `aggregate` closes them. Out: the same windows, with what each knows of
 //! the energy of its devices ([`Energy`](crate::measure::Energy)), and with the charging sessions of which there is news
@@ -23,9 +23,17 @@
 //! - A session goes on over a restart under its id; of the times for which it charged and discharged, and of its highest powers, up to a
 //!   minute before a kill may be lacking, of its energy nothing that a window has told.
 //!
+//! - **The depot** ([`SiteRollup`](crate::measure::SiteRollup)) is told in every window in which anything of it is known, or of a charge point or
+//!   the connection's meter was heard: power, counts and SoC of the charge points; batteries and inverters, each by themselves; power, phases and
+//!   energy of the grid connection, and what is left of its limits. A vehicle that is heard by itself is the one at a charge point if its id, or the
+//!   name of its device, says so: then only what its charge point tells of it counts.
+//!
 //! Memory: some words for each device. A restart goes on from the [`Checkpoint`](crate::measure::Checkpoint) that the journal keeps.
 
 mod energy;
+mod rollup;
+#[cfg(test)]
+mod rollup_tests;
 mod session;
 #[cfg(test)]
 mod session_tests;
@@ -36,9 +44,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::energy::EnergyMeter;
+use self::rollup::Rollup;
 use self::session::SessionMeter;
 use crate::measure::{BootId, ChargingSession, Checkpoint, EventKind, Mono, Reading, SessionState, Stamp, Window};
-use crate::spec::{DeviceIx, DeviceSpec, SessionId, VehicleId};
+use crate::spec::{DeviceIx, DeviceSpec, SessionId, SiteSpec, VehicleId};
 
 /// Sessions that ended beside a backlog and wait for its end: each gives way to a newer one beyond.
 const BESIDE_BACKLOG_MAX: usize = 4_096;
@@ -49,6 +58,7 @@ const BACKLOG_SHOWS: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Deriver {
     devices: Vec<Device>,
+    rollup: Rollup,
     /// Told as ended while older news of them may wait in a backlog, and when.
     beside_backlog: VecDeque<(ChargingSession, Mono)>,
     /// A backlog has shown since they were told.
@@ -71,9 +81,17 @@ impl Deriver {
         };
         Self {
             devices: (0..).map(DeviceIx).zip(devices).map(device).collect(),
+            rollup: Rollup::new(devices, window, dead_band_kw),
             beside_backlog: VecDeque::new(),
             had_backlog: false,
         }
+    }
+
+    /// The same with what is to be known of the depot as a whole.
+    #[must_use]
+    pub fn with_site(mut self, site: SiteSpec) -> Self {
+        self.rollup.set_site(site);
+        self
     }
 
     fn device(&mut self, ix: DeviceIx) -> Option<&mut Device> {
@@ -96,6 +114,7 @@ impl Deriver {
 
     /// Takes a reading of the open window.
     pub fn add(&mut self, reading: &Reading) {
+        self.rollup.add(reading);
         if let Some(Device { energy, sessions }) = self.device(reading.device) {
             let flowed = energy.add(reading);
             sessions.add(reading);
@@ -107,6 +126,7 @@ impl Deriver {
 
     /// The vehicle at a device from now on.
     pub fn set_vehicle(&mut self, device: DeviceIx, vehicle: Option<VehicleId>) {
+        self.rollup.set_vehicle(device, vehicle.as_ref());
         if let Some(device) = self.device(device) {
             device.sessions.set_vehicle(vehicle);
         }
@@ -150,6 +170,7 @@ impl Deriver {
         }
         if !is_late {
             self.devices.iter_mut().for_each(|device| device.sessions.tell(&[], *end, sessions));
+            self.rollup.complete(window);
         }
     }
 

@@ -14,8 +14,8 @@ use crate::journal::settings::Settings;
 use crate::measure::{
     BootId, ChargingSession, ClockTrust, Direction, Energy, EnergyDelta, EnergySource, Entry, Epoch, Event, EventKind,
     Gap, GapReason, Identity, Interval, IntervalValue, Missing, Mono, OfSession, PointColumn, PointInterval,
-    Questionable, Schema, Seq, SeriesSpec, SessionEvent, SessionKnownBy, SessionState, SessionTime, SiteRollup, Stamp,
-    Statistic, Utc, WhenFull, Window, Words,
+    Questionable, Schema, Seq, SeriesSpec, SessionEvent, SessionKnownBy, SessionState, SessionTime, SitePower,
+    SiteRollup, Stamp, Statistic, Utc, WhenFull, Window, Words,
 };
 use crate::spec::{
     Aggregation, DeviceId, DeviceIx, DeviceKind, FieldName, GatewayId, PointIx, SessionId, SiteId, Unit, ValueType,
@@ -182,14 +182,11 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         },
     );
     let site = SiteRollup {
-        direction: Direction::Idle,
-        power_flow_kw: 0.1,
-        power_import_kw: 1.2,
-        power_export_kw: -1.1,
+        power: Some(SitePower { direction: Direction::Idle, flow_kw: 0.1, import_kw: 1.2, export_kw: -1.1 }),
         charging: 1,
         discharging: 1,
-        unknown: 0,
         soc: Some((12.0, 54.1)),
+        ..SiteRollup::default()
     };
     let gap = Gap { epoch: Epoch(1), from: Seq(2), to: Seq(3), points: None, reason: GapReason::Aged };
     let events = vec![
@@ -210,7 +207,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         end: Stamp { mono: Mono(mono), utc: Utc(-5), trust: ClockTrust::Unsynced },
         length: Duration::from_millis(250),
         intervals,
-        site: sited.then(|| site.clone()),
+        site: sited.then(|| site.clone().into()),
         events: if eventful { events.clone() } else { Vec::new() },
         sessions: if eventful { vec![charging_session(1, "6f1c", SessionState::Paused)] } else { Vec::new() },
         checkpoint: None,

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::charging::{ChargingSession, OpenSession, SessionState};
 use super::checkpoint::{Checkpoint, RegisterBase};
+use super::direction::Direction;
 use super::energy::Energy;
 use super::event::{Event, Gap, LifeLost};
 use super::id::Identity;
 use super::quality::{Missing, Questionable};
 use super::schema::Schema;
+use super::site::SiteRollup;
 use super::time::{BootId, Stamp};
 use crate::spec::{DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
@@ -28,8 +28,8 @@ pub struct Window {
     /// One per device of which something is known, and of each charging session of it one of its own; ascending by device. After
     /// thinning one per device, vehicle and session.
     pub intervals: Vec<Interval>,
-    /// The depot as a whole, if any charge point was heard.
-    pub site: Option<SiteRollup>,
+    /// The depot as a whole, if anything of it is known or was heard.
+    pub site: Option<Box<SiteRollup>>,
     /// What happened, in order.
     pub events: Vec<Event>,
     /// Charging sessions of which there is news.
@@ -180,65 +180,6 @@ pub struct Statistic {
     pub max: f64,
     /// How many readings; at least 1.
     pub count: u32,
-}
-
-/// Which way energy goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub enum Direction {
-    /// Charging: grid to vehicle, import.
-    #[serde(rename = "G2V")]
-    GridToVehicle,
-    /// Discharging: vehicle to grid, export.
-    #[serde(rename = "V2G")]
-    VehicleToGrid,
-    /// Less than the dead band either way.
-    #[serde(rename = "idle")]
-    Idle,
-}
-
-impl Direction {
-    /// The direction of a power, in kW, positive towards the vehicle.
-    #[must_use]
-    pub fn of(power_kw: f64, dead_band_kw: f64) -> Self {
-        if power_kw.abs() < dead_band_kw {
-            Self::Idle
-        } else if power_kw > 0.0 {
-            Self::GridToVehicle
-        } else {
-            Self::VehicleToGrid
-        }
-    }
-
-    /// The tag's value on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::GridToVehicle => "G2V",
-            Self::VehicleToGrid => "V2G",
-            Self::Idle => "idle",
-        }
-    }
-}
-
-/// The charge points of the depot as one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SiteRollup {
-    /// Of `power_flow_kw`.
-    pub direction: Direction,
-    /// Sum over all charge points, kW.
-    pub power_flow_kw: f64,
-    /// Sum over those that charge, kW, not negative.
-    pub power_import_kw: f64,
-    /// Sum over those that discharge, kW, not positive.
-    pub power_export_kw: f64,
-    /// How many charge.
-    pub charging: u32,
-    /// How many discharge.
-    pub discharging: u32,
-    /// How many charge points are not in the sums, because their power is not known now.
-    pub unknown: u32,
-    /// Smallest and mean state of charge of the vehicles that tell it, %.
-    pub soc: Option<(f64, f64)>,
 }
 
 /// A window that the journal has kept: durable, with an identity that never changes.

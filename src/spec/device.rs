@@ -14,13 +14,13 @@ use super::points::Points;
 pub enum DeviceKind {
     /// Electric vehicle supply equipment: a charge point. The power of all of them is the site's `power_flow`.
     Evse,
-    /// A meter. Not part of the roll-up: what it measures may be that of the others once more.
+    /// A meter. Not part of the roll-up, unless it is that of the grid connection: what it measures may be that of the others once more.
     Meter,
-    /// A vehicle that is heard by itself, on a J1939 bus. Not part of the roll-up: its charge point is.
+    /// A vehicle that is heard by itself, on a J1939 bus. Its power is not part of the roll-up, that of its charge point is; its SoC is.
     Vehicle,
-    /// A stationary battery. Not part of the charge points' roll-up.
+    /// A stationary battery: the site's `battery_power`.
     Battery,
-    /// An inverter of a photovoltaic plant, with or without a battery behind it. Not part of the charge points' roll-up.
+    /// An inverter of a photovoltaic plant, with or without a battery behind it: the site's `inverter_power`.
     Inverter,
 }
 

@@ -13,6 +13,7 @@ mod points;
 mod sense;
 mod session;
 mod signal;
+mod site;
 mod unit;
 
 pub use connector::Connector;
@@ -27,4 +28,5 @@ pub use point::{
 pub use points::{Points, Roles};
 pub use session::SessionValue;
 pub use signal::{BitField, BitOrder, Formula, FrameMatch, Gate, Signal, SignalKind, SignalPoint, Term};
+pub use site::SiteSpec;
 pub use unit::{Conversion, Unit};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use v2g_edge::measure::{
     BootId, ClockTrust, Direction, Energy, Interval, IntervalValue, Mono, PointColumn, PointInterval, Schema,
-    SeriesSpec, SiteRollup, Stamp, Statistic, Utc, Window,
+    SeriesSpec, SitePower, SiteRollup, Stamp, Statistic, Utc, Window,
 };
 use v2g_edge::spec::{DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, Unit, ValueType, VehicleId};
 
@@ -87,21 +87,22 @@ impl Depot {
         let mut intervals = vec![self.meter()];
         intervals.extend((0..self.chargers).map(|i| self.charger(i)));
         let site = SiteRollup {
-            direction: Direction::GridToVehicle,
-            power_flow_kw: (f64::from(self.chargers) * 11e3 + self.noise() * 500.0).round() / 1e3,
-            power_import_kw: f64::from(self.chargers) * 11.0,
-            power_export_kw: 0.0,
+            power: Some(SitePower {
+                direction: Direction::GridToVehicle,
+                flow_kw: (f64::from(self.chargers) * 11e3 + self.noise() * 500.0).round() / 1e3,
+                import_kw: f64::from(self.chargers) * 11.0,
+                export_kw: 0.0,
+            }),
             charging: self.chargers.into(),
-            discharging: 0,
-            unknown: 0,
             soc: Some((12.0, 54.1)),
+            ..SiteRollup::default()
         };
         Window {
             boot: BootId([7; 16]),
             end: Self::stamp(self.n),
             length: Duration::from_nanos(WINDOW_NS),
             intervals,
-            site: Some(site),
+            site: Some(Box::new(site)),
             events: Vec::new(),
             sessions: Vec::new(),
             checkpoint: None,

@@ -53,6 +53,7 @@ fn the_manual_shows_the_defaults() {
     let bare = plan(&format!("{HEAD}{METER}"));
     let shown = plan(MANUAL);
     assert_eq!(bare.aggregate, shown.aggregate);
+    assert_eq!(bare.site, shown.site);
     assert_eq!(bare.journal, shown.journal);
     assert_eq!(bare.api, shown.api);
     assert_eq!(bare.log, shown.log);

@@ -105,7 +105,8 @@ impl Pipeline {
         }
         let (mut normaliser, mut deriver) = (
             Normaliser::new(&devices),
-            Deriver::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot),
+            Deriver::new(&devices, plan.aggregate.window, plan.aggregate.dead_band_kw, context.boot)
+                .with_site(plan.site.clone()),
         );
         normaliser.resume(&checkpoint, context.boot, start);
         deriver.resume(&checkpoint, start);
@@ -421,8 +422,8 @@ impl Pipeline {
             facts.windows += 1;
             facts.points += window.points();
             facts.clock = Some(window.end.trust);
-            if let Some(site) = &window.site {
-                facts.site_power_kw = Some(site.power_flow_kw);
+            if let Some(power) = window.site.as_ref().and_then(|site| site.power) {
+                facts.site_power_kw = Some(power.flow_kw);
             }
         });
     }

@@ -205,6 +205,7 @@ fn as_json(entry: &Entry, waits: bool) -> Value {
         "waiting": waits,
         "devices": devices,
         "rollup": window.site,
+        "rollup_energy": window.site.as_ref().map(|site| energy_json(site.energy)),
         "events": window.events.iter().map(event).collect::<Vec<_>>(),
     })
 }

@@ -149,6 +149,6 @@ fn needed(mut window: Window) -> Window {
     };
     window.intervals.retain(is_needed);
     window.intervals.shrink_to_fit();
-    (window.site, window.events) = (None, Vec::new());
+    window.events = Vec::new();
     window
 }

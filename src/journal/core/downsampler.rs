@@ -6,7 +6,7 @@
 //!   (out of range, a counter that does not go on) gives its extremes, and its value only where no other has one.
 //! - One device with two vehicles or two charging sessions in one coarse window is told in two intervals: what a vehicle did is
 //!   never mixed with what another did, nor a session with the next. Sessions of one vehicle stay in their order.
-//! - The site's powers are means by time; its counts are the newest.
+//! - The site's powers are means by time, a headroom is the least; its counts are the newest.
 //! - Energies and known times are added up: not one mWh more or less.
 //! - Of a charging session the newest news stays.
 //! - Events all stay, in order, at the end of the coarse window.
@@ -15,13 +15,16 @@
 //! - What has a time of its source's own, or was given one afterwards, is joined by that time, beside what has the clock's: late windows
 //!   between others end none of them. Of a device nothing is joined to what came after it.
 
+mod site;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::site::{Site, direction};
 use crate::journal::resolution::Resolution;
 use crate::measure::{
     BootId, ChargingSession, Direction, Energy, Event, Interval, IntervalValue, Missing, Mono, PointInterval,
-    Questionable, Schema, SiteRollup, Stamp, Statistic, Window,
+    Questionable, Schema, Stamp, Statistic, Window,
 };
 use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
@@ -226,7 +229,7 @@ impl Joint {
             }
         }
         if let Some(rollup) = site {
-            self.site.get_or_insert_default().add(rollup, length);
+            self.site.get_or_insert_default().add(*rollup, length);
         }
         self.events.extend(events);
         for told in sessions {
@@ -258,7 +261,7 @@ impl Joint {
         let series = series.into_iter().flat_map(|((device, vehicle), sessions)| {
             sessions.into_iter().map(move |(session, series)| (device, vehicle.clone(), session, series))
         });
-        let (intervals, site) = (series.map(interval).collect(), site.and_then(Site::rollup));
+        let (intervals, site) = (series.map(interval).collect(), site.and_then(Site::rollup).map(Box::new));
         let sessions = sessions.into_iter().map(|(session, told)| session.beside_later(end.mono.since(told))).collect();
         Window { intervals, site, events, sessions, ..Window::empty(first.boot, end, length) }
     }
@@ -267,14 +270,6 @@ impl Joint {
 /// When it began by the wall clock, ns.
 fn begin(window: &Window) -> i64 {
     window.end.utc.0.saturating_sub(i64::try_from(window.length.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// Of the directions that were seen, the one in which the mean power goes; the dead band is not known here.
-fn direction(seen: &[Direction], power: Option<f64>) -> Option<Direction> {
-    let newest = *seen.last()?;
-    let by_power = power.map(|kw| if kw > 0.0 { Direction::GridToVehicle } else { Direction::VehicleToGrid });
-    let fits = [by_power, Some(Direction::Idle)].into_iter().flatten().find(|direction| seen.contains(direction));
-    Some(if seen.iter().all(|direction| *direction == newest) { newest } else { fits.unwrap_or(newest) })
 }
 
 /// One point in several windows.
@@ -363,48 +358,6 @@ impl Point {
             }
         };
         Some(PointInterval { point, value, questionable: self.questionable })
-    }
-}
-
-/// The site in several windows.
-#[derive(Debug, Default)]
-struct Site {
-    directions: Vec<Direction>,
-    /// Sums of kW times seconds.
-    flow: f64,
-    import: f64,
-    export: f64,
-    seconds: f64,
-    soc: Option<(f64, f64, u32)>,
-    newest: Option<SiteRollup>,
-}
-
-impl Site {
-    fn add(&mut self, rollup: SiteRollup, length: Duration) {
-        let seconds = length.as_secs_f64().max(1e-9);
-        self.directions.push(rollup.direction);
-        self.flow += rollup.power_flow_kw * seconds;
-        self.import += rollup.power_import_kw * seconds;
-        self.export += rollup.power_export_kw * seconds;
-        self.seconds += seconds;
-        if let Some((min, mean)) = rollup.soc {
-            let (low, sum, count) = self.soc.unwrap_or((f64::INFINITY, 0.0, 0));
-            self.soc = Some((low.min(min), sum + mean, count + 1));
-        }
-        self.newest = Some(rollup);
-    }
-
-    fn rollup(self) -> Option<SiteRollup> {
-        let power_flow_kw = self.flow / self.seconds;
-        let newest = self.newest?;
-        Some(SiteRollup {
-            direction: direction(&self.directions, Some(power_flow_kw)).unwrap_or(newest.direction),
-            power_flow_kw,
-            power_import_kw: self.import / self.seconds,
-            power_export_kw: self.export / self.seconds,
-            soc: self.soc.map(|(low, sum, count)| (low, sum / f64::from(count))),
-            ..newest
-        })
     }
 }
 

@@ -20,6 +20,7 @@ mod energy;
 mod event;
 mod in_session;
 pub(in crate::journal) mod schema;
+mod site;
 mod told;
 
 use self::checkpoint::Checkpoint;
@@ -98,6 +99,10 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8
         let sessions = window.sessions.iter().map(charging::Session::of).collect();
         own.push(Event { place: 0, device: None, kind: EventKind::ChargingSessions(sessions) });
     }
+    let columns = window.site.as_deref().map(site::Columns::of);
+    if let (Some(columns), Some(rollup)) = (&columns, &window.site) {
+        own.extend(columns.written(rollup).map(|site| Event { place: 0, device: None, kind: EventKind::Site(site) }));
+    }
     if let Some(checkpoint) = &window.checkpoint {
         own.push(Event { place: 0, device: None, kind: EventKind::Checkpoint(Checkpoint::of(checkpoint, window)) });
     }
@@ -129,6 +134,10 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
         }
         if let EventKind::Checkpoint(checkpoint) = event.kind {
             window.checkpoint = Some(checkpoint.read(&window)?.into());
+            continue;
+        }
+        if let EventKind::Site(site) = event.kind {
+            site.put(window.site.as_mut().ok_or(Damage::Content)?)?;
             continue;
         }
         if let EventKind::ChargingSessions(sessions) = event.kind {

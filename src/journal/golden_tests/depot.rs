@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::measure::{
     BootId, ClockTrust, Direction, Energy, Epoch, Event, EventKind, Gap, GapReason, Identity, Interval, IntervalValue,
-    Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent, SiteRollup, Stamp,
-    Statistic, Thinned, Utc, Window,
+    Missing, Mono, PointColumn, PointInterval, Questionable, Schema, Seq, SeriesSpec, SessionEvent, SitePower,
+    SiteRollup, Stamp, Statistic, Thinned, Utc, Window,
 };
 use crate::spec::{
     Aggregation, BusId, DeviceId, DeviceIx, DeviceKind, FieldName, PointIx, SessionValue, Unit, ValueType, VehicleId,
@@ -184,16 +184,23 @@ pub(super) fn rich(boot: Boot, n: u64) -> Window {
         }
     };
     let site = (!n.is_multiple_of(4)).then(|| SiteRollup {
-        direction: pick(&[Direction::GridToVehicle, Direction::VehicleToGrid, Direction::Idle], n),
-        power_flow_kw: number(n),
-        power_import_kw: 120.3,
-        power_export_kw: -24.2,
+        power: Some(SitePower {
+            direction: pick(&[Direction::GridToVehicle, Direction::VehicleToGrid, Direction::Idle], n),
+            flow_kw: number(n),
+            import_kw: 120.3,
+            export_kw: -24.2,
+        }),
         charging: 11,
         discharging: 3,
         unknown: u32::try_from(n % 2).expect("small"),
         soc: n.is_multiple_of(2).then_some((12.0, 54.1)),
+        ..SiteRollup::default()
     });
-    Window { intervals: schema.series.iter().enumerate().map(interval).collect(), site, ..boot.window(n) }
+    Window {
+        intervals: schema.series.iter().enumerate().map(interval).collect(),
+        site: site.map(Box::new),
+        ..boot.window(n)
+    }
 }
 
 /// Window `n` of a device that moves slowly: what becomes coarser gets smaller.

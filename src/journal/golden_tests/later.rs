@@ -95,12 +95,15 @@ fn converted(window: measure::Window) -> (ClockTrust, Vec<Device>, Option<SiteRo
         width: interval.points.last().map_or(0, |point| point.point.0 + 1),
         added: None,
     };
-    let site = |site: measure::SiteRollup| SiteRollup {
-        direction: site.direction.into(),
-        powers: (site.power_flow_kw, site.power_import_kw, site.power_export_kw),
-        counts: (site.charging, site.discharging, site.unknown),
-        soc: site.soc,
-        added: None,
+    let site = |site: measure::SiteRollup| {
+        let power = site.power.expect("version 1 always tells it");
+        SiteRollup {
+            direction: power.direction.into(),
+            powers: (power.flow_kw, power.import_kw, power.export_kw),
+            counts: (site.charging, site.discharging, site.unknown),
+            soc: site.soc,
+            added: None,
+        }
     };
     let event = |event: measure::Event| Event {
         device: event.device.as_ref().map(ToString::to_string),
@@ -108,7 +111,12 @@ fn converted(window: measure::Window) -> (ClockTrust, Vec<Device>, Option<SiteRo
         kind: event.kind.name().to_owned(),
     };
     let devices = window.intervals.iter().map(device).collect();
-    (window.end.trust.into(), devices, window.site.map(site), window.events.into_iter().map(event).collect())
+    (
+        window.end.trust.into(),
+        devices,
+        window.site.map(|told| site(*told)),
+        window.events.into_iter().map(event).collect(),
+    )
 }
 
 /// Every entry of the golden journals, with the boot of its segment.

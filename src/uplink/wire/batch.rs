@@ -1,12 +1,13 @@
 //! An entry as an MQTT message.
 
 use super::charging::charging_session;
+use super::energy::energy;
 use super::event::{SESSION, event};
 use super::line::{Line, Lines};
+use super::site::site;
 use crate::journal::Lane;
 use crate::measure::{
-    Direction, Energy, Entry, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, SiteRollup,
-    Words,
+    Direction, Entry, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, Words,
 };
 use crate::spec::DeviceKind;
 
@@ -144,18 +145,6 @@ fn device(line: Line, interval: &Interval, series: &SeriesSpec) -> Line {
     line
 }
 
-/// What may be added up over any windows.
-fn energy(line: &mut Line, Energy { import, export, known }: Energy) {
-    for (key, delta) in [("energy_import_delta", import), ("energy_export_delta", export)] {
-        if let Some(delta) = delta {
-            line.float(key, "", delta.kwh());
-        }
-    }
-    if let Some(known) = known {
-        line.float("known_s", "", known.as_secs_f64());
-    }
-}
-
 /// Which way the energy of a device goes. What a stationary battery gives is none of a vehicle's, and no auditor shall count it as that;
 /// a meter and an inverter measure what may be either.
 fn direction_of(kind: DeviceKind, direction: Direction) -> Option<&'static str> {
@@ -182,23 +171,6 @@ fn commonest_missing(interval: &Interval) -> Option<Missing> {
     counted.into_iter().find(|(_, count)| *count == most).map(|(why, _)| why)
 }
 
-fn site(line: Line, rollup: &SiteRollup) -> Line {
-    let mut line = line.tag("direction", rollup.direction.as_str());
-    line.float("power_flow", "", rollup.power_flow_kw);
-    line.float("power_import", "", rollup.power_import_kw);
-    line.float("power_export", "", rollup.power_export_kw);
-    line.count("charging", rollup.charging.into());
-    line.count("discharging", rollup.discharging.into());
-    if rollup.unknown > 0 {
-        line.count("unknown", rollup.unknown.into());
-    }
-    if let Some((min, mean)) = rollup.soc {
-        line.float("soc", "_min", min);
-        line.float("soc", "_mean", mean);
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -208,9 +180,9 @@ mod tests {
     use super::*;
     use crate::journal::testing::charging_session;
     use crate::measure::{
-        BootId, ClockTrust, Direction, EnergyDelta, EnergySource, Epoch, Event, EventKind, Gap, GapReason, Identity,
-        Mono, OfSession, Questionable, Schema, Seq, SessionEvent, SessionState, SessionTime, Stamp, Statistic, Thinned,
-        Utc, Window,
+        BootId, ClockTrust, Direction, Energy, EnergyDelta, EnergySource, Epoch, Event, EventKind, Gap, GapReason,
+        Identity, Mono, OfSession, Questionable, Schema, Seq, SessionEvent, SessionState, SessionTime, SitePower,
+        SiteRollup, Stamp, Statistic, Thinned, Utc, Window,
     };
     use crate::spec::{Aggregation, DeviceIx, PointIx, SessionId, Unit, ValueType};
 
@@ -269,16 +241,18 @@ mod tests {
                     points: vec![at(0, once(112.4)), at(1, once(49.98))],
                 },
             ],
-            site: Some(SiteRollup {
-                direction: Direction::GridToVehicle,
-                power_flow_kw: 96.1,
-                power_import_kw: 120.3,
-                power_export_kw: -24.2,
+            site: Some(Box::new(SiteRollup {
+                power: Some(SitePower {
+                    direction: Direction::GridToVehicle,
+                    flow_kw: 96.1,
+                    import_kw: 120.3,
+                    export_kw: -24.2,
+                }),
                 charging: 11,
                 discharging: 3,
-                unknown: 0,
                 soc: Some((12.0, 54.1)),
-            }),
+                ..SiteRollup::default()
+            })),
             events: vec![Event { device: None, kind: EventKind::Gap(gap) }],
             sessions: Vec::new(),
             checkpoint: None,

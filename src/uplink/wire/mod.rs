@@ -38,8 +38,8 @@
 //!   now: `rolled_over` (came to the end of its bits, confirmed by a second reading), `meter_exchanged` (the device's own number changed),
 //!   `another_level` (it stays there: reset, or another meter). Differences over a `counter_break` are no energy, but over
 //!   `rolled_over`. `meter_exchanged` (`before`, `after`): a device's own number changed.
-//! - One `site` line if any EVSE was heard; `unknown=2i` if the power of some is not in the sums, but for connectors whose sessions are
-//!   heard and that have none.
+//! - One `site` line in each window in which anything of the depot is known or was heard: power, counts and SoC of the charge points
+//!   (`unknown=2i` if the power of some is not in the sums), batteries and inverters, and the grid connection with its energies and headroom.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
 //! - `implausible` and `plausible` (tag `rule`; `value`, `expected`, `unit`, `reason`, `stands`): what a device says does not go together,
 //!   and does again.
@@ -69,10 +69,12 @@
 mod batch;
 mod charging;
 mod documents;
+mod energy;
 mod event;
 mod line;
 mod parts;
 pub mod read;
+mod site;
 
 pub use batch::payload_of;
 pub(super) use batch::{Batch, CONTENT_TYPE};

@@ -114,7 +114,7 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -
         missing: columns.missing,
         spreads,
         questionables: columns.questionables,
-        site: site.as_ref().map(SiteRollup::from),
+        site: site.as_deref().map(SiteRollup::from),
         events: events.iter().filter_map(Event::of).collect(),
         count: columns.count,
         bits: columns.bits,
@@ -248,7 +248,7 @@ impl Entry<'_> {
             end: Stamp { mono: Mono(self.mono), utc: Utc(self.utc), trust: self.trust.into() },
             length: self.length,
             intervals,
-            site: self.site.map(Into::into),
+            site: self.site.map(|site| Box::new(site.into())),
             events: self.events.into_iter().map(TryInto::try_into).collect::<Result<_, Damage>>()?,
             sessions: Vec::new(),
             checkpoint: None,
@@ -303,17 +303,13 @@ impl Reading<'_> {
 }
 
 impl From<&measure::SiteRollup> for SiteRollup {
+    /// Without what version 1 has no words for. What is not known stands as 0, and version 2 says beside it which that is.
     fn from(rollup: &measure::SiteRollup) -> Self {
-        let measure::SiteRollup {
-            direction,
-            power_flow_kw,
-            power_import_kw,
-            power_export_kw,
-            charging,
-            discharging,
-            unknown,
-            soc,
-        } = *rollup;
+        let measure::SiteRollup { power, charging, discharging, unknown, soc, .. } = *rollup;
+        let (direction, power_flow_kw, power_import_kw, power_export_kw) = power
+            .map_or((measure::Direction::Idle, 0.0, 0.0, 0.0), |power| {
+                (power.direction, power.flow_kw, power.import_kw, power.export_kw)
+            });
         let direction = direction.into();
         Self { direction, power_flow_kw, power_import_kw, power_export_kw, charging, discharging, unknown, soc }
     }
@@ -331,7 +327,12 @@ impl From<SiteRollup> for measure::SiteRollup {
             unknown,
             soc,
         } = rollup;
-        let direction = direction.into();
-        Self { direction, power_flow_kw, power_import_kw, power_export_kw, charging, discharging, unknown, soc }
+        let power = measure::SitePower {
+            direction: direction.into(),
+            flow_kw: power_flow_kw,
+            import_kw: power_import_kw,
+            export_kw: power_export_kw,
+        };
+        Self { power: Some(power), charging, discharging, unknown, soc, ..Self::default() }
     }
 }

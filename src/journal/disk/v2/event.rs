@@ -8,6 +8,7 @@ use super::charging::Session;
 use super::checkpoint::Checkpoint;
 use super::energy::Energies;
 use super::in_session::InSession;
+use super::site::Site;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::v1;
 use crate::measure::{self, Epoch, Identity, Questionable, Seq};
@@ -101,6 +102,8 @@ pub(super) enum EventKind<'a> {
     ChargingSessions(#[serde(borrow)] Vec<Session<'a>>),
     Implausible(#[serde(borrow)] Verdict<'a>),
     Plausible(#[serde(borrow)] Verdict<'a>),
+    /// No event: what the window knows of the depot that version 1 has no words for.
+    Site(#[serde(borrow)] Site<'a>),
 }
 
 /// What a rule finds of quantities of a device.
@@ -336,7 +339,8 @@ impl TryFrom<Event<'_>> for measure::Event {
             | EventKind::InSession(_)
             | EventKind::Energies(_)
             | EventKind::Checkpoint(_)
-            | EventKind::ChargingSessions(_) => return Err(Damage::Content),
+            | EventKind::ChargingSessions(_)
+            | EventKind::Site(_) => return Err(Damage::Content),
         };
         Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
     }
