@@ -159,6 +159,7 @@ fn event(event: &Event) -> String {
             told.facts().iter().map(|(key, value)| format!("{key}={}", fact(value))).collect::<Vec<_>>().join(" ")
         }
         EventKind::Implausible(verdict) | EventKind::Plausible(verdict) => format!("{verdict:?}"),
+        EventKind::SiteLimitExceeded(told) | EventKind::SiteLimitKept(told) => format!("{told:?}"),
         EventKind::Stopping
         | EventKind::DeviceAnswering
         | EventKind::JournalWorking
@@ -173,8 +174,8 @@ fn event(event: &Event) -> String {
 fn entry(entry: &Entry, before: &mut Option<Arc<Schema>>) -> String {
     let Entry { identity, schema, words: told_in, window } = entry;
     assert_eq!(*told_in, Words::First);
-    let Window { boot, end, length, intervals, site, events, sessions, checkpoint } = window;
-    assert!(sessions.is_empty() && checkpoint.is_none(), "version 1 has none");
+    let Window { boot, end, length, intervals, site, events, sessions, site_intervals, checkpoint } = window;
+    assert!(sessions.is_empty() && site_intervals.is_empty() && checkpoint.is_none(), "version 1 has none");
     let mut out = String::new();
     if before.replace(Arc::clone(schema)).as_ref() != Some(schema) {
         let _ = writeln!(out, "in the words of {} at {}:", schema.gateway, schema.site);
@@ -254,6 +255,7 @@ fn leased(journal: &Path, schema: Schema) -> (BTreeMap<u64, Arc<Entry>>, Option<
             site: None,
             events,
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         };
         assert!(matches!(handle.append(anchor), Appended::Queued));
@@ -357,6 +359,8 @@ fn kind(kind: &EventKind) -> u8 {
         EventKind::UpdateFailed { .. } => 71,
         EventKind::Implausible(_) => 72,
         EventKind::Plausible(_) => 73,
+        EventKind::SiteLimitExceeded(_) => 74,
+        EventKind::SiteLimitKept(_) => 75,
         EventKind::Session(OfSession { event: told, .. }) => {
             40 + match told {
                 SessionEvent::Started { .. } => 0,

@@ -18,8 +18,8 @@ use v2g_edge::measure::{
     Reading, Schema, Seq, Stamp, Utc, Value, Window, Words,
 };
 use v2g_edge::spec::{
-    Aggregation, DeviceIx, DeviceKind, DeviceSpec, Origin, PointIx, PointSpec, PollGroup, Scaling, SunSpecPoint, Unit,
-    ValueType,
+    Aggregation, DeviceIx, DeviceKind, DeviceSpec, Origin, PointIx, PointSpec, PollGroup, Scaling, SiteSpec,
+    SunSpecPoint, Unit, ValueType,
 };
 use v2g_edge::uplink::wire::payload_of;
 
@@ -142,7 +142,8 @@ impl Day {
         let kind = CounterKind { hourly_max: 10_000.0, step_max: 10.0, ends: vec![] };
         let mut day = Self {
             aggregator: Aggregator::new(&devices, window, 0.05, BOOT, stamp(0)),
-            deriver: Deriver::new(&devices, window, 0.05, BOOT),
+            deriver: Deriver::new(&devices, window, 0.05, BOOT)
+                .with_site(SiteSpec { meter: Some(DeviceIx(0)), ..SiteSpec::default() }),
             counter: Counter::new(kind),
             register: 123_456.789,
             batches: Vec::new(),
@@ -365,6 +366,14 @@ fn every_question_of_an_operator_is_answered_by_one_query_as_it_was() {
     let counted: f64 = peaks.iter().map(|row| number(row, "kW") / 4.0).sum();
     let register = (day.register * 1e3).floor() / 1e3 - 123_456.789;
     assert_near(counted, register, "the register");
+
+    let quarters = influx.ask(&query("Peaks per quarter-hour", 1));
+    // A row stands at the beginning of its quarter-hour; that of the first is not behind the beginning of the range.
+    assert_eq!(quarters.len(), 95, "the quarter-hours of the day");
+    for row in &quarters {
+        let sum = peaks.iter().find(|sum| number(sum, "time") == number(row, "time")).expect("the same quarter-hour");
+        assert_near(number(row, "kW"), number(sum, "kW"), "told by the gateway, and summed up here");
+    }
 
     let [gap] = &gaps[..] else { panic!("one gap: {gaps:?}") };
     assert_eq!((number(gap, "missing"), text(gap, "gateway")), (5.0, "gw-01"));

@@ -246,6 +246,7 @@ fn window(n: u64, end: Stamp) -> Window {
         site: None,
         events: Vec::new(),
         sessions: Vec::new(),
+        site_intervals: Vec::new(),
         checkpoint: None,
     }
 }

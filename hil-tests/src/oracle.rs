@@ -280,7 +280,9 @@ impl Gateway {
             found.push((Kind::Twin, format!("{one} and {other} have the same lines")));
         }
         // News of a charging session takes the place of what stands at its start.
-        for line in batch.lines.iter().filter(|line| line.measurement != "charging_session") {
+        for line in
+            batch.lines.iter().filter(|line| !matches!(line.measurement.as_str(), "charging_session" | "site_interval"))
+        {
             let series = line.series_at_time();
             let before = self.series.insert(series.clone(), identity);
             // Inside one batch it has been found already; of twins every line is one.

@@ -11,8 +11,8 @@ use super::{ConfigPath, Exit};
 use crate::api::{self, Report, Request, Response};
 use crate::config;
 use crate::health::{
-    BusFacts, DeviceFacts, DeviceState, JournalFacts, LATE_MS_MAX, PipelineFacts, SessionFacts, Severity, UplinkFacts,
-    UplinkState, entries,
+    BusFacts, DepotFacts, DepotWindow, DeviceFacts, DeviceState, JournalFacts, LATE_MS_MAX, PipelineFacts,
+    SessionFacts, Severity, UplinkFacts, UplinkState, entries,
 };
 
 /// Questionable values of a device in one line.
@@ -75,6 +75,7 @@ fn text(report: &Report, paint: Paint) -> String {
     gateway_lines(report, &mut lines);
     journal_lines(&status.journal, &mut lines);
     pipeline_lines(&status.pipeline, &mut lines);
+    depot_lines(&status.depot, &mut lines);
     uplink_lines(&status.uplink, &mut lines);
     for (id, bus) in &status.buses {
         lines.add("bus", format!("{} {}", paint.bold(&format!("{:<16}", id.as_str())), bus_text(bus, paint)));
@@ -164,6 +165,33 @@ fn pipeline_lines(pipeline: &PipelineFacts, lines: &mut Lines) {
         let text =
             format!("{samples_shed} samples were shed since the start, {samples_shed_told} of them told by events");
         lines.add("", paint.odd(&text));
+    }
+}
+
+/// The depot in few words, and the quarter-hour that is billed.
+fn depot_lines(depot: &DepotFacts, lines: &mut Lines) {
+    if let Some(DepotWindow { rollup, .. }) = &depot.newest {
+        let power = rollup.power.map_or_else(|| "power unknown".to_owned(), |power| format!("{:.1} kW", power.flow_kw));
+        let mut told = vec![format!("{power}, {} charging, {} discharging", rollup.charging, rollup.discharging)];
+        told.extend(rollup.free.map(|free| format!("{free} free")));
+        told.extend((rollup.unknown > 0).then(|| format!("{} unknown", rollup.unknown)));
+        told.extend(rollup.v2g.map(|v2g| format!("{:.1} kWh for V2G", v2g.kwh)));
+        let mut told = told.join(", ");
+        if let Some(grid) = rollup.grid {
+            told += &format!("; grid {:.1} kW ({})", grid.power_kw(), grid.known_by.as_str());
+            let left = [("import", grid.headroom_import_kw), ("export", grid.headroom_export_kw)];
+            for (what, kw) in left.into_iter().filter_map(|(what, kw)| Some((what, kw?))) {
+                told += &format!(", {kw:.1} kW left to {what}");
+            }
+        }
+        lines.add("depot", told);
+    }
+    if let Some(quarter) = &depot.quarter {
+        let kw = |kw: Option<f64>| kw.map_or_else(|| "unknown".to_owned(), |kw| format!("{kw:.1} kW"));
+        let (mean, forecast) = (kw(quarter.power_import_mean_kw), kw(quarter.power_import_forecast_kw));
+        let how = if quarter.complete { "complete".to_owned() } else { format!("{forecast} expected") };
+        let peak = quarter.power_import_peak_kw;
+        lines.add("", format!("quarter-hour from {}: mean {mean}, {how}, peak {peak:.1} kW taken", quarter.start));
     }
 }
 

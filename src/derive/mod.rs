@@ -28,9 +28,21 @@
 //!   energy of the grid connection, and what is left of its limits. A vehicle that is heard by itself is the one at a charge point if its id, or the
 //!   name of its device, says so: then only what its charge point tells of it counts.
 //!
+//! - **A limit** of the connection is exceeded once the power has been above it for the hold time, and kept once it has been below it by the
+//!   hysteresis for as long.
+//! - **Quarter-hours** of the connection ([`SiteInterval`](crate::measure::SiteInterval)) are the sums of what its windows know; the one that goes
+//!   on is told each minute, and each when it is over. They go on over a restart.
+//!
 //! Memory: some words for each device. A restart goes on from the [`Checkpoint`](crate::measure::Checkpoint) that the journal keeps.
 
+mod backlog;
 mod energy;
+mod limits;
+#[cfg(test)]
+mod limits_tests;
+mod quarters;
+#[cfg(test)]
+mod quarters_tests;
 mod rollup;
 #[cfg(test)]
 mod rollup_tests;
@@ -40,29 +52,28 @@ mod session_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::backlog::BesideBacklog;
 use self::energy::EnergyMeter;
+use self::limits::Limits;
+use self::quarters::Quarters;
 use self::rollup::Rollup;
 use self::session::SessionMeter;
-use crate::measure::{BootId, ChargingSession, Checkpoint, EventKind, Mono, Reading, SessionState, Stamp, Window};
+use crate::measure::{
+    BootId, ChargingSession, Checkpoint, EventKind, Reading, SessionState, SiteInterval, Stamp, Window,
+};
 use crate::spec::{DeviceIx, DeviceSpec, SessionId, SiteSpec, VehicleId};
-
-/// Sessions that ended beside a backlog and wait for its end: each gives way to a newer one beyond.
-const BESIDE_BACKLOG_MAX: usize = 4_096;
-/// A backlog that shows so long after a session has ended was there already: it is known only once the broker is connected.
-const BACKLOG_SHOWS: Duration = Duration::from_secs(60);
 
 /// The state of the room.
 #[derive(Debug)]
 pub struct Deriver {
     devices: Vec<Device>,
     rollup: Rollup,
-    /// Told as ended while older news of them may wait in a backlog, and when.
-    beside_backlog: VecDeque<(ChargingSession, Mono)>,
-    /// A backlog has shown since they were told.
-    had_backlog: bool,
+    limits: Limits,
+    quarters: Quarters,
+    sessions_beside_backlog: BesideBacklog<ChargingSession>,
+    quarters_beside_backlog: BesideBacklog<SiteInterval>,
 }
 
 #[derive(Debug)]
@@ -82,14 +93,17 @@ impl Deriver {
         Self {
             devices: (0..).map(DeviceIx).zip(devices).map(device).collect(),
             rollup: Rollup::new(devices, window, dead_band_kw),
-            beside_backlog: VecDeque::new(),
-            had_backlog: false,
+            limits: Limits::new(&SiteSpec::default()),
+            quarters: Quarters::default(),
+            sessions_beside_backlog: BesideBacklog::default(),
+            quarters_beside_backlog: BesideBacklog::default(),
         }
     }
 
     /// The same with what is to be known of the depot as a whole.
     #[must_use]
     pub fn with_site(mut self, site: SiteSpec) -> Self {
+        self.limits = Limits::new(&site);
         self.rollup.set_site(site);
         self
     }
@@ -100,6 +114,8 @@ impl Deriver {
 
     /// Goes on from where the life before ended; this one begins `now`.
     pub fn resume(&mut self, checkpoint: &Checkpoint, now: Stamp) {
+        self.limits.resume(&checkpoint.site);
+        self.quarters.resume(&checkpoint.site);
         for ((device, point), base) in &checkpoint.registers {
             if let Some(device) = self.device(*device) {
                 device.energy.resume(*point, base.value);
@@ -171,33 +187,29 @@ impl Deriver {
         if !is_late {
             self.devices.iter_mut().for_each(|device| device.sessions.tell(&[], *end, sessions));
             self.rollup.complete(window);
+            self.limits.complete(window);
+            self.quarters.complete(window);
         }
     }
 
     /// To be asked at each window of the moment, once it is complete. While a backlog is delivered beside what is of the moment, a
-    /// database gets older news of a session after the newest; so what ends meanwhile is told once more when the backlog has gone.
+    /// database gets older news of a session or a quarter-hour after the newest; so what ends meanwhile is told once more when the backlog
+    /// has gone.
     pub fn tell_after_backlog(&mut self, window: &mut Window, has_backlog: bool) {
-        let Window { sessions, end, .. } = window;
+        let Window { sessions, site_intervals, end, .. } = window;
         let over = sessions.iter().filter(|told| told.state == SessionState::Ended);
         // By the wall clock: the window that tells it again is another one.
-        let sealed = over.cloned().filter_map(|told| told.sealed(*end)).map(|told| (told, end.mono));
-        let again: Vec<_> = if has_backlog || !std::mem::take(&mut self.had_backlog) {
-            Vec::new()
-        } else {
-            self.beside_backlog.drain(..).map(|(told, _)| told).collect()
-        };
-        self.beside_backlog.extend(sealed);
-        self.had_backlog |= has_backlog;
-        sessions.extend(again);
-        if !has_backlog {
-            self.beside_backlog.retain(|(_, at)| end.mono.since(*at) < BACKLOG_SHOWS);
-        }
-        let surplus = self.beside_backlog.len().saturating_sub(BESIDE_BACKLOG_MAX);
-        self.beside_backlog.drain(..surplus);
+        let sealed: Vec<_> = over.cloned().filter_map(|told| told.sealed(*end)).collect();
+        sessions.extend(self.sessions_beside_backlog.take(sealed, has_backlog, end.mono));
+        let complete: Vec<_> = site_intervals.iter().filter(|told| told.is_complete).copied().collect();
+        site_intervals.extend(self.quarters_beside_backlog.take(complete, has_backlog, end.mono));
     }
 
     /// A window is not kept: what it knew is told in the next one.
     pub fn take_back(&mut self, window: &Window) {
+        if !window.end.trust.is_of_source() {
+            self.quarters.take_back();
+        }
         for interval in &window.intervals {
             if let Some(device) = self.device(interval.device) {
                 device.energy.take_back(interval);

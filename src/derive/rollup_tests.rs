@@ -1,6 +1,6 @@
 use super::*;
 use crate::measure::{
-    ClockTrust, Energy, EnergyDelta, EnergySource, GridConnection, GridKnownBy, Interval, IntervalValue, Missing,
+    ClockTrust, Energy, EnergyDelta, EnergySource, GridConnection, GridKnownBy, Interval, IntervalValue, Missing, Mono,
     Outcome, PointInterval, SitePower, SiteRollup, Utc, V2gEnergy, Value,
 };
 use crate::spec::{

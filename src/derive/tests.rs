@@ -132,6 +132,7 @@ impl Room {
             site: None,
             events: vec![],
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{ClockTrust, Epoch, Missing, Seq, Utc};
+use crate::measure::{ClockTrust, Epoch, Missing, Seq, SiteLimitTold, SiteRollup, Utc};
 use crate::spec::{BusId, DeviceId, DeviceKind, SessionId, VehicleId};
 
 /// Where every task writes down what it knows of itself. Shared; each section has its own short lock.
@@ -16,6 +16,7 @@ pub struct StatusBoard {
     devices: Mutex<BTreeMap<DeviceId, DeviceFacts>>,
     buses: Mutex<BTreeMap<BusId, BusFacts>>,
     pipeline: Mutex<PipelineFacts>,
+    depot: Mutex<DepotFacts>,
     journal: Mutex<JournalFacts>,
     uplink: Mutex<UplinkFacts>,
     reload_refused: Mutex<Option<String>>,
@@ -58,6 +59,11 @@ impl StatusBoard {
         update(&mut open(&self.pipeline));
     }
 
+    /// Updates what is known of the depot as a whole.
+    pub fn depot(&self, update: impl FnOnce(&mut DepotFacts)) {
+        update(&mut open(&self.depot));
+    }
+
     /// Updates what is known of the journal.
     pub fn journal(&self, update: impl FnOnce(&mut JournalFacts)) {
         update(&mut open(&self.journal));
@@ -97,6 +103,7 @@ impl StatusBoard {
             devices: open(&self.devices).clone(),
             buses: open(&self.buses).clone(),
             pipeline: open(&self.pipeline).clone(),
+            depot: open(&self.depot).clone(),
             journal,
             uplink: open(&self.uplink).clone(),
             reload_refused: open(&self.reload_refused).clone(),
@@ -118,6 +125,9 @@ pub struct Status {
     pub buses: BTreeMap<BusId, BusFacts>,
     /// From samples to windows.
     pub pipeline: PipelineFacts,
+    /// The depot as a whole.
+    #[serde(default)]
+    pub depot: DepotFacts,
     /// Where data waits.
     pub journal: JournalFacts,
     /// Towards the broker.
@@ -373,6 +383,53 @@ pub struct PipelineFacts {
     pub clock: Option<ClockTrust>,
     /// The depot's charge points together at the last roll-up, kW.
     pub site_power_kw: Option<f64>,
+}
+
+/// The depot as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DepotFacts {
+    /// The newest window in which anything of it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<DepotWindow>,
+    /// Limits of the grid connection that are exceeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceeded: Vec<SiteLimitTold>,
+    /// The quarter-hour of the grid connection as it was told last: each minute, and when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarter: Option<QuarterFacts>,
+}
+
+/// A window of the depot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DepotWindow {
+    /// Its end, ns since 1970.
+    pub time_ns: Utc,
+    /// What it knows.
+    #[serde(flatten)]
+    pub rollup: SiteRollup,
+}
+
+/// A quarter-hour of the grid connection.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuarterFacts {
+    /// Its beginning, RFC 3339, UTC.
+    pub start: String,
+    /// Nothing more comes.
+    pub complete: bool,
+    /// What was taken, kWh.
+    pub energy_import_kwh: f64,
+    /// What was given, kWh.
+    pub energy_export_kwh: f64,
+    /// For so long the power was known, s.
+    pub known_s: f64,
+    /// The mean power that was taken, kW.
+    pub power_import_mean_kw: Option<f64>,
+    /// What that will be at its end, if all goes on as it does, kW.
+    pub power_import_forecast_kw: Option<f64>,
+    /// The highest power that was taken in a window, kW.
+    pub power_import_peak_kw: f64,
+    /// The highest power that was given in a window, kW.
+    pub power_export_peak_kw: f64,
 }
 
 /// Where data waits.

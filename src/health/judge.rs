@@ -9,7 +9,7 @@ use super::facts::{
     BusFacts, DeviceFacts, DeviceState, JournalFacts, QuestionableFacts, RECORDING_OVER, Status, UpdateFacts,
     UplinkFacts, UplinkState,
 };
-use crate::measure::ClockTrust;
+use crate::measure::{ClockTrust, SiteLimit, SiteLimitTold};
 use crate::spec::{BusId, DeviceId};
 
 /// A window that is closed later than this comes too late for whoever controls by it.
@@ -63,6 +63,8 @@ pub enum Subject {
     Configuration,
     /// An update of the box.
     Update,
+    /// The depot's grid connection.
+    Depot,
 }
 
 impl fmt::Display for Finding {
@@ -115,9 +117,21 @@ pub fn judge(status: &Status, hung: &[(String, f64)], clock: ClockTrust) -> Vec<
             device.overrun.as_ref().map(|overrun| format!("{id} is not read as often as it should be: {overrun}"));
         found.extend(what.map(|what| bad(Subject::Device(id.clone()), what)));
     }
+    found.extend(status.depot.exceeded.iter().map(of_limit));
     found.extend(of_uplink(&status.uplink));
     found.extend(of_clock(&status.journal, clock));
     found
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a power in W is exact")]
+fn of_limit(told: &SiteLimitTold) -> Finding {
+    let (does, key, cure) = match told.limit {
+        SiteLimit::Import => ("takes", "import_max", "charge with less, or let vehicles and batteries give"),
+        SiteLimit::Export => ("gives", "export_max", "let less be given, or charge with it"),
+    };
+    let (power, max) = (told.power_w as f64 / 1e3, told.max_w as f64 / 1e3);
+    let what = format!("the depot {does} more than it may: {power:.1} kW when it was found, [site] {key} is {max} kW");
+    Finding { cure: Some(cure.to_owned()), ..watch(Subject::Depot, what) }
 }
 
 fn of_update(update: &UpdateFacts) -> Option<Finding> {
@@ -324,6 +338,16 @@ mod tests {
             .insert("can0".try_into().expect("a name"), BusFacts { state: "active".to_owned(), ..BusFacts::default() });
         status.pipeline = PipelineFacts { late_ms: Some(LATE_MS_MAX), ..PipelineFacts::default() };
         assert_eq!(judge(&status, &[], ClockTrust::Holdover), []);
+    }
+
+    #[test]
+    fn a_limit_of_the_grid_connection_is_a_finding_while_it_is_exceeded() {
+        let mut status = online();
+        status.depot.exceeded = vec![SiteLimitTold { limit: SiteLimit::Import, max_w: 250_000, power_w: 262_040 }];
+        let found = judge(&status, &[], ClockTrust::Synced);
+        let line = "the depot takes more than it may: 262.0 kW when it was found, [site] import_max is 250 kW; charge with less, \
+                    or let vehicles and batteries give";
+        assert_eq!(lines(&found), [(Severity::Watch, line.to_owned())]);
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub(crate) fn depot_window(devices: u16, points: u16, n: u64) -> Window {
         site: None,
         events: Vec::new(),
         sessions: Vec::new(),
+        site_intervals: Vec::new(),
         checkpoint: None,
     }
 }
@@ -210,6 +211,7 @@ pub(super) fn any_window() -> impl Strategy<Value = Window> {
         site: sited.then(|| site.clone().into()),
         events: if eventful { events.clone() } else { Vec::new() },
         sessions: if eventful { vec![charging_session(1, "6f1c", SessionState::Paused)] } else { Vec::new() },
+        site_intervals: Vec::new(),
         checkpoint: None,
     })
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::charging::{ChargingSession, OpenSession};
+use super::quarter::SiteProgress;
 use super::schema::Schema;
 use super::time::{BootId, Stamp};
 use crate::spec::{DeviceId, DeviceIx, FieldName, PointIx};
@@ -15,6 +16,8 @@ pub struct Checkpoint {
     pub registers: BTreeMap<(DeviceIx, PointIx), RegisterBase>,
     /// Charging sessions that have not ended: one of a device.
     pub sessions: BTreeMap<DeviceIx, OpenSession>,
+    /// The grid connection.
+    pub site: SiteProgress,
 }
 
 /// Up to where the energy of a register has been told.
@@ -39,7 +42,7 @@ impl Checkpoint {
             Some((device, OpenSession { told, ..session.clone() }))
         };
         let sessions = self.sessions.values().filter_map(moved).collect();
-        Self { sessions, ..Self::of_registers(self.registers(own), other) }
+        Self { sessions, site: self.site.clone(), ..Self::of_registers(self.registers(own), other) }
     }
 
     /// The registers by the names of their device and their field.
@@ -68,6 +71,6 @@ impl Checkpoint {
         };
         let registers = registers.into_iter();
         let registers = registers.filter_map(|(device, field, base)| Some((place(device, field)?, base))).collect();
-        Self { registers, sessions: BTreeMap::new() }
+        Self { registers, ..Self::default() }
     }
 }

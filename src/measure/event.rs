@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::id::{Epoch, Identity, Seq};
+use super::limit::SiteLimitTold;
 use super::quality::Missing;
 use super::session::OfSession;
 use crate::spec::{BusId, DeviceId, FieldName};
@@ -209,6 +210,10 @@ pub enum EventKind {
         /// Why not.
         why: Arc<str>,
     },
+    /// The power of the grid connection has been above one of its limits for a while.
+    SiteLimitExceeded(SiteLimitTold),
+    /// It is below it again, or the limit is none any more.
+    SiteLimitKept(SiteLimitTold),
     /// Quantities of a device do not go together, until [`EventKind::Plausible`] of the same rule.
     Implausible(Arc<Verdict>),
     /// They go together again.
@@ -290,6 +295,8 @@ impl EventKind {
             Self::UpdateConfirmed { .. } => "update_confirmed",
             Self::UpdateRolledBack { .. } => "update_rolled_back",
             Self::UpdateFailed { .. } => "update_failed",
+            Self::SiteLimitExceeded(_) => "site_limit_exceeded",
+            Self::SiteLimitKept(_) => "site_limit_kept",
             Self::Implausible(_) => "implausible",
             Self::Plausible(_) => "plausible",
         }

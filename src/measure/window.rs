@@ -11,6 +11,7 @@ use super::energy::Energy;
 use super::event::{Event, Gap, LifeLost};
 use super::id::Identity;
 use super::quality::{Missing, Questionable};
+use super::quarter::{SiteInterval, SiteProgress};
 use super::schema::Schema;
 use super::site::SiteRollup;
 use super::time::{BootId, Stamp};
@@ -34,6 +35,8 @@ pub struct Window {
     pub events: Vec<Event>,
     /// Charging sessions of which there is news.
     pub sessions: Vec<ChargingSession>,
+    /// Quarter-hours of the grid connection of which there is news.
+    pub site_intervals: Vec<SiteInterval>,
     /// How what is worked out of windows stands after this one. It is told to nobody: a restart goes on from it.
     pub checkpoint: Option<Arc<Checkpoint>>,
 }
@@ -42,8 +45,8 @@ impl Window {
     /// One in which nothing was.
     #[must_use]
     pub fn empty(boot: BootId, end: Stamp, length: Duration) -> Self {
-        let (intervals, events, sessions) = (Vec::new(), Vec::new(), Vec::new());
-        Self { boot, end, length, intervals, site: None, events, sessions, checkpoint: None }
+        let (intervals, events, sessions, site_intervals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { boot, end, length, intervals, site: None, events, sessions, site_intervals, checkpoint: None }
     }
 
     /// Measured values in it: one for each point of a device, whatever statistics it carries. Points that
@@ -66,6 +69,7 @@ impl Window {
 
     /// A checkpoint goes on by what this window tells; `schema` is the window's.
     pub fn advance(&self, checkpoint: &mut Checkpoint, schema: &Schema) {
+        let _ = self.advance_site(&mut checkpoint.site);
         checkpoint.registers.extend(self.registers_told(schema));
         let sessions = &mut checkpoint.sessions;
         for told in &self.sessions {
@@ -86,6 +90,11 @@ impl Window {
         }
     }
 
+    /// The grid connection goes on by this window. Answers the quarter-hours that are over with it.
+    pub fn advance_site(&self, site: &mut SiteProgress) -> Vec<SiteInterval> {
+        site.advance(self.end, self.length, self.site.as_deref(), &self.events)
+    }
+
     /// Whether a checkpoint goes on by it.
     #[must_use]
     pub fn is_progress(&self, checkpoint: &Checkpoint) -> bool {
@@ -93,7 +102,8 @@ impl Window {
         let is_one = |interval: &Interval| {
             interval.energy.is_of_register() || (is_in_session(&interval.session) && !interval.energy.is_empty())
         };
-        !self.sessions.is_empty() || self.intervals.iter().any(is_one)
+        let is_of_site = checkpoint.site.is_progress(self.site.as_deref(), &self.events);
+        is_of_site || !self.sessions.is_empty() || self.intervals.iter().any(is_one)
     }
 
     /// The registers whose energy it tells, and up to where. `schema` is the window's.
@@ -109,7 +119,8 @@ impl Window {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty() && self.site.is_none() && self.events.is_empty() && self.sessions.is_empty()
+        let is_news = !self.events.is_empty() || !self.sessions.is_empty() || !self.site_intervals.is_empty();
+        self.intervals.is_empty() && self.site.is_none() && !is_news
     }
 }
 

@@ -105,6 +105,7 @@ impl Depot {
             site: Some(Box::new(site)),
             events: Vec::new(),
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         }
     }

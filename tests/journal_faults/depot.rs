@@ -96,6 +96,7 @@ pub(crate) fn empty(n: u64) -> Window {
         site: None,
         events: Vec::new(),
         sessions: Vec::new(),
+        site_intervals: Vec::new(),
         checkpoint: None,
     }
 }

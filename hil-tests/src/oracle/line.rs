@@ -95,7 +95,7 @@ impl Line {
     /// Whether it says how something was in the window of its batch: no event, and no charging session, which stands at its start.
     #[must_use]
     pub fn is_of_window(&self) -> bool {
-        !matches!(self.measurement.as_str(), "event" | "charging_session")
+        !matches!(self.measurement.as_str(), "event" | "charging_session" | "site_interval")
     }
 
     /// What a database takes for the same point: measurement and tags, in any order, and the time.

@@ -239,6 +239,9 @@ impl Cause {
             EventKind::JournalFailing(_) | EventKind::JournalWorking => {
                 ("journal_failing,journal_working", Subject::Gateway)
             }
+            EventKind::SiteLimitExceeded(told) | EventKind::SiteLimitKept(told) => {
+                ("site_limit_exceeded,site_limit_kept", Subject::Named(told.limit.as_str().into()))
+            }
             EventKind::BusState { bus, .. } => ("bus_state", Subject::Bus(bus.clone())),
             EventKind::BusRestarted(bus) => ("bus_restarted", Subject::Bus(bus.clone())),
             EventKind::FramesDropped { bus, .. } => ("frames_dropped", Subject::Bus(bus.clone())),

@@ -23,9 +23,11 @@ use std::time::Duration;
 
 use crate::aggregate::{Aggregator, LateWindows};
 use crate::derive::Deriver;
-use crate::health::StatusBoard;
+use crate::health::{DepotWindow, QuarterFacts, StatusBoard};
 use crate::journal::{Appended, JournalHandle};
-use crate::measure::{Checkpoint, Event, EventKind, Mono, Notice, Payload, Sample, Schema, Stamp, Window};
+use crate::measure::{
+    Checkpoint, EnergyDelta, Event, EventKind, Mono, Notice, Payload, Sample, Schema, SiteInterval, Stamp, Window,
+};
 use crate::normalise::Normaliser;
 use crate::spec::{DeviceIx, DeviceSpec};
 
@@ -373,6 +375,7 @@ impl Pipeline {
         self.deriver.tell_after_backlog(&mut window, journal.progress().borrow().history_waiting > 0);
         self.note(&window);
         let before = self.advance(&mut window);
+        self.note_depot(&window);
         match journal.append(window) {
             Appended::Queued => {
                 self.stalled = false;
@@ -408,6 +411,18 @@ impl Pipeline {
         before
     }
 
+    fn note_depot(&self, window: &Window) {
+        self.facts.depot(|facts| {
+            if let Some(site) = &window.site {
+                facts.newest = Some(DepotWindow { time_ns: window.end.utc, rollup: (**site).clone() });
+            }
+            if let Some(told) = window.site_intervals.last() {
+                facts.quarter = Some(quarter_facts(told));
+            }
+            facts.exceeded.clone_from(&self.checkpoint.site.exceeded);
+        });
+    }
+
     fn note_lateness(&self, late: Duration) {
         let late_ms = late.as_secs_f64() * 1e3;
         self.facts.pipeline(|facts| {
@@ -426,6 +441,21 @@ impl Pipeline {
                 facts.site_power_kw = Some(power.flow_kw);
             }
         });
+    }
+}
+
+fn quarter_facts(told: &SiteInterval) -> QuarterFacts {
+    let kwh = |delta: Option<EnergyDelta>| delta.map_or(0.0, EnergyDelta::kwh);
+    QuarterFacts {
+        start: told.start.rfc3339(),
+        complete: told.is_complete,
+        energy_import_kwh: kwh(told.energy.import),
+        energy_export_kwh: kwh(told.energy.export),
+        known_s: told.energy.known.unwrap_or_default().as_secs_f64(),
+        power_import_mean_kw: told.means().map(|(import, _)| import),
+        power_import_forecast_kw: told.forecast.map(|(import, _)| import),
+        power_import_peak_kw: told.import_max_kw,
+        power_export_peak_kw: told.export_max_kw,
     }
 }
 

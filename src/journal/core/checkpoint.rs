@@ -11,7 +11,9 @@ use crate::journal::disk::record::Record;
 use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::v2::{self, CheckpointAtEnd};
 use crate::journal::resolution::Resolution;
-use crate::measure::{ChargingSession, Checkpoint, Interval, OpenSession, RegisterBase, Schema, Seq, Window, Words};
+use crate::measure::{
+    ChargingSession, Checkpoint, Event, EventKind, Interval, OpenSession, RegisterBase, Schema, Seq, Window, Words,
+};
 use crate::spec::{DeviceId, FieldName};
 
 /// A checkpoint takes a dozen bytes for each register, and the windows since the newest are read at a start.
@@ -48,7 +50,12 @@ pub(super) fn record(last: u64, stands: &Checkpoint, schema: &Schema) -> Option<
         Some((series.device.clone(), open.clone()))
     };
     let sessions = stands.sessions.values().filter_map(session).collect();
-    v2::write_checkpoint(&CheckpointAtEnd { last, registers: stands.registers(schema).map(named).collect(), sessions })
+    v2::write_checkpoint(&CheckpointAtEnd {
+        last,
+        registers: stands.registers(schema).map(named).collect(),
+        sessions,
+        site: stands.site.clone(),
+    })
 }
 
 /// How things stood at the end of the life before, in the words of `schema`; `next` is the first number that was never given away. Where
@@ -79,7 +86,7 @@ pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, sche
 }
 
 /// What a life that ended in order has noted, in the words of `schema`.
-fn at_end(CheckpointAtEnd { last: _, registers, sessions }: CheckpointAtEnd, schema: &Schema) -> Checkpoint {
+fn at_end(CheckpointAtEnd { last: _, registers, sessions, site }: CheckpointAtEnd, schema: &Schema) -> Checkpoint {
     let registers = registers.iter().map(|(device, field, base)| (device, field, *base));
     let places = schema.places();
     let session = |(device, open): (DeviceId, OpenSession)| {
@@ -87,7 +94,7 @@ fn at_end(CheckpointAtEnd { last: _, registers, sessions }: CheckpointAtEnd, sch
         Some((ix, OpenSession { told: ChargingSession { device: ix, ..open.told }, ..open }))
     };
     let sessions = sessions.into_iter().filter_map(session).collect();
-    Checkpoint { sessions, ..Checkpoint::of_registers(registers, schema) }
+    Checkpoint { sessions, site, ..Checkpoint::of_registers(registers, schema) }
 }
 
 /// The newest windows down to one that has a checkpoint, newest first, with their words, of the newest [`SEGMENTS_MAX`] segments. What was
@@ -149,6 +156,8 @@ fn needed(mut window: Window) -> Window {
     };
     window.intervals.retain(is_needed);
     window.intervals.shrink_to_fit();
-    window.events = Vec::new();
+    let is_needed = |event: &Event| matches!(event.kind, EventKind::SiteLimitExceeded(_) | EventKind::SiteLimitKept(_));
+    window.events.retain(is_needed);
+    window.events.shrink_to_fit();
     window
 }

@@ -8,7 +8,7 @@
 //!   never mixed with what another did, nor a session with the next. Sessions of one vehicle stay in their order.
 //! - The site's powers are means by time, a headroom is the least; its counts are the newest.
 //! - Energies and known times are added up: not one mWh more or less.
-//! - Of a charging session the newest news stays.
+//! - Of a charging session, and of a quarter-hour, the newest news stays.
 //! - Events all stay, in order, at the end of the coarse window.
 //! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
 //!   change of its trust. What is alone in a coarse window stays as it is.
@@ -24,7 +24,7 @@ use self::site::{Site, direction};
 use crate::journal::resolution::Resolution;
 use crate::measure::{
     BootId, ChargingSession, Direction, Energy, Event, Interval, IntervalValue, Missing, Mono, PointInterval,
-    Questionable, Schema, Stamp, Statistic, Window,
+    Questionable, Schema, SiteInterval, Stamp, Statistic, Window,
 };
 use crate::spec::{Aggregation, DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
@@ -187,6 +187,8 @@ struct Joint {
     events: Vec<Event>,
     /// The newest of each, and the end of its window.
     sessions: Vec<(ChargingSession, Mono)>,
+    /// The newest of each.
+    site_intervals: Vec<SiteInterval>,
 }
 
 /// The charging sessions of a vehicle at a device, the oldest first.
@@ -202,8 +204,8 @@ struct Series {
 impl Joint {
     fn of(mut first: Window) -> Self {
         let (content, begin) = (emptied(&mut first), begin(&first));
-        let (series, events, sessions) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut joint = Self { first, begin, series, site: None, events, sessions };
+        let (series, events, sessions, site_intervals) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut joint = Self { first, begin, series, site: None, events, sessions, site_intervals };
         joint.take(content);
         joint
     }
@@ -214,7 +216,7 @@ impl Joint {
     }
 
     fn take(&mut self, window: Window) {
-        let Window { boot: _, end, length, intervals, site, events, sessions, checkpoint: _ } = window;
+        let Window { boot: _, end, length, intervals, site, events, sessions, site_intervals, checkpoint: _ } = window;
         for Interval { device, direction, vehicle, session, points, energy } in intervals {
             let sessions = self.series.entry((device, vehicle)).or_default();
             let place = sessions.iter().position(|(known, _)| *known == session).unwrap_or_else(|| {
@@ -236,11 +238,15 @@ impl Joint {
             self.sessions.retain(|(known, _)| known.device != told.device || known.id != told.id);
             self.sessions.push((told, end.mono));
         }
+        for told in site_intervals {
+            self.site_intervals.retain(|known| known.start != told.start);
+            self.site_intervals.push(told);
+        }
     }
 
     /// `is_steady`: the monotonic clock says how long it is, else the wall clock does.
     fn window(self, end: Stamp, is_steady: bool, schema: &Schema) -> Window {
-        let Self { first, begin, series, site, events, sessions } = self;
+        let Self { first, begin, series, site, events, sessions, site_intervals } = self;
         let by_wall_clock = Duration::from_nanos(u64::try_from(end.utc.0.saturating_sub(begin)).unwrap_or(0));
         let length = if is_steady { end.mono.since(first.end.mono - first.length) } else { by_wall_clock };
         let interval =
@@ -263,7 +269,7 @@ impl Joint {
         });
         let (intervals, site) = (series.map(interval).collect(), site.and_then(Site::rollup).map(Box::new));
         let sessions = sessions.into_iter().map(|(session, told)| session.beside_later(end.mono.since(told))).collect();
-        Window { intervals, site, events, sessions, ..Window::empty(first.boot, end, length) }
+        Window { intervals, site, events, sessions, site_intervals, ..Window::empty(first.boot, end, length) }
     }
 }
 
@@ -399,6 +405,7 @@ mod tests {
             site: None,
             events: Vec::new(),
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         }
     }

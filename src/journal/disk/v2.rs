@@ -19,9 +19,12 @@ mod checkpoint;
 mod energy;
 mod event;
 mod in_session;
+mod quarter;
 pub(in crate::journal) mod schema;
 mod site;
 mod told;
+
+use std::sync::Arc;
 
 use self::checkpoint::Checkpoint;
 pub(in crate::journal) use self::checkpoint::CheckpointAtEnd;
@@ -66,13 +69,22 @@ pub(in crate::journal) fn read_deciders(bytes: &[u8]) -> Option<Vec<DecidersOfBo
 
 /// The record of how things stood after the last entry of a life.
 pub(in crate::journal) fn write_checkpoint(noted: &CheckpointAtEnd) -> Option<Vec<u8>> {
-    record::frame(CHECKPOINT_MAGIC, &postcard::to_stdvec(&checkpoint::AtEnd::of(noted)).ok()?)
+    let mut body = postcard::to_stdvec(&checkpoint::AtEnd::of(noted)).ok()?;
+    if let Some(site) = quarter::SiteProgress::of(&noted.site) {
+        body = postcard::to_extend(&site, body).ok()?;
+    }
+    record::frame(CHECKPOINT_MAGIC, &body)
 }
 
 /// Reads it.
 pub(in crate::journal) fn read_checkpoint(bytes: &[u8]) -> Option<CheckpointAtEnd> {
-    let noted: checkpoint::AtEnd<'_> = postcard::from_bytes(record::body(CHECKPOINT_MAGIC, bytes).ok()?).ok()?;
-    noted.read()
+    let body = record::body(CHECKPOINT_MAGIC, bytes).ok()?;
+    let (noted, rest): (checkpoint::AtEnd<'_>, _) = postcard::take_from_bytes(body).ok()?;
+    let mut noted = noted.read()?;
+    if !rest.is_empty() {
+        noted.site = postcard::from_bytes::<quarter::SiteProgress>(rest).ok()?.read().ok()?;
+    }
+    Some(noted)
 }
 
 /// Appends a window of the boot `home` to `bytes`, version byte and all.
@@ -103,8 +115,14 @@ pub(in crate::journal) fn write(window: &Window, home: BootId, mut bytes: Vec<u8
     if let (Some(columns), Some(rollup)) = (&columns, &window.site) {
         own.extend(columns.written(rollup).map(|site| Event { place: 0, device: None, kind: EventKind::Site(site) }));
     }
+    if !window.site_intervals.is_empty() {
+        let quarters = window.site_intervals.iter().map(Into::into).collect();
+        own.push(Event { place: 0, device: None, kind: EventKind::SiteIntervals(quarters) });
+    }
     if let Some(checkpoint) = &window.checkpoint {
         own.push(Event { place: 0, device: None, kind: EventKind::Checkpoint(Checkpoint::of(checkpoint, window)) });
+        let site = quarter::SiteProgress::of(&checkpoint.site);
+        own.extend(site.map(|site| Event { place: 0, device: None, kind: EventKind::SiteProgress(site) }));
     }
     bytes.push(VERSION);
     let bytes = postcard::to_extend(&own, bytes).map_err(|_| Unwritable::Codec)?;
@@ -138,6 +156,15 @@ pub(in crate::journal) fn read(bytes: &[u8], home: BootId) -> Result<Window, Dam
         }
         if let EventKind::Site(site) = event.kind {
             site.put(window.site.as_mut().ok_or(Damage::Content)?)?;
+            continue;
+        }
+        if let EventKind::SiteIntervals(quarters) = event.kind {
+            window.site_intervals = quarters.iter().map(quarter::Quarter::read).collect::<Result<_, _>>()?;
+            continue;
+        }
+        if let EventKind::SiteProgress(site) = event.kind {
+            let checkpoint = window.checkpoint.as_mut().ok_or(Damage::Content)?;
+            Arc::make_mut(checkpoint).site = site.read()?;
             continue;
         }
         if let EventKind::ChargingSessions(sessions) = event.kind {

@@ -111,6 +111,7 @@ impl Boot {
             site: None,
             events: Vec::new(),
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         }
     }

@@ -4,7 +4,7 @@ use super::charging::charging_session;
 use super::energy::energy;
 use super::event::{SESSION, event};
 use super::line::{Line, Lines};
-use super::site::site;
+use super::site::{site, site_interval};
 use crate::journal::Lane;
 use crate::measure::{
     Direction, Entry, Interval, IntervalValue, Missing, PointColumn, PointInterval, SeriesSpec, Words,
@@ -86,6 +86,9 @@ fn payload(entry: &Entry, points: u64) -> String {
             let line = from_here("charging_session").tag("device", series.device.as_str());
             lines.put(&charging_session(line, session, window.end.utc), session.start.utc(window.end.utc).0);
         }
+    }
+    for told in &window.site_intervals {
+        lines.put(&site_interval(from_here("site_interval"), told), told.start.0);
     }
     for told in &window.events {
         lines.push(event(from_here("event"), told), time);
@@ -255,6 +258,7 @@ mod tests {
             })),
             events: vec![Event { device: None, kind: EventKind::Gap(gap) }],
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         };
         let identity = Identity { epoch: Epoch(12), seq: Seq(345) };

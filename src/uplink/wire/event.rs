@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use crate::measure::{
-    AboutLife, Event, EventKind, Gap, Identity, LifeLost, OfSession, Seq, SessionFact, Thinned, Verdict,
+    AboutLife, Event, EventKind, Gap, Identity, LifeLost, OfSession, Seq, SessionFact, SiteLimitTold, Thinned, Verdict,
 };
 
 const STOP: &str = "stop";
@@ -52,9 +52,7 @@ pub(super) fn event(line: Line, event: &Event) -> Line {
         }
         EventKind::Session(told) => session_fields(&mut line, told),
         EventKind::UplinkTrouble { broker, what, remedy } => {
-            line.text("broker", broker);
-            line.text("reason", what);
-            line.text("remedy", remedy);
+            trouble_fields(&mut line, (broker, what, remedy));
         }
         EventKind::UplinkOnline(broker) => line.text("broker", broker),
         EventKind::CertificateExpires { file, days } => {
@@ -80,6 +78,7 @@ pub(super) fn event(line: Line, event: &Event) -> Line {
         }
         EventKind::Reloaded => line.text("reason", "the configuration has changed"),
         EventKind::OfEntry { entry, told } => of_entry_fields(&mut line, *entry, told),
+        EventKind::SiteLimitExceeded(told) | EventKind::SiteLimitKept(told) => limit_fields(&mut line, *told),
         EventKind::UpdateStarted { from, to } | EventKind::UpdateConfirmed { from, to } => {
             version_fields(&mut line, from, to);
         }
@@ -133,6 +132,12 @@ fn verdict_fields(line: Line, verdict: &Verdict, stands: i64) -> Line {
     line
 }
 
+fn trouble_fields(line: &mut Line, (broker, what, remedy): (&str, &str, &str)) {
+    line.text("broker", broker);
+    line.text("reason", what);
+    line.text("remedy", remedy);
+}
+
 fn counter_fields(line: &mut Line, point: &str, (from_milli, to_milli): (i64, i64), reason: &str) {
     line.text("point", point);
     line.float("from", "", thousandths(from_milli));
@@ -155,6 +160,14 @@ fn text_if_any(line: &mut Line, key: &str, text: &str) {
 #[allow(clippy::cast_precision_loss, reason = "a counter of 10^15 thousandths is exact")]
 fn thousandths(count: i64) -> f64 {
     count as f64 / 1000.0
+}
+
+/// kW, as the power of every line.
+#[allow(clippy::cast_precision_loss, reason = "a power in W is exact")]
+fn limit_fields(line: &mut Line, SiteLimitTold { limit, max_w, power_w }: SiteLimitTold) {
+    line.text("limit", limit.as_str());
+    line.float("power", "", power_w as f64 / 1000.0);
+    line.float("max", "", max_w as f64 / 1000.0);
 }
 
 /// How the life before ended.

@@ -40,6 +40,8 @@
 //!   `rolled_over`. `meter_exchanged` (`before`, `after`): a device's own number changed.
 //! - One `site` line in each window in which anything of the depot is known or was heard: power, counts and SoC of the charge points
 //!   (`unknown=2i` if the power of some is not in the sums), batteries and inverters, and the grid connection with its energies and headroom.
+//! - `site_interval` lines: a quarter-hour of the grid connection, under the time of its beginning, so that a database keeps one row for each.
+//!   Told each minute (`state` `open`), and when it is over (`complete`). `site_limit_exceeded`, `site_limit_kept`: a limit of it.
 //! - `event` lines, one for each event, tag `kind` and, where it concerns one, `device`.
 //! - `implausible` and `plausible` (tag `rule`; `value`, `expected`, `unit`, `reason`, `stands`): what a device says does not go together,
 //!   and does again.
@@ -63,7 +65,7 @@
 //! - No two batches of a gateway have the same time stamp; order is `epoch` and `seq`, never the time.
 //! - `epoch` is the number of a life of the agent, below 2^53: its upper 28 bits rise from life to life, its lower 25 are drawn.
 //!   Of an entry whose time another life has found than the one that recorded it, it is between the two, and made of what was found.
-//! - Every time stamp is the window's end, ns, but that of a charging session. A line whose series already stands in the batch gets 1 ns more than
+//! - Every time stamp is the window's end, ns, but that of a charging session and of a quarter-hour. A line whose series already stands in the batch gets 1 ns more than
 //!   the last of it, so that a database that upserts keeps both.
 
 mod batch;

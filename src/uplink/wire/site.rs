@@ -2,7 +2,9 @@
 
 use super::energy::energy;
 use super::line::Line;
-use crate::measure::{GridConnection, SiteRollup};
+use crate::measure::{EnergyDelta, GridConnection, SiteInterval, SiteRollup};
+
+const S: i64 = 1_000_000_000;
 
 /// All that a window knows of the depot. What is not known has no field.
 pub(super) fn site(line: Line, rollup: &SiteRollup) -> Line {
@@ -57,6 +59,27 @@ pub(super) fn site(line: Line, rollup: &SiteRollup) -> Line {
         connection(&mut line, grid);
     }
     energy(&mut line, *passed);
+    line
+}
+
+/// A quarter-hour of the grid connection. Its time stamp is its beginning, so that a database keeps one row for each.
+pub(super) fn site_interval(mut line: Line, told: &SiteInterval) -> Line {
+    line.text("state", if told.is_complete { "complete" } else { "open" });
+    line.integer("start", told.start.0.div_euclid(S));
+    line.integer("end", told.until.0.div_euclid(S));
+    line.text("known_by", told.known_by.as_str());
+    let kwh = |delta: Option<EnergyDelta>| delta.map_or(0.0, EnergyDelta::kwh);
+    line.float("energy_import", "", kwh(told.energy.import));
+    line.float("energy_export", "", kwh(told.energy.export));
+    line.float("known_s", "", told.energy.known.unwrap_or_default().as_secs_f64());
+    for (of, means) in [("_mean", told.means()), ("_forecast", told.forecast)] {
+        if let Some((import_kw, export_kw)) = means {
+            line.float("power_import", of, import_kw);
+            line.float("power_export", of, export_kw);
+        }
+    }
+    line.float("power_import", "_peak", told.import_max_kw);
+    line.float("power_export", "_peak", told.export_max_kw);
     line
 }
 

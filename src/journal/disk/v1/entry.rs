@@ -92,8 +92,8 @@ struct SiteRollup {
 
 /// Appends a window of the boot `home` to `bytes`, without the events that this version has no words for.
 pub(in crate::journal) fn write(window: &Window, home: BootId, bytes: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
-    // Charging sessions, and how things stand, are version 2's affair.
-    let Window { boot, end, length, intervals, site, events, sessions: _, checkpoint: _ } = window;
+    // Charging sessions, quarter-hours, and how things stand, are version 2's affair.
+    let Window { boot, end, length, intervals, site, events, sessions: _, site_intervals: _, checkpoint: _ } = window;
     let mut columns = Columns::default();
     let mut devices = Vec::with_capacity(intervals.len());
     for interval in intervals {
@@ -251,6 +251,7 @@ impl Entry<'_> {
             site: self.site.map(|site| Box::new(site.into())),
             events: self.events.into_iter().map(TryInto::try_into).collect::<Result<_, Damage>>()?,
             sessions: Vec::new(),
+            site_intervals: Vec::new(),
             checkpoint: None,
         })
     }

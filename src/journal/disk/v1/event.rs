@@ -219,7 +219,9 @@ impl<'a> EventKind<'a> {
             | Domain::UpdateRolledBack { .. }
             | Domain::UpdateFailed { .. }
             | Domain::Implausible(_)
-            | Domain::Plausible(_) => return None,
+            | Domain::Plausible(_)
+            | Domain::SiteLimitExceeded(_)
+            | Domain::SiteLimitKept(_) => return None,
         })
     }
 }

@@ -18,9 +18,11 @@ pub(in crate::journal) struct CheckpointAtEnd {
     pub(in crate::journal) registers: Vec<(DeviceId, FieldName, RegisterBase)>,
     /// Charging sessions that have not ended, by device.
     pub(in crate::journal) sessions: Vec<(DeviceId, OpenSession)>,
+    /// The grid connection.
+    pub(in crate::journal) site: measure::SiteProgress,
 }
 
-/// The same as it is written. What is worked out later comes behind.
+/// The same as it is written. What is worked out later comes behind: the grid connection, if there is anything of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AtEnd<'a> {
     last: u64,
@@ -60,7 +62,7 @@ impl<'a> AtEnd<'a> {
         let registers = self.registers.iter().map(register).collect::<Option<Vec<_>>>()?;
         let session = |(device, open): &(&str, Open<'_>)| Some(((*device).try_into().ok()?, open.read(None).ok()?));
         let sessions = self.sessions.iter().map(session).collect::<Option<Vec<_>>>()?;
-        Some(CheckpointAtEnd { last: self.last, registers, sessions })
+        Some(CheckpointAtEnd { last: self.last, registers, sessions, site: measure::SiteProgress::default() })
     }
 }
 
@@ -101,18 +103,17 @@ impl<'a> Checkpoint<'a> {
         let registers = self.registers.iter().map(base).collect::<Result<_, Damage>>()?;
         let open = |open: &Open<'_>| open.read(Some(window)).map(|open| (open.told.device, open));
         let sessions = self.sessions.iter().map(open).collect::<Result<_, Damage>>()?;
-        Ok(measure::Checkpoint { registers, sessions })
+        Ok(measure::Checkpoint { registers, sessions, ..measure::Checkpoint::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use crate::journal::disk::v2;
     use crate::journal::testing::depot_window;
-    use crate::measure::{BootId, Checkpoint, ClockTrust, Mono, RegisterBase, Stamp, Utc, Window};
+    use crate::measure::{BootId, Checkpoint, ClockTrust, Mono, RegisterBase, SiteProgress, Stamp, Utc, Window};
     use crate::spec::{DeviceIx, PointIx};
 
     const HOME: BootId = BootId([7; 16]);
@@ -133,7 +134,7 @@ mod tests {
             ((DeviceIx(300), PointIx(0)), base(-0.0, HOME, unsynced)),
             ((DeviceIx(300), PointIx(1)), base(5.0, HOME, window.end)),
         ];
-        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into(), sessions: BTreeMap::new() }));
+        window.checkpoint = Some(Arc::new(Checkpoint { registers: registers.into(), ..Checkpoint::default() }));
         window
     }
 
@@ -150,7 +151,8 @@ mod tests {
         let at = Stamp { mono: Mono(5), utc: Utc(-1), trust: ClockTrust::Synced };
         let base = RegisterBase { value: 0.5, boot: HOME, at };
         let registers = vec![("a".try_into().expect("a name"), "energy_import".try_into().expect("a field"), base)];
-        let noted = v2::CheckpointAtEnd { last: 300, registers, sessions: vec![] };
+        let site = SiteProgress::default();
+        let noted = v2::CheckpointAtEnd { last: 300, registers, sessions: vec![], site };
         let bytes = v2::write_checkpoint(&noted).expect("it is short");
         let value = 0.5_f64.to_le_bytes();
         let body =

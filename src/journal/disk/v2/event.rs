@@ -8,6 +8,7 @@ use super::charging::Session;
 use super::checkpoint::Checkpoint;
 use super::energy::Energies;
 use super::in_session::InSession;
+use super::quarter::{Limit, Quarter, SiteProgress};
 use super::site::Site;
 use crate::journal::disk::chunk::Damage;
 use crate::journal::disk::v1;
@@ -104,6 +105,12 @@ pub(super) enum EventKind<'a> {
     Plausible(#[serde(borrow)] Verdict<'a>),
     /// No event: what the window knows of the depot that version 1 has no words for.
     Site(#[serde(borrow)] Site<'a>),
+    SiteLimitExceeded(Limit),
+    SiteLimitKept(Limit),
+    /// No event: quarter-hours of which there is news.
+    SiteIntervals(Vec<Quarter>),
+    /// No event: how the grid connection stands after the window, beside a `Checkpoint`.
+    SiteProgress(SiteProgress),
 }
 
 /// What a rule finds of quantities of a device.
@@ -254,6 +261,8 @@ impl<'a> Event<'a> {
             Domain::OfEntry { entry: Identity { epoch, seq }, told } => {
                 EventKind::OfEntry { epoch: epoch.0, seq: seq.0, told: told.into() }
             }
+            Domain::SiteLimitExceeded(told) => EventKind::SiteLimitExceeded((*told).into()),
+            Domain::SiteLimitKept(told) => EventKind::SiteLimitKept((*told).into()),
             Domain::UpdateStarted { from, to } => EventKind::UpdateStarted { from, to },
             Domain::UpdateConfirmed { from, to } => EventKind::UpdateConfirmed { from, to },
             Domain::UpdateRolledBack { from, to, why } => EventKind::UpdateRolledBack { from, to, why },
@@ -333,6 +342,8 @@ impl TryFrom<Event<'_>> for measure::Event {
             }
             EventKind::Implausible(verdict) => measure::EventKind::Implausible(verdict.into()),
             EventKind::Plausible(verdict) => measure::EventKind::Plausible(verdict.into()),
+            EventKind::SiteLimitExceeded(told) => measure::EventKind::SiteLimitExceeded(told.into()),
+            EventKind::SiteLimitKept(told) => measure::EventKind::SiteLimitKept(told.into()),
             // Taken out before.
             EventKind::CounterDoubts(_)
             | EventKind::Overruns(_)
@@ -340,7 +351,9 @@ impl TryFrom<Event<'_>> for measure::Event {
             | EventKind::Energies(_)
             | EventKind::Checkpoint(_)
             | EventKind::ChargingSessions(_)
-            | EventKind::Site(_) => return Err(Damage::Content),
+            | EventKind::Site(_)
+            | EventKind::SiteIntervals(_)
+            | EventKind::SiteProgress(_) => return Err(Damage::Content),
         };
         Ok(Self { device: device.map(v1::event::name::<DeviceId>).transpose()?, kind })
     }
