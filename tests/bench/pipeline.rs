@@ -145,7 +145,7 @@ impl Measured {
         println!(
             "{:>13}  {:>8.0}  {:>7} {:>5} {:>7}  {:>7.1} {:>7.1} {:>7.1}  {:>6.3} {:>6.3}  {:>8.0} {growth:>8.2}  {:>7.1}",
             format!("{} x {}", part.gateways, part.vehicles),
-            spent.points as f64 / spent.seconds,
+            spent.points as f64 / part.seconds as f64,
             seen.latencies_ns.len(),
             seen.late(),
             self.missing(),

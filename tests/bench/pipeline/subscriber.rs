@@ -18,8 +18,7 @@ const LATE_NS: i64 = 250_000_000;
 pub(super) struct Seen {
     pub(super) points: u64,
     pub(super) bytes: u64,
-    /// Of each message on `…/telemetry`: from the end of its window until it was received as a whole; sorted. One that comes as history
-    /// is as late as can be.
+    /// Of each message: from the end of its window until it was received as a whole; sorted. One that comes as history is late in any case.
     pub(super) latencies_ns: Vec<i64>,
 }
 
@@ -50,7 +49,8 @@ impl Seen {
         }
         (self.points, self.bytes) = (self.points + points, self.bytes + body.len() as u64);
         let ended: i64 = time.parse().expect("the first line has a time");
-        self.latencies_ns.push(if is_live { received_ns - ended } else { i64::MAX });
+        let least = if is_live { 0 } else { LATE_NS + 1 };
+        self.latencies_ns.push((received_ns - ended).max(least));
     }
 }
 
