@@ -13,8 +13,11 @@ const HOLE: Duration = Duration::from_secs(5);
 const METER: CounterKind = CounterKind { hourly_max: 4_000.0, step_max: 10.0, ends: Vec::new() };
 
 /// So much may flow before a meter moves that never has since the agent began; afterwards twice its widest step. 30 Wh
-/// are 6 s at 22 kW. A meter of 100 Wh or 1 kWh is doubted until it has made a whole step, and nothing is lost by it.
+/// are 6 s at 22 kW. By a meter of 100 Wh or 1 kWh it is not counted until it has made a whole step, and nothing is lost by it; frozen it is called only if
+/// its digits allow no such step.
 const STILL_KWH_MAX: f64 = 0.03;
+/// What its digits say of the steps of a meter, kWh: 1,234,500 Wh may be one of 100 Wh, 1,234,567 Wh is none.
+const GRAINS: [f64; 3] = [0.001, 0.01, 0.1];
 /// No meter of a charging station is coarser. What is wider is no step, and teaches the next session nothing.
 const STEP_KWH_MAX: f64 = 1.0;
 
@@ -42,6 +45,8 @@ struct Side {
     since: f64,
     /// The widest step of the meter, kWh.
     step: f64,
+    /// The widest that its digits allow, kWh.
+    grain: f64,
     /// The sum at the last reading that was believed, kWh.
     counted: f64,
 }
@@ -49,11 +54,20 @@ struct Side {
 impl Side {
     /// Of a meter that is known to move in such steps, kWh.
     fn new(step: f64) -> Self {
-        Self { counter: Counter::new(METER), sum: 0.0, is_read: false, since: 0.0, step, counted: 0.0 }
+        Self {
+            counter: Counter::new(METER),
+            sum: 0.0,
+            is_read: false,
+            since: 0.0,
+            step,
+            grain: STEP_KWH_MAX,
+            counted: 0.0,
+        }
     }
 
     /// What flowed since the last reading is what the meter says; before the first one it is what was integrated.
     fn read(&mut self, reading: f64, now: Mono) {
+        self.grain = self.grain.min(grain(reading));
         let flowed = match self.counter.read(reading, now) {
             Count::First => None,
             // What flowed meanwhile is known once it goes on, or has begun anew.
@@ -90,10 +104,22 @@ impl Side {
         }
     }
 
-    /// Whether the meter contradicts the power.
+    /// Whether the meter contradicts the power, as far as is known of its steps: then power over time counts.
     fn is_stuck(&self) -> bool {
         self.is_read && self.since > STILL_KWH_MAX.max(2.0 * self.step)
     }
+
+    /// Whether it does whatever its steps are.
+    fn is_frozen(&self) -> bool {
+        self.is_stuck() && self.since > 2.0 * self.grain
+    }
+}
+
+/// The widest step by which a meter can have come to show this, kWh.
+fn grain(kwh: f64) -> f64 {
+    let wh = (kwh * 1000.0).round();
+    let is_fine = |grain: &f64| wh % (grain * 10_000.0).round() != 0.0;
+    GRAINS.into_iter().find(is_fine).unwrap_or(STEP_KWH_MAX)
 }
 
 impl Energy {
@@ -148,7 +174,7 @@ impl Energy {
 
     /// Whether the meter of each direction stands still though energy flows.
     pub(super) fn stuck(&self) -> (bool, bool) {
-        (self.import.is_stuck(), self.export.is_stuck())
+        (self.import.is_frozen(), self.export.is_frozen())
     }
 
     /// kWh to the vehicle.
@@ -291,11 +317,17 @@ mod tests {
             energy.power(36.0, at(second));
             energy.meter(Some(0.0), None, at(second));
         }
-        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.0, "integrated", (true, false)));
-        energy.meter(Some(0.25), None, at(100));
-        energy.power(36.0, at(101));
-        energy.meter(Some(0.26), None, at(101));
-        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.01, "meter", (false, false)));
+        // It may be one of 1 kWh.
+        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (1.0, "integrated", (false, false)));
+        for second in 101..=300 {
+            energy.power(36.0, at(second));
+            energy.meter(Some(0.0), None, at(second));
+        }
+        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (3.0, "integrated", (true, false)));
+        energy.meter(Some(0.25), None, at(300));
+        energy.power(36.0, at(301));
+        energy.meter(Some(0.26), None, at(301));
+        assert_eq!((energy.import_kwh(), energy.source(), energy.stuck()), (3.01, "meter", (false, false)));
     }
 
     #[test]
@@ -309,7 +341,7 @@ mod tests {
         let mut next = Energy::of_steps(energy.steps());
         for second in 0..=4 {
             next.power(36.0, at(second));
-            next.meter(Some(105.0), None, at(second));
+            next.meter(Some(105.125), None, at(second));
         }
         assert_eq!((energy.steps(), next.stuck()), ((0.01, 0.0), (true, false)));
     }
