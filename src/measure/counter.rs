@@ -81,6 +81,10 @@ pub struct Counter {
     is_exchanged: bool,
     /// The last reading while the meter said that it is the one it was, if it says so at all.
     own: Option<f64>,
+    /// It says another number, and whether it is another meter is not known yet.
+    is_in_doubt: bool,
+    /// That it stays at another level has been told since the meter last said that it is the one it was.
+    is_told: bool,
 }
 
 /// Readings that go on from each other, and not from the last one that was believed.
@@ -95,7 +99,16 @@ impl Counter {
     /// Nothing was read of it yet.
     #[must_use]
     pub fn new(kind: CounterKind) -> Self {
-        Self { kind, last: None, unseen: Duration::ZERO, other: None, is_exchanged: false, own: None }
+        Self {
+            kind,
+            last: None,
+            unseen: Duration::ZERO,
+            other: None,
+            is_exchanged: false,
+            own: None,
+            is_in_doubt: false,
+            is_told: false,
+        }
     }
 
     /// What was believed last, in another life, and for how long nobody can have looked at it until `now`.
@@ -106,12 +119,19 @@ impl Counter {
     /// The meter has just said that it is the one it was.
     pub fn is_same(&mut self) {
         self.own = self.last.map(|(value, _)| value);
+        (self.is_in_doubt, self.is_told) = (false, false);
+    }
+
+    /// The meter says another number: soon it is known whether it is another one, and that is what has happened to its counter then.
+    pub fn doubt(&mut self, is_in_doubt: bool) {
+        self.is_in_doubt = is_in_doubt;
     }
 
     /// The meter is another one, since some time after it last said which it is: where its counter stands says nothing of where it
     /// stood.
     pub fn exchange(&mut self) {
-        self.is_exchanged = self.last.is_some();
+        self.is_exchanged = self.last.is_some() && !self.is_told;
+        self.is_in_doubt = false;
     }
 
     /// Judges a reading; finite.
@@ -139,7 +159,7 @@ impl Counter {
             }
             _ => Level { first: (value, at), newest: (value, at), readings: 1 },
         };
-        if level.stays() {
+        if level.stays() && !self.is_in_doubt {
             let reason = if self.is_exchanged { BreakReason::MeterExchanged } else { BreakReason::AnotherLevel };
             return self.believe(value, at, broken(value - level.first.0, reason));
         }
@@ -152,9 +172,9 @@ impl Counter {
     }
 
     fn believe(&mut self, value: f64, at: Mono, count: Count) -> Count {
-        if let Count::Break(_) = count {
+        if let Count::Break(broken) = count {
             // Told, so that it is not told again of what was before.
-            self.own = None;
+            (self.own, self.is_told) = (None, broken.reason == BreakReason::AnotherLevel);
         }
         (self.last, self.unseen, self.other, self.is_exchanged) = (Some((value, at)), Duration::ZERO, None, false);
         count
@@ -311,6 +331,26 @@ mod tests {
         counter.exchange();
         assert_eq!(counter.read(0.0, at(4)), Count::Doubtful(Questionable::CounterZero));
         assert_eq!(counter.read(12.0, at(5)), broken(7_001.0, 12.0, 0.0, BreakReason::MeterExchanged));
+    }
+
+    /// A meter was told as exchanged and its counter, after as long, as reset: two breaks for one meter.
+    #[test]
+    fn an_exchanged_meter_breaks_its_counter_once_whenever_it_says_its_number() {
+        let values: Vec<f64> = [500.0].into_iter().chain([7.0; 6]).collect();
+        let mut soon = counter();
+        soon.is_same();
+        soon.read(500.0, at(1));
+        for second in 2..=8 {
+            assert_eq!(soon.read(7.0, at(second)), Count::Doubtful(Questionable::CounterBackwards));
+            soon.doubt(true);
+        }
+        soon.exchange();
+        assert_eq!(soon.read(7.0, at(9)), broken(500.0, 7.0, 0.0, BreakReason::MeterExchanged));
+        // It is read for its number once a minute.
+        let mut late = counter();
+        assert_eq!(read(&mut late, &values)[6], broken(500.0, 7.0, 0.0, BreakReason::AnotherLevel));
+        late.exchange();
+        assert_eq!(late.read(7.5, at(9)), Count::On(0.5));
     }
 
     /// In an hour in which nobody looked, 100 kWh can have flowed: the new meter was taken to have counted them.

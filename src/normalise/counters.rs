@@ -118,6 +118,11 @@ impl Serial {
         Some(EventKind::MeterExchanged { before, after: now })
     }
 
+    /// Whether it says another number, and has not for long enough.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.other.is_some()
+    }
+
     /// Whether the device said at this moment that it is the one it was.
     pub(super) fn is_same_at(&self, at: Mono) -> bool {
         self.same_at == Some(at)

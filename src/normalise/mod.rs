@@ -227,14 +227,16 @@ impl Device {
 
     /// What readings of this sample have shown of counters. Those of an exchanged meter begin anew.
     fn notice_counters(&mut self, noticed: Vec<EventKind>, at: Mono, events: &mut Vec<Event>) {
-        let is_same = self.serial_at.is_some_and(|ix| {
-            self.points.get(ix).and_then(|point| point.serial.as_ref()).is_some_and(|serial| serial.is_same_at(at))
-        });
+        let serial = self.serial_at.and_then(|ix| self.points.get(ix)?.serial.as_ref());
+        let is_same = serial.is_some_and(|serial| serial.is_same_at(at));
+        let is_in_doubt = serial.is_some_and(Serial::is_in_doubt);
         let counters = self.points.iter_mut().filter_map(|point| point.counter.as_mut());
         if noticed.iter().any(|kind| matches!(kind, EventKind::MeterExchanged { .. })) {
             counters.for_each(Counter::exchange);
         } else if is_same {
             counters.for_each(Counter::is_same);
+        } else {
+            counters.for_each(|counter| counter.doubt(is_in_doubt));
         }
         events.extend(noticed.into_iter().map(|kind| Event { device: Some(self.id.clone()), kind }));
     }
