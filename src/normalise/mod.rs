@@ -13,6 +13,7 @@ mod derived;
 mod layout;
 mod registers;
 mod scaling;
+mod stillness;
 
 use crate::measure::{
     self, BootId, Checkpoint, Count, Counter, Event, EventKind, Missing, Mono, Outcome, Payload, Questionable, Raw,
@@ -22,6 +23,7 @@ use crate::spec::{DeviceId, DeviceIx, DeviceSpec, PointIx, PointSpec};
 use counters::Serial;
 use derived::DerivedPoints;
 use layout::Layouts;
+use stillness::Stillness;
 
 /// The state of the room: what is remembered of each device.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ struct Device {
     layouts: Layouts,
     /// Points that are worked out of others, if it has some.
     derived: Option<DerivedPoints>,
+    stillness: Stillness,
     is_polled: bool,
     /// `None` before it is known.
     answering: Option<bool>,
@@ -46,10 +49,7 @@ struct Device {
 #[derive(Debug)]
 struct Point {
     spec: PointSpec,
-    /// The raw bits last seen, and since when they are the same.
-    held: Option<(u64, Mono)>,
-    frozen: bool,
-    /// The same, in its source's judgement.
+    /// Frozen, in its source's judgement.
     stuck: bool,
     /// What is remembered of a counter of energy.
     counter: Option<Counter>,
@@ -63,8 +63,6 @@ impl Normaliser {
     pub fn new(devices: &[DeviceSpec]) -> Self {
         let point = |spec: &PointSpec, device: &DeviceSpec| Point {
             spec: spec.clone(),
-            held: None,
-            frozen: false,
             stuck: false,
             counter: spec.is_counter().then(|| counters::of(spec, device)),
             serial: counters::tells_serial(spec).then(Serial::default),
@@ -75,6 +73,7 @@ impl Normaliser {
             serial_at: device.points.iter().position(counters::tells_serial),
             layouts: Layouts::new(device),
             derived: DerivedPoints::new(device),
+            stillness: Stillness::new(device),
             is_polled: !device.groups.is_empty(),
             answering: None,
         };
@@ -99,12 +98,12 @@ impl Normaliser {
         let mut events = Vec::new();
         let Some(device) = self.devices.get_mut(usize::from(sample.device.0)) else { return events };
         device.notice_answer(&sample.payload, &mut events);
-        let mut moved = false;
         let mut noticed = Vec::new();
+        device.stillness.begin(sample.at);
         if let Some(derived) = &mut device.derived {
             derived.begin(sample.at);
         }
-        let mut tell = |point, (outcome, count)| {
+        let mut tell = |point, (outcome, count): (Outcome, Option<Count>)| {
             if let Some(derived) = &mut device.derived {
                 derived.note(point, &outcome);
             }
@@ -115,7 +114,10 @@ impl Normaliser {
                 for (ix, place) in device.layouts.of(block) {
                     let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
                     let outcome = match words {
-                        Err(why) => (Outcome::Missing(*why), None),
+                        Err(why) => {
+                            device.stillness.lose(*ix);
+                            (Outcome::Missing(*why), None)
+                        }
                         Ok(words) => {
                             let (Some(register), Some(own)) = (point.spec.register(), words.get(place.whole.clone()))
                             else {
@@ -124,8 +126,10 @@ impl Normaliser {
                             let raw = registers::raw(register, place, words);
                             let of_words = || measure::fingerprint(own.iter().flat_map(|word| word.to_be_bytes()));
                             let fingerprint = raw.as_ref().map_or_else(of_words, scaling::fingerprint_of);
-                            moved |= point.hold(fingerprint, sample.at.mono);
-                            point.read(raw.as_ref(), sample.at.mono, &mut noticed)
+                            let is_frozen = device.stillness.is_frozen(*ix);
+                            let read = point.read(raw.as_ref(), is_frozen, sample.at.mono, &mut noticed);
+                            device.stillness.read(*ix, fingerprint, &read.0);
+                            read
                         }
                     };
                     tell(*ix, outcome);
@@ -135,10 +139,15 @@ impl Normaliser {
                 for (PointIx(ix), value) in values {
                     let Some(point) = device.points.get_mut(usize::from(*ix)) else { continue };
                     let outcome = match value {
-                        Err(why) => (Outcome::Missing(*why), None),
+                        Err(why) => {
+                            device.stillness.lose(*ix);
+                            (Outcome::Missing(*why), None)
+                        }
                         Ok(raw) => {
-                            moved |= point.hold(scaling::fingerprint_of(raw), sample.at.mono);
-                            point.read(Some(raw), sample.at.mono, &mut noticed)
+                            let is_frozen = device.stillness.is_frozen(*ix);
+                            let read = point.read(Some(raw), is_frozen, sample.at.mono, &mut noticed);
+                            device.stillness.read(*ix, scaling::fingerprint_of(raw), &read.0);
+                            read
                         }
                     };
                     tell(*ix, outcome);
@@ -147,7 +156,10 @@ impl Normaliser {
             Payload::Silent(why) => {
                 // What is worked out of others is missing as they are.
                 let told = (0..).zip(&device.points).filter(|(_, point)| point.spec.derived().is_none());
-                told.for_each(|(ix, _)| tell(ix, (Outcome::Missing(*why), None)));
+                told.for_each(|(ix, _)| {
+                    device.stillness.lose(ix);
+                    tell(ix, (Outcome::Missing(*why), None));
+                });
             }
             Payload::Noticed(kind) => {
                 device.take_over(kind);
@@ -157,11 +169,14 @@ impl Normaliser {
             }
             // Who stands there, and for which session, is the aggregator's affair.
             Payload::Vehicle(_) => {}
-            Payload::Session(_) => device.derived.iter_mut().for_each(DerivedPoints::clear),
+            Payload::Session(_) => {
+                device.derived.iter_mut().for_each(DerivedPoints::clear);
+                device.stillness.clear();
+            }
         }
         device.work_out(sample, &mut noticed, out);
         device.notice_counters(noticed, sample.at.mono, &mut events);
-        device.notice_frozen(sample.at.mono, moved, &mut events);
+        device.notice_frozen(&mut events);
         events
     }
 
@@ -241,26 +256,27 @@ impl Device {
         events.extend(noticed.into_iter().map(|kind| Event { device: Some(self.id.clone()), kind }));
     }
 
-    /// A point is frozen only while its neighbours move: a device on which nothing happens is at rest, not broken.
-    fn notice_frozen(&mut self, now: Mono, moved: bool, events: &mut Vec<Event>) {
-        for point in &mut self.points {
-            let (Some(limit), Some((_, since))) = (point.spec.frozen_after, point.held) else { continue };
-            let still = now.since(since) > limit;
-            let frozen = if point.frozen { still } else { still && moved };
-            if frozen != point.frozen {
-                point.frozen = frozen;
-                let field = point.spec.field.clone();
-                let kind = if frozen { EventKind::PointFrozen(field) } else { EventKind::PointMoving(field) };
-                events.push(Event { device: Some(self.id.clone()), kind });
-            }
-        }
+    fn notice_frozen(&mut self, events: &mut Vec<Event>) {
+        let Self { id, points, stillness, .. } = self;
+        stillness.finish(|ix, is_frozen| {
+            let Some(point) = points.get(usize::from(ix)) else { return };
+            let field = point.spec.field.clone();
+            let kind = if is_frozen { EventKind::PointFrozen(field) } else { EventKind::PointMoving(field) };
+            events.push(Event { device: Some(id.clone()), kind });
+        });
     }
 }
 
 impl Point {
     /// What a raw value says, and what has passed if it is a counter's; `None` is "not available". A value of a frozen point is
     /// kept, and doubted.
-    fn read(&mut self, raw: Option<&Raw>, at: Mono, noticed: &mut Vec<EventKind>) -> (Outcome, Option<Count>) {
+    fn read(
+        &mut self,
+        raw: Option<&Raw>,
+        is_frozen: bool,
+        at: Mono,
+        noticed: &mut Vec<EventKind>,
+    ) -> (Outcome, Option<Count>) {
         let outcome = raw.map_or(Outcome::Missing(Missing::Decode), |raw| scaling::outcome(&self.spec, raw));
         let Outcome::Good(value) = outcome else { return (outcome, None) };
         noticed.extend(self.serial.as_mut().and_then(|serial| serial.read(&value, at)));
@@ -273,8 +289,14 @@ impl Point {
             Some(Count::Break(broken)) => noticed.push(counters::event(&self.spec.field, broken)),
             Some(Count::First | Count::On(_)) | None => {}
         }
-        let is_frozen = self.frozen || self.stuck;
-        (if is_frozen { Outcome::Questionable(value, Questionable::Frozen) } else { Outcome::Good(value) }, count)
+        (
+            if is_frozen || self.stuck {
+                Outcome::Questionable(value, Questionable::Frozen)
+            } else {
+                Outcome::Good(value)
+            },
+            count,
+        )
     }
 
     /// What a number says that was worked out of others. A counter takes no doubtful one for where it stands.
@@ -286,21 +308,10 @@ impl Point {
         noticed: &mut Vec<EventKind>,
     ) -> (Outcome, Option<Count>) {
         let raw = Raw::Float(value);
-        let Some(doubt) = doubt else { return self.read(Some(&raw), at, noticed) };
+        let Some(doubt) = doubt else { return self.read(Some(&raw), false, at, noticed) };
         match scaling::outcome(&self.spec, &raw) {
             Outcome::Good(value) => (Outcome::Questionable(value, doubt), None),
             other => (other, None),
-        }
-    }
-
-    /// Remembers the raw bits; answers whether they have changed.
-    fn hold(&mut self, bits: u64, now: Mono) -> bool {
-        match self.held {
-            Some((same, _)) if same == bits => false,
-            held => {
-                self.held = Some((bits, now));
-                held.is_some()
-            }
         }
     }
 }
@@ -402,13 +413,16 @@ mod tests {
     #[test]
     fn a_point_that_stands_still_while_its_neighbour_moves_is_frozen_until_it_moves() {
         let mut normaliser = normaliser();
-        for (second, neighbour) in [(1, 1), (2, 2), (3, 3)] {
+        for (second, neighbour) in (1..8).zip(1..) {
             assert!(!read(&mut normaliser, &sample(second, Ok([7, 0, neighbour]))).1.contains(&"point_frozen"));
         }
-        assert_eq!(read(&mut normaliser, &sample(4, Ok([7, 0, 4]))).1, ["point_frozen"]);
-        let (outcomes, _) = read(&mut normaliser, &sample(5, Ok([7, 0, 4])));
+        assert_eq!(read(&mut normaliser, &sample(8, Ok([7, 0, 8]))).1, ["point_frozen"]);
+        let (outcomes, _) = read(&mut normaliser, &sample(9, Ok([7, 0, 8])));
         assert!(matches!(outcomes[0], Outcome::Questionable(Value::Float(_), Questionable::Frozen)), "{outcomes:?}");
-        assert_eq!(read(&mut normaliser, &sample(6, Ok([8, 0, 4]))).1, ["point_moving"]);
+        for (second, own) in [(10, 8), (11, 9)] {
+            assert!(read(&mut normaliser, &sample(second, Ok([own, 0, 8]))).1.is_empty());
+        }
+        assert_eq!(read(&mut normaliser, &sample(12, Ok([10, 0, 8]))).1, ["point_moving"]);
     }
 
     #[test]
@@ -425,14 +439,15 @@ mod tests {
             [Outcome::Good(Value::Float(-7.2)), Outcome::Questionable(Value::Float(-100.1), Questionable::OutOfRange)]
         );
         assert_eq!(events, ["device_answering"]);
-        payload(2, values([Raw::Integer(72), Raw::Float(1.0)]));
-        payload(3, values([Raw::Integer(72), Raw::Float(2.0)]));
-        assert_eq!(payload(4, values([Raw::Integer(72), Raw::Float(3.0)])).1, ["point_frozen"]);
-        let (outcomes, events) = payload(5, Payload::Silent(Missing::Stale));
+        for second in 2..8_u32 {
+            payload(second.into(), values([Raw::Integer(72), Raw::Float(second.into())]));
+        }
+        assert_eq!(payload(8, values([Raw::Integer(72), Raw::Float(8.0)])).1, ["point_frozen"]);
+        let (outcomes, events) = payload(9, Payload::Silent(Missing::Stale));
         assert_eq!(outcomes, [const { Outcome::Missing(Missing::Stale) }; 2]);
         assert_eq!(events, ["device_silent"]);
         let stale = Payload::Values(vec![(PointIx(1), Err(Missing::Stale)), (PointIx(9), Err(Missing::Stale))]);
-        assert_eq!(payload(6, stale), (vec![Outcome::Missing(Missing::Stale)], vec![]));
+        assert_eq!(payload(10, stale), (vec![Outcome::Missing(Missing::Stale)], vec![]));
     }
 
     #[test]

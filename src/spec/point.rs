@@ -23,7 +23,7 @@ pub struct PointSpec {
     pub aggregation: Aggregation,
     /// Values outside, in the wire's unit, are `Questionable(OutOfRange)`; `None`: as the table of [`PointSpec::range`] says.
     pub valid: Option<RangeInclusive<f64>>,
-    /// Bit-identical for longer than this while the device's other points move: `Questionable(Frozen)`.
+    /// Bit-identical, and not 0, for longer than this while the device's other points move: `Questionable(Frozen)`.
     pub frozen_after: Option<Duration>,
     /// From what the device says to what the wire carries.
     pub scaling: Scaling,
