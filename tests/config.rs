@@ -11,6 +11,8 @@ mod manual;
 mod mistakes;
 #[path = "config/not_toml.rs"]
 mod not_toml;
+#[path = "config/plausibility.rs"]
+mod plausibility;
 #[path = "config/profiles.rs"]
 mod profiles;
 #[path = "config/serial.rs"]

@@ -15,7 +15,7 @@ use v2g_edge::aggregate::Aggregator;
 use v2g_edge::derive::Deriver;
 use v2g_edge::measure::{
     BootId, ClockTrust, Counter, CounterKind, Entry, Epoch, Event, EventKind, Gap, GapReason, Identity, Mono, Outcome,
-    Reading, Schema, Seq, Stamp, Utc, Value, Window, Words,
+    Reading, Schema, Seq, Stamp, Utc, Value, Verdict, Window, Words,
 };
 use v2g_edge::spec::{
     Aggregation, DeviceIx, DeviceKind, DeviceSpec, Origin, PointIx, PointSpec, PollGroup, Scaling, SiteSpec,
@@ -207,6 +207,7 @@ impl Day {
     fn close(&mut self, second: u64) {
         let mut window: Window = self.aggregator.close(stamp(second)).expect("it has ended");
         self.deriver.complete(&mut window, false);
+        Self::find(&mut window, second);
         if self.batches.len() == 700 {
             // Five entries were given up.
             let (epoch, from, to) = (Epoch(12), Seq(self.seq), Seq(self.seq + 4));
@@ -219,6 +220,28 @@ impl Day {
         let identity = Identity { epoch: Epoch(12), seq: Seq(self.seq) };
         self.batches.push(payload_of(&Entry { identity, schema, words: Words::Second, window }));
         self.seq += 1;
+    }
+}
+
+impl Day {
+    /// At noon two rules of a meter are broken; one of them holds again an hour later, and is broken again in the evening.
+    fn find(window: &mut Window, second: u64) {
+        let verdict = |rule: &str| {
+            let (unit, what) = ("kW".into(), "power_flow against its phases".into());
+            Verdict { rule: rule.into(), value_milli: -7_250, expected_milli: 21_750, unit, what }.into()
+        };
+        let kinds = match second {
+            second if second == at(12, 0) => {
+                vec![EventKind::Implausible(verdict("phase_sum")), EventKind::Implausible(verdict("power_factor"))]
+            }
+            second if second == at(13, 0) => {
+                vec![EventKind::Plausible(verdict("phase_sum")), EventKind::Plausible(verdict("power_factor"))]
+            }
+            second if second == at(18, 0) => vec![EventKind::Implausible(verdict("phase_sum"))],
+            _ => vec![],
+        };
+        let grid = depot().remove(0).id;
+        window.events.extend(kinds.into_iter().map(|kind| Event { device: Some(grid.clone()), kind }));
     }
 }
 
@@ -328,11 +351,12 @@ fn every_question_of_an_operator_is_answered_by_one_query_as_it_was() {
             "Who charged when",
             "Peaks per quarter-hour",
             "Gaps in the record",
+            "Findings that stand",
         ];
         headings.map(|heading| influx.ask(&query(heading, 0)))
     };
     let told = answers();
-    let [now, per_day, per_vehicle, per_session, who, peaks, gaps] = &told;
+    let [now, per_day, per_vehicle, per_session, who, peaks, gaps, findings] = &told;
 
     let now: Vec<_> = now.iter().map(|row| (text(row, "device"), number(row, "kW"))).collect();
     assert_eq!(now, [("dc-1", 0.0), ("dc-2", 0.0)]);
@@ -379,6 +403,11 @@ fn every_question_of_an_operator_is_answered_by_one_query_as_it_was() {
     assert_eq!((number(gap, "missing"), text(gap, "gateway")), (5.0, "gw-01"));
     let [accounted] = &influx.ask(&query("Gaps in the record", 1))[..] else { panic!("one event") };
     assert_eq!((number(accounted, "from_seq"), number(accounted, "to_seq")), (701.0, 705.0));
+
+    let [finding] = &findings[..] else { panic!("one finding: {findings:?}") };
+    assert_eq!((text(finding, "device"), text(finding, "rule")), (depot()[0].id.as_str(), "phase_sum"));
+    assert_eq!((number(finding, "value"), number(finding, "expected")), (-7.25, 21.75));
+    assert_eq!(number(finding, "time"), (MIDNIGHT_S + i64::try_from(at(18, 0)).expect("a day")) as f64);
 
     // All of it once more, as a broker may deliver it.
     influx.write(&day.batches, dir.path());

@@ -9,7 +9,7 @@ use super::bus::TIMEOUT;
 use super::document::{Entry, Table, Value};
 use super::fault::{Fault, Place};
 use super::plan::{BusKind, BusPlan, DeviceAddress, DevicePlan};
-use super::profile::{INTERVAL, KINDS, Medium, Node, Profile};
+use super::profile::{INTERVAL, KINDS, Medium, Node, Profile, RuleDraft};
 use super::profiles::{Found, Library};
 use super::section::{
     Form, Scope, Section, Taken, Wrong, duration_within, energy_within, integer, nearest, one_of, text,
@@ -32,6 +32,7 @@ pub(super) const DEVICE: Form = Form {
         ("timeout", "\"1s\""),
         ("pause", "\"50ms\""),
         ("battery_capacity", "\"77kWh\""),
+        ("plausibility", ""),
     ],
 };
 
@@ -63,6 +64,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
     let own_pause = section.optional("pause", duration_within(PAUSE));
     let battery_capacity_kwh = battery_capacity(&section, kind);
     let addressed = addressed(&section, bus);
+    let rules = RuleDraft::read_all(scope, &section);
     let profile_name = section.required("profile", text);
     let profile = profile_name.as_ref().and_then(|name| match around.library.find(name) {
         Found::Profile(profile) => Some(profile),
@@ -95,6 +97,7 @@ pub(super) fn device(scope: Scope<'_>, around: &Surrounding<'_>, entry: &Entry, 
         // The connector of a session is its address.
         Medium::Session => (None, profile.points(1)),
     };
+    let points = RuleDraft::applied(&rules, points, profile.kind, scope.faults);
     let first = connector.unwrap_or(1);
     let spec = DeviceSpec {
         id: id?,

@@ -80,7 +80,7 @@ const ROOT: Form = Form {
 };
 
 /// Every table that a configuration may have.
-const FORMS: [&Form; 19] = [
+const FORMS: [&Form; 20] = [
     &ROOT,
     &gateway::GATEWAY,
     &gateway::AGGREGATE,
@@ -100,6 +100,7 @@ const FORMS: [&Form; 19] = [
     &bus::CAN,
     &bus::ISO15118,
     &device::DEVICE,
+    &profile::RULE,
 ];
 
 /// What a configuration is read beside: other files.

@@ -1,4 +1,5 @@
-//! What is worked out of readings and windows: energy, charging sessions, the depot as one. Pure: nothing here reads a clock or a disk.
+//! What is worked out of readings and windows: energy, charging sessions, the depot as one, and what does not go together. Pure:
+//! nothing here reads a clock or a disk.
 //!
 //! In: the [`Reading`]s of the windows, and the windows as `aggregate` closes them. Out: the same windows, with what each knows of
 //! the energy of its devices ([`Energy`](crate::measure::Energy)), and with the charging sessions of which there is news
@@ -33,13 +34,16 @@
 //! - **Quarter-hours** of the connection ([`SiteInterval`](crate::measure::SiteInterval)) are the sums of what its windows know; the one that goes
 //!   on is told each minute, and each when it is over. They go on over a restart.
 //!
-//! Memory: some words for each device. A restart goes on from the [`Checkpoint`](crate::measure::Checkpoint) that the journal keeps.
+//! - **What does not go together** is told by an event when it has not for a while, by the rules in `plausibility`.
+//!
+//! Memory: some words for each device, and 3 kB of a meter that tells all of its phases. A restart goes on from the [`Checkpoint`](crate::measure::Checkpoint) that the journal keeps.
 
 mod backlog;
 mod energy;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
+mod plausibility;
 mod quarters;
 #[cfg(test)]
 mod quarters_tests;
@@ -57,13 +61,17 @@ use std::time::Duration;
 use self::backlog::BesideBacklog;
 use self::energy::EnergyMeter;
 use self::limits::Limits;
+use self::plausibility::Plausibility;
 use self::quarters::Quarters;
 use self::rollup::Rollup;
 use self::session::SessionMeter;
 use crate::measure::{
-    BootId, ChargingSession, Checkpoint, EventKind, Reading, SessionState, SiteInterval, Stamp, Window,
+    BootId, ChargingSession, Checkpoint, Event, EventKind, Reading, SessionState, SiteInterval, Stamp, Window,
 };
-use crate::spec::{DeviceIx, DeviceSpec, SessionId, SiteSpec, VehicleId};
+use crate::spec::{DeviceId, DeviceIx, DeviceSpec, SessionId, SiteSpec, VehicleId};
+
+/// A window that has so many events takes no finding more: those that are left are told in the next one.
+const FINDINGS_UNTIL: usize = 512;
 
 /// The state of the room.
 #[derive(Debug)]
@@ -78,8 +86,10 @@ pub struct Deriver {
 
 #[derive(Debug)]
 struct Device {
+    id: DeviceId,
     energy: EnergyMeter,
     sessions: SessionMeter,
+    plausibility: Plausibility,
 }
 
 impl Deriver {
@@ -87,8 +97,10 @@ impl Deriver {
     #[must_use]
     pub fn new(devices: &[DeviceSpec], window: Duration, dead_band_kw: f64, boot: BootId) -> Self {
         let device = |(ix, device): (DeviceIx, &DeviceSpec)| Device {
+            id: device.id.clone(),
             energy: EnergyMeter::new(device, window),
             sessions: SessionMeter::new(ix, device, dead_band_kw, boot),
+            plausibility: Plausibility::new(device),
         };
         Self {
             devices: (0..).map(DeviceIx).zip(devices).map(device).collect(),
@@ -131,9 +143,10 @@ impl Deriver {
     /// Takes a reading of the open window.
     pub fn add(&mut self, reading: &Reading) {
         self.rollup.add(reading);
-        if let Some(Device { energy, sessions }) = self.device(reading.device) {
+        if let Some(Device { energy, sessions, plausibility, .. }) = self.device(reading.device) {
             let flowed = energy.add(reading);
             sessions.add(reading);
+            plausibility.add(reading, flowed.map(|(kw, time)| (kw, time.as_secs_f64() / 3600.0)));
             if let Some((kw, time)) = flowed {
                 sessions.flow(kw, time);
             }
@@ -176,12 +189,20 @@ impl Deriver {
     /// Adds to a window that has just ended what it knows of energy and sessions. Each window is completed once. `is_late`: it holds what
     /// came late of a device, and is none of the moment.
     pub fn complete(&mut self, window: &mut Window, is_late: bool) {
-        let Window { intervals, sessions, end, .. } = window;
+        let Window { intervals, sessions, events, end, .. } = window;
         for of_device in intervals.chunk_by_mut(|one, other| one.device == other.device) {
             let ix = of_device.first().map(|interval| interval.device);
             if let Some(device) = ix.and_then(|ix| self.devices.get_mut(usize::from(ix.0))) {
                 device.energy.tell(of_device);
                 device.sessions.tell(of_device, *end, sessions);
+                let Device { id, plausibility, .. } = device;
+                plausibility.judge(of_device, *end, |kind| {
+                    let has_room = events.len() < FINDINGS_UNTIL;
+                    if has_room {
+                        events.push(Event { device: Some(id.clone()), kind });
+                    }
+                    has_room
+                });
             }
         }
         if !is_late {

@@ -205,12 +205,28 @@ pub struct DeviceFacts {
     /// Values of its last window that make no sense, by field. They are sent as they came, and marked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub questionable: BTreeMap<String, QuestionableFacts>,
+    /// What it says that does not go together, by the name of the rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub implausible: BTreeMap<String, ImplausibleFacts>,
     /// The command that shows what it says; `None` where there is none, and before the first window with its power.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
     /// The charging session, of a device whose sessions are heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionFacts>,
+}
+
+/// Quantities of a device that do not go together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImplausibleFacts {
+    /// What it says.
+    pub value: f64,
+    /// What its other quantities make of it.
+    pub expected: f64,
+    /// The unit of both.
+    pub unit: String,
+    /// Which quantities.
+    pub what: String,
 }
 
 /// A value that makes no sense.

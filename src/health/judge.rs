@@ -6,11 +6,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::facts::{
-    BusFacts, DeviceFacts, DeviceState, JournalFacts, QuestionableFacts, RECORDING_OVER, Status, UpdateFacts,
-    UplinkFacts, UplinkState,
+    BusFacts, DeviceFacts, DeviceState, ImplausibleFacts, JournalFacts, QuestionableFacts, RECORDING_OVER, Status,
+    UpdateFacts, UplinkFacts, UplinkState,
 };
 use crate::measure::{ClockTrust, SiteLimit, SiteLimitTold};
-use crate::spec::{BusId, DeviceId};
+use crate::spec::{BusId, DeviceId, Rule};
 
 /// A window that is closed later than this comes too late for whoever controls by it.
 pub(crate) const LATE_MS_MAX: f64 = 1_000.0;
@@ -113,6 +113,7 @@ pub fn judge(status: &Status, hung: &[(String, f64)], clock: ClockTrust) -> Vec<
         let bus = device.bus.as_ref().and_then(|bus| status.buses.get(bus));
         found.extend(of_device(id, device, bus.is_some_and(|bus| bus.detail == RECORDING_OVER)));
         found.extend(of_values(id, device));
+        found.extend(of_rules(id, device));
         let what =
             device.overrun.as_ref().map(|overrun| format!("{id} is not read as often as it should be: {overrun}"));
         found.extend(what.map(|what| bad(Subject::Device(id.clone()), what)));
@@ -244,6 +245,19 @@ fn of_values(id: &DeviceId, device: &DeviceFacts) -> Vec<Finding> {
     found
 }
 
+/// Of what does not go together.
+fn of_rules(id: &DeviceId, device: &DeviceFacts) -> Vec<Finding> {
+    let found = |(rule, facts): (&String, &ImplausibleFacts)| {
+        let ImplausibleFacts { value, expected, unit, what } = facts;
+        let what = format!(
+            "{id} says what does not go together ({rule}): {what}: {value:.2} {unit}, where {expected:.2} {unit} fits"
+        );
+        let cure = Rule::from_name(rule).map(|rule| rule.cure().to_owned());
+        Finding { cure, ..watch(Subject::Device(id.clone()), what) }
+    };
+    device.implausible.iter().map(found).collect()
+}
+
 fn of_uplink(uplink: &UplinkFacts) -> Vec<Finding> {
     let mut found = Vec::new();
     let told = |finding: Finding, cure: &str| Finding { cure: Some(cure.to_owned()), ..finding };
@@ -348,6 +362,23 @@ mod tests {
         let line = "the depot takes more than it may: 262.0 kW when it was found, [site] import_max is 250 kW; charge with less, \
                     or let vehicles and batteries give";
         assert_eq!(lines(&found), [(Severity::Watch, line.to_owned())]);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_found_with_its_rule_and_what_is_likely() {
+        let mut status = online();
+        let facts = ImplausibleFacts {
+            value: -7.25,
+            expected: 21.75,
+            unit: "kW".to_owned(),
+            what: "power_flow against its phases".to_owned(),
+        };
+        let implausible = [("phase_sum".to_owned(), facts)].into();
+        status.devices.extend([device("a", DeviceFacts { implausible, ..DeviceFacts::default() })]);
+        let found = lines(&judge(&status, &[], ClockTrust::Synced));
+        let expected = "a says what does not go together (phase_sum): power_flow against its phases: -7.25 kW, where 21.75 kW fits; \
+                        look for a current transformer that is the wrong way round, and for a wrong scale, sign or register in its profile";
+        assert_eq!(found, [(Severity::Watch, expected.to_owned())]);
     }
 
     #[test]

@@ -12,9 +12,9 @@ mod log;
 mod log_bound;
 
 pub use facts::{
-    BrokerLimits, BrokerTrouble, BusFacts, ClockWait, DepotFacts, DepotWindow, DeviceFacts, DeviceState, JournalFacts,
-    LaneFacts, PipelineFacts, QuarterFacts, QuestionableFacts, RECORDING_OVER, SessionFacts, Status, StatusBoard,
-    UpdateFacts, UplinkFacts, UplinkState,
+    BrokerLimits, BrokerTrouble, BusFacts, ClockWait, DepotFacts, DepotWindow, DeviceFacts, DeviceState,
+    ImplausibleFacts, JournalFacts, LaneFacts, PipelineFacts, QuarterFacts, QuestionableFacts, RECORDING_OVER,
+    SessionFacts, Status, StatusBoard, UpdateFacts, UplinkFacts, UplinkState,
 };
 pub use files::out_of_files;
 pub use heartbeat::{Heartbeat, Heartbeats, TaskName};

@@ -72,25 +72,9 @@ impl DeviceSpec {
             let group = self.groups.iter().find(|group| group.blocks.iter().any(|block| block.covers(&extent)))?;
             Some(group.interval)
         };
-        let operands = self.operands_of(point);
+        let operands = self.points.operands_of(point);
         let intervals = operands.iter().filter_map(|ix| self.points.get(usize::from(ix.0))).filter_map(of_register);
         intervals.min().or_else(slowest)
-    }
-
-    /// The points over a wire that this one is worked out of; itself if it comes over one.
-    fn operands_of(&self, point: PointIx) -> Vec<PointIx> {
-        let (mut all, mut at) = (vec![point], 0);
-        while let Some(ix) = all.get(at) {
-            at += 1;
-            let Some(derived) = self.points.get(usize::from(ix.0)).and_then(PointSpec::derived) else { continue };
-            for operand in derived.formula.operands().filter_map(|field| self.points.place_of(field)) {
-                if !all.contains(&operand) {
-                    all.push(operand);
-                }
-            }
-        }
-        all.retain(|ix| self.points.get(usize::from(ix.0)).is_some_and(|spec| spec.derived().is_none()));
-        all
     }
 }
 

@@ -8,6 +8,7 @@ mod derived;
 mod device;
 mod dimension;
 mod name;
+mod plausibility;
 mod point;
 mod points;
 mod sense;
@@ -21,6 +22,7 @@ pub use derived::{DerivedFormula, DerivedPoint, DerivedTerm};
 pub use device::{DeviceIx, DeviceKind, DeviceSpec, PointIx, PollGroup};
 pub use dimension::Dimension;
 pub use name::{BusId, DeviceId, FieldName, GatewayId, InvalidName, SessionId, SiteId, VehicleId};
+pub use plausibility::{COMPARISONS, Comparison, Relation, Rule, Tolerance, Tolerances};
 pub use point::{
     Aggregation, ByteOrder, Origin, PointSpec, RawKind, RegisterBlock, RegisterPoint, RegisterTable, ScaleKind,
     ScaleRegister, Scaling, SessionPoint, SunSpecPoint, SunSpecSource, ValueType, WordOrder,

@@ -275,7 +275,7 @@ impl Pipeline {
     /// Hands late windows to the journal, as far as it has room for them. Answers whether some are left.
     fn hand_over_late(&mut self, journal: &JournalHandle) -> bool {
         while let Some(mut window) = self.late_closed.pop_front() {
-            self.shown.note(&window.intervals, &self.facts);
+            self.shown.note(&window, &self.facts);
             let points = window.points();
             let before = self.advance(&mut window);
             match journal.append_late(window) {
@@ -432,7 +432,7 @@ impl Pipeline {
     }
 
     fn note(&mut self, window: &Window) {
-        self.shown.note(&window.intervals, &self.facts);
+        self.shown.note(window, &self.facts);
         self.facts.pipeline(|facts| {
             facts.windows += 1;
             facts.points += window.points();

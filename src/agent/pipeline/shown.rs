@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::agent::probe_command::probe_command;
 use crate::config::{DevicePlan, Plan};
-use crate::health::{QuestionableFacts, StatusBoard};
-use crate::measure::{Interval, IntervalValue, PointInterval, Questionable, Statistic};
+use crate::health::{ImplausibleFacts, QuestionableFacts, StatusBoard};
+use crate::measure::{EventKind, IntervalValue, PointInterval, Questionable, Statistic, Verdict, Window};
 use crate::spec::{DeviceId, PointIx, PointSpec, Points, Unit};
 
 /// V. Below, no meter finds a frequency; an open line has less induced into it.
@@ -42,7 +42,18 @@ impl Shown {
     }
 
     /// Puts a window's news on the board.
-    pub(super) fn note(&mut self, intervals: &[Interval], board: &StatusBoard) {
+    pub(super) fn note(&mut self, Window { intervals, events, .. }: &Window, board: &StatusBoard) {
+        for (device, kind) in events.iter().filter_map(|event| Some((event.device.as_ref()?, &event.kind))) {
+            match kind {
+                EventKind::Implausible(verdict) => board.device(device, |facts| {
+                    facts.implausible.insert(verdict.rule.to_string(), implausible(verdict));
+                }),
+                EventKind::Plausible(verdict) => board.device(device, |facts| {
+                    facts.implausible.remove(&*verdict.rule);
+                }),
+                _ => {}
+            }
+        }
         for interval in intervals {
             if let Some(device) = self.devices.get_mut(usize::from(interval.device.0)) {
                 device.note(&interval.points, board);
@@ -105,6 +116,17 @@ impl Device {
                 self.live.remove(&told.point);
             }
         }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "what makes sense is far below 2^53 thousandths")]
+fn implausible(verdict: &Verdict) -> ImplausibleFacts {
+    let Verdict { rule: _, value_milli, expected_milli, unit, what } = verdict;
+    ImplausibleFacts {
+        value: *value_milli as f64 / 1000.0,
+        expected: *expected_milli as f64 / 1000.0,
+        unit: unit.to_string(),
+        what: what.to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::can::{CAN, CanDraft, SignalDraft};
 use super::derived::FormulaDraft;
 use super::iso15118::{ISO15118, SessionDraft};
 use super::modbus::{MODBUS, ModbusDraft, RegisterDraft};
+use super::plausibility::RuleDraft;
 use crate::config::document::{Entry, Kind, Table, Value};
 use crate::config::fault::Place;
 use crate::config::section::{Form, Scope, Section, Taken, Wrong, duration_within, integer, number, one_of, text};
@@ -29,6 +30,7 @@ pub(super) const FILE: Form = Form {
         ("iso15118", "[iso15118]"),
         ("group", ""),
         ("point", ""),
+        ("plausibility", ""),
     ],
 };
 pub(super) const PROFILE: Form = Form {
@@ -127,6 +129,7 @@ pub(in crate::config) struct Draft {
     pub(in crate::config) sunspec: Option<&'static str>,
     pub(super) groups: Vec<(String, GroupDraft)>,
     pub(super) points: Vec<PointDraft>,
+    pub(super) rules: Vec<RuleDraft>,
 }
 
 #[derive(Debug)]
@@ -180,6 +183,7 @@ impl Draft {
                 .into_iter()
                 .filter_map(|(entry, table)| PointDraft::read(scope, entry, table, address_base))
                 .collect(),
+            rules: RuleDraft::read_all(scope, &file),
         }
     }
 
@@ -200,6 +204,7 @@ impl Draft {
             sunspec,
             groups,
             points,
+            rules,
         } = self;
         let mut merged_groups = base.groups;
         for (name, group) in groups {
@@ -236,6 +241,7 @@ impl Draft {
             sunspec: sunspec.or(base.sunspec),
             groups: merged_groups,
             points: merged_points,
+            rules: RuleDraft::over(rules, base.rules),
         }
     }
 }

@@ -10,6 +10,7 @@ mod derived;
 mod draft;
 mod iso15118;
 mod modbus;
+mod plausibility;
 pub(in crate::config) mod sunspec;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use modbus::Connectors;
 
 pub(super) use can::{DbcFiles, DbcTrouble, Node};
 pub(super) use draft::{Draft, INTERVAL, KINDS};
+pub(super) use plausibility::{RULE, RuleDraft};
 
 /// The most points of a device; [`crate::spec::PointIx`] could hold more, a batch should not.
 const POINTS_MAX: usize = 512;
@@ -87,7 +89,8 @@ impl Profile {
             }
             point
         };
-        self.points.iter().zip(&self.of_station).map(shifted).collect()
+        let points: Points = self.points.iter().zip(&self.of_station).map(shifted).collect();
+        points.with_tolerances(self.points.tolerances())
     }
 
     /// The groups of a device at this connector that is polled at this interval.
@@ -120,7 +123,8 @@ impl Profile {
             }
             point
         };
-        self.points.iter().map(numbered).collect()
+        let points: Points = self.points.iter().map(numbered).collect();
+        points.with_tolerances(self.points.tolerances())
     }
 }
 
@@ -132,7 +136,9 @@ impl Draft {
             let profile = sunspec::profile(name)?;
             let points = self.with_derived(profile.points.to_vec(), faults)?;
             let kind = self.kind.unwrap_or(profile.kind);
-            return Some(Profile { kind, of_station: vec![false; points.len()], points: points.into(), ..profile });
+            let of_station = vec![false; points.len()];
+            let points = RuleDraft::applied(&self.rules, points.into(), kind, faults);
+            return Some(Profile { kind, points, of_station, ..profile });
         }
         let dbc = if self.can.is_said() { Some(self.can.file(&self.header, files, faults)?) } else { None };
         let medium = match (&self.session, self.can.is_said()) {
@@ -148,8 +154,9 @@ impl Draft {
             Medium::Session => (None, Vec::new(), vec![false; points.len()]),
             Medium::Can(_) | Medium::Modbus => self.places(&points, faults),
         };
+        let kind = self.kind?;
         Some(Profile {
-            kind: self.kind?,
+            kind,
             poll: self.modbus.poll(),
             pause: self.modbus.pause(),
             address_base: self.modbus.address_base,
@@ -157,7 +164,7 @@ impl Draft {
             connectors,
             groups,
             of_station,
-            points: points.into(),
+            points: RuleDraft::applied(&self.rules, points.into(), kind, faults),
         })
     }
 
@@ -435,7 +442,7 @@ mod tests {
         for (key, _) in can::CAN.keys.iter().chain(can::NODE.keys) {
             assert!(can.split(|c| !is_key_part(c)).any(|word| word == *key), "chademo.toml does not mention {key}");
         }
-        for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT] {
+        for form in [&PROFILE, &modbus::MODBUS, &modbus::SCALE_REGISTER, &draft::GROUP, &draft::POINT, &RULE] {
             for (key, _) in form.keys {
                 let is_mentioned = manual.split(|c| !is_key_part(c)).any(|word| word == *key);
                 assert!(is_mentioned, "the manual does not mention {} {key}", form.table);
