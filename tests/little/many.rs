@@ -111,9 +111,11 @@ fn a_thousand_devices_are_all_read_and_delivered_and_one_more_is_refused() {
     let rss_mb = told["rss_bytes"].as_f64().expect("a size") / 1e6;
     let pipeline = &told["pipeline"];
     println!("all answer after {started:.1} s; {files} files, {rss_mb:.1} MB resident, {cores:.2} cores; {pipeline}");
-    assert_eq!((pipeline["samples_shed"].as_u64(), answering(&told)), (Some(0), DEVICES));
+    assert_eq!(pipeline["samples_shed"].as_u64(), Some(0), "{pipeline}");
     assert!(files < DEVICES + 100, "{files} files");
     assert!(rss_mb < 128.0, "the unit allows 128 MiB: {rss_mb} MB");
+    // One that a busy machine has kept waiting for long answers again.
+    agent.wait_for_status("all devices, still", |told| answering(told) == DEVICES);
     agent.signal("-TERM");
     assert!(agent.process.wait().expect("it ends").success(), "{}", agent.log());
 }
