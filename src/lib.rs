@@ -9,6 +9,7 @@ pub mod config;
 pub mod derive;
 pub mod health;
 pub mod journal;
+pub mod live;
 pub mod measure;
 pub mod net;
 pub mod normalise;

@@ -194,9 +194,10 @@ const SRC_ROOMS: &[(&str, Reach)] = &[
     ("normalise", Only(&["spec", "measure"])),
     ("aggregate", Only(&["spec", "measure"])),
     ("derive", Only(&["spec", "measure"])),
+    ("live", Only(&["spec", "measure"])),
     ("journal", Only(&["spec", "measure", "health"])),
     ("uplink", Only(&["spec", "measure", "health", "net", "journal", "tls"])),
-    ("api", Only(&["spec", "measure", "health", "journal", "config"])),
+    ("api", Only(&["spec", "measure", "health", "journal", "config", "live"])),
     ("agent", AllBut(&["cli"])),
     (
         "cli",

@@ -9,6 +9,7 @@ use super::generation::{Generation, ProcessContext};
 use crate::config::Plan;
 use crate::health::{Heartbeats, Status, StatusBoard};
 use crate::journal::OpenError;
+use crate::live::Live;
 use crate::measure::{BootId, Sample};
 
 /// All tasks of an agent but its sources: pipeline, journal and uplink.
@@ -28,6 +29,7 @@ impl Gateway {
             boot: BootId(hal::boot_id()),
             facts: Arc::new(StatusBoard::default()),
             heartbeats: Arc::new(Heartbeats::default()),
+            live: Arc::new(Live::default()),
             since: clock.now().into(),
             clock,
         };

@@ -13,6 +13,7 @@ use super::wiring::{self, Source};
 use crate::config::Plan;
 use crate::health::{Heartbeat, Heartbeats, StatusBoard};
 use crate::journal::{self, Journal, JournalHandle};
+use crate::live::Live;
 use crate::measure::{BootId, EventKind, Mono, Notice, Sample, Stamp};
 use crate::source::{can, iso15118 as sessions, modbus};
 use crate::uplink;
@@ -37,6 +38,7 @@ pub(super) struct ProcessContext {
     pub(super) boot: BootId,
     pub(super) facts: Arc<StatusBoard>,
     pub(super) heartbeats: Arc<Heartbeats>,
+    pub(super) live: Arc<Live>,
     pub(super) since: Stamp,
 }
 

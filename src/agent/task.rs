@@ -16,6 +16,7 @@ use crate::api::{ApiServer, Report};
 use crate::config::{self, BusKind, Plan, WatchdogPlan};
 use crate::health::{Heartbeats, LogLimit, StatusBoard, init_log};
 use crate::journal::JournalHandle;
+use crate::live::Live;
 use crate::measure::{BootId, EventKind, Stamp};
 
 /// A failed generation is followed by a pause, so that a broken device cannot make the journal's epochs run.
@@ -99,6 +100,7 @@ async fn run_generations(mut plan: Plan, options: &Options, log: &LogLimit) -> R
         boot: BootId(hal::boot_id()),
         facts: Arc::new(StatusBoard::default()),
         heartbeats: Arc::new(Heartbeats::default()),
+        live: Arc::new(Live::default()),
         since: clock.now().into(),
         clock,
     };
@@ -255,7 +257,8 @@ fn open_api(
     match ApiServer::open(&plan.api.socket) {
         Ok(server) => {
             let report = reporter(plan, context);
-            Some(tokio::spawn(server.serve(report, journal, stopped)))
+            let live = Arc::clone(&context.live);
+            Some(tokio::spawn(server.serve(report, (journal, live), stopped)))
         }
         Err(error) => {
             tracing::error!(%error, "no local status");

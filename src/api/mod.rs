@@ -2,9 +2,10 @@
 //!
 //! In: one JSON object per line on a unix socket ([`Request`]). Out: one JSON object per line ([`Response`]),
 //! in the order asked. Nothing that is asked here changes a value or the plan. One request changes the journal:
-//! [`Request::Forget`], from root or the agent's own user only, as the kernel tells who asks.
+//! [`Request::Forget`], from root or the agent's own user only, as the kernel tells who asks. [`Request::Subscribe`] is answered by a line
+//! for each window until the caller says something or hangs up; the form is in `docs/api.md`.
 //!
-//! Limits: 8 callers at once, 4 KiB for a request, 10 s of silence and the line is closed. The socket is
+//! Limits: 8 callers at once, 4 of them subscribers, 4 KiB for a request, 10 s of silence and the line is closed. The socket is
 //! readable and writable by owner and group (0660); nothing here listens on a network.
 //!
 //! Nothing here survives a restart. A caller that hangs up in mid-answer costs nothing.
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::{Finding, Status, judge};
 use crate::journal::{Inventory, Purged};
+use crate::live::LiveWindow;
 use crate::measure::ClockTrust;
 use crate::spec::{GatewayId, SiteId};
 
@@ -30,6 +32,8 @@ pub enum Request {
     Status,
     /// What is in the journal, segment by segment.
     Journal,
+    /// Each window as it ends, from now on.
+    Subscribe,
     /// Give up what is older.
     Forget {
         /// Older than this before the newest entry, s.
@@ -47,6 +51,13 @@ pub enum Response {
     Journal(Box<Inventory>),
     /// To [`Request::Forget`]: what was given up. The next window tells it.
     Forgotten(Purged),
+    /// To [`Request::Subscribe`]: a window.
+    Window(Box<LiveWindow>),
+    /// To [`Request::Subscribe`]: so many windows were lost, because the caller reads too slowly.
+    Missed {
+        /// How many.
+        windows: u64,
+    },
     /// The request could not be understood, is not for who asked, or cannot be answered now.
     Refused {
         /// Why, and what can be asked.

@@ -8,15 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::{Report, Request, Response};
 use crate::journal::JournalHandle;
+use crate::live::{Live, News};
 
 /// A technician, a scraper and a few scripts; more than that is a loop gone wild.
 const CALLERS_MAX: usize = 8;
+/// Of those, who stays: half of the seats are left for questions.
+const SUBSCRIBERS_MAX: usize = 4;
 /// The longest request is far below; bounds what a caller can make us hold.
 const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 /// Silence after which a caller is hung up on.
@@ -26,6 +30,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The caller waits 3 s; the journal's thread may wait for its disk for longer.
 const BUSY_MAX: Duration = Duration::from_secs(2);
+const CROWDED: &str = "4 callers have subscribed already; one of them must hang up";
 const BUSY: &str = "the journal is busy with its disk; ask again";
 /// What was ordered cannot be taken back.
 const ORDERED: &str = "the journal is busy with its disk; what is older is given up as soon as it is back: look with \
@@ -78,13 +83,14 @@ impl ApiServer {
     }
 
     /// Answers callers until `stop` turns true. `report` must be quick and must not block.
-    pub async fn serve<F>(self, report: F, journal: JournalHandle, mut stop: watch::Receiver<bool>)
+    pub async fn serve<F>(self, report: F, (journal, live): (JournalHandle, Arc<Live>), mut stop: watch::Receiver<bool>)
     where
         F: Fn() -> Report + Send + Sync + 'static,
     {
         // The socket is the agent's: so is whoever else has its owner.
         let owner = fs::metadata(&self.path).map_or(0, |metadata| metadata.uid());
-        let driver = Arc::new(Driver { report, journal, owner });
+        let subscribers = Semaphore::new(SUBSCRIBERS_MAX);
+        let driver = Arc::new(Driver { report, journal, live, owner, subscribers, stop: stop.clone() });
         let seats = Arc::new(Semaphore::new(CALLERS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -124,6 +130,10 @@ impl Drop for ApiServer {
 struct Driver<F> {
     report: F,
     journal: JournalHandle,
+    live: Arc<Live>,
+    subscribers: Semaphore,
+    /// The plan has changed, or the agent ends.
+    stop: watch::Receiver<bool>,
     /// The user who, beside root, may order something.
     owner: u32,
 }
@@ -132,6 +142,8 @@ impl<F: Fn() -> Report + Sync> Driver<F> {
     async fn answer(&self, request: Request, caller: Option<u32>) -> Response {
         match request {
             Request::Status => Response::Status(Box::new((self.report)())),
+            // Who stays is answered elsewhere.
+            Request::Subscribe => Response::Refused { why: CROWDED.to_owned() },
             Request::Journal => match timeout(BUSY_MAX, self.journal.inventory()).await {
                 Ok(Some(inventory)) => Response::Journal(Box::new(inventory)),
                 _ => Response::Refused { why: BUSY.to_owned() },
@@ -161,20 +173,50 @@ async fn answer<F: Fn() -> Report + Sync>(mut caller: UnixStream, driver: &Drive
             return Ok(());
         }
         let response = match serde_json::from_slice(&line) {
+            Ok(Request::Subscribe) => match driver.subscribers.try_acquire() {
+                Ok(_seat) => return stream(driver, &mut reading, &mut writing).await,
+                Err(_) => driver.answer(Request::Subscribe, uid).await,
+            },
             Ok(request) => driver.answer(request, uid).await,
             Err(error) => Response::Refused { why: format!("{error}; ask for example {{\"ask\":\"status\"}}") },
         };
-        let mut bytes = serde_json::to_vec(&response)?;
-        bytes.push(b'\n');
-        timeout(SILENCE_MAX, writing.write_all(&bytes)).await??;
+        write(&mut writing, &response).await?;
     }
+}
+
+/// A line for each window, until the caller says something, hangs up or does not read.
+async fn stream<F: Fn() -> Report + Sync>(
+    driver: &Driver<F>,
+    reading: &mut BufReader<ReadHalf<'_>>,
+    writing: &mut WriteHalf<'_>,
+) -> io::Result<()> {
+    let (mut windows, mut stop) = (driver.live.listen(), driver.stop.clone());
+    loop {
+        let news = tokio::select! {
+            news = windows.next() => news,
+            _ = reading.read_u8() => return Ok(()),
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let response = match news {
+            News::Window(window) => Response::Window(Box::new((*window).clone())),
+            News::Missed(windows) => Response::Missed { windows },
+            News::Over => return Ok(()),
+        };
+        write(writing, &response).await?;
+    }
+}
+
+async fn write(writing: &mut WriteHalf<'_>, response: &Response) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(response)?;
+    bytes.push(b'\n');
+    timeout(SILENCE_MAX, writing.write_all(&bytes)).await?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::journal::testing::{HangingJournal, small_journal};
-    use crate::measure::ClockTrust;
+    use crate::measure::{BootId, ClockTrust, Mono, Stamp, Utc, Window};
 
     fn report() -> Report {
         Report {
@@ -199,7 +241,7 @@ mod tests {
         assert!(matches!(ApiServer::open(&path), Err(DoorError::Taken(_))));
         let (_stop, stopped) = watch::channel(false);
         let journal = small_journal(&dir.path().join("journal"));
-        tokio::spawn(server.serve(report, journal.handle(), stopped));
+        tokio::spawn(server.serve(report, (journal.handle(), Arc::new(Live::default())), stopped));
 
         let asked = path.clone();
         let response = tokio::task::spawn_blocking(move || super::super::ask(&asked, Request::Status)).await;
@@ -217,6 +259,49 @@ mod tests {
         assert!(line.contains("refused") && line.contains("status"), "{line}");
     }
 
+    #[tokio::test]
+    async fn a_subscriber_hears_each_window_in_its_order_and_leaves_seats_for_those_who_ask() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("api.sock");
+        let server = ApiServer::open(&path).expect("a server");
+        let (stop, stopped) = watch::channel(false);
+        let (journal, live) = (HangingJournal::with_history(0), Arc::new(Live::default()));
+        tokio::spawn(server.serve(report, (journal.handle(), Arc::clone(&live)), stopped));
+        let mut callers = Vec::new();
+        for _ in 0..SUBSCRIBERS_MAX {
+            let mut caller = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
+            // Who has an answer is being served: the next request is taken at once.
+            caller.write_all(b"{\"ask\":\"status\"}\n{\"ask\":\"subscribe\"}\n").await.expect("written");
+            let mut line = String::new();
+            caller.read_line(&mut line).await.expect("read");
+            callers.push(caller);
+        }
+        let mut one_more = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
+        let mut line = String::new();
+        while !line.contains("4 callers") {
+            line.clear();
+            one_more.write_all(b"{\"ask\":\"subscribe\"}\n").await.expect("written");
+            one_more.read_line(&mut line).await.expect("read");
+        }
+        for n in 1..=3 {
+            let end = Stamp { mono: Mono(1), utc: Utc(n), trust: ClockTrust::Synced };
+            live.tell(&Window::empty(BootId([1; 16]), end, Duration::from_millis(250)));
+        }
+        for caller in &mut callers {
+            for n in 1..=3 {
+                let mut line = String::new();
+                caller.read_line(&mut line).await.expect("read");
+                let expected = format!(
+                    "{{\"answer\":\"window\",\"version\":1,\"time_ns\":{n},\"clock\":\"synced\",\"length_ms\":250,\"site\":null}}\n"
+                );
+                assert_eq!(line, expected);
+            }
+        }
+        stop.send_replace(true);
+        let mut rest = String::new();
+        assert_eq!(callers[0].read_line(&mut rest).await.expect("read"), 0, "{rest}");
+    }
+
     /// An order waited for the journal's disk for as long as that hung, and kept its place: eight of them, and nobody was told
     /// how the agent is.
     #[tokio::test]
@@ -226,7 +311,7 @@ mod tests {
         let server = ApiServer::open(&path).expect("a server");
         let (_stop, stopped) = watch::channel(false);
         let journal = HangingJournal::with_history(0);
-        tokio::spawn(server.serve(report, journal.handle(), stopped));
+        tokio::spawn(server.serve(report, (journal.handle(), Arc::new(Live::default())), stopped));
 
         let mut callers = Vec::new();
         for n in 0..CALLERS_MAX {

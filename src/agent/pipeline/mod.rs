@@ -25,6 +25,7 @@ use crate::aggregate::{Aggregator, LateWindows};
 use crate::derive::Deriver;
 use crate::health::{DepotWindow, QuarterFacts, StatusBoard};
 use crate::journal::{Appended, JournalHandle};
+use crate::live::Live;
 use crate::measure::{
     Checkpoint, EnergyDelta, Event, EventKind, Mono, Notice, Payload, Sample, Schema, SiteInterval, Stamp, Window,
 };
@@ -73,6 +74,7 @@ pub(super) struct Pipeline {
     /// Late windows that the journal has no room for yet.
     late_closed: VecDeque<Window>,
     facts: Arc<StatusBoard>,
+    live: Arc<Live>,
     /// The last window was not taken by the journal.
     stalled: bool,
     events: EventBound,
@@ -125,6 +127,7 @@ impl Pipeline {
             late_events: BTreeMap::new(),
             late_closed: VecDeque::new(),
             facts: Arc::clone(&context.facts),
+            live: Arc::clone(&context.live),
             stalled: false,
             events: EventBound::default(),
             shed_from: start.mono,
@@ -373,6 +376,7 @@ impl Pipeline {
         }
         self.deriver.complete(&mut window, false);
         self.deriver.tell_after_backlog(&mut window, journal.progress().borrow().history_waiting > 0);
+        self.live.tell(&window);
         self.note(&window);
         let before = self.advance(&mut window);
         self.note_depot(&window);

@@ -51,6 +51,7 @@ impl Gateway {
             boot: BootId([0; 16]),
             facts: Arc::new(StatusBoard::default()),
             heartbeats: Arc::new(Heartbeats::default()),
+            live: Arc::new(Live::default()),
             since: clock.now().into(),
         };
         Self { plan: plan(), context, clock, boots: 0, zeros: Vec::new(), generation: None }
