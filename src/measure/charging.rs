@@ -58,11 +58,21 @@ impl ChargingSession {
     /// The same in a window that ends so much later.
     #[must_use]
     pub fn beside_later(self, by: Duration) -> Self {
-        let later = |time| match time {
+        self.beside(|before| before + by)
+    }
+
+    /// The same in a window that ends so much earlier.
+    #[must_use]
+    pub fn beside_earlier(self, by: Duration) -> Self {
+        self.beside(|before| before.saturating_sub(by))
+    }
+
+    fn beside(self, other: impl Fn(Duration) -> Duration) -> Self {
+        let other = |time| match time {
             SessionTime::At(utc) => SessionTime::At(utc),
-            SessionTime::Before(time) => SessionTime::Before(time + by),
+            SessionTime::Before(before) => SessionTime::Before(other(before)),
         };
-        Self { start: later(self.start), until: later(self.until), ..self }
+        Self { start: other(self.start), until: other(self.until), ..self }
     }
 }
 

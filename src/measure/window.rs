@@ -17,6 +17,9 @@ use super::site::SiteRollup;
 use super::time::{BootId, Stamp};
 use crate::spec::{DeviceIx, PointIx, Roles, SessionId, VehicleId};
 
+/// The shortest window of a configuration. Parts of one window are 2 ms apart: that is 25 of them, of 504 KiB each.
+const PARTS_WITHIN: Duration = Duration::from_millis(50);
+
 /// All that happened on the gateway in one window. Becomes one [`Entry`] and one MQTT message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
@@ -65,6 +68,23 @@ impl Window {
     /// The losses that it tells of.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
         self.events.iter().filter_map(|event| event.kind.gap())
+    }
+
+    /// Gives it another end; its sessions stay when they were.
+    pub fn move_end(&mut self, end: Stamp) {
+        let (later, earlier) = (end.mono.since(self.end.mono), self.end.mono.since(end.mono));
+        let moved = |told: ChargingSession| told.beside_later(later).beside_earlier(earlier);
+        self.sessions = std::mem::take(&mut self.sessions).into_iter().map(moved).collect();
+        self.end = end;
+    }
+
+    /// Whether it is a further part of a window, kept in several entries, whose first part ended then. The journal has set it apart from that:
+    /// by less than any window is long, and it begins before that has ended. What comes late is never so long.
+    #[must_use]
+    pub fn is_part_of(&self, boot: BootId, first: Stamp) -> bool {
+        let is_of_clock = self.boot == boot && self.end.trust == first.trust && !first.trust.is_of_source();
+        let later = self.end.mono.since(first.mono);
+        is_of_clock && !later.is_zero() && later < self.length.min(PARTS_WITHIN)
     }
 
     /// A checkpoint goes on by what this window tells; `schema` is the window's.

@@ -12,7 +12,8 @@ use crate::journal::disk::store::{Store, StoreError};
 use crate::journal::disk::v2::{self, CheckpointAtEnd};
 use crate::journal::resolution::Resolution;
 use crate::measure::{
-    ChargingSession, Checkpoint, Event, EventKind, Interval, OpenSession, RegisterBase, Schema, Seq, Window, Words,
+    BootId, ChargingSession, Checkpoint, Event, EventKind, Interval, OpenSession, RegisterBase, Schema, Seq, Stamp,
+    Window, Words,
 };
 use crate::spec::{DeviceId, FieldName};
 
@@ -73,7 +74,13 @@ pub(super) fn find<S: Store>(store: &mut S, segments: &Segments, next: u64, sche
     });
     let mut stands = Checkpoint::default();
     let mut words: Option<Arc<Schema>> = None;
-    for (window, own) in found.into_iter().rev() {
+    let mut first: Option<(BootId, Stamp)> = None;
+    for (mut window, own) in found.into_iter().rev() {
+        // The parts of a window are one: of a moment, and of a quarter-hour.
+        match first.filter(|(boot, end)| window.is_part_of(*boot, *end)) {
+            Some((_, end)) => window.move_end(end),
+            None => first = Some((window.boot, window.end)),
+        }
         if let Some(before) = words.replace(Arc::clone(&own)).filter(|before| !Arc::ptr_eq(before, &own)) {
             stands = stands.under(&before, &own);
         }

@@ -140,7 +140,9 @@ impl Clock {
         if !window.end.trust.is_of_source() {
             self.newest = Some(window.end);
         }
-        let back = self.times.capture(window.boot, &mut window.end, seq);
+        let mut end = window.end;
+        let back = self.times.capture(window.boot, &mut end, seq);
+        window.move_end(end);
         if let Some(by_ns) = back.filter(|_| tells_back) {
             tracing::warn!(by_ns, seq, "the wall clock went back: it shows times that were given before");
             if !window.events.iter().any(|event| matches!(event.kind, EventKind::ClockStepped(by) if by < 0)) {
