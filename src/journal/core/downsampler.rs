@@ -10,8 +10,8 @@
 //! - Energies and known times are added up: not one mWh more or less.
 //! - Of a charging session, and of a quarter-hour, the newest news stays.
 //! - Events all stay, in order, at the end of the coarse window.
-//! - A coarse window ends with its last fine one. Nothing is joined over a restart of the box, a step of the clock or a
-//!   change of its trust. What is alone in a coarse window stays as it is.
+//! - A coarse window ends with its last fine one; one that was kept in several entries ends with the first of them. Nothing is joined
+//!   over a restart of the box, a step of the clock or a change of its trust. What is alone in a coarse window stays as it is.
 //! - What has a time of its source's own, or was given one afterwards, is joined by that time, beside what has the clock's: late windows
 //!   between others end none of them. Of a device nothing is joined to what came after it.
 
@@ -122,8 +122,8 @@ impl Open {
     fn goes_on_with(&self, window: &Window, length_ns: i64) -> bool {
         // The journal sets times apart by less than a millisecond.
         let place = |at: Stamp| (at.utc.0.div_euclid(MS).saturating_mul(MS) - 1).div_euclid(length_ns);
-        let belongs =
-            self.boot() == window.boot && self.end.trust == window.end.trust && place(self.end) == place(window.end);
+        let is_there = place(self.end) == place(window.end) || window.is_part_of(self.boot(), self.end);
+        let belongs = self.boot() == window.boot && self.end.trust == window.end.trust && is_there;
         let follows = if self.end.trust.is_of_source() {
             newest_of(window).all(|(device, end)| self.newest.get(&device).is_none_or(|newest| *newest < end))
         } else {
@@ -136,7 +136,10 @@ impl Open {
         (offset(self.end) - offset(end)).abs() <= STEP_NS
     }
 
-    fn add(&mut self, window: Window) {
+    fn add(&mut self, mut window: Window) {
+        if window.is_part_of(self.boot(), self.end) {
+            window.move_end(self.end);
+        }
         self.is_steady &= window.end.mono >= self.end.mono && self.is_as_far(window.end);
         self.newest.extend(newest_of(&window));
         // What is of another device may have come before it.
@@ -372,8 +375,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::testing::{depot_schema, stamp};
-    use crate::measure::{ClockTrust, EnergyDelta, EnergySource, Utc};
+    use crate::journal::testing::{charging_session, depot_schema, stamp};
+    use crate::measure::{ClockTrust, EnergyDelta, EnergySource, SessionState, SessionTime, Utc};
     use crate::spec::Unit;
 
     const STEP: Duration = Duration::from_millis(250);
@@ -573,6 +576,45 @@ mod tests {
             assert_eq!((window.length, power.count), (Duration::from_secs(1), 4));
             assert_eq!(window.end.utc.0 % 1_000_000_000, 7_000, "it ends on the second, and keeps what sets it apart");
         }
+    }
+
+    /// The second and those after it end behind the second on which their window ends.
+    #[test]
+    fn the_parts_of_a_window_are_in_the_coarse_window_of_its_first_at_each_resolution() {
+        let first = 240 * 3;
+        let mut fine = Vec::new();
+        for n in first + 1..=first + 480 {
+            for part in 0..3_u16 {
+                let mut window = window(n, None, vec![(0, once(1.0))]);
+                let later = Duration::from_millis(2 * u64::from(part));
+                (window.end.mono, window.end.utc.0) =
+                    (window.end.mono + later, window.end.utc.0 + i64::from(part) * 2 * MS);
+                window.intervals[0].device = DeviceIx(part);
+                let until = SessionTime::Before(Duration::from_secs(1) + later);
+                window.sessions =
+                    vec![ChargingSession { until, ..charging_session(part, "6f1c", SessionState::Running) }];
+                fine.push(window);
+            }
+        }
+        let windows = |resolution, seconds: u64, fine: &[Window]| {
+            let out = coarse(resolution, fine.to_vec());
+            assert_eq!(out.len() as u64, 120 / seconds);
+            for (n, window) in (1..).zip(&out) {
+                let end = stamp((first * 250 + n * seconds * 1_000) * 1_000_000);
+                assert_eq!((window.end, window.length), (end, Duration::from_secs(seconds)));
+                let counts = window.intervals.iter().map(|interval| match interval.points[0].value {
+                    IntervalValue::Float(Statistic { count, .. }) => (interval.device.0, u64::from(count)),
+                    _ => panic!("a number"),
+                });
+                assert!(counts.eq((0..3).map(|part| (part, 4 * seconds))), "{window:?}");
+                let until = SessionTime::Before(Duration::from_secs(1));
+                assert!(window.sessions.len() == 3 && window.sessions.iter().all(|told| told.until == until));
+            }
+            out
+        };
+        let seconds = windows(Resolution::Second, 1, &fine);
+        let tens = windows(Resolution::TenSeconds, 10, &seconds);
+        windows(Resolution::Minute, 60, &tens);
     }
 
     #[test]
