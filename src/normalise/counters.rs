@@ -18,6 +18,10 @@ const SCALES: std::ops::RangeInclusive<i32> = -6..=3;
 /// turns, are none. It bounds the events, too: one in as long.
 const SERIAL_STAYS: Duration = Duration::from_secs(5);
 
+/// For so long a device that has said another number once may say it again, or its own: most are asked once a minute. Then its
+/// counters are judged by themselves.
+const SERIAL_DOUBTED: Duration = Duration::from_secs(5 + 60);
+
 /// The counter of a point for which [`PointSpec::is_counter`] holds.
 pub(super) fn of(spec: &PointSpec, device: &DeviceSpec) -> Counter {
     let power = device.points.roles().power.and_then(|ix| device.points.get(usize::from(ix.0))?.range());
@@ -118,9 +122,9 @@ impl Serial {
         Some(EventKind::MeterExchanged { before, after: now })
     }
 
-    /// Whether it says another number, and has not for long enough.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.other.is_some()
+    /// Whether it says another number, and has not for long enough: no longer than [`SERIAL_DOUBTED`].
+    pub(super) fn is_in_doubt(&self, now: Mono) -> bool {
+        self.other.as_ref().is_some_and(|(_, since)| now.since(*since) <= SERIAL_DOUBTED)
     }
 
     /// Whether the device said at this moment that it is the one it was.
@@ -252,6 +256,28 @@ mod tests {
             reason: crate::measure::BreakReason::MeterExchanged,
         };
         assert_eq!(events, [broken]);
+    }
+
+    /// It was in doubt for ever, and no energy was told of it any more.
+    #[test]
+    fn a_counter_at_another_level_is_believed_though_a_number_that_was_said_once_is_never_said_again() {
+        let mut meter = meter();
+        read(&mut meter, 1, 2, Raw::Integer(1_234_567));
+        read(&mut meter, 1, 0, Raw::Integer(12_345_600));
+        read(&mut meter, 2, 2, Raw::Integer(7_654_321));
+        let doubt = Outcome::Questionable(Value::Float(1.0), Questionable::CounterBackwards);
+        for second in 3..=67 {
+            assert_eq!(read(&mut meter, second, 0, Raw::Integer(1_000)), (doubt.clone(), vec![]), "{second}");
+        }
+        let events: Vec<_> = (68..80).flat_map(|second| read(&mut meter, second, 0, Raw::Integer(1_000)).1).collect();
+        let broken = EventKind::CounterBreak {
+            field: "energy_import".try_into().expect("a field"),
+            from_milli: 12_345_600,
+            to_milli: 1_000,
+            reason: crate::measure::BreakReason::AnotherLevel,
+        };
+        assert_eq!(events, [broken]);
+        assert_eq!(read(&mut meter, 80, 0, Raw::Integer(1_100)), (good(1.1), vec![]));
     }
 
     /// After an hour of silence another meter stands where the old one could have come to: nothing was told of its counters.

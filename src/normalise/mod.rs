@@ -244,7 +244,7 @@ impl Device {
     fn notice_counters(&mut self, noticed: Vec<EventKind>, at: Mono, events: &mut Vec<Event>) {
         let serial = self.serial_at.and_then(|ix| self.points.get(ix)?.serial.as_ref());
         let is_same = serial.is_some_and(|serial| serial.is_same_at(at));
-        let is_in_doubt = serial.is_some_and(Serial::is_in_doubt);
+        let is_in_doubt = serial.is_some_and(|serial| serial.is_in_doubt(at));
         let counters = self.points.iter_mut().filter_map(|point| point.counter.as_mut());
         if noticed.iter().any(|kind| matches!(kind, EventKind::MeterExchanged { .. })) {
             counters.for_each(Counter::exchange);
