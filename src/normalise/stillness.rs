@@ -4,8 +4,9 @@
 //!   device moved all that time. A device on which nothing happens is at rest; a time in which the point was not read counts for
 //!   nothing, nor does one in which its neighbours stood still. What is measured of electricity moves with what is measured of
 //!   electricity: a clock, a limit, a state or a temperature says nothing of a voltage.
-//! - A power and its current go together. One of them that does not move for [`CONTRARY_AFTER`] after the other has changed by
-//!   half is frozen, whatever its profile says.
+//! - A power and its current go together. One of them that does not move for [`CONTRARY_AFTER`] while the other is elsewhere by half
+//!   is frozen, whatever its profile says ([`Contrary`]). What the voltage between them explains is not counted: a battery is charged
+//!   with a constant current while its voltage rises, or with a constant power.
 //! - 0 is rest, and never frozen. A counter of energy stands still as long as nothing flows: whether it counts what flows is
 //!   found by the energy (`derive::plausibility`).
 //! - It moves again when it has moved [`MOVES_MIN`] times, or is 0: one that moves now and then is not told each time.
@@ -21,7 +22,7 @@ use crate::spec::{DeviceSpec, Origin, PointSpec, Unit, ValueType};
 const READINGS_MIN: u32 = 6;
 /// So often it moves, never further apart than its limit, before it is called well.
 const MOVES_MIN: u32 = 3;
-/// For a power and its current: slower ones are averages of a minute.
+/// For a power and its current: slower ones are averages of a minute. As long may one of them follow the other.
 const CONTRARY_AFTER: Duration = Duration::from_secs(60);
 /// The part by which the other one has changed: a voltage or a power factor changes a current by less.
 const CONTRARY_PART: f64 = 0.5;
@@ -41,6 +42,8 @@ pub(super) struct Stillness {
     /// What moved in the sample that is read.
     moved: Moved,
     now: Mono,
+    /// Which sample it is.
+    sample: u64,
     is_of_source: bool,
 }
 
@@ -49,8 +52,9 @@ struct Point {
     family: Family,
     /// The raw bits last seen.
     bits: Option<u64>,
-    /// Its newest number, if another one looks at it.
-    magnitude: f64,
+    /// Its newest number that is good, if it ever had one, and in which sample it came; `None`: it is lost since.
+    magnitude: Option<f64>,
+    read_in: Option<u64>,
     watch: Option<Box<Watch>>,
 }
 
@@ -76,22 +80,48 @@ struct Moved {
 struct Watch {
     /// What its profile says.
     limit: Option<Duration>,
-    /// The places of what must move with it, and the most that may stand there without.
-    counterparts: Vec<u16>,
-    counterpart_min: f64,
     /// Not 0, and read in the newest sample that was to carry it.
     is_live: bool,
     is_lost: bool,
+    /// In the newest sample, without having moved.
+    is_unmoved: bool,
     read: Mono,
     /// With what its neighbours did since it moved.
     still: Still,
-    /// With what its counterpart did since it moved.
-    contrary: Still,
-    /// The least and the most of its counterpart since it moved.
-    extremes: Option<(f64, f64)>,
+    contrary: Option<Contrary>,
     frozen: bool,
     /// Since it was found frozen: how often it has moved, and when last.
     moves: (u32, Mono),
+}
+
+/// A power or a current, and what the other one did since it moved.
+///
+/// They are read one after the other, and one follows the other: the first [`CONTRARY_AFTER`] after it moved says nothing. Then the
+/// other one is somewhere for [`READINGS_MIN`] readings, and it is contrary if it is elsewhere each time the point is read again
+/// unmoved. A glitch of it, or a gap between two readings of the point, is neither.
+#[derive(Debug)]
+struct Contrary {
+    /// The places of what must move with it, and the most that may stand there without.
+    counterparts: Vec<u16>,
+    counterpart_min: f64,
+    /// The place of the voltage between them, if it is measured.
+    voltage: Option<u16>,
+    /// When the point moved last.
+    moved: Mono,
+    /// The newest sample of its counterparts that was looked at.
+    seen: u64,
+    /// Where they were, and for how many readings.
+    level: Option<(Level, u32)>,
+    /// With them elsewhere.
+    away: Still,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    number: f64,
+    /// How many of the counterparts have a number: a device may lack phases.
+    of: usize,
+    voltage: Option<f64>,
 }
 
 /// How long a point has stood still though it should not.
@@ -110,7 +140,7 @@ impl Stillness {
         let mut points: Vec<Point> = device.points.iter().map(|spec| Point::of(spec, device)).collect();
         let watched = (0..).zip(&points).filter(|(_, point)| point.watch.is_some()).map(|(ix, _)| ix).collect();
         points.shrink_to_fit();
-        Self { points, watched, moved: Moved::default(), now: Mono(0), is_of_source: false }
+        Self { points, watched, moved: Moved::default(), now: Mono(0), sample: 0, is_of_source: false }
     }
 
     /// Before all that a sample tells. A source that has a time of its own has also its own line of it.
@@ -122,15 +152,15 @@ impl Stillness {
             self.is_of_source = is_of_source;
             self.clear();
         }
-        (self.now, self.moved) = (now, Moved::default());
+        (self.now, self.moved, self.sample) = (now, Moved::default(), self.sample + 1);
     }
 
     /// What is told before is nothing of what comes.
     pub(super) fn clear(&mut self) {
         for point in &mut self.points {
-            point.bits = None;
+            (point.bits, point.magnitude, point.read_in) = (None, None, None);
             if let Some(watch) = &mut point.watch {
-                watch.begin_anew(Mono(0));
+                watch.begin_anew(Mono(0), 0);
                 watch.is_live = false;
             }
         }
@@ -138,21 +168,27 @@ impl Stillness {
 
     /// A point was read: its raw bits, and what they say.
     pub(super) fn read(&mut self, ix: u16, bits: u64, outcome: &Outcome) {
-        let Self { points, moved, now, .. } = self;
+        let Self { points, moved, now, sample, .. } = self;
         let Some(point) = points.get_mut(usize::from(ix)) else { return };
         let number = match outcome {
             Outcome::Good(Value::Float(number)) | Outcome::Questionable(Value::Float(number), _) => *number,
             Outcome::Good(_) | Outcome::Questionable(..) => 1.0,
             Outcome::Missing(_) => return point.lose(),
         };
-        let has_moved = point.bits.replace(bits).is_some_and(|before| before != bits);
+        let before = point.bits.replace(bits);
+        let has_moved = before.is_some_and(|before| before != bits);
         if has_moved {
             moved.electrical |= point.family == Family::Electrical;
             moved.other |= point.family == Family::Other;
         }
-        point.magnitude = number.abs();
+        if matches!(outcome, Outcome::Good(_)) {
+            (point.magnitude, point.read_in) = (Some(number.abs()), Some(*sample));
+        }
         if let Some(watch) = &mut point.watch {
-            watch.read(has_moved, number != 0.0, *now);
+            if before.is_none() {
+                watch.begin_anew(*now, *sample);
+            }
+            watch.read(has_moved, number != 0.0, (*now, *sample));
         }
     }
 
@@ -170,15 +206,14 @@ impl Stillness {
 
     /// After all that a sample tells: the points, by their places, that are found frozen, or moving again.
     pub(super) fn finish(&mut self, mut tell: impl FnMut(u16, bool)) {
-        let Self { points, watched, moved, now, .. } = self;
+        let Self { points, watched, moved, now, sample, .. } = self;
         for ix in watched {
             let place = usize::from(*ix);
             let Some(mut watch) = points.get_mut(place).and_then(|point| point.watch.take()) else { continue };
-            let counterpart: f64 =
-                watch.counterparts.iter().filter_map(|ix| points.get(usize::from(*ix))).map(|p| p.magnitude).sum();
+            let counterpart = watch.contrary.as_ref().and_then(|contrary| contrary.look(points));
             if let Some(point) = points.get_mut(place) {
                 let have_moved = moved.electrical || (moved.other && point.family != Family::Electrical);
-                if watch.judge(have_moved, counterpart, *now) {
+                if watch.judge(have_moved, counterpart, (*now, *sample)) {
                     tell(*ix, watch.frozen);
                 }
                 point.watch = Some(watch);
@@ -189,28 +224,26 @@ impl Stillness {
 
 impl Point {
     fn of(spec: &PointSpec, device: &DeviceSpec) -> Self {
-        let counterparts = counterparts(spec, device);
+        let contrary = Contrary::of(spec, device);
         let limit = spec.frozen_after.filter(|_| !spec.is_counter());
-        let watch = (limit.is_some() || !counterparts.is_empty()).then(|| {
-            let counterpart_min = if spec.unit == Unit::Kilowatt { CONTRARY_A_MIN } else { CONTRARY_KW_MIN };
+        let watch = (limit.is_some() || contrary.is_some()).then(|| {
             Box::new(Watch {
                 limit,
-                counterparts,
-                counterpart_min,
                 is_live: false,
                 is_lost: false,
+                is_unmoved: false,
                 read: Mono(0),
                 still: Still::NONE,
-                contrary: Still::NONE,
-                extremes: None,
+                contrary,
                 frozen: false,
                 moves: (0, Mono(0)),
             })
         });
-        Self { family: Family::of(spec), bits: None, magnitude: 0.0, watch }
+        Self { family: Family::of(spec), bits: None, magnitude: None, read_in: None, watch }
     }
 
     fn lose(&mut self) {
+        self.read_in = None;
         if let Some(watch) = &mut self.watch {
             (watch.is_live, watch.is_lost) = (false, true);
         }
@@ -231,16 +264,23 @@ impl Family {
     }
 }
 
+/// Whether it is a number that is not worked out of others.
+fn is_own(spec: &PointSpec) -> bool {
+    let is_told = matches!(spec.origin, Origin::Register(_) | Origin::SunSpec(_) | Origin::Signal(_));
+    is_told && spec.value_type == ValueType::Float
+}
+
+fn place(field: &str, device: &DeviceSpec) -> Option<u16> {
+    let found = (0..).zip(device.points.iter()).find(|(_, other)| other.field.as_str() == field);
+    found.filter(|(_, other)| is_own(other)).map(|(ix, _)| ix)
+}
+
 /// What must move with a power or a current of this device: of the same phase, and not worked out of it.
 fn counterparts(spec: &PointSpec, device: &DeviceSpec) -> Vec<u16> {
-    let is_own = |spec: &PointSpec| matches!(spec.origin, Origin::Register(_) | Origin::SunSpec(_) | Origin::Signal(_));
-    if !is_own(spec) || spec.value_type != ValueType::Float {
+    if !is_own(spec) {
         return Vec::new();
     }
-    let place = |field: &str| {
-        let found = (0..).zip(device.points.iter()).find(|(_, other)| other.field.as_str() == field);
-        found.filter(|(_, other)| is_own(other) && other.value_type == ValueType::Float).map(|(ix, _)| ix)
-    };
+    let place = |field: &str| place(field, device);
     let first = |fields: &[&str]| fields.iter().find_map(|field| place(field)).into_iter().collect::<Vec<u16>>();
     let phases: Option<Vec<u16>> =
         ["current_l1", "current_l2", "current_l3"].iter().map(|field| place(field)).collect();
@@ -258,14 +298,16 @@ fn counterparts(spec: &PointSpec, device: &DeviceSpec) -> Vec<u16> {
 }
 
 impl Watch {
-    fn begin_anew(&mut self, now: Mono) {
-        (self.still, self.contrary, self.extremes) = (Still::NONE, Still::NONE, None);
-        (self.read, self.is_lost) = (now, false);
+    fn begin_anew(&mut self, now: Mono, sample: u64) {
+        (self.still, self.read, self.is_lost) = (Still::NONE, now, false);
+        if let Some(contrary) = &mut self.contrary {
+            contrary.begin_anew(now, sample);
+        }
     }
 
-    fn read(&mut self, has_moved: bool, is_some: bool, now: Mono) {
+    fn read(&mut self, has_moved: bool, is_some: bool, (now, sample): (Mono, u64)) {
         if has_moved || !is_some {
-            self.begin_anew(now);
+            self.begin_anew(now, sample);
             if has_moved && self.frozen {
                 let limit = self.limit.unwrap_or(CONTRARY_AFTER);
                 let (moves, last) = self.moves;
@@ -275,23 +317,25 @@ impl Watch {
             if std::mem::take(&mut self.is_lost) {
                 let unseen = now.since(self.read);
                 self.still.forget(unseen);
-                self.contrary.forget(unseen);
+                if let Some(contrary) = &mut self.contrary {
+                    contrary.forget(unseen);
+                }
             }
             self.read = now;
             self.still.readings = self.still.readings.saturating_add(1);
-            self.contrary.readings = self.contrary.readings.saturating_add(1);
         }
-        self.is_live = is_some;
+        (self.is_live, self.is_unmoved) = (is_some, is_some && !has_moved);
     }
 
-    /// Whether it is another than before.
-    fn judge(&mut self, have_moved: bool, counterpart: f64, now: Mono) -> bool {
+    /// Whether it is another than before; `counterpart` is what [`Contrary::look`] says.
+    fn judge(&mut self, have_moved: bool, counterpart: Option<(Level, u64)>, (now, sample): (Mono, u64)) -> bool {
+        let is_unmoved = std::mem::take(&mut self.is_unmoved);
         if self.frozen {
             if self.moves.0 < MOVES_MIN && (self.is_live || self.is_lost) {
                 return false;
             }
             (self.frozen, self.moves) = (false, (0, now));
-            self.begin_anew(now);
+            self.begin_anew(now, sample);
             return true;
         }
         if !self.is_live {
@@ -302,19 +346,105 @@ impl Watch {
             self.still.others_moved(now, limit);
             frozen |= self.still.is_over(now, limit);
         }
-        if !self.counterparts.is_empty() {
-            let (least, most) = self.extremes.unwrap_or((counterpart, counterpart));
-            let (least, most) = (least.min(counterpart), most.max(counterpart));
-            self.extremes = Some((least, most));
-            if most >= self.counterpart_min && most - least >= CONTRARY_PART * most {
-                self.contrary.others_moved(now, CONTRARY_AFTER);
-                frozen |= self.contrary.is_over(now, CONTRARY_AFTER);
-            }
+        if let (Some(contrary), Some(counterpart), true) = (&mut self.contrary, counterpart, is_unmoved) {
+            frozen |= contrary.judge(counterpart, now);
         }
         if frozen {
             (self.frozen, self.moves) = (true, (0, now));
         }
         frozen
+    }
+}
+
+impl Contrary {
+    fn of(spec: &PointSpec, device: &DeviceSpec) -> Option<Self> {
+        let counterparts = counterparts(spec, device);
+        let is_power = spec.unit == Unit::Kilowatt;
+        // That of a phase is the grid's, and stays.
+        let is_whole = matches!(spec.field.as_str(), "current" | "power_flow");
+        (!counterparts.is_empty()).then(|| Self {
+            counterparts,
+            counterpart_min: if is_power { CONTRARY_A_MIN } else { CONTRARY_KW_MIN },
+            voltage: is_whole.then(|| place("voltage", device)).flatten(),
+            moved: Mono(0),
+            seen: 0,
+            level: None,
+            away: Still::NONE,
+        })
+    }
+
+    fn begin_anew(&mut self, now: Mono, sample: u64) {
+        (self.moved, self.seen, self.level, self.away) = (now, sample, None, Still::NONE);
+    }
+
+    fn forget(&mut self, unseen: Duration) {
+        self.moved = self.moved + unseen;
+        self.away.forget(unseen);
+    }
+
+    /// Where its counterparts are, and the newest sample of them; `None` if one is lost, or none was ever read.
+    fn look(&self, points: &[Point]) -> Option<(Level, u64)> {
+        let read = |ix: &u16| {
+            let point = points.get(usize::from(*ix))?;
+            Some((point.magnitude?, point.read_in))
+        };
+        let (mut level, mut newest) = (Level { number: 0.0, of: 0, voltage: None }, None);
+        for (magnitude, sample) in self.counterparts.iter().filter_map(read) {
+            (level.number, level.of, newest) = (level.number + magnitude, level.of + 1, newest.max(Some(sample?)));
+        }
+        if let Some((volts, sample)) = self.voltage.as_ref().and_then(read) {
+            level.voltage = sample.map(|_| Some(volts))?;
+        }
+        Some((level, newest?))
+    }
+
+    /// After the point was read, unmoved: whether its counterparts have been elsewhere for too long.
+    fn judge(&mut self, (now_at, newest): (Level, u64), now: Mono) -> bool {
+        if now.since(self.moved) < CONTRARY_AFTER {
+            return false;
+        }
+        let is_new = newest > self.seen;
+        self.seen = self.seen.max(newest);
+        if self.level.is_some_and(|(level, _)| !level.is_like(now_at)) {
+            (self.level, self.away) = (None, Still::NONE);
+        }
+        match &mut self.level {
+            Some((level, readings)) if !level.is_left_for(now_at, self.counterpart_min) => {
+                *readings = readings.saturating_add(u32::from(is_new));
+                if now.since(self.away.last) > CONTRARY_AFTER {
+                    self.away = Still::NONE;
+                }
+                false
+            }
+            Some((_, READINGS_MIN..)) => {
+                self.away.since.get_or_insert(now);
+                self.away.readings = self.away.readings.saturating_add(1);
+                self.away.others = self.away.others.saturating_add(u32::from(is_new));
+                self.away.last = now;
+                self.away.is_over(now, CONTRARY_AFTER)
+            }
+            level => {
+                *level = is_new.then_some((now_at, 1)).or(*level);
+                false
+            }
+        }
+    }
+}
+
+impl Level {
+    /// Whether it is of the same points as another one.
+    fn is_like(self, other: Self) -> bool {
+        (self.of, self.voltage.is_some()) == (other.of, other.voltage.is_some())
+    }
+
+    /// Whether another one is away from it by half, and not by the voltage.
+    fn is_left_for(self, other: Self, least_most: f64) -> bool {
+        let (least, most) = (self.number.min(other.number), self.number.max(other.number));
+        let (low, high) = match (self.voltage, other.voltage) {
+            (Some(before), Some(now)) if before > 0.0 && now > 0.0 => (before.min(now), before.max(now)),
+            _ => (1.0, 1.0),
+        };
+        most >= least_most && least * high <= (1.0 - CONTRARY_PART) * most * low
     }
 }
 

@@ -25,6 +25,13 @@ const FIELDS: [(&str, Unit, bool); 10] = [
     ("temperature", Unit::Celsius, false),
     ("station_time", Unit::Second, false),
 ];
+/// A charger of direct current, as the shipped ones: without a limit.
+const DIRECT: [(&str, Unit, bool); 4] = [
+    ("voltage", Unit::Volt, false),
+    ("current", Unit::Ampere, false),
+    ("power_flow", Unit::Kilowatt, false),
+    ("soc", Unit::Percent, false),
+];
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn point((field, unit, is_watched): (&str, Unit, bool)) -> PointSpec {
@@ -50,10 +57,13 @@ fn point((field, unit, is_watched): (&str, Unit, bool)) -> PointSpec {
     }
 }
 
-/// A charger that is read once a second.
+/// A charger that is read once a second, if nothing else is said.
 struct Charger {
     normaliser: Normaliser,
+    fields: &'static [(&'static str, Unit, bool)],
     second: u64,
+    /// And so many ms.
+    later: u64,
     values: BTreeMap<&'static str, f64>,
     /// The seconds at which events came, but for that it answers.
     told: Vec<(u64, String)>,
@@ -62,14 +72,8 @@ struct Charger {
 impl Charger {
     /// Parked: volts that move a little, no current, no power.
     fn parked() -> Self {
-        let spec = DeviceSpec {
-            id: "ac-1".try_into().expect("a name"),
-            kind: DeviceKind::Evse,
-            profile: "test".to_owned(),
-            points: FIELDS.map(point).into_iter().collect(),
-            groups: vec![],
-        };
-        let values = FIELDS.map(|(field, ..)| {
+        let mut charger = Self::of(&FIELDS);
+        charger.values.extend(FIELDS.map(|(field, ..)| {
             (
                 field,
                 match field {
@@ -79,8 +83,20 @@ impl Charger {
                     _ => 0.0,
                 },
             )
-        });
-        Self { normaliser: Normaliser::new(&[spec]), second: 0, values: values.into(), told: Vec::new() }
+        }));
+        charger
+    }
+
+    fn of(fields: &'static [(&'static str, Unit, bool)]) -> Self {
+        let spec = DeviceSpec {
+            id: "ac-1".try_into().expect("a name"),
+            kind: DeviceKind::Evse,
+            profile: "test".to_owned(),
+            points: fields.iter().copied().map(point).collect(),
+            groups: vec![],
+        };
+        let values = fields.iter().map(|(field, ..)| (*field, 0.0)).collect();
+        Self { normaliser: Normaliser::new(&[spec]), fields, second: 0, later: 0, values, told: Vec::new() }
     }
 
     fn set(&mut self, field: &'static str, value: f64) {
@@ -88,7 +104,8 @@ impl Charger {
     }
 
     fn hear(&mut self, payload: Payload) -> Vec<Outcome> {
-        let at = Stamp { mono: Mono(self.second * 1_000_000_000), utc: Utc(0), trust: ClockTrust::Synced };
+        let mono = Mono((self.second * 1_000 + self.later) * 1_000_000);
+        let at = Stamp { mono, utc: Utc(0), trust: ClockTrust::Synced };
         let mut outcomes = Vec::new();
         let sample = Sample { device: DeviceIx(0), at, payload };
         let events = self.normaliser.readings(&sample, |reading| outcomes.push(reading.outcome));
@@ -104,11 +121,25 @@ impl Charger {
 
     /// A second passes, and all is read.
     fn read(&mut self) -> Vec<Outcome> {
+        self.set("station_time", f64::from(u32::try_from(self.second + 1).expect("it fits")));
+        self.read_all()
+    }
+
+    fn read_all(&mut self) -> Vec<Outcome> {
         self.second += 1;
-        self.set("station_time", f64::from(u32::try_from(self.second).expect("it fits")));
-        let values = (0..).map(PointIx).zip(FIELDS);
-        let values = values.map(|(ix, (field, ..))| (ix, Ok(Raw::Float(self.values[field])))).collect();
-        self.hear(Payload::Values(values))
+        self.hear(self.sample(|_| true))
+    }
+
+    fn sample(&self, is_read: impl Fn(&str) -> bool) -> Payload {
+        let values = (0..).map(PointIx).zip(self.fields).filter(|(_, (field, ..))| is_read(field));
+        Payload::Values(values.map(|(ix, (field, ..))| (ix, Ok(Raw::Float(self.values[field])))).collect())
+    }
+
+    /// Time passes, and one field is read in a sample of its own.
+    fn read_alone(&mut self, field: &str, after: u64) {
+        let ms = self.later + after;
+        (self.second, self.later) = (self.second + ms / 1_000, ms % 1_000);
+        self.hear(self.sample(|other| other == field));
     }
 
     /// Seconds in which the line voltages of all but these move, as the grid does.
@@ -258,4 +289,188 @@ fn a_voltage_is_not_frozen_by_a_clock_a_limit_or_a_temperature() {
         charger.read();
     }
     assert_eq!(charger.told(), []);
+}
+
+/// How often one and the other are read, ms: a CAN bus, a Modbus device in one and in two groups.
+const RATES: [(u64, u64); 4] = [(100, 100), (1_000, 1_000), (1_000, 10_000), (10_000, 1_000)];
+
+/// For a time, in seconds, two fields are read in samples of their own; `world` sets what they say, by the second.
+fn read_apart(
+    charger: &mut Charger,
+    fields: [&'static str; 2],
+    (one, other): (u64, u64),
+    seconds: u64,
+    mut world: impl FnMut(&mut Charger, u64),
+) {
+    let begin = charger.second;
+    for ms in (0..seconds * 1_000).step_by(100) {
+        if ms % 1_000 == 0 {
+            world(charger, ms / 1_000);
+        }
+        (charger.second, charger.later) = (begin + 1 + ms / 1_000, ms % 1_000);
+        for (field, rate) in fields.into_iter().zip([one, other]) {
+            if ms % rate == 0 {
+                charger.read_alone(field, 10);
+            }
+        }
+    }
+}
+
+const BOTH_ORDERS: [[&str; 2]; 2] = [["power_flow_l1", "current_l1"], ["current_l1", "power_flow_l1"]];
+
+/// The power was judged by the current of the set-point before, which was read before it: it was frozen as long as it stood.
+#[test]
+fn a_set_point_is_not_frozen_though_its_current_is_read_in_another_sample_or_follows_it() {
+    for (fields, rates, lag) in BOTH_ORDERS
+        .into_iter()
+        .flat_map(|fields| RATES.map(|rates| (fields, rates)))
+        .flat_map(|(fields, rates)| [0, 5, 30].map(|lag| (fields, rates, lag)))
+    {
+        let mut charger = Charger::parked();
+        let hold = if rates.0 == 100 { 300 } else { 3_600 };
+        for power in [50.0, 0.0, 50.0, 10.0, 50.0] {
+            let amperes = power * 1.44;
+            read_apart(&mut charger, fields, rates, hold, |charger, second| {
+                let [leads, follows] = fields;
+                let value = |field| if field == "current_l1" { amperes } else { power };
+                charger.set(leads, value(leads));
+                if second >= lag {
+                    charger.set(follows, value(follows));
+                }
+            });
+        }
+        assert_eq!(charger.told(), [], "{fields:?} {rates:?} {lag}");
+    }
+}
+
+#[test]
+fn a_power_that_stands_while_its_current_changes_by_half_again_and_again_is_found_in_samples_of_its_own() {
+    for (fields, rates) in BOTH_ORDERS.into_iter().flat_map(|fields| RATES.map(|rates| (fields, rates))) {
+        let mut charger = Charger::parked();
+        charger.set("power_flow_l1", 50.0);
+        read_apart(&mut charger, fields, rates, 600, |charger, second| {
+            charger.set("current_l1", if second < 200 || second % 40 < 20 { 72.0 } else { 30.0 });
+        });
+        let told: Vec<_> = charger.told().into_iter().map(|(_, event)| event).collect();
+        assert_eq!(told, ["power_flow_l1 frozen"], "{fields:?} {rates:?}");
+    }
+}
+
+#[test]
+fn a_current_that_falls_between_two_readings_of_its_power_or_is_misread_freezes_nothing() {
+    for fields in BOTH_ORDERS {
+        let mut charger = Charger::parked();
+        charger.set("power_flow_l1", 50.0);
+        let rates = if fields[0] == "current_l1" { (1_000, 10_000) } else { (10_000, 1_000) };
+        read_apart(&mut charger, fields, rates, 3_600, |charger, second| {
+            charger.set("current_l1", if second % 300 > 296 || second % 300 == 150 { 0.0 } else { 72.0 });
+        });
+        assert_eq!(charger.told(), [], "{fields:?}");
+    }
+}
+
+/// A number as a device tells it.
+fn digits(value: f64, digit: f64) -> f64 {
+    (value / digit).round() * digit
+}
+
+/// Seconds of a charger of direct current: `world` says its volts and amperes, by the part of the time that has passed. It is read
+/// in one sample or in several, in the order of its fields or the other way round.
+fn charge(charger: &mut Charger, way: usize, seconds: u32, sign: f64, world: impl Fn(f64) -> (f64, f64)) {
+    for second in 0..seconds {
+        let part = f64::from(second) / f64::from(seconds);
+        let (volts, amperes) = world(part);
+        charger.set("voltage", digits(volts, 0.1));
+        charger.set("current", sign * digits(amperes, 0.1));
+        charger.set("power_flow", sign * digits(volts * amperes / 1_000.0, 0.1));
+        match way {
+            0 => drop(charger.read_all()),
+            1 => ["voltage", "current", "power_flow"].iter().for_each(|field| charger.read_alone(field, 300)),
+            _ => ["power_flow", "current", "voltage"].iter().for_each(|field| charger.read_alone(field, 300)),
+        }
+    }
+}
+
+/// 125.0 A for 20 min while the voltage rises, by a little or to the double; then a constant voltage while the current falls to
+/// nothing; then full. Or a constant power, while the current falls and the voltage rises.
+#[test]
+fn a_battery_that_is_charged_with_a_constant_current_voltage_or_power_freezes_nothing() {
+    for (way, sign) in (0..3).flat_map(|way| [(way, 1.0), (way, -1.0)]) {
+        let mut charger = Charger::of(&DIRECT);
+        for (from, to) in [(400.0, 420.0), (240.0, 480.0), (200.0, 480.0)] {
+            charge(&mut charger, way, 120, sign, |_| (from, 0.0));
+            charge(&mut charger, way, 1_200, sign, |part| (from + (to - from) * part, 125.0));
+            charge(&mut charger, way, 2_400, sign, |part| (to, 125.0 * (-5.0 * part).exp()));
+            charger.set("soc", 100.0);
+            charge(&mut charger, way, 1_200, sign, |_| (to, 0.0));
+            charge(&mut charger, way, 1_200, sign, |part| (200.0 + 400.0 * part, 50_000.0 / (200.0 + 400.0 * part)));
+        }
+        assert_eq!(charger.told(), [], "{way} {sign}");
+    }
+}
+
+#[test]
+fn a_current_or_a_power_of_a_battery_that_stands_though_its_voltage_does_not_say_so_is_found() {
+    for way in 0..3 {
+        let mut charger = Charger::of(&DIRECT);
+        charge(&mut charger, way, 1_200, 1.0, |part| (400.0 + 40.0 * part, 125.0));
+        for (field, value) in [("voltage", 0.0), ("power_flow", 0.0)] {
+            charger.set(field, value);
+        }
+        for _ in 0..300 {
+            ["voltage", "current", "power_flow"].iter().for_each(|field| charger.read_alone(field, 300));
+        }
+        let told: Vec<_> = charger.told().into_iter().map(|(_, event)| event).collect();
+        assert_eq!(told, ["current frozen"], "{way}");
+        let mut charger = Charger::of(&DIRECT);
+        charge(&mut charger, way, 300, 1.0, |_| (400.0, 125.0));
+        for second in 0..1_200_u32 {
+            charger.set("current", 125.0 - f64::from(second) / 10.0);
+            charger.set("voltage", 400.0 + f64::from(second % 2));
+            charger.read_all();
+        }
+        let told: Vec<_> = charger.told().into_iter().map(|(_, event)| event).collect();
+        assert_eq!(told, ["power_flow frozen"], "{way}");
+    }
+}
+
+/// The phases of a meter: the second and the third are not there on every device.
+const PHASES: [(&str, Unit, bool); 4] = [
+    ("power_flow", Unit::Kilowatt, false),
+    ("current_l1", Unit::Ampere, false),
+    ("current_l2", Unit::Ampere, false),
+    ("current_l3", Unit::Ampere, false),
+];
+
+/// Seconds in which so many phases are read, and the others are not available.
+fn read_phases(meter: &mut Charger, seconds: u64, phases: usize) {
+    for _ in 0..seconds {
+        meter.second += 1;
+        let values = (0..).map(PointIx).zip(meter.fields).map(|(ix, (field, ..))| {
+            let is_there = usize::from(ix.0) <= phases;
+            (ix, if is_there { Ok(Raw::Float(meter.values[field])) } else { Err(Missing::Decode) })
+        });
+        meter.hear(Payload::Values(values.collect()));
+    }
+}
+
+#[test]
+fn phases_that_a_meter_lacks_hide_no_frozen_power_and_those_it_loses_freeze_none() {
+    let mut meter = Charger::of(&PHASES);
+    for (field, value) in [("power_flow", 50.0), ("current_l1", 72.0), ("current_l2", 72.0), ("current_l3", 72.0)] {
+        meter.set(field, value);
+    }
+    read_phases(&mut meter, 300, 1);
+    // Two more come, and go again.
+    read_phases(&mut meter, 300, 3);
+    read_phases(&mut meter, 3_600, 1);
+    read_phases(&mut meter, 300, 3);
+    assert_eq!(meter.told(), []);
+    let mut meter = Charger::of(&PHASES);
+    meter.set("power_flow", 16.5);
+    meter.set("current_l1", 72.0);
+    read_phases(&mut meter, 300, 1);
+    meter.set("current_l1", 10.0);
+    read_phases(&mut meter, 300, 1);
+    assert_eq!(meter.told(), [(362, "power_flow frozen")]);
 }
