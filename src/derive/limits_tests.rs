@@ -80,7 +80,7 @@ fn noise_at_a_limit_and_a_power_that_is_not_known_are_told_neither_way() {
 #[test]
 fn a_restart_goes_on_with_what_was_told_and_a_limit_that_is_none_any_more_is_kept() {
     let told = SiteLimitTold { limit: SiteLimit::Import, max_w: 250_000, power_w: 262_000 };
-    let progress = SiteProgress { newest: None, exceeded: vec![told] };
+    let progress = SiteProgress { exceeded: vec![told], ..SiteProgress::default() };
     let mut room = Room::of(&site());
     room.limits.resume(&progress);
     assert_eq!(room.windows(60, Some(300.0)), [], "it was told by the life before");

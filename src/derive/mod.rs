@@ -32,7 +32,7 @@
 //! - **A limit** of the connection is exceeded once the power has been above it for the hold time, and kept once it has been below it by the
 //!   hysteresis for as long.
 //! - **Quarter-hours** of the connection ([`SiteInterval`](crate::measure::SiteInterval)) are the sums of what its windows know; the one that goes
-//!   on is told each minute, and each when it is over. They go on over a restart.
+//!   on is told each minute, and each when it is over. They go on over a restart. A window whose clock is not synced or set is in none.
 //!
 //! - **What does not go together** is told by an event when it has not for a while, by the rules in `plausibility`.
 //!
@@ -230,6 +230,7 @@ impl Deriver {
     pub fn take_back(&mut self, window: &Window) {
         if !window.end.trust.is_of_source() {
             self.quarters.take_back();
+            self.rollup.take_back(window);
         }
         for interval in &window.intervals {
             if let Some(device) = self.device(interval.device) {

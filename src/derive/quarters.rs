@@ -27,6 +27,9 @@ impl Quarters {
     pub(super) fn complete(&mut self, window: &mut Window) {
         self.before.clone_from(&self.progress);
         let over = window.advance_site(&mut self.progress);
+        if !SiteInterval::is_placed(window.end) {
+            return;
+        }
         if let Some(grid) = window.site.as_ref().and_then(|site| site.grid) {
             let seconds = window.length.as_secs_f64();
             let (import, export, time) = self.lately;

@@ -1,10 +1,13 @@
 use proptest::prelude::*;
 
 use super::quarters::Quarters;
+use super::rollup_tests::meter;
 use super::*;
 use crate::measure::{
-    ClockTrust, Energy, EnergyDelta, EnergySource, GridConnection, GridKnownBy, Mono, SiteRollup, Utc,
+    ClockTrust, Energy, EnergyDelta, EnergySource, GridConnection, GridKnownBy, Interval, Missing, Mono, Outcome,
+    SiteProgress, SiteRollup, Utc, Value,
 };
+use crate::spec::{PointIx, PollGroup};
 
 const S: i64 = 1_000_000_000;
 /// 2026-06-01 12:00 UTC.
@@ -140,52 +143,163 @@ fn a_little_step_back_makes_no_finished_quarter_hour_anew_and_what_comes_late_is
     assert_eq!(complete.import_max_kw, 36.0);
 }
 
+/// A box without a clock of its own goes on from the time that it has saved: its clock shows a quarter-hour that is long over.
 #[test]
-fn before_the_clock_is_set_nothing_is_counted_in_a_quarter_hour() {
+fn what_is_told_before_the_clock_is_synced_is_in_no_quarter_hour_and_makes_no_mean() {
+    let (mut quarters, mut site) = (Quarters::default(), SiteProgress::default());
+    let mut told = Vec::new();
+    let register = |mwh| Some((mwh, EnergySource::Register));
+    for n in 1..=100 {
+        let mut window = window(1, n, Some(36.0), register(10_000));
+        quarters.complete(&mut window);
+        window.advance_site(&mut site);
+        told.extend(window.site_intervals);
+    }
+    // Off for eight hours; the meter is read before the clock is synced, and the agent starts once more.
+    for n in 101..=110 {
+        quarters = Quarters::default();
+        quarters.resume(&site);
+        let mut unsynced = window(1, n, Some(36.0), register(if n == 101 { 288_000_000 } else { 10_000 }));
+        unsynced.end.trust = ClockTrust::Unsynced;
+        quarters.complete(&mut unsynced);
+        unsynced.advance_site(&mut site);
+        assert_eq!(unsynced.site_intervals, [], "{n}");
+    }
+    let evening = 32 * 900;
+    for n in evening + 11..=evening + 1_800 {
+        let mut window = window(1, n, Some(36.0), register(10_000));
+        window.end.trust = ClockTrust::Holdover;
+        quarters.complete(&mut window);
+        told.extend(window.site_intervals);
+    }
+    let [noon, first, second] = rows(told)[..] else { panic!("three quarter-hours") };
+    let kwh = |row: SiteInterval| row.energy.import.map(EnergyDelta::kwh);
+    assert_eq!((noon.is_complete, kwh(noon), noon.means()), (true, Some(1.0), Some((36.0, 0.0))));
+    assert_eq!((first.start, kwh(first), first.means()), (Utc((NOON + evening) * S), Some(8.9), None));
+    assert_eq!((kwh(second), second.means()), (Some(9.0), Some((36.0, 0.0))));
+}
+
+#[test]
+fn a_quarter_hour_has_no_mean_of_a_register_that_told_some_of_it_while_the_clock_was_not_synced() {
+    for source in [EnergySource::Register, EnergySource::Power] {
+        let mut quarters = Quarters::default();
+        let mut told = Vec::new();
+        for n in (1..=100).chain(300..=900) {
+            let mut window = window(1, n, Some(36.0), Some((10_000, source)));
+            if (300..310).contains(&n) {
+                window.end.trust = ClockTrust::Unsynced;
+            }
+            quarters.complete(&mut window);
+            told.extend(window.site_intervals);
+        }
+        let mean = (source == EnergySource::Power).then_some((36.0, 0.0));
+        assert_eq!(rows(told)[0].means(), mean, "{source:?}");
+    }
+}
+
+/// Of ten chargers one is silent for ten minutes: what the others tell meanwhile is no energy of the five in which all are known.
+#[test]
+fn a_mean_of_power_is_of_the_windows_in_which_all_of_it_is_known() {
     let mut quarters = Quarters::default();
-    let mut unset = window(1, 10, Some(36.0), power(36.0, 1));
-    (unset.end.trust, unset.end.utc) = (ClockTrust::Unsynced, Utc(978_307_200 * S));
-    quarters.complete(&mut unset);
-    assert_eq!(unset.site_intervals, []);
+    let mut told = Vec::new();
+    for n in 1..=900 {
+        let (kw, mwh) = if n <= 300 { (Some(36.0), 10_000) } else { (None, 9_000) };
+        let mut window = window(1, n, kw, Some((mwh, EnergySource::Power)));
+        quarters.complete(&mut window);
+        told.extend(window.site_intervals);
+    }
+    let whole = rows(told)[0];
+    assert_eq!(whole.energy.import.map(EnergyDelta::kwh), Some(3.0 + 5.4));
+    assert_eq!((whole.means(), whole.energy.known), (Some((36.0, 0.0)), Some(Duration::from_secs(300))));
+}
+
+/// A depot whose grid connection is a meter of power.
+fn metered() -> Deriver {
+    let group = PollGroup { name: "slow".to_owned(), interval: Duration::from_secs(60), blocks: vec![] };
+    let meter = DeviceSpec { groups: vec![group], ..meter("grid") };
+    let site = SiteSpec { meter: Some(DeviceIx(0)), ..SiteSpec::default() };
+    Deriver::new(&[meter], Duration::from_secs(1), 0.05, BOOT).with_site(site)
+}
+
+/// A window of `metered` that ends so many seconds after noon, with what is read of the meter at its end.
+fn read(deriver: &mut Deriver, seconds: u64, end_s: i64, outcome: Outcome) -> Window {
+    let mut window = window(seconds, end_s, None, None);
+    let at = window.end;
+    deriver.add(&Reading { device: DeviceIx(0), point: PointIx(0), at, outcome, count: None });
+    window.intervals.push(Interval {
+        device: DeviceIx(0),
+        direction: None,
+        vehicle: None,
+        session: None,
+        points: vec![],
+        energy: Energy::default(),
+    });
+    deriver.complete(&mut window, false);
+    window
+}
+
+#[test]
+fn for_how_long_power_was_known_in_a_window_that_is_not_kept_is_told_with_its_energy_in_the_next() {
+    let mut depot = metered();
+    let reads = [(10, 36.0), (20, 36.0), (30, 36.0)];
+    let [_, lost, lost_too] = reads.map(|(at, kw)| {
+        let window = read(&mut depot, 10, at, Outcome::Good(Value::Float(kw)));
+        if at > 10 {
+            depot.take_back(&window);
+        }
+        window
+    });
+    let energy =
+        |window: &Window| window.site.as_ref().map(|site| (site.energy.import.map(|of| of.mwh), site.energy.known));
+    let known = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(
+        (energy(&lost), energy(&lost_too)),
+        (Some((Some(100_000), known(10))), Some((Some(200_000), known(20))))
+    );
+    let next = read(&mut depot, 10, 40, Outcome::Missing(Missing::Decode));
+    assert_eq!(energy(&next), Some((Some(200_000), known(20))));
+    let last = read(&mut depot, 10, 50, Outcome::Missing(Missing::Decode));
+    assert_eq!(energy(&last).and_then(|(_, known)| known), None);
 }
 
 proptest! {
-    /// Whatever the windows, whenever the agent is killed, and whatever of them the journal does not take.
+    /// Whatever the windows, whenever the agent is killed, and whatever of them the journal does not take: as if it had taken all.
     #[test]
     fn the_energy_of_the_quarter_hours_is_that_of_the_windows(
-        windows in prop::collection::vec((1_u64..60, 0_u64..1_000_000, any::<bool>(), 0_u8..20), 1..200)
+        windows in prop::collection::vec((1_u64..60, 0_u32..1_000, any::<bool>(), 0_u8..20), 1..200)
     ) {
-        let (mut quarters, mut checkpoint) = (Quarters::default(), Checkpoint::default());
+        let (mut deriver, mut checkpoint, mut with_all) = (metered(), Checkpoint::default(), metered());
         let schema = crate::measure::Schema::new(
             "gw".try_into().expect("a name"), "depot".try_into().expect("a name"), &[]);
-        let (mut at, mut told, mut sum, mut again) = (0, Vec::new(), Energy::default(), 0);
-        for (seconds, mwh, is_known, fate) in windows {
+        let (mut at, mut told, mut sum) = (0, Vec::new(), Energy::default());
+        // The last two are taken.
+        for (seconds, kw, is_known, fate) in windows.into_iter().chain([(1, 0, false, 2), (2_000, 0, false, 2)]) {
             at += i64::try_from(seconds).expect("small");
-            let mwh = is_known.then(|| (mwh + std::mem::take(&mut again), EnergySource::Power));
-            let mut window = window(seconds, at, is_known.then_some(1.0), mwh);
-            quarters.complete(&mut window);
+            let missing = Outcome::Missing(Missing::Decode);
+            let outcome = if is_known { Outcome::Good(Value::Float(f64::from(kw))) } else { missing };
+            let all = read(&mut with_all, seconds, at, outcome.clone());
+            sum.add(all.site.map_or_else(Energy::default, |site| site.energy));
+            let window = read(&mut deriver, seconds, at, outcome);
             if fate == 0 {
                 // Not taken: its energy is told again with the next.
-                quarters.take_back();
-                again += mwh.map_or(0, |(mwh, _)| mwh);
+                deriver.take_back(&window);
                 continue;
             }
             window.advance(&mut checkpoint, &schema);
-            sum.add(window.site.as_ref().map_or_else(Energy::default, |site| site.energy));
             told.extend(window.site_intervals);
             if fate == 1 {
-                quarters = Quarters::default();
-                quarters.resume(&checkpoint.site);
+                (deriver, with_all) = (metered(), metered());
+                deriver.resume(&checkpoint, window.end);
             }
         }
-        // One that is far later ends the last.
-        let mut last = window(1, at + 2_000, None, None);
-        quarters.complete(&mut last);
-        told.extend(last.site_intervals);
-        let rows = rows(told);
-        prop_assert!(rows.iter().all(|row| row.is_complete), "{rows:?}");
+        let newest = checkpoint.site.newest.filter(|newest| !newest.is_complete);
+        let rows = rows(told.into_iter().chain(newest));
+        let is_of_newest = |row: &SiteInterval| newest.is_some_and(|newest| newest.start == row.start);
+        prop_assert!(rows.iter().all(|row| row.is_complete || is_of_newest(row)), "{rows:?}");
         let mut counted = Energy::default();
         rows.iter().for_each(|row| counted.add(row.energy));
         prop_assert_eq!((counted.import, counted.known), (sum.import, sum.known));
+        let while_known: u64 = rows.iter().map(|row| row.while_known.0).sum();
+        prop_assert_eq!(Some(while_known).filter(|mwh| *mwh > 0), counted.import.map(|import| import.mwh));
     }
 }

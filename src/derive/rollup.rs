@@ -33,6 +33,8 @@ pub(super) struct Rollup {
     members: Vec<Member>,
     /// Whether anything of a charge point or of the connection was read in the open window.
     heard: bool,
+    /// For how long the power of the connection was known in windows that were not kept: their energy comes again in the next.
+    known_before: Option<Duration>,
 }
 
 /// What a device is in the depot.
@@ -94,7 +96,7 @@ enum Said {
 impl Rollup {
     pub(super) fn new(devices: &[DeviceSpec], window: Duration, dead_band_kw: f64) -> Self {
         let members = devices.iter().map(|device| Member::of(device, window)).collect();
-        Self { dead_band_kw, site: SiteSpec::default(), members, heard: false }
+        Self { dead_band_kw, site: SiteSpec::default(), members, heard: false, known_before: None }
     }
 
     pub(super) fn set_site(&mut self, site: SiteSpec) {
@@ -142,9 +144,18 @@ impl Rollup {
         rollup.inverter_power_kw = self.sum(Part::Inverter, end).map(|(import, export)| import - export);
         rollup.grid = self.grid(&rollup, end);
         rollup.energy = self.energy(&window.intervals);
-        rollup.energy.known = rollup.grid.map(|_| window.length);
+        for known in [rollup.grid.map(|_| window.length), self.known_before.take()] {
+            rollup.energy.add(Energy { known, ..Energy::default() });
+        }
         let is_known = rollup.power.is_some() || rollup.soc.is_some() || !rollup.energy.is_empty();
         window.site = (heard || is_known).then(|| Box::new(rollup));
+    }
+
+    /// A window is not kept: for how long it knew the power is told with its energy in the next one.
+    pub(super) fn take_back(&mut self, window: &Window) {
+        if let Some(known) = window.site.as_ref().and_then(|site| site.energy.known) {
+            self.known_before = Some(self.known_before.unwrap_or_default() + known);
+        }
     }
 
     fn of(&self, part: Part) -> impl Iterator<Item = &Member> {

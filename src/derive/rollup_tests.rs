@@ -66,7 +66,7 @@ fn heard(id: &str) -> DeviceSpec {
 }
 
 /// The meter of a grid connection: power, and the current of each phase.
-fn meter(id: &str) -> DeviceSpec {
+pub(super) fn meter(id: &str) -> DeviceSpec {
     let fields = ["power_flow", "current_l1", "current_l2", "current_l3"];
     let points = fields.map(|field| point(field, Unit::Kilowatt, ValueType::Float, polled()));
     DeviceSpec { points: points.to_vec().into(), ..device(id, DeviceKind::Meter) }

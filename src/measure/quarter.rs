@@ -11,8 +11,6 @@ use super::time::{ClockTrust, Stamp, Utc};
 const S: i64 = 1_000_000_000;
 /// What energy is billed by.
 const QUARTER: i64 = 900 * S;
-/// 2026-01-01 UTC: this agent did not exist before, so a clock that says so is wrong.
-const CLOCK_MIN: i64 = 1_767_225_600 * S;
 /// Energy that was counted while nobody looked, and of so much time before a quarter-hour, makes its mean another one: 1 %.
 const BEFORE_MAX: i64 = 9 * S;
 
@@ -30,6 +28,8 @@ pub struct SiteInterval {
     pub is_complete: bool,
     /// The sum of what its windows know.
     pub energy: Energy,
+    /// Of that what was told in windows of which the power is known, taken and given, mWh.
+    pub while_known: (u64, u64),
     /// The highest power that was taken in a window, kW, not negative.
     pub import_max_kw: f64,
     /// The highest power that was given, kW, not negative.
@@ -38,7 +38,7 @@ pub struct SiteInterval {
     pub known_by: GridKnownBy,
     /// Until when the power was known.
     pub known_until: Option<Utc>,
-    /// Before its beginning there was a time in which it was not: a register has told what passed in that, too.
+    /// A register has told what passed in a time that is not in it, or some of what passed in it in a window that is in no quarter-hour.
     pub is_after_gap: bool,
     /// The means at its end, if all goes on as it does: taken and given, kW.
     pub forecast: Option<(f64, f64)>,
@@ -49,6 +49,13 @@ impl SiteInterval {
     #[must_use]
     pub fn start_of(end: Utc) -> Utc {
         Utc(end.0.saturating_sub(1).div_euclid(QUARTER).saturating_mul(QUARTER))
+    }
+
+    /// Whether the wall clock of a window says in which quarter-hour it is. What comes late is in none, and so is what waits for the clock: one
+    /// that nobody has set may stand in a quarter-hour that is long over.
+    #[must_use]
+    pub fn is_placed(end: Stamp) -> bool {
+        matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover)
     }
 
     /// Its end.
@@ -64,6 +71,7 @@ impl SiteInterval {
             until: start,
             is_complete: false,
             energy: Energy::default(),
+            while_known: (0, 0),
             import_max_kw: 0.0,
             export_max_kw: 0.0,
             known_by: GridKnownBy::Devices,
@@ -83,6 +91,12 @@ impl SiteInterval {
         let begin = Utc(end.0.saturating_sub(length).max(self.start.0));
         (self.from, self.until) = (self.from.min(begin), self.until.max(end));
         self.energy.add(site.energy);
+        let Energy { import, export, known } = site.energy;
+        if known.is_some() {
+            let mwh = |delta: Option<EnergyDelta>| delta.map_or(0, |delta| delta.mwh);
+            let (taken, given) = self.while_known;
+            self.while_known = (taken.saturating_add(mwh(import)), given.saturating_add(mwh(export)));
+        }
         if let Some(GridConnection { known_by, import_kw, export_kw, .. }) = site.grid {
             let before = self.start.0 - BEFORE_MAX;
             self.is_after_gap |= self.known_until.is_some_and(|until| until.0 < before);
@@ -99,8 +113,8 @@ impl SiteInterval {
         !self.energy.is_empty()
     }
 
-    /// The mean powers that were taken and given, kW. A register has counted all of the time, power is known for some of it. `None`: it is not
-    /// known for how long the energy has flowed.
+    /// The mean powers that were taken and given, kW. A register has counted all of the time; power is known for some of it, and its mean is
+    /// that of what was told while it was. `None`: it is not known for how long the energy has flowed.
     #[must_use]
     pub fn means(&self) -> Option<(f64, f64)> {
         let Energy { import, export, known } = self.energy;
@@ -108,10 +122,15 @@ impl SiteInterval {
         if is_of_register && self.is_after_gap {
             return None;
         }
-        let counted = Duration::from_nanos(u64::try_from(self.until.0 - self.from.0).unwrap_or(0));
-        let time = if is_of_register { counted } else { known? };
+        let (time, taken, given) = if is_of_register {
+            let counted = Duration::from_nanos(u64::try_from(self.until.0 - self.from.0).unwrap_or(0));
+            (counted, import, export)
+        } else {
+            let by_power = |mwh| Some(EnergyDelta { mwh, source: EnergySource::Power });
+            (known?, by_power(self.while_known.0), by_power(self.while_known.1))
+        };
         let mean = |delta: Option<EnergyDelta>| delta.map_or(0.0, EnergyDelta::kwh) * 3600.0 / time.as_secs_f64();
-        (!time.is_zero()).then(|| (mean(import), mean(export)))
+        (!time.is_zero()).then(|| (mean(taken), mean(given)))
     }
 
     /// What the means will be at its end if these powers (kW, taken and given) go on.
@@ -133,6 +152,8 @@ pub struct SiteProgress {
     pub newest: Option<SiteInterval>,
     /// Limits that are exceeded.
     pub exceeded: Vec<SiteLimitTold>,
+    /// Since the newest window that is in a quarter-hour a register has told energy in windows that are in none.
+    pub has_unplaced: bool,
 }
 
 impl SiteProgress {
@@ -145,7 +166,9 @@ impl SiteProgress {
         events: &[Event],
     ) -> Vec<SiteInterval> {
         events.iter().for_each(|event| self.hear(&event.kind));
-        if !is_placed(at) {
+        if !SiteInterval::is_placed(at) {
+            let is_of_register = site.is_some_and(|site| site.energy.is_of_register());
+            self.has_unplaced |= is_of_register && !at.trust.is_of_source();
             return Vec::new();
         }
         let (end, start) = (at.utc, SiteInterval::start_of(at.utc));
@@ -157,6 +180,7 @@ impl SiteProgress {
         if over.is_some() || told.is_some() {
             let newest = self.newest.get_or_insert_with(|| SiteInterval::new(start, known_until));
             if let Some(site) = told {
+                newest.is_after_gap |= std::mem::take(&mut self.has_unplaced);
                 newest.add(end, length, site);
             }
             if !newest.is_complete && end >= newest.end() {
@@ -182,9 +206,4 @@ impl SiteProgress {
             self.exceeded.push(*told);
         }
     }
-}
-
-/// Whether the wall clock of a window says in which quarter-hour it is. What comes late, and what waits for the clock, is in none.
-fn is_placed(end: Stamp) -> bool {
-    !end.trust.is_of_source() && (end.trust != ClockTrust::Unsynced || end.utc.0 >= CLOCK_MIN)
 }

@@ -29,6 +29,8 @@ pub(super) struct Quarter {
     known_until: Option<i64>,
     is_after_gap: bool,
     forecast: Option<(f64, f64)>,
+    /// mWh.
+    while_known: (u64, u64),
 }
 
 /// The order is what is written.
@@ -59,6 +61,7 @@ impl From<&SiteInterval> for Quarter {
             known_until: told.known_until.map(|until| until.0),
             is_after_gap: told.is_after_gap,
             forecast: told.forecast,
+            while_known: told.while_known,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Quarter {
             until: Utc(self.until),
             is_complete: self.is_complete,
             energy: Energy { import: delta(self.import)?, export: delta(self.export)?, known },
+            while_known: self.while_known,
             import_max_kw: self.import_max_kw,
             export_max_kw: self.export_max_kw,
             known_by: match self.known_by {
@@ -129,20 +133,25 @@ impl From<Limit> for SiteLimitTold {
 pub(super) struct SiteProgress {
     newest: Option<Quarter>,
     exceeded: Vec<Limit>,
+    has_unplaced: bool,
 }
 
 impl SiteProgress {
     /// `None`: nothing of it is known.
     pub(super) fn of(progress: &measure::SiteProgress) -> Option<Self> {
-        let measure::SiteProgress { newest, exceeded } = progress;
+        let measure::SiteProgress { newest, exceeded, has_unplaced } = progress;
         let exceeded: Vec<Limit> = exceeded.iter().map(|told| (*told).into()).collect();
-        (newest.is_some() || !exceeded.is_empty())
-            .then(|| Self { newest: newest.as_ref().map(Quarter::from), exceeded })
+        (*progress != measure::SiteProgress::default()).then(|| Self {
+            newest: newest.as_ref().map(Quarter::from),
+            exceeded,
+            has_unplaced: *has_unplaced,
+        })
     }
 
     pub(super) fn read(&self) -> Result<measure::SiteProgress, Damage> {
         let newest = self.newest.as_ref().map(Quarter::read).transpose()?;
-        Ok(measure::SiteProgress { newest, exceeded: self.exceeded.iter().map(|told| (*told).into()).collect() })
+        let exceeded = self.exceeded.iter().map(|told| (*told).into()).collect();
+        Ok(measure::SiteProgress { newest, exceeded, has_unplaced: self.has_unplaced })
     }
 }
 
@@ -165,6 +174,7 @@ mod tests {
             until: Utc(-2),
             is_complete: false,
             energy: Energy { import, export: None, known: Some(Duration::from_secs(600)) },
+            while_known: (28_000_000, 3),
             import_max_kw: 130.5,
             export_max_kw: 0.0,
             known_by: GridKnownBy::Devices,
@@ -176,7 +186,7 @@ mod tests {
 
     fn progress() -> measure::SiteProgress {
         let exceeded = SiteLimitTold { limit: DomainLimit::Export, max_w: 100_000, power_w: 101_250 };
-        measure::SiteProgress { newest: Some(quarter()), exceeded: vec![exceeded] }
+        measure::SiteProgress { newest: Some(quarter()), exceeded: vec![exceeded], has_unplaced: true }
     }
 
     fn window() -> Window {
