@@ -41,4 +41,18 @@ impl<T> BesideBacklog<T> {
         self.waiting.drain(..surplus);
         again
     }
+
+    /// The window of `now` is not kept. What it told for the first time ends anew; what it told once more is to be told with the next.
+    pub(super) fn take_back(&mut self, lost: impl Iterator<Item = T>, now: Mono)
+    where
+        T: PartialEq,
+    {
+        for lost in lost {
+            let first = self.waiting.iter().rposition(|(told, at)| *told == lost && *at == now);
+            if first.and_then(|place| self.waiting.remove(place)).is_none() {
+                self.waiting.push_back((lost, now));
+                self.had_backlog = true;
+            }
+        }
+    }
 }

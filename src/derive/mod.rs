@@ -231,6 +231,8 @@ impl Deriver {
         if !window.end.trust.is_of_source() {
             self.quarters.take_back();
             self.rollup.take_back(window);
+            let complete = window.site_intervals.iter().filter(|told| told.is_complete).copied();
+            self.quarters_beside_backlog.take_back(complete, window.end.mono);
         }
         for interval in &window.intervals {
             if let Some(device) = self.device(interval.device) {

@@ -213,6 +213,51 @@ fn a_mean_of_power_is_of_the_windows_in_which_all_of_it_is_known() {
     assert_eq!((whole.means(), whole.energy.known), (Some((36.0, 0.0)), Some(Duration::from_secs(300))));
 }
 
+#[test]
+fn a_quarter_hour_that_is_told_once_more_in_a_window_that_is_not_kept_is_told_again() {
+    let mut deriver = Deriver::new(&[], Duration::from_secs(1), 0.05, BOOT);
+    let mut quarters = Quarters::default();
+    let told = |deriver: &mut Deriver, quarters: &mut Quarters, at: i64, has_backlog: bool| {
+        let mut window = window(1, at, Some(36.0), power(36.0, 1));
+        quarters.complete(&mut window);
+        window.site_intervals.retain(|told| told.is_complete);
+        deriver.tell_after_backlog(&mut window, has_backlog);
+        window
+    };
+    let noon = |window: &Window| window.site_intervals.iter().map(|told| told.start.0 / S - NOON).collect::<Vec<_>>();
+    assert_eq!(noon(&told(&mut deriver, &mut quarters, 900, true)), [0]);
+    let lost = told(&mut deriver, &mut quarters, 901, false);
+    assert_eq!(noon(&lost), [0], "the backlog has gone");
+    deriver.take_back(&lost);
+    for (at, expected) in [(902, vec![0]), (903, vec![])] {
+        let mut window = window(1, at, None, None);
+        deriver.tell_after_backlog(&mut window, false);
+        assert_eq!(noon(&window), expected, "{at}");
+    }
+}
+
+#[test]
+fn a_quarter_hour_that_ends_in_a_window_that_is_not_kept_is_told_once_behind_a_backlog() {
+    let mut deriver = Deriver::new(&[], Duration::from_secs(1), 0.05, BOOT);
+    let mut quarters = Quarters::default();
+    let mut end = window(1, 900, Some(36.0), power(36.0, 1));
+    quarters.complete(&mut end);
+    end.site_intervals.retain(|told| told.is_complete);
+    let mut told = Vec::new();
+    for (at, has_backlog, is_kept) in [(900, true, false), (901, true, true), (902, false, true)] {
+        let is_of_end = at < 902;
+        let mut window = window(1, at, None, None);
+        window.site_intervals.extend(end.site_intervals.iter().copied().filter(|_| is_of_end));
+        deriver.tell_after_backlog(&mut window, has_backlog);
+        if is_kept {
+            told.push(window.site_intervals.len());
+        } else {
+            deriver.take_back(&window);
+        }
+    }
+    assert_eq!(told, [1, 1]);
+}
+
 /// A depot whose grid connection is a meter of power.
 fn metered() -> Deriver {
     let group = PollGroup { name: "slow".to_owned(), interval: Duration::from_secs(60), blocks: vec![] };
