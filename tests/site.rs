@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +18,6 @@ use hil_tests::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(60);
 const QUARTER_NS: i64 = 900_000_000_000;
-/// Stands before the system's call: a machine that runs tests may have no clock that is synced, and then no quarter-hour is counted.
-const SYNCED_CLOCK: &str =
-    "#include <sys/timex.h>\nint adjtimex(struct timex *now) { now->status = 0; return TIME_OK; }\n";
 
 /// The two chargers: units 1 and 2.
 type Chargers = Arc<Mutex<[Charger; 2]>>;
@@ -83,18 +79,6 @@ fn serve(mut stream: TcpStream, chargers: &Chargers) {
             return;
         }
     }
-}
-
-/// A program in `dir` that is this one with a clock that is synced.
-fn with_synced_clock(binary: &Path, dir: &Path) -> PathBuf {
-    let [source, library, program] = ["synced_clock.c", "synced_clock.so", "v2g-edge"].map(|name| dir.join(name));
-    std::fs::write(&source, SYNCED_CLOCK).expect("written");
-    let run = |command: &mut Command| assert!(command.status().expect("it starts").success(), "{command:?}");
-    run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source));
-    // Written by another process: a file that this one has open while another test forks is "busy" when run.
-    let script = r#"printf '#!/bin/sh\nexec env LD_PRELOAD="%s" "%s" "$@"\n' "$1" "$2" >"$0" && chmod 755 "$0""#;
-    run(Command::new("sh").args(["-c", script]).arg(&program).arg(&library).arg(binary));
-    program
 }
 
 /// The batches that came, each once.
@@ -169,8 +153,7 @@ impl Stage {
         };
         let binary = std::env::var_os("V2G_EDGE_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_v2g-edge")), PathBuf::from);
-        let binary = with_synced_clock(&binary, dir.path());
-        let mut agent = Agent::new(&binary, dir.path(), &setup).expect("a configuration");
+        let mut agent = Agent::new(Path::new(&binary), dir.path(), &setup).expect("a configuration");
         agent.start().expect("it starts");
         Self { _dir: dir, _broker: broker, consumer, agent, chargers }
     }

@@ -32,7 +32,8 @@
 //! - **A limit** of the connection is exceeded once the power has been above it for the hold time, and kept once it has been below it by the
 //!   hysteresis for as long.
 //! - **Quarter-hours** of the connection ([`SiteInterval`](crate::measure::SiteInterval)) are the sums of what its windows know; the one that goes
-//!   on is told each minute, and each when it is over. They go on over a restart. A window whose clock is not synced or set is in none.
+//!   on is told each minute, and each when it is over. They go on over a restart. What an earlier boot began does not go on while the clock
+//!   is not synced or set.
 //!
 //! - **What does not go together** is told by an event when it has not for a while, by the rules in `plausibility`.
 //!

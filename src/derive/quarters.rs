@@ -26,8 +26,9 @@ impl Quarters {
     /// Completes a window whose roll-up is known.
     pub(super) fn complete(&mut self, window: &mut Window) {
         self.before.clone_from(&self.progress);
+        let is_placed = self.progress.places(window.boot, window.end);
         let over = window.advance_site(&mut self.progress);
-        if !SiteInterval::is_placed(window.end) {
+        if !is_placed {
             return;
         }
         if let Some(grid) = window.site.as_ref().and_then(|site| site.grid) {

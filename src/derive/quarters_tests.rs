@@ -13,6 +13,7 @@ const S: i64 = 1_000_000_000;
 /// 2026-06-01 12:00 UTC.
 const NOON: i64 = 1_780_315_200;
 const BOOT: BootId = BootId([1; 16]);
+const NEXT_BOOT: BootId = BootId([2; 16]);
 
 /// A window of `seconds` that ends so many seconds after noon, in which `mwh` were taken at `kw`; `None`: the power is not known.
 fn window(seconds: u64, end_s: i64, kw: Option<f64>, mwh: Option<(u64, EnergySource)>) -> Window {
@@ -160,7 +161,7 @@ fn what_is_told_before_the_clock_is_synced_is_in_no_quarter_hour_and_makes_no_me
         quarters = Quarters::default();
         quarters.resume(&site);
         let mut unsynced = window(1, n, Some(36.0), register(if n == 101 { 288_000_000 } else { 10_000 }));
-        unsynced.end.trust = ClockTrust::Unsynced;
+        (unsynced.boot, unsynced.end.trust) = (NEXT_BOOT, ClockTrust::Unsynced);
         quarters.complete(&mut unsynced);
         unsynced.advance_site(&mut site);
         assert_eq!(unsynced.site_intervals, [], "{n}");
@@ -168,7 +169,7 @@ fn what_is_told_before_the_clock_is_synced_is_in_no_quarter_hour_and_makes_no_me
     let evening = 32 * 900;
     for n in evening + 11..=evening + 1_800 {
         let mut window = window(1, n, Some(36.0), register(10_000));
-        window.end.trust = ClockTrust::Holdover;
+        (window.boot, window.end.trust) = (NEXT_BOOT, ClockTrust::Holdover);
         quarters.complete(&mut window);
         told.extend(window.site_intervals);
     }
@@ -186,6 +187,9 @@ fn a_quarter_hour_has_no_mean_of_a_register_that_told_some_of_it_while_the_clock
         let mut told = Vec::new();
         for n in (1..=100).chain(300..=900) {
             let mut window = window(1, n, Some(36.0), Some((10_000, source)));
+            if n >= 300 {
+                window.boot = NEXT_BOOT;
+            }
             if (300..310).contains(&n) {
                 window.end.trust = ClockTrust::Unsynced;
             }
@@ -195,6 +199,26 @@ fn a_quarter_hour_has_no_mean_of_a_register_that_told_some_of_it_while_the_clock
         let mean = (source == EnergySource::Power).then_some((36.0, 0.0));
         assert_eq!(rows(told)[0].means(), mean, "{source:?}");
     }
+}
+
+/// As on a machine whose kernel is told nothing of the clock's being right. A start of the agent is no start of the box.
+#[test]
+fn a_boot_before_which_nobody_has_counted_has_quarter_hours_though_its_clock_is_never_synced() {
+    let (mut quarters, mut site) = (Quarters::default(), SiteProgress::default());
+    let mut told = Vec::new();
+    for n in 1..=900 {
+        if n == 450 {
+            quarters = Quarters::default();
+            quarters.resume(&site);
+        }
+        let mut window = window(1, n, Some(36.0), Some((10_000, EnergySource::Register)));
+        window.end.trust = ClockTrust::Unsynced;
+        quarters.complete(&mut window);
+        window.advance_site(&mut site);
+        told.extend(window.site_intervals);
+    }
+    let row = rows(told)[0];
+    assert_eq!((row.is_complete, row.means()), (true, Some((36.0, 0.0))));
 }
 
 /// Of ten chargers one is silent for ten minutes: what the others tell meanwhile is no energy of the five in which all are known.

@@ -6,11 +6,13 @@ use super::energy::{Energy, EnergyDelta, EnergySource};
 use super::event::{Event, EventKind};
 use super::limit::SiteLimitTold;
 use super::site::{GridConnection, GridKnownBy, SiteRollup};
-use super::time::{ClockTrust, Stamp, Utc};
+use super::time::{BootId, ClockTrust, Stamp, Utc};
 
 const S: i64 = 1_000_000_000;
 /// What energy is billed by.
 const QUARTER: i64 = 900 * S;
+/// 2026-01-01 UTC: this agent did not exist before, so a clock that says so is wrong.
+const CLOCK_MIN: i64 = 1_767_225_600 * S;
 /// Energy that was counted while nobody looked, and of so much time before a quarter-hour, makes its mean another one: 1 %.
 const BEFORE_MAX: i64 = 9 * S;
 
@@ -49,13 +51,6 @@ impl SiteInterval {
     #[must_use]
     pub fn start_of(end: Utc) -> Utc {
         Utc(end.0.saturating_sub(1).div_euclid(QUARTER).saturating_mul(QUARTER))
-    }
-
-    /// Whether the wall clock of a window says in which quarter-hour it is. What comes late is in none, and so is what waits for the clock: one
-    /// that nobody has set may stand in a quarter-hour that is long over.
-    #[must_use]
-    pub fn is_placed(end: Stamp) -> bool {
-        matches!(end.trust, ClockTrust::Synced | ClockTrust::Holdover)
     }
 
     /// Its end.
@@ -154,23 +149,27 @@ pub struct SiteProgress {
     pub exceeded: Vec<SiteLimitTold>,
     /// Since the newest window that is in a quarter-hour a register has told energy in windows that are in none.
     pub has_unplaced: bool,
+    /// The boot of the newest window that is in a quarter-hour.
+    pub boot: Option<BootId>,
 }
 
 impl SiteProgress {
     /// Goes on by a window of this end and length. Answers the quarter-hours that are over with it: the one before, and its own.
     pub fn advance(
         &mut self,
+        boot: BootId,
         at: Stamp,
         length: Duration,
         site: Option<&SiteRollup>,
         events: &[Event],
     ) -> Vec<SiteInterval> {
         events.iter().for_each(|event| self.hear(&event.kind));
-        if !SiteInterval::is_placed(at) {
+        if !self.places(boot, at) {
             let is_of_register = site.is_some_and(|site| site.energy.is_of_register());
             self.has_unplaced |= is_of_register && !at.trust.is_of_source();
             return Vec::new();
         }
+        self.boot = Some(boot);
         let (end, start) = (at.utc, SiteInterval::start_of(at.utc));
         let over = self.newest.take_if(|newest| !newest.holds(start));
         let known_until = over.and_then(|over| over.known_until);
@@ -189,6 +188,17 @@ impl SiteProgress {
             }
         }
         ended
+    }
+
+    /// Whether the wall clock of a window says in which quarter-hour it is. What comes late is in none. A clock that nobody has set is as good
+    /// as another while the boot goes on, but one that has begun to count in an earlier boot stands in a quarter-hour that is long over.
+    #[must_use]
+    pub fn places(&self, boot: BootId, end: Stamp) -> bool {
+        match end.trust {
+            ClockTrust::Synced | ClockTrust::Holdover => true,
+            ClockTrust::Unsynced => end.utc.0 >= CLOCK_MIN && self.boot.is_none_or(|own| own == boot),
+            ClockTrust::Resolved | ClockTrust::Estimated => false,
+        }
     }
 
     /// Whether it goes on by a window.

@@ -112,7 +112,7 @@ impl Window {
 
     /// The grid connection goes on by this window. Answers the quarter-hours that are over with it.
     pub fn advance_site(&self, site: &mut SiteProgress) -> Vec<SiteInterval> {
-        site.advance(self.end, self.length, self.site.as_deref(), &self.events)
+        site.advance(self.boot, self.end, self.length, self.site.as_deref(), &self.events)
     }
 
     /// Whether a checkpoint goes on by it.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::energy::{source_code, source_of};
 use crate::journal::disk::chunk::Damage;
 use crate::measure::{
-    self, Energy, EnergyDelta, GridKnownBy, SiteInterval, SiteLimit as DomainLimit, SiteLimitTold, Utc,
+    self, BootId, Energy, EnergyDelta, GridKnownBy, SiteInterval, SiteLimit as DomainLimit, SiteLimitTold, Utc,
 };
 
 /// A quarter-hour. The order is what is written.
@@ -134,24 +134,26 @@ pub(super) struct SiteProgress {
     newest: Option<Quarter>,
     exceeded: Vec<Limit>,
     has_unplaced: bool,
+    boot: Option<[u8; 16]>,
 }
 
 impl SiteProgress {
     /// `None`: nothing of it is known.
     pub(super) fn of(progress: &measure::SiteProgress) -> Option<Self> {
-        let measure::SiteProgress { newest, exceeded, has_unplaced } = progress;
+        let measure::SiteProgress { newest, exceeded, has_unplaced, boot } = progress;
         let exceeded: Vec<Limit> = exceeded.iter().map(|told| (*told).into()).collect();
         (*progress != measure::SiteProgress::default()).then(|| Self {
             newest: newest.as_ref().map(Quarter::from),
             exceeded,
             has_unplaced: *has_unplaced,
+            boot: boot.map(|BootId(id)| id),
         })
     }
 
     pub(super) fn read(&self) -> Result<measure::SiteProgress, Damage> {
         let newest = self.newest.as_ref().map(Quarter::read).transpose()?;
         let exceeded = self.exceeded.iter().map(|told| (*told).into()).collect();
-        Ok(measure::SiteProgress { newest, exceeded, has_unplaced: self.has_unplaced })
+        Ok(measure::SiteProgress { newest, exceeded, has_unplaced: self.has_unplaced, boot: self.boot.map(BootId) })
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
     use crate::journal::disk::v2;
     use crate::journal::testing::depot_window;
-    use crate::measure::{BootId, Checkpoint, EnergySource, Event, EventKind, Window};
+    use crate::measure::{Checkpoint, EnergySource, Event, EventKind, Window};
 
     const HOME: BootId = BootId([7; 16]);
 
@@ -186,7 +188,8 @@ mod tests {
 
     fn progress() -> measure::SiteProgress {
         let exceeded = SiteLimitTold { limit: DomainLimit::Export, max_w: 100_000, power_w: 101_250 };
-        measure::SiteProgress { newest: Some(quarter()), exceeded: vec![exceeded], has_unplaced: true }
+        let boot = Some(BootId([9; 16]));
+        measure::SiteProgress { newest: Some(quarter()), exceeded: vec![exceeded], has_unplaced: true, boot }
     }
 
     fn window() -> Window {
