@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use hal::{Clock, LinuxClock};
 use tokio::sync::mpsc;
 
 use super::generation::{Generation, ProcessContext};
 use crate::config::Plan;
-use crate::health::{Heartbeats, Status, StatusBoard};
+use crate::health::{Status, StatusBoard};
 use crate::journal::OpenError;
-use crate::live::Live;
-use crate::measure::{BootId, Sample};
+use crate::measure::Sample;
 
 /// All tasks of an agent but its sources: pipeline, journal and uplink.
 pub struct Gateway {
@@ -24,15 +22,7 @@ impl Gateway {
     /// # Errors
     /// The journal cannot be opened.
     pub fn begin(plan: &Plan) -> Result<Self, OpenError> {
-        let clock = Arc::new(LinuxClock::new());
-        let context = ProcessContext {
-            boot: BootId(hal::boot_id()),
-            facts: Arc::new(StatusBoard::default()),
-            heartbeats: Arc::new(Heartbeats::default()),
-            live: Arc::new(Live::default()),
-            since: clock.now().into(),
-            clock,
-        };
+        let context = ProcessContext::begin();
         let generation = Generation::begin_with(plan, &context, false, |_, _| Vec::new())?;
         Ok(Self { generation, facts: context.facts })
     }

@@ -43,6 +43,19 @@ pub(super) struct ProcessContext {
 }
 
 impl ProcessContext {
+    /// It begins now; nothing is known yet.
+    pub(super) fn begin() -> Self {
+        let clock = Arc::new(LinuxClock::new());
+        Self {
+            boot: BootId(hal::boot_id()),
+            facts: Arc::new(StatusBoard::default()),
+            heartbeats: Arc::new(Heartbeats::default()),
+            live: Arc::new(Live::default()),
+            since: clock.now().into(),
+            clock,
+        }
+    }
+
     pub(super) fn now(&self) -> Stamp {
         self.clock.now().into()
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hal::{Clock, KernelWatchdog, LinuxClock, Systemd, Watchdog};
+use hal::{Clock, KernelWatchdog, Systemd, Watchdog};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,10 +14,9 @@ use super::generation::{FailedTask, Generation, ProcessContext};
 use super::{AgentError, FAULTS_MAX, FAULTS_WITHIN, Options, ReloadRefused, reloaded};
 use crate::api::{ApiServer, Report};
 use crate::config::{self, BusKind, Plan, WatchdogPlan};
-use crate::health::{Heartbeats, LogLimit, StatusBoard, init_log};
+use crate::health::{LogLimit, StatusBoard, init_log};
 use crate::journal::JournalHandle;
-use crate::live::Live;
-use crate::measure::{BootId, EventKind, Stamp};
+use crate::measure::{EventKind, Stamp};
 
 /// A failed generation is followed by a pause, so that a broken device cannot make the journal's epochs run.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -95,15 +94,7 @@ enum End {
 }
 
 async fn run_generations(mut plan: Plan, options: &Options, log: &LogLimit) -> Result<(), AgentError> {
-    let clock = Arc::new(LinuxClock::new());
-    let context = ProcessContext {
-        boot: BootId(hal::boot_id()),
-        facts: Arc::new(StatusBoard::default()),
-        heartbeats: Arc::new(Heartbeats::default()),
-        live: Arc::new(Live::default()),
-        since: clock.now().into(),
-        clock,
-    };
+    let context = ProcessContext::begin();
     let systemd = Systemd::from_env();
     let mut kernel = arm(&plan.watchdog);
     let mut signals = Signals::catch().map_err(AgentError::Runtime)?;

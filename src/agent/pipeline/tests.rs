@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use hal::sim::SimClock;
-use hal::{Clock, LinuxClock, Trust};
+use hal::{Clock, Trust};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::{self, Surroundings};
-use crate::health::Heartbeats;
 use crate::journal::testing::HangingJournal;
 use crate::journal::{Journal, Lane, Lease, Settings, WhenFull};
 use crate::measure::{BootId, Checkpoint, ClockTrust, Energy, EnergyDelta, IntervalValue, Missing, Payload, Raw, Utc};
@@ -46,14 +45,8 @@ struct Gateway {
 impl Gateway {
     fn new() -> Self {
         let clock = SimClock::new(Y2001);
-        let context = ProcessContext {
-            clock: Arc::new(LinuxClock::new()),
-            boot: BootId([0; 16]),
-            facts: Arc::new(StatusBoard::default()),
-            heartbeats: Arc::new(Heartbeats::default()),
-            live: Arc::new(Live::default()),
-            since: clock.now().into(),
-        };
+        let since = clock.now().into();
+        let context = ProcessContext { boot: BootId([0; 16]), since, ..ProcessContext::begin() };
         Self { plan: plan(), context, clock, boots: 0, zeros: Vec::new(), generation: None }
     }
 
